@@ -1,0 +1,355 @@
+//! Changes of servers, services, monitors and vservers.
+
+use core::net::IpAddr;
+
+use super::net::{claim_vip, release_vips};
+use super::{Applied, exists, missing};
+use crate::check::{self, Asked, Candidate};
+use crate::command::Command;
+use crate::config::Config;
+use crate::error::{CommandError, messages};
+use crate::model::{
+    Binding, ConnFailover, LbVserver, Method, Monitor, MonitorBinding, MonitorKind, Persistence, Server, Service,
+    ServiceType,
+};
+use crate::options::Options as _;
+use crate::value::Value;
+
+fn service_type(c: &Command, at: usize) -> ServiceType {
+    match c.text(at) {
+        Some("TCP") => ServiceType::Tcp,
+        Some("UDP") => ServiceType::Udp,
+        Some(_) | None => ServiceType::Any,
+    }
+}
+
+fn address(c: &Command, at: usize) -> Result<IpAddr, CommandError> {
+    match c.arg(at) {
+        Some(Value::Address(Some(addr))) => Ok(*addr),
+        Some(_) | None => Err(CommandError::with(messages::ARGUMENT_MISSING, "IPAddress")),
+    }
+}
+
+fn port(c: &Command, at: usize) -> Option<u16> {
+    match c.arg(at) {
+        Some(Value::Port(port)) => *port,
+        Some(_) | None => None,
+    }
+}
+
+fn weight(c: &Command) -> u8 {
+    match c.option("weight") {
+        Some(Value::Number(n)) => u8::try_from(*n).unwrap_or(100),
+        Some(_) | None => 1,
+    }
+}
+
+// Servers.
+
+pub(super) fn add_server(config: &mut Config, c: &Command) -> Applied {
+    let (name, addr) = (c.name(0), address(c, 1)?);
+    let mut server = free_server(config, name, addr)?;
+    server.put_all(c);
+    config.servers.insert(name, server);
+    Ok(())
+}
+
+/// A server that may be added under that name and address.
+fn free_server(config: &Config, name: &str, addr: IpAddr) -> Result<Server, CommandError> {
+    if config.servers.get(name).is_some() {
+        return Err(exists("name", name));
+    }
+    free_server_address(config, name, addr)?;
+    Ok(Server { name: name.to_owned(), addr, enabled: true, comment: String::new() })
+}
+
+fn free_server_address(config: &Config, name: &str, addr: IpAddr) -> Applied {
+    check::host_address(addr)?;
+    match config.servers.iter().find(|s| s.addr == addr && s.name != name) {
+        Some(other) => Err(CommandError::about(messages::ADDRESS_IN_USE, "IPAddress", &other.name)),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn set_server(config: &mut Config, c: &Command) -> Applied {
+    let name = c.name(0);
+    let mut wanted = config.servers.get(name).ok_or_else(|| missing("name", name))?.clone();
+    wanted.put_all(c);
+    free_server_address(config, name, wanted.addr)?;
+    let candidate = Candidate { server: Some(&wanted), ..Candidate::of(config) };
+    for service in config.services.iter().filter(|s| s.server == name) {
+        candidate.bound_service(service)?;
+        check::service_address(&candidate, service)?;
+    }
+    replace(config.servers.get_mut(name), wanted);
+    Ok(())
+}
+
+fn replace<T>(place: Option<&mut T>, wanted: T) {
+    if let Some(place) = place {
+        *place = wanted;
+    }
+}
+
+pub(super) fn rm_server(config: &mut Config, c: &Command) -> Applied {
+    let name = c.name(0);
+    config.servers.get(name).ok_or_else(|| missing("name", name))?;
+    if let Some(user) = config.services.iter().find(|s| s.server == name) {
+        return Err(CommandError::about(messages::IN_USE, "name", &format!("{name}, {}", user.name)));
+    }
+    config.servers.remove(name);
+    Ok(())
+}
+
+pub(super) fn enable_server(config: &mut Config, c: &Command, on: bool) -> Applied {
+    let name = c.name(0);
+    config.servers.get_mut(name).ok_or_else(|| missing("name", name))?.enabled = on;
+    Ok(())
+}
+
+// Services.
+
+pub(super) fn add_service(config: &mut Config, c: &Command) -> Applied {
+    let name = c.name(0);
+    if config.services.get(name).is_some() {
+        return Err(exists("name", name));
+    }
+    let (server, made) = service_server(config, c.name(1))?;
+    let mut service = Service {
+        id: config.services.next_id(),
+        name: name.to_owned(),
+        server,
+        kind: service_type(c, 2),
+        port: port(c, 3),
+        usip: config.modes.usip,
+        use_proxy_port: false,
+        client_timeout: None,
+        server_timeout: None,
+        health_monitor: true,
+        monitor_threshold: 0,
+        enabled: true,
+        comment: String::new(),
+        monitors: Vec::new(),
+    };
+    service.put_all(c);
+    let candidate = Candidate { service: Some(&service), server: made.as_ref(), ..Candidate::of(config) };
+    candidate.bound_service(&service)?;
+    check::service_address(&candidate, &service)?;
+    if let Some(server) = made {
+        config.servers.insert(&server.name.clone(), server);
+    }
+    config.services.insert(name, service);
+    Ok(())
+}
+
+/// The server that a service names: by its name, by its address, or one to be made.
+fn service_server(config: &Config, word: &str) -> Result<(String, Option<Server>), CommandError> {
+    if config.servers.get(word).is_some() {
+        return Ok((word.to_owned(), None));
+    }
+    let Ok(addr) = word.parse::<IpAddr>() else { return Err(CommandError::with(messages::NO_SUCH_SERVER, word)) };
+    if let Some(server) = config.servers.iter().find(|s| s.addr == addr) {
+        return Ok((server.name.clone(), None));
+    }
+    let server = free_server(config, &addr.to_string(), addr)?;
+    Ok((server.name.clone(), Some(server)))
+}
+
+pub(super) fn set_service(config: &mut Config, c: &Command) -> Applied {
+    let name = c.name(0);
+    let mut wanted = config.services.get(name).ok_or_else(|| missing("name", name))?.clone();
+    wanted.put_all(c);
+    Candidate { service: Some(&wanted), ..Candidate::of(config) }.bound_service(&wanted)?;
+    replace(config.services.get_mut(name), wanted);
+    Ok(())
+}
+
+pub(super) fn rm_service(config: &mut Config, c: &Command) -> Applied {
+    let name = c.name(0);
+    config.services.remove(name).ok_or_else(|| missing("name", name))?;
+    for vserver in config.vservers.iter_mut() {
+        vserver.bindings.retain(|b| b.service != name);
+    }
+    Ok(())
+}
+
+pub(super) fn enable_service(config: &mut Config, c: &Command, on: bool) -> Applied {
+    let name = c.name(0);
+    config.services.get_mut(name).ok_or_else(|| missing("name", name))?.enabled = on;
+    Ok(())
+}
+
+pub(super) fn bind_monitor(config: &mut Config, c: &Command) -> Applied {
+    let monitor = monitor_option(c);
+    let known = config.monitor(monitor).is_some();
+    let name = c.name(0);
+    let service = config.services.get_mut(name).ok_or_else(|| missing("name", name))?;
+    if !known {
+        return Err(missing("monitorName", monitor));
+    }
+    if service.monitors.iter().any(|b| b.monitor == monitor) {
+        return Err(exists("monitorName", monitor));
+    }
+    let enabled = c.option("monState") != Some(&Value::Word("DISABLED"));
+    service.monitors.push(MonitorBinding { monitor: monitor.to_owned(), weight: weight(c), enabled });
+    Ok(())
+}
+
+fn monitor_option(c: &Command) -> &str {
+    match c.option("monitorName") {
+        Some(Value::Text(name)) => name,
+        Some(_) | None => "",
+    }
+}
+
+pub(super) fn unbind_monitor(config: &mut Config, c: &Command) -> Applied {
+    let (name, monitor) = (c.name(0), monitor_option(c));
+    let service = config.services.get_mut(name).ok_or_else(|| missing("name", name))?;
+    let at = service.monitors.iter().position(|b| b.monitor == monitor);
+    service.monitors.remove(at.ok_or_else(|| missing("monitorName", monitor))?);
+    Ok(())
+}
+
+// Monitors.
+
+pub(super) fn add_monitor(config: &mut Config, c: &Command) -> Applied {
+    let name = c.name(0);
+    if config.monitor(name).is_some() {
+        return Err(exists("monitorName", name));
+    }
+    let kind = if c.text(1) == Some("PING") { MonitorKind::Ping } else { MonitorKind::Tcp };
+    let mut monitor = Monitor::new(name, kind);
+    monitor.put_all(c);
+    check::monitor(&monitor)?;
+    config.monitors.insert(name, monitor);
+    Ok(())
+}
+
+fn find_monitor<'a>(config: &'a mut Config, c: &Command) -> Result<&'a mut Monitor, CommandError> {
+    let name = c.name(0);
+    if Monitor::built_in().iter().any(|m| m.name == name) {
+        return Err(CommandError::with(messages::NAME_RESERVED, name));
+    }
+    let monitor = config.monitors.get_mut(name).ok_or_else(|| missing("monitorName", name))?;
+    match c.text(1) {
+        Some(kind) if kind != monitor.kind.word() => Err(CommandError::about(messages::INVALID_ARGUMENT, "type", kind)),
+        Some(_) | None => Ok(monitor),
+    }
+}
+
+pub(super) fn set_monitor(config: &mut Config, c: &Command) -> Applied {
+    let place = find_monitor(config, c)?;
+    let mut wanted = place.clone();
+    wanted.put_all(c);
+    check::monitor(&wanted)?;
+    *place = wanted;
+    Ok(())
+}
+
+pub(super) fn rm_monitor(config: &mut Config, c: &Command) -> Applied {
+    let name = find_monitor(config, c)?.name.clone();
+    if let Some(user) = config.services.iter().find(|s| s.monitors.iter().any(|b| b.monitor == name)) {
+        return Err(CommandError::about(messages::IN_USE, "monitorName", &format!("{name}, {}", user.name)));
+    }
+    config.monitors.remove(&name);
+    Ok(())
+}
+
+pub(super) fn enable_monitor(config: &mut Config, c: &Command, on: bool) -> Applied {
+    find_monitor(config, c)?.enabled = on;
+    Ok(())
+}
+
+// Vservers.
+
+pub(super) fn add_vserver(config: &mut Config, c: &Command) -> Applied {
+    let name = c.name(0);
+    if config.vservers.get(name).is_some() {
+        return Err(exists("name", name));
+    }
+    let mut vserver = LbVserver {
+        id: config.vservers.next_id(),
+        name: name.to_owned(),
+        kind: service_type(c, 1),
+        addr: Some(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED)),
+        port: Some(0),
+        enabled: true,
+        method: Method::default(),
+        persistence: Persistence::None,
+        persistence_timeout: 2,
+        persist_mask: 32,
+        v6_persist_mask_len: 128,
+        failover: ConnFailover::Disabled,
+        client_timeout: None,
+        comment: String::new(),
+        bindings: Vec::new(),
+    };
+    match (c.arg(2), c.arg(3)) {
+        (Some(Value::Address(addr)), Some(Value::Port(port))) => (vserver.addr, vserver.port) = (*addr, *port),
+        (None, _) => {}
+        (Some(_), _) => return Err(CommandError::with(messages::ARGUMENT_MISSING, "port")),
+    }
+    vserver.put_all(c);
+    checked_vserver(config, &vserver)?;
+    config.vservers.insert(name, vserver);
+    Ok(())
+}
+
+/// All rules about a vserver; makes its VIP if it has none.
+fn checked_vserver(config: &mut Config, vserver: &LbVserver) -> Applied {
+    check_mask(vserver)?;
+    Candidate::of(config).vserver(vserver)?;
+    check::vserver_address(config, vserver)?;
+    claim_vip(config, vserver.addr)
+}
+
+fn check_mask(vserver: &LbVserver) -> Applied {
+    match vserver.persist_mask {
+        1..=32 => Ok(()),
+        len => Err(CommandError::about(messages::INVALID_NETMASK, "persistMask", &len.to_string())),
+    }
+}
+
+pub(super) fn set_vserver(config: &mut Config, c: &Command) -> Applied {
+    let name = c.name(0);
+    let mut wanted = config.vservers.get(name).ok_or_else(|| missing("name", name))?.clone();
+    wanted.put_all(c);
+    checked_vserver(config, &wanted)?;
+    replace(config.vservers.get_mut(name), wanted);
+    release_vips(config);
+    Ok(())
+}
+
+pub(super) fn rm_vserver(config: &mut Config, c: &Command) -> Applied {
+    let name = c.name(0);
+    config.vservers.remove(name).ok_or_else(|| missing("name", name))?;
+    release_vips(config);
+    Ok(())
+}
+
+pub(super) fn enable_vserver(config: &mut Config, c: &Command, on: bool) -> Applied {
+    let name = c.name(0);
+    config.vservers.get_mut(name).ok_or_else(|| missing("name", name))?.enabled = on;
+    Ok(())
+}
+
+pub(super) fn bind_vserver(config: &mut Config, c: &Command) -> Applied {
+    let (name, service) = (c.name(0), c.name(1));
+    let mut wanted = config.vservers.get(name).ok_or_else(|| missing("name", name))?.clone();
+    let bound = config.services.get(service).ok_or_else(|| missing("serviceName", service))?;
+    if wanted.bindings.iter().any(|b| b.service == service) {
+        return Err(exists("serviceName", service));
+    }
+    wanted.bindings.push(Binding { service: service.to_owned(), weight: weight(c) });
+    Candidate::of(config).bound(&wanted, bound, Asked::ByBind)?;
+    replace(config.vservers.get_mut(name), wanted);
+    Ok(())
+}
+
+pub(super) fn unbind_vserver(config: &mut Config, c: &Command) -> Applied {
+    let (name, service) = (c.name(0), c.name(1));
+    let vserver = config.vservers.get_mut(name).ok_or_else(|| missing("name", name))?;
+    let at = vserver.bindings.iter().position(|b| b.service == service);
+    vserver.bindings.remove(at.ok_or_else(|| missing("serviceName", service))?);
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Changes: a checked copy of the one object that changes takes the place of the old one.
+
+mod ha;
+mod lb;
+mod net;
+
+use crate::command::Command;
+use crate::config::Config;
+use crate::error::{CommandError, Warning, messages};
+use crate::table::{Change, Effect};
+
+/// Outcome of a change.
+type Applied = Result<(), CommandError>;
+
+pub(crate) fn apply(config: &mut Config, command: &Command) -> Result<Vec<Warning>, CommandError> {
+    match command.row.effect {
+        Effect::Shared(change) | Effect::Local(change) => carry_out(config, change, command).map(|()| Vec::new()),
+        Effect::Show(_) | Effect::Act(_) => Err(CommandError::with(messages::NOT_PERMITTED, command.row.title())),
+    }
+}
+
+fn carry_out(config: &mut Config, change: Change, c: &Command) -> Applied {
+    match change {
+        Change::AddIp => net::add_ip(config, c),
+        Change::SetIp | Change::UnsetIp => net::set_ip(config, c),
+        Change::RmIp => net::rm_ip(config, c),
+        Change::EnableIp => net::enable_ip(config, c, true),
+        Change::DisableIp => net::enable_ip(config, c, false),
+        Change::AddRoute => net::add_route(config, c),
+        Change::RmRoute => net::rm_route(config, c),
+        Change::EnableMode => net::set_modes(config, c, true),
+        Change::DisableMode => net::set_modes(config, c, false),
+        Change::SetNsConfig => net::set_ns_config(config, c),
+        Change::AddInterface => net::add_interface(config, c),
+        Change::SetInterface => net::set_interface(config, c),
+        Change::RmInterface => net::rm_interface(config, c),
+        Change::AddServer => lb::add_server(config, c),
+        Change::SetServer | Change::UnsetServer => lb::set_server(config, c),
+        Change::RmServer => lb::rm_server(config, c),
+        Change::EnableServer => lb::enable_server(config, c, true),
+        Change::DisableServer => lb::enable_server(config, c, false),
+        Change::AddService => lb::add_service(config, c),
+        Change::SetService | Change::UnsetService => lb::set_service(config, c),
+        Change::RmService => lb::rm_service(config, c),
+        Change::EnableService => lb::enable_service(config, c, true),
+        Change::DisableService => lb::enable_service(config, c, false),
+        Change::BindService => lb::bind_monitor(config, c),
+        Change::UnbindService => lb::unbind_monitor(config, c),
+        Change::AddMonitor => lb::add_monitor(config, c),
+        Change::SetMonitor | Change::UnsetMonitor => lb::set_monitor(config, c),
+        Change::RmMonitor => lb::rm_monitor(config, c),
+        Change::EnableMonitor => lb::enable_monitor(config, c, true),
+        Change::DisableMonitor => lb::enable_monitor(config, c, false),
+        Change::AddVserver => lb::add_vserver(config, c),
+        Change::SetVserver | Change::UnsetVserver => lb::set_vserver(config, c),
+        Change::RmVserver => lb::rm_vserver(config, c),
+        Change::EnableVserver => lb::enable_vserver(config, c, true),
+        Change::DisableVserver => lb::enable_vserver(config, c, false),
+        Change::BindVserver => lb::bind_vserver(config, c),
+        Change::UnbindVserver => lb::unbind_vserver(config, c),
+        Change::AddHaNode => ha::add_node(config, c),
+        Change::SetHaNode | Change::UnsetHaNode => ha::set_node(config, c),
+        Change::RmHaNode => ha::rm_node(config, c),
+        Change::SetRpcNode | Change::UnsetRpcNode => ha::set_rpc_node(config, c),
+    }
+}
+
+/// `No such resource [what, name]`.
+fn missing(what: &str, name: &str) -> CommandError {
+    CommandError::about(messages::NO_SUCH_RESOURCE, what, name)
+}
+
+/// `Resource already exists [what, name]`.
+fn exists(what: &str, name: &str) -> CommandError {
+    CommandError::about(messages::EXISTS, what, name)
+}

@@ -1,0 +1,164 @@
+//! Rules between objects. Every rule is asked from each side that could break it.
+
+use core::net::IpAddr;
+
+use crate::config::Config;
+use crate::error::{CommandError, messages};
+use crate::model::{ConnFailover, LbVserver, Method, Monitor, Persistence, Server, Service, ServiceType};
+
+/// Which command asks; some rules have a text of their own for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// A vserver is being added or set.
+    ByVserver,
+    /// A service is being bound.
+    ByBind,
+    /// A service or its server is being set.
+    ByService,
+}
+
+/// The configuration as it would be with one object exchanged.
+#[derive(Clone, Copy)]
+pub(crate) struct Candidate<'a> {
+    pub config: &'a Config,
+    pub service: Option<&'a Service>,
+    pub server: Option<&'a Server>,
+}
+
+impl<'a> Candidate<'a> {
+    pub(crate) fn of(config: &'a Config) -> Self {
+        Candidate { config, service: None, server: None }
+    }
+
+    fn service(&self, name: &str) -> Option<&'a Service> {
+        self.service.filter(|s| s.name == name).or_else(|| self.config.services.get(name))
+    }
+
+    fn address(&self, service: &Service) -> Option<IpAddr> {
+        let server = self.server.filter(|s| s.name == service.server);
+        server.or_else(|| self.config.servers.get(&service.server)).map(|s| s.addr)
+    }
+
+    /// All rules about a vserver as it would be.
+    pub(crate) fn vserver(&self, vserver: &LbVserver) -> Result<(), CommandError> {
+        if vserver.failover == ConnFailover::Stateless {
+            stateless_possible(vserver)?;
+        }
+        for binding in &vserver.bindings {
+            if let Some(service) = self.service(&binding.service) {
+                self.bound(vserver, service, Asked::ByVserver)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All rules about a service as it would be, and about the vservers it is bound to.
+    pub(crate) fn bound_service(&self, service: &Service) -> Result<(), CommandError> {
+        if service.usip && service.use_proxy_port {
+            return Err(CommandError::with(messages::USIP_KEEPS_PORT, format!("useproxyport, {}", service.name)));
+        }
+        self.config.vservers_of(&service.name).try_for_each(|v| self.bound(v, service, Asked::ByService))
+    }
+
+    /// All rules about one binding.
+    pub(crate) fn bound(&self, vserver: &LbVserver, service: &Service, asked: Asked) -> Result<(), CommandError> {
+        let refuse = |message| Err(CommandError::with(message, service.name.clone()));
+        let addr = self.address(service);
+        if vserver.kind != service.kind {
+            return refuse(messages::TYPE_MISMATCH);
+        }
+        let families = vserver.addr.filter(|v| !v.is_unspecified()).zip(addr);
+        if families.is_some_and(|(v, s)| v.is_ipv4() != s.is_ipv4()) {
+            return refuse(messages::FAMILY_MISMATCH);
+        }
+        if vserver.failover != ConnFailover::Disabled && addr.is_some_and(|a| a.is_loopback()) {
+            return match asked {
+                Asked::ByBind => refuse(messages::FAILOVER_BIND_LOOPBACK),
+                Asked::ByVserver | Asked::ByService => refuse(messages::FAILOVER_SET_LOOPBACK),
+            };
+        }
+        if vserver.failover == ConnFailover::Stateless && !service.usip {
+            return refuse(messages::FAILOVER_NEEDS_USIP);
+        }
+        let stateless = |v: &LbVserver| v.failover == ConnFailover::Stateless;
+        let suspects = self.config.vservers.iter().filter(|v| stateless(vserver) || stateless(v));
+        let mut others = suspects.filter(|v| v.name != vserver.name);
+        if others.any(|v| v.bindings.iter().any(|b| b.service == service.name)) {
+            return refuse(messages::STATELESS_ONE_VSERVER);
+        }
+        Ok(())
+    }
+}
+
+/// A successor must find the server from the packet alone.
+fn stateless_possible(vserver: &LbVserver) -> Result<(), CommandError> {
+    let refuse = |message| Err(CommandError::with(message, format!("connFailover, {}", vserver.name)));
+    match vserver.kind {
+        ServiceType::Tcp | ServiceType::Udp => return refuse(messages::FAILOVER_NEEDS_ANY),
+        ServiceType::Any => {}
+    }
+    match (vserver.persistence, vserver.method) {
+        (Persistence::SourceIp, _) | (Persistence::None, Method::SrcIpSrcPortHash) => Ok(()),
+        (Persistence::None, Method::RoundRobin | Method::LeastConnection | Method::SourceIpHash) => {
+            refuse(messages::STATELESS_NEEDS_KEY)
+        }
+    }
+}
+
+/// No other vserver receives the same packets.
+pub(crate) fn vserver_address(config: &Config, vserver: &LbVserver) -> Result<(), CommandError> {
+    if vserver.port == Some(0) && vserver.addr.is_none_or(|a| !a.is_unspecified()) {
+        return Err(CommandError::about(messages::INVALID_ARGUMENT_VALUE, "port", "0"));
+    }
+    let same = |other: &&LbVserver| {
+        let place = other.addr == vserver.addr && other.port == vserver.port;
+        other.name != vserver.name && place && overlap(other.kind, vserver.kind)
+    };
+    match config.vservers.iter().find(same).filter(|_| vserver.is_addressed()) {
+        Some(other) => Err(CommandError::with(messages::ADDRESS_IN_USE, other.name.clone())),
+        None => Ok(()),
+    }
+}
+
+/// No other service is the same port of the same server.
+pub(crate) fn service_address(candidate: &Candidate<'_>, service: &Service) -> Result<(), CommandError> {
+    let addr = candidate.address(service);
+    let same = |other: &&Service| {
+        let place = other.port == service.port && candidate.address(other) == addr;
+        other.name != service.name && place && other.kind == service.kind
+    };
+    match candidate.config.services.iter().find(same) {
+        Some(other) => Err(CommandError::with(messages::ADDRESS_IN_USE, other.name.clone())),
+        None => Ok(()),
+    }
+}
+
+fn overlap(a: ServiceType, b: ServiceType) -> bool {
+    a == b || a == ServiceType::Any || b == ServiceType::Any
+}
+
+/// The address belongs to no node.
+pub(crate) fn not_a_node(config: &Config, addr: IpAddr) -> Result<(), CommandError> {
+    let peer = config.ha.peer.map(|p| p.addr);
+    match config.ns_config.addr == Some(addr) || peer == Some(addr) {
+        true => Err(CommandError::with(messages::ADDRESS_IN_USE, addr.to_string())),
+        false => Ok(()),
+    }
+}
+
+/// An address that a host can have.
+pub(crate) fn host_address(addr: IpAddr) -> Result<(), CommandError> {
+    let broadcast = addr == IpAddr::V4(core::net::Ipv4Addr::BROADCAST);
+    match addr.is_unspecified() || addr.is_multicast() || broadcast {
+        true => Err(CommandError::with(messages::INVALID_IP, addr.to_string())),
+        false => Ok(()),
+    }
+}
+
+/// The answer must be due before the next probe.
+pub(crate) fn monitor(monitor: &Monitor) -> Result<(), CommandError> {
+    match monitor.interval_ms > monitor.resp_timeout_ms {
+        true => Ok(()),
+        false => Err(CommandError::with(messages::INTERVAL_TOO_SHORT, monitor.name.clone())),
+    }
+}

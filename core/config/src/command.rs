@@ -1,0 +1,152 @@
+//! A command that was read: a row of the table with its values.
+
+use core::net::IpAddr;
+
+use crate::table::{Effect, Opt, Row};
+use crate::value::Value;
+
+/// What the node must do about a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Changes the configuration: [`Config::apply`](crate::Config::apply).
+    Change {
+        /// It belongs to this node alone and does not travel to the peer.
+        node_local: bool,
+    },
+    /// Prints something: [`show`](crate::show).
+    Show,
+    /// Asks the node to act.
+    Action(Action),
+}
+
+/// What a command can ask of the node itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// `force HA failover`.
+    ForceFailover {
+        /// Without asking back.
+        force: bool,
+    },
+    /// `save ns config`.
+    SaveConfig,
+    /// `quit`, `exit`.
+    Quit,
+}
+
+/// A command, checked for its form: words, types, ranges. Names are not looked up.
+#[derive(Clone, Debug)]
+pub struct Command {
+    pub(crate) row: &'static Row,
+    /// One entry per argument of the row.
+    pub(crate) args: Vec<Option<Value>>,
+    /// Given options in the order of the row.
+    pub(crate) opts: Vec<(&'static Opt, Value)>,
+}
+
+impl PartialEq for Command {
+    fn eq(&self, other: &Self) -> bool {
+        let names = |c: &Command| c.opts.iter().map(|(o, v)| (o.name, v.clone())).collect::<Vec<_>>();
+        core::ptr::eq(self.row, other.row) && self.args == other.args && names(self) == names(other)
+    }
+}
+
+impl Eq for Command {}
+
+impl Command {
+    /// What to do about it.
+    pub fn kind(&self) -> Kind {
+        match self.row.effect {
+            Effect::Shared(_) => Kind::Change { node_local: false },
+            Effect::Local(_) => Kind::Change { node_local: true },
+            Effect::Show(_) => Kind::Show,
+            Effect::Act(Action::ForceFailover { .. }) => {
+                Kind::Action(Action::ForceFailover { force: self.flag("force") })
+            }
+            Effect::Act(action @ (Action::SaveConfig | Action::Quit)) => Kind::Action(action),
+        }
+    }
+
+    /// The command in full words with its values, in the order of the table.
+    ///
+    /// Passwords are written in clear: this is for the journal and the file, not for logs
+    /// (see [`Command::redacted`]). Reading it back gives an equal command.
+    pub fn canonical(&self) -> String {
+        self.written(false)
+    }
+
+    /// As [`Command::canonical`], with passwords replaced; for logs.
+    pub fn redacted(&self) -> String {
+        self.written(true)
+    }
+
+    /// `show ns connectiontable`: the rows come from the node in slices, so the node must know.
+    pub fn is_connection_table(&self) -> bool {
+        self.row.effect == Effect::Show(crate::table::View::ConnectionTable)
+    }
+
+    /// The filter and options of `show ns connectiontable`, as typed.
+    pub fn connection_filter(&self) -> Option<&str> {
+        if self.is_connection_table() { self.text(0) } else { None }
+    }
+
+    fn written(&self, redact: bool) -> String {
+        let mut line = self.row.title();
+        for (arg, value) in self.row.args.iter().zip(&self.args) {
+            let Some(value) = value else { continue };
+            line.push(' ');
+            match (arg.kind, value) {
+                (crate::value::Type::Rest, Value::Text(text)) => line.push_str(text),
+                _ => line.push_str(&value.text()),
+            }
+        }
+        for (opt, value) in &self.opts {
+            line.push_str(" -");
+            line.push_str(opt.name);
+            if self.row.clears || *value == Value::Flag {
+                continue;
+            }
+            line.push(' ');
+            let hidden = redact && matches!(opt.kind, crate::value::Type::Secret);
+            line.push_str(&if hidden { "\"********\"".to_owned() } else { value.text() });
+        }
+        line
+    }
+
+    /// The argument at a position, as text.
+    pub(crate) fn text(&self, at: usize) -> Option<&str> {
+        match self.args.get(at)?.as_ref()? {
+            Value::Text(text) => Some(text),
+            Value::Word(word) => Some(word),
+            _ => None,
+        }
+    }
+
+    /// The name at a position that the table requires.
+    pub(crate) fn name(&self, at: usize) -> &str {
+        self.text(at).unwrap_or_default()
+    }
+
+    /// The argument at a position.
+    pub(crate) fn arg(&self, at: usize) -> Option<&Value> {
+        self.args.get(at)?.as_ref()
+    }
+
+    /// The address at a position, with its prefix length if it has one.
+    pub(crate) fn network(&self, at: usize) -> Option<(IpAddr, Option<u8>)> {
+        match self.arg(at)? {
+            Value::Network(addr, len) => Some((*addr, *len)),
+            Value::Address(Some(addr)) => Some((*addr, None)),
+            _ => None,
+        }
+    }
+
+    /// The value of an option.
+    pub(crate) fn option(&self, name: &str) -> Option<&Value> {
+        self.opts.iter().find(|(o, _)| o.name == name).map(|(_, v)| v)
+    }
+
+    /// Whether an option without value was given.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.option(name).is_some()
+    }
+}

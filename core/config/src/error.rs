@@ -1,0 +1,229 @@
+//! Errors and warnings of commands: the market's codes and texts.
+
+use core::fmt;
+
+/// A code with its text. The market's own below 60000, ours from 60000 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Number that REST clients compare.
+    pub code: u32,
+    /// Text that people read.
+    pub text: &'static str,
+}
+
+/// Why a command was refused. Shown as `ERROR: <text> [word]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandError {
+    /// The code.
+    pub code: u32,
+    /// Its text.
+    pub text: String,
+    /// The offending word or words: `serviceType, HTTP`.
+    pub word: Option<String>,
+    /// What would have been accepted in its place, if that is a short list.
+    pub allowed: Vec<&'static str>,
+    /// The word that was probably meant.
+    pub did_you_mean: Option<&'static str>,
+}
+
+impl CommandError {
+    /// An error without a word.
+    pub fn new(message: Message) -> Self {
+        let text = message.text.to_owned();
+        CommandError { code: message.code, text, word: None, allowed: Vec::new(), did_you_mean: None }
+    }
+
+    /// An error about `word`.
+    pub fn with(message: Message, word: impl Into<String>) -> Self {
+        CommandError { word: Some(word.into()), ..CommandError::new(message) }
+    }
+
+    /// An error about an argument and the value that it was given.
+    pub(crate) fn about(message: Message, argument: &str, value: &str) -> Self {
+        CommandError::with(message, format!("{argument}, {value}"))
+    }
+
+    pub(crate) fn allowing(self, allowed: Vec<&'static str>) -> Self {
+        CommandError { allowed, ..self }
+    }
+
+    pub(crate) fn meaning(self, did_you_mean: Option<&'static str>) -> Self {
+        CommandError { did_you_mean, ..self }
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ERROR: {}", self.text)?;
+        if let Some(word) = &self.word {
+            write!(f, " [{word}]")?;
+        }
+        if !self.allowed.is_empty() {
+            write!(f, " (allowed: {})", self.allowed.join(", "))?;
+        }
+        if let Some(meant) = self.did_you_mean {
+            write!(f, " (did you mean {meant}?)")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for CommandError {}
+
+/// Something the operator should know although the command was carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The code.
+    pub code: u32,
+    /// Its text.
+    pub text: String,
+    /// What it is about.
+    pub word: Option<String>,
+}
+
+impl Warning {
+    /// A warning about `word`.
+    pub fn with(message: Message, word: impl Into<String>) -> Self {
+        Warning { code: message.code, text: message.text.to_owned(), word: Some(word.into()) }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Warning: {}", self.text)?;
+        match &self.word {
+            Some(word) => write!(f, " [{word}]"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Every message that this program can answer with.
+pub mod messages {
+    use super::Message;
+
+    macro_rules! messages {
+        ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
+            $($(#[$doc])* pub const $name: Message = Message { code: $code, text: $text };)*
+            /// All of them, in the order of this file.
+            pub const ALL: &[Message] = &[$($name),*];
+        };
+    }
+
+    messages! {
+        /// The command cannot be carried out on this object.
+        NOT_PERMITTED = 257, "Operation not permitted";
+        /// The named object does not exist.
+        NO_SUCH_RESOURCE = 258, "No such resource";
+        /// An object of that name exists.
+        EXISTS = 273, "Resource already exists";
+        /// The words make no sense together.
+        INVALID_ARGUMENT = 278, "Invalid argument";
+        /// Another object has that address (and port).
+        ADDRESS_IN_USE = 304, "Address already in use";
+        /// Other objects need it.
+        IN_USE = 315, "Resource in use";
+        /// Vserver and server are of different IP versions.
+        FAMILY_MISMATCH = 303, "Address family not supported by protocol family";
+        /// The named server does not exist.
+        NO_SUCH_SERVER = 351, "No such server";
+        /// A pair has two nodes.
+        TOO_MANY_NODES = 348, "Too many nodes";
+        /// The node's own id is 0, a peer's 1 to 64.
+        INVALID_NODE_ID = 362, "Invalid node ID specified";
+        /// There is no pair.
+        STAND_ALONE = 363, "Operation not permitted on stand-alone node";
+        /// The peer cannot take over.
+        INVALID_PEER_STATE = 364, "Operation not possible due to invalid peer state. Rectify and retry.";
+        /// This node cannot do that in its role.
+        INVALID_SYSTEM_STATE = 365, "Operation not possible as system state is invalid. Use show node for more information.";
+        /// Something else is going on.
+        NOT_NOW = 366, "Operation not possible now. Please wait for system to stabilize before retrying.";
+        /// What a secondary answers to changes of the shared configuration.
+        PRIMARY_ONLY = 368, "Operation permitted only on primary node.";
+        /// The address cannot be a peer's.
+        INVALID_PEER_IP = 415, "Not a valid peer IP";
+        /// `set` without options.
+        NOTHING_TO_SET = 431, "No arguments to set";
+        /// The named vserver does not exist.
+        NO_SUCH_VSERVER = 461, "No such Vserver";
+        /// The named service does not exist.
+        NO_SUCH_SERVICE = 462, "No such service";
+        /// Greeting of a secondary.
+        CONNECTED_TO_SECONDARY = 1028, "You are connected to a secondary node; configuration changes made in this session will not be propagated to, or saved on, other nodes";
+        /// A value that the market knows and this program does not offer.
+        INVALID_VALUE = 1074, "Invalid value";
+        /// A name with forbidden characters.
+        INVALID_NAME = 1075, "Invalid name; names must begin with an alphanumeric character or underscore and must contain only alphanumerics, _, #, .,  , :, @, = or -";
+        /// The words are no command.
+        NO_SUCH_COMMAND = 1088, "No such command";
+        /// The words begin several commands.
+        AMBIGUOUS_COMMAND = 1089, "Ambiguous command name";
+        /// The command has no such option.
+        NO_SUCH_ARGUMENT = 1090, "No such argument";
+        /// An option without its value.
+        VALUE_MISSING = 1091, "Required argument value missing";
+        /// Two words that exclude each other, or one given twice.
+        MUTUALLY_EXCLUSIVE = 1092, "Arguments cannot both be specified";
+        /// An option that needs another one.
+        PREREQUISITE_MISSING = 1093, "Argument pre-requisite missing";
+        /// A required word is missing.
+        ARGUMENT_MISSING = 1095, "Required argument missing";
+        /// A value that is no such thing.
+        INVALID_ARGUMENT_VALUE = 1097, "Invalid argument value";
+        /// The word begins several options.
+        AMBIGUOUS_ARGUMENT = 1099, "Ambiguous argument name";
+        /// The word begins several values.
+        AMBIGUOUS_VALUE = 1105, "Ambiguous argument value";
+        /// Longer than allowed.
+        STRING_TOO_LONG = 1106, "String length exceeds maximum";
+        /// Above the range.
+        ABOVE_MAXIMUM = 1108, "Integer value exceeds maximum";
+        /// Below the range.
+        BELOW_MINIMUM = 1109, "Integer value below minimum";
+        /// Not an IPv4 or IPv6 address, or of the wrong family.
+        INVALID_IP = 1110, "Invalid IP address";
+        /// Not a mask.
+        INVALID_NETMASK = 1111, "Invalid netmask";
+        /// `[9-3]`.
+        BAD_RANGE = 1113, "Range minimum exceeds range maximum";
+        /// A quote without its end.
+        UNMATCHED_QUOTE = 1115, "Unmatched quote";
+        /// A bracket range that is not `[a-b]`.
+        INVALID_RANGE = 1116, "Invalid range specification";
+        /// Two ranges of different sizes.
+        MISMATCHED_RANGES = 1117, "Ranges are different sizes";
+        /// Two ranges in one word.
+        MULTIPLE_RANGES = 1118, "Only one range allowed per argument";
+        /// An IPv6 address without its prefix length.
+        PREFIX_LENGTH_MISSING = 1142, "Prefix length must be given with an IPv6 address";
+        /// Answer to `save ns config`; not an error.
+        CONFIG_SAVED = 1130, "The running configuration has been saved";
+        /// A STATELESS vserver and a service without USIP.
+        FAILOVER_NEEDS_USIP = 1289, "Service must have Use Source IP option set in order to be bound to a connection failover enabled virtual server";
+        /// STATELESS on another type than ANY.
+        FAILOVER_NEEDS_ANY = 1290, "Connection failover can only be enabled on a virtual server of service type ANY";
+        /// Vserver and service carry different things.
+        TYPE_MISMATCH = 1304, "Service type mismatch between the vserver and service";
+        /// Binding a service on a loopback address.
+        FAILOVER_BIND_LOOPBACK = 1338, "Loopback service cannot be bound to vserver with connection failover enabled ";
+        /// Setting failover while such a service is bound.
+        FAILOVER_SET_LOOPBACK = 1339, "Connection Failover cannot be set to STATEFUL/STATELESS on vserver with bound loopback service";
+        /// `force HA failover` on a node told to stay primary.
+        STAY_PRIMARY = 1441, "Cannot failover as Node State set to STAYPRIMARY";
+        /// `force HA failover` without a peer.
+        ONE_NODE_DOWN = 1449, "Failover not permitted as one node is up and another node is down";
+        /// A monitor that would probe again before the answer is due.
+        INTERVAL_TOO_SHORT = 2128, "Interval should be greater than resptimeout";
+        /// Ours: how would a successor find the server?
+        STATELESS_NEEDS_KEY = 60001, "Stateless connection failover needs SOURCEIP persistence or the SRCIPSRCPORTHASH method";
+        /// Ours: how would a successor find the vserver of a server's packet?
+        STATELESS_ONE_VSERVER = 60002, "A service of a vserver with stateless connection failover can be bound to that vserver only";
+        /// Ours: the client's port is always kept with USIP.
+        USIP_KEEPS_PORT = 60003, "Use Source IP keeps the client's port; Use Proxy Port must be NO";
+        /// Ours: a single lost hello must not look like a death.
+        DEAD_TOO_SHORT = 60004, "Dead interval must be at least three times the hello interval";
+        /// Ours: names of objects are for those who use them.
+        NAME_RESERVED = 60005, "The name belongs to a built-in object";
+    }
+}

@@ -1,0 +1,230 @@
+//! What `show` and `stat` need from the live node, as plain values.
+//!
+//! Times are given as Unix time in milliseconds, because `show` prints calendar
+//! dates; 0 means unknown.
+
+use core::time::Duration;
+
+/// Source of live facts. Every method must be cheap; `show` calls it per object.
+pub trait Facts {
+    /// Wall-clock time, Unix milliseconds.
+    fn now(&self) -> u64;
+    /// About this node itself.
+    fn node(&self) -> NodeFacts;
+    /// About the pair.
+    fn ha(&self) -> HaFacts;
+    /// About a vserver, by [`LbVserver::id`](crate::LbVserver::id).
+    fn vserver(&self, id: u32) -> VserverFacts;
+    /// About a service, by [`Service::id`](crate::Service::id).
+    fn service(&self, id: u32) -> ServiceFacts;
+    /// About one monitor of a service.
+    fn monitor(&self, service: u32, monitor: &str) -> MonitorFacts;
+}
+
+/// Health of a vserver or service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// Usable.
+    Up,
+    /// Not usable: probes fail, or no bound service is UP.
+    Down,
+    /// Nothing known yet.
+    #[default]
+    Unknown,
+    /// Disabled by the operator.
+    OutOfService,
+}
+
+/// About this node.
+#[derive(Clone, Debug, Default)]
+pub struct NodeFacts {
+    /// Its host name; may be empty.
+    pub host_name: String,
+    /// Version of the program, `0.1.0`.
+    pub version: String,
+    /// Ids of data ports that are up, in the order of the configuration.
+    pub ports_up: Vec<String>,
+    /// Ids of data ports that are configured and down.
+    pub ports_down: Vec<String>,
+    /// Drops by reason, in the order of the engine's table; zeroes may be left out.
+    pub drops: Vec<(&'static str, u64)>,
+}
+
+/// The part a node plays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HaRole {
+    /// Joining; nothing decided.
+    #[default]
+    Init,
+    /// Stores the primary's flows.
+    Secondary,
+    /// Forwards.
+    Primary,
+    /// Handing over to the peer.
+    Draining,
+}
+
+/// Condition of a node as the pair sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NodeState {
+    /// Never heard.
+    #[default]
+    Unknown,
+    /// Joining.
+    Init,
+    /// Silent for longer than the dead interval.
+    NotUp,
+    /// Can be primary or secondary.
+    Up,
+    /// Told to stay secondary.
+    StaySecondary,
+    /// Told to take no part.
+    Disabled,
+}
+
+/// State of the channel that carries records and the journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChannelState {
+    /// Nothing authenticated was heard.
+    #[default]
+    Down,
+    /// Heard, no session yet.
+    Connecting,
+    /// The whole table is being transferred.
+    Bulk,
+    /// Records flow and are acknowledged.
+    Up,
+}
+
+/// About the pair, from this node's seat.
+#[derive(Clone, Debug, Default)]
+pub struct HaFacts {
+    /// Our role.
+    pub role: HaRole,
+    /// Our state.
+    pub state: NodeState,
+    /// Our term.
+    pub term: u64,
+    /// We hold the primary's state (as primary: always true).
+    pub caught_up: bool,
+    /// How long we have played this role.
+    pub in_role_for: Duration,
+    /// Last change of role, Unix milliseconds.
+    pub last_transition: u64,
+    /// Hellos received and accepted.
+    pub hellos_received: u64,
+    /// Hellos sent.
+    pub hellos_sent: u64,
+    /// Journal lines that the peer did not confirm in time.
+    pub propagation_timeouts: u64,
+    /// Failed synchronisations since the last transition.
+    pub sync_failures: u64,
+    /// Peer messages refused: wrong password, malformed, replayed.
+    pub refused_messages: u64,
+    /// Data ports on which the peer's hellos are missing.
+    pub silent_ports: Vec<String>,
+    /// The peer, if one is configured.
+    pub peer: Option<PeerFacts>,
+    /// Flows in our table.
+    pub flows: u64,
+    /// Flows that the peer has acknowledged.
+    pub protected: u64,
+    /// Flows of STATEFUL vservers that the peer has not acknowledged.
+    pub unprotected: u64,
+    /// Packets that wait for an acknowledgement.
+    pub held: u64,
+    /// Holds that ended without an acknowledgement, ever.
+    pub released_unprotected: u64,
+    /// Records written and not acknowledged.
+    pub unacked_records: u64,
+    /// Age of the oldest of them.
+    pub mirror_lag: Duration,
+}
+
+/// About the other node.
+#[derive(Clone, Debug, Default)]
+pub struct PeerFacts {
+    /// Its host name; may be empty.
+    pub host_name: String,
+    /// Its role.
+    pub role: HaRole,
+    /// Its state.
+    pub state: NodeState,
+    /// Its term.
+    pub term: u64,
+    /// It said that it holds our state.
+    pub caught_up: bool,
+    /// State of the channel to it.
+    pub channel: ChannelState,
+    /// Time since an authenticated message of it arrived; `None` if never.
+    pub last_heard: Option<Duration>,
+}
+
+/// About a vserver.
+#[derive(Clone, Debug, Default)]
+pub struct VserverFacts {
+    /// Its health.
+    pub health: Health,
+    /// Last change of health, Unix milliseconds.
+    pub last_change: u64,
+    /// Flows opened.
+    pub hits: u64,
+    /// Flows with a client, open at this moment.
+    pub client_flows: u64,
+    /// Flows with a server, open at this moment.
+    pub server_flows: u64,
+    /// Flows past their set-up.
+    pub established: u64,
+    /// Flows the peer has acknowledged.
+    pub protected: u64,
+    /// Flows of a STATEFUL vserver the peer has not acknowledged.
+    pub unprotected: u64,
+    /// Persistence sessions.
+    pub persistence_sessions: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Packets to clients.
+    pub packets_out: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+}
+
+/// About a service.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceFacts {
+    /// Its health.
+    pub health: Health,
+    /// Last change of health, Unix milliseconds.
+    pub last_change: u64,
+    /// Flows opened to it.
+    pub hits: u64,
+    /// Flows open at this moment.
+    pub flows: u64,
+    /// Packets to the server.
+    pub packets_in: u64,
+    /// Packets from the server.
+    pub packets_out: u64,
+    /// Bytes to the server.
+    pub bytes_in: u64,
+    /// Bytes from the server.
+    pub bytes_out: u64,
+}
+
+/// About one monitor of a service.
+#[derive(Clone, Debug, Default)]
+pub struct MonitorFacts {
+    /// What it says.
+    pub health: Health,
+    /// Probes sent.
+    pub probes: u64,
+    /// Failed probes, ever.
+    pub failed_total: u64,
+    /// Failed probes in a row at this moment.
+    pub failed_current: u64,
+    /// `Success - TCP syn+ack received.` or why it failed; empty if none was sent.
+    pub last_response: String,
+    /// Time to the last answer.
+    pub response_time: Duration,
+}

@@ -1,0 +1,58 @@
+//! Named objects and the one table of commands.
+//!
+//! A command travels one road, whoever typed it: [`parse`] turns a line into a
+//! [`Command`] by looking at the table, [`Config::apply`] turns the command
+//! into another configuration or an error with the market's code and the
+//! offending word, and [`Config::lines`] writes the configuration back as
+//! commands that replay. The same table answers [`complete`], [`help`] and
+//! [`reference_markdown`]. [`show`] joins the configuration with the live
+//! [`Facts`] of a node.
+//!
+//! The crate leans on nothing: no clock, no file, no terminal. Time enters
+//! through [`Facts::now`], and everything a `show` command prints that is not
+//! configuration comes from the same trait.
+
+#![forbid(unsafe_code)]
+
+mod apply;
+mod check;
+mod command;
+mod complete;
+mod config;
+mod connections;
+mod error;
+mod facts;
+mod json;
+mod lexer;
+mod lines;
+mod matching;
+mod model;
+mod options;
+mod parse;
+mod replay;
+mod show;
+mod table;
+mod time;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use command::{Action, Command, Kind};
+pub use complete::{Completion, complete, help, reference_markdown};
+pub use config::{Config, Scope};
+pub use connections::{ConnectionFilter, ConnectionRow, FlowRole, connection_header, connection_json, connection_line};
+pub use error::{CommandError, Message, Warning, messages};
+pub use facts::{
+    ChannelState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState, PeerFacts, ServiceFacts,
+    VserverFacts,
+};
+pub use model::{
+    Binding, ConnFailover, HaPeer, HaSettings, HaStatus, Interface, IpKind, LbVserver, Method, MirrorMode, Modes,
+    Monitor, MonitorBinding, MonitorKind, NsConfig, NsIp, Persistence, Route, RpcNode, Server, Service, ServiceType,
+};
+pub use parse::{parse, parse_all};
+pub use show::{show, show_json};
+
+/// Longest command line that is accepted, in bytes; a journal line must fit one mirror datagram.
+pub const MAX_LINE: usize = 1280;

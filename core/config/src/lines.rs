@@ -1,0 +1,154 @@
+//! The configuration written back as commands.
+
+use crate::config::{Config, Scope};
+use crate::model::{IpKind, LbVserver, Modes, Monitor, NsIp, Route, RpcNode, Service};
+use crate::options::Options;
+use crate::table::{Change, Opt, options_of};
+use crate::value::{Type, Value, mask_text, quote};
+
+/// For whom the lines are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// For replay: passwords in clear, defaults left out.
+    File,
+    /// For eyes: passwords hidden.
+    Shown {
+        /// With settings that have their default.
+        defaults: bool,
+    },
+}
+
+pub(crate) fn lines(config: &Config, scope: Scope, style: Style) -> Vec<String> {
+    let mut lines = Vec::new();
+    match scope {
+        Scope::All => {
+            local(config, style, &mut lines);
+            shared(config, style, &mut lines);
+        }
+        Scope::Local => local(config, style, &mut lines),
+        Scope::Shared => shared(config, style, &mut lines),
+    }
+    lines
+}
+
+fn local(config: &Config, style: Style, lines: &mut Vec<String>) {
+    if let Some(addr) = config.ns_config.addr {
+        let mask = mask_text(config.ns_config.prefix_len);
+        lines.push(format!("set ns config -IPAddress {addr} -netmask {mask}"));
+    }
+    lines.extend(config.interfaces.iter().map(|i| format!("add interface {} -device {}", i.id, i.device)));
+    lines.extend(with_options("set HA node", &config.ha, Change::SetHaNode, style));
+    lines.extend(config.ha.peer.map(|p| format!("add HA node {} {}", p.id, p.addr)));
+    let rpc = |n: &RpcNode| with_options(&format!("set ns rpcNode {}", n.addr), n, Change::SetRpcNode, style);
+    lines.extend(config.rpc_nodes.iter().filter_map(rpc));
+}
+
+fn shared(config: &Config, style: Style, lines: &mut Vec<String>) {
+    lines.extend(modes(config.modes));
+    lines.extend(config.ips.iter().filter(|i| !i.implicit).map(|i| ip(i, style)));
+    lines.extend(config.routes.iter().map(route));
+    for server in config.servers.iter() {
+        let head = format!("add server {} {}", quote(&server.name), server.addr);
+        lines.push(head.clone() + &options(server, Change::AddServer, style));
+    }
+    lines.extend(config.services.iter().map(|s| service(s, style)));
+    lines.extend(config.monitors.iter().map(|m| monitor(m, style)));
+    lines.extend(config.services.iter().flat_map(monitor_bindings));
+    lines.extend(config.vservers.iter().map(|v| vserver(v, style)));
+    lines.extend(config.vservers.iter().flat_map(bindings));
+}
+
+fn modes(modes: Modes) -> Vec<String> {
+    let default = Modes::default();
+    let line = |on: bool, default: bool, name: &str| {
+        (on != default).then(|| format!("{} ns mode {name}", if on { "enable" } else { "disable" }))
+    };
+    [line(modes.l3, default.l3, "L3"), line(modes.usip, default.usip, "USIP")].into_iter().flatten().collect()
+}
+
+fn ip(ip: &NsIp, style: Style) -> String {
+    let head = match ip.addr.is_ipv4() {
+        true => format!("add ns ip {} {}", ip.addr, mask_text(ip.prefix_len)),
+        false => format!("add ns ip6 {}/{}", ip.addr, ip.prefix_len),
+    };
+    let listed = match ip.addr.is_ipv4() {
+        true => options_of(Change::AddIp).to_vec(),
+        false => options_of(Change::AddIp).iter().map(|o| if o.name == "arp" { nd(o) } else { *o }).collect(),
+    };
+    debug_assert!(ip.kind == IpKind::Vip || ip.kind == IpKind::Snip);
+    head + &listed_options(ip, &listed, style)
+}
+
+/// The IPv6 name of `-arp`.
+fn nd(arp: &Opt) -> Opt {
+    Opt { name: "nd", ..*arp }
+}
+
+fn route(route: &Route) -> String {
+    match route.network.is_ipv4() {
+        true => format!("add route {} {} {}", route.network, mask_text(route.prefix_len), route.gateway),
+        false => format!("add route6 {}/{} {}", route.network, route.prefix_len, route.gateway),
+    }
+}
+
+/// A port as commands write it.
+pub(crate) fn port(port: Option<u16>) -> String {
+    port.map_or("*".to_owned(), |p| p.to_string())
+}
+
+fn service(s: &Service, style: Style) -> String {
+    let head = format!("add service {} {} {} {}", quote(&s.name), quote(&s.server), s.kind.word(), port(s.port));
+    head + &options(s, Change::AddService, style)
+}
+
+fn monitor(m: &Monitor, style: Style) -> String {
+    format!("add lb monitor {} {}", quote(&m.name), m.kind.word()) + &options(m, Change::AddMonitor, style)
+}
+
+fn monitor_bindings(s: &Service) -> Vec<String> {
+    let line = |b: &crate::model::MonitorBinding| {
+        let state = if b.enabled { "" } else { " -monState DISABLED" };
+        let weight = if b.weight == 1 { String::new() } else { format!(" -weight {}", b.weight) };
+        format!("bind service {} -monitorName {}{state}{weight}", quote(&s.name), quote(&b.monitor))
+    };
+    s.monitors.iter().map(line).collect()
+}
+
+fn vserver(v: &LbVserver, style: Style) -> String {
+    let addr = v.addr.map_or("*".to_owned(), |a| a.to_string());
+    let head = format!("add lb vserver {} {} {addr} {}", quote(&v.name), v.kind.word(), port(v.port));
+    head + &options(v, Change::AddVserver, style)
+}
+
+fn bindings(v: &LbVserver) -> Vec<String> {
+    let line = |b: &crate::model::Binding| {
+        let weight = if b.weight == 1 { String::new() } else { format!(" -weight {}", b.weight) };
+        format!("bind lb vserver {} {}{weight}", quote(&v.name), quote(&b.service))
+    };
+    v.bindings.iter().map(line).collect()
+}
+
+/// A `set` line, if there is anything to set.
+fn with_options(head: &str, object: &impl Options, change: Change, style: Style) -> Option<String> {
+    let options = options(object, change, style);
+    (!options.is_empty()).then(|| format!("{head}{options}"))
+}
+
+fn options(object: &impl Options, change: Change, style: Style) -> String {
+    listed_options(object, options_of(change), style)
+}
+
+fn listed_options(object: &impl Options, listed: &[Opt], style: Style) -> String {
+    let mut text = String::new();
+    for opt in listed.iter().filter(|o| !o.neutral) {
+        let Some(value) = object.get(opt.name) else { continue };
+        let with_defaults = style == Style::Shown { defaults: true };
+        if !with_defaults && !opt.always && opt.default_value().as_ref() == Some(&value) {
+            continue;
+        }
+        let hidden = style != Style::File && matches!(opt.kind, Type::Secret);
+        let shown = if hidden { "\"********\"".to_owned() } else { Value::text(&value) };
+        text.push_str(&format!(" -{} {shown}", opt.name));
+    }
+    text
+}

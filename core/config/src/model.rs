@@ -1,0 +1,482 @@
+//! The named objects of a configuration: what was configured, typed and checked.
+//!
+//! Every object carries values as the operator means them (seconds, prefix
+//! lengths, names). Lowering to the engine's plan happens elsewhere.
+
+use core::net::IpAddr;
+use core::time::Duration;
+
+/// What a vserver or service carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ServiceType {
+    /// TCP connections.
+    Tcp,
+    /// UDP flows.
+    Udp,
+    /// Any TCP, UDP or echo traffic.
+    Any,
+}
+
+impl ServiceType {
+    /// The market's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            ServiceType::Tcp => "TCP",
+            ServiceType::Udp => "UDP",
+            ServiceType::Any => "ANY",
+        }
+    }
+
+    /// Idle time-out of a flow when neither vserver nor service says otherwise.
+    pub fn default_idle(self) -> Duration {
+        match self {
+            ServiceType::Tcp => Duration::from_secs(9000),
+            ServiceType::Udp | ServiceType::Any => Duration::from_secs(120),
+        }
+    }
+}
+
+/// What a failover means for the flows of a vserver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnFailover {
+    /// Flows are forgotten; strays are reset.
+    #[default]
+    Disabled,
+    /// Flows are mirrored.
+    Stateful,
+    /// Flows are rebuilt from the packets that arrive.
+    Stateless,
+}
+
+impl ConnFailover {
+    /// The market's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            ConnFailover::Disabled => "DISABLED",
+            ConnFailover::Stateful => "STATEFUL",
+            ConnFailover::Stateless => "STATELESS",
+        }
+    }
+}
+
+/// How a vserver chooses a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// Weighted round robin.
+    RoundRobin,
+    /// Fewest open flows per weight.
+    #[default]
+    LeastConnection,
+    /// Consistent hash of the client's address.
+    SourceIpHash,
+    /// Consistent hash of the client's address and port.
+    SrcIpSrcPortHash,
+}
+
+impl Method {
+    /// The market's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Method::RoundRobin => "ROUNDROBIN",
+            Method::LeastConnection => "LEASTCONNECTION",
+            Method::SourceIpHash => "SOURCEIPHASH",
+            Method::SrcIpSrcPortHash => "SRCIPSRCPORTHASH",
+        }
+    }
+}
+
+/// What a vserver remembers about its clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Persistence {
+    /// Nothing.
+    #[default]
+    None,
+    /// The client's address keeps its service.
+    SourceIp,
+}
+
+impl Persistence {
+    /// The market's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Persistence::None => "NONE",
+            Persistence::SourceIp => "SOURCEIP",
+        }
+    }
+}
+
+/// Role of a floating address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IpKind {
+    /// Source of server-side traffic; its subnet is connected.
+    #[default]
+    Snip,
+    /// Address of vservers.
+    Vip,
+}
+
+impl IpKind {
+    /// The market's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            IpKind::Snip => "SNIP",
+            IpKind::Vip => "VIP",
+        }
+    }
+}
+
+/// Which probe a monitor sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MonitorKind {
+    /// A TCP handshake.
+    Tcp,
+    /// An echo request.
+    Ping,
+}
+
+impl MonitorKind {
+    /// The market's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            MonitorKind::Tcp => "TCP",
+            MonitorKind::Ping => "PING",
+        }
+    }
+}
+
+/// The operator's wish for a node's part in the pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HaStatus {
+    /// Takes part in the election.
+    #[default]
+    Enabled,
+    /// Never becomes primary.
+    StaySecondary,
+    /// Becomes primary whenever it is healthy.
+    StayPrimary,
+    /// Takes no part.
+    Disabled,
+}
+
+impl HaStatus {
+    /// The market's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            HaStatus::Enabled => "ENABLED",
+            HaStatus::StaySecondary => "STAYSECONDARY",
+            HaStatus::StayPrimary => "STAYPRIMARY",
+            HaStatus::Disabled => "DISABLED",
+        }
+    }
+}
+
+/// Whether a packet waits for the peer's acknowledgement of its flow (extension).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MirrorMode {
+    /// The packet that makes an end believe is held until the peer has the flow.
+    #[default]
+    Strict,
+    /// Nothing is held; a flow younger than the mirror lag can be lost.
+    Async,
+}
+
+impl MirrorMode {
+    /// The word of the command language.
+    pub fn word(self) -> &'static str {
+        match self {
+            MirrorMode::Strict => "STRICT",
+            MirrorMode::Async => "ASYNC",
+        }
+    }
+}
+
+/// A floating address (`add ns ip`, `add ns ip6`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NsIp {
+    /// The address.
+    pub addr: IpAddr,
+    /// Length of its subnet's prefix in the family's own bits.
+    pub prefix_len: u8,
+    /// SNIP or VIP.
+    pub kind: IpKind,
+    /// Answer ARP requests and neighbour solicitations.
+    pub arp: bool,
+    /// Answer echo requests.
+    pub icmp: bool,
+    /// Not disabled by the operator.
+    pub enabled: bool,
+    /// Made by a vserver's address rather than by a command; goes with its last vserver.
+    pub implicit: bool,
+}
+
+/// A static route (`add route`, `add route6`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Destination network; host bits are zero.
+    pub network: IpAddr,
+    /// Length of its prefix.
+    pub prefix_len: u8,
+    /// Next hop, of the same family.
+    pub gateway: IpAddr,
+}
+
+/// A server (`add server`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub addr: IpAddr,
+    /// Not disabled by the operator; a disabled server disables its services.
+    pub enabled: bool,
+    /// Free text.
+    pub comment: String,
+}
+
+/// A monitor bound to a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MonitorBinding {
+    /// Name of the monitor.
+    pub monitor: String,
+    /// Its share when the service has a monitor threshold, 1..=100.
+    pub weight: u8,
+    /// Not disabled for this service (`-monState`).
+    pub enabled: bool,
+}
+
+/// A service: one port of one server (`add service`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Number for the life of the process; never used for another service.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Name of its server.
+    pub server: String,
+    /// What it carries.
+    pub kind: ServiceType,
+    /// Port of the server; `None` is `*` (the client's destination port is kept).
+    pub port: Option<u16>,
+    /// The server sees the client's address.
+    pub usip: bool,
+    /// With USIP: take a port of our own instead of the client's (refused with `usip`).
+    pub use_proxy_port: bool,
+    /// Client-side idle time-out in seconds; used by vservers that name none.
+    pub client_timeout: Option<u32>,
+    /// Server-side idle time-out in seconds; `None` is the type's default.
+    pub server_timeout: Option<u32>,
+    /// Probe it; without probes it is always UP.
+    pub health_monitor: bool,
+    /// Sum of the weights of UP monitors that makes it UP; 0 asks for all of them.
+    pub monitor_threshold: u32,
+    /// Not disabled by the operator.
+    pub enabled: bool,
+    /// Free text.
+    pub comment: String,
+    /// Bound monitors in the order of binding; empty means the built-in one.
+    pub monitors: Vec<MonitorBinding>,
+}
+
+impl Service {
+    /// Server-side idle time-out that applies to new flows.
+    pub fn server_idle(&self) -> Duration {
+        self.server_timeout.map_or(self.kind.default_idle(), |s| Duration::from_secs(s.into()))
+    }
+
+    /// Client-side idle time-out of the service, used only where no vserver names one.
+    pub fn client_idle(&self) -> Duration {
+        self.client_timeout.map_or(self.kind.default_idle(), |s| Duration::from_secs(s.into()))
+    }
+
+    /// Name of the built-in monitor that probes the service while none is bound.
+    pub fn default_monitor(&self) -> &'static str {
+        match (self.kind, self.port) {
+            (ServiceType::Tcp, Some(_)) => "tcp-default",
+            (ServiceType::Tcp, None) | (ServiceType::Udp | ServiceType::Any, _) => "ping-default",
+        }
+    }
+}
+
+/// A service bound to a vserver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Name of the service.
+    pub service: String,
+    /// Its share, 1..=100.
+    pub weight: u8,
+}
+
+/// A load-balancing virtual server (`add lb vserver`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LbVserver {
+    /// Number for the life of the process; never used for another vserver.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// What it carries.
+    pub kind: ServiceType,
+    /// Its address; `None` is `*` (any address). 0.0.0.0 receives nothing by itself.
+    pub addr: Option<IpAddr>,
+    /// Its port; `None` is `*` (any port). `Some(0)` only together with 0.0.0.0.
+    pub port: Option<u16>,
+    /// Not disabled by the operator.
+    pub enabled: bool,
+    /// How a service is chosen.
+    pub method: Method,
+    /// What is remembered about clients.
+    pub persistence: Persistence,
+    /// Life of a persistence session after its last use, in minutes (2..=1440).
+    pub persistence_timeout: u16,
+    /// Bits of an IPv4 client address that count (`-persistMask`).
+    pub persist_mask: u8,
+    /// Bits of an IPv6 client address that count (`-v6persistmasklen`).
+    pub v6_persist_mask_len: u8,
+    /// What a failover means for its flows.
+    pub failover: ConnFailover,
+    /// Client-side idle time-out in seconds; `None` is the type's default.
+    pub client_timeout: Option<u32>,
+    /// Free text.
+    pub comment: String,
+    /// Bound services in the order of binding.
+    pub bindings: Vec<Binding>,
+}
+
+impl LbVserver {
+    /// Client-side idle time-out of new flows; a bound service's own value does not count.
+    pub fn client_idle(&self) -> Duration {
+        self.client_timeout.map_or(self.kind.default_idle(), |s| Duration::from_secs(s.into()))
+    }
+
+    /// Receives traffic of its own: it has an address and a port, or wildcards.
+    pub fn is_addressed(&self) -> bool {
+        self.addr.is_none_or(|a| !a.is_unspecified()) && self.port != Some(0)
+    }
+}
+
+/// A monitor (`add lb monitor`), or one of the two built-in ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Monitor {
+    /// Its name.
+    pub name: String,
+    /// The probe.
+    pub kind: MonitorKind,
+    /// Time between probes, in milliseconds.
+    pub interval_ms: u32,
+    /// How long an answer may take, in milliseconds; below `interval_ms`.
+    pub resp_timeout_ms: u32,
+    /// Failed probes in a row that make a service DOWN.
+    pub retries: u8,
+    /// Successful probes in a row that make a service UP.
+    pub success_retries: u8,
+    /// Pause after a service went DOWN before it is probed again, in milliseconds.
+    pub down_time_ms: u32,
+    /// Probe this address instead of the server's.
+    pub dest_ip: Option<IpAddr>,
+    /// Probe this port instead of the service's.
+    pub dest_port: Option<u16>,
+    /// Not disabled by the operator.
+    pub enabled: bool,
+}
+
+impl Monitor {
+    /// A monitor with the market's defaults: 5 s, 2 s, 3 retries, 1 success, 30 s down time.
+    pub fn new(name: &str, kind: MonitorKind) -> Self {
+        Monitor {
+            name: name.to_owned(),
+            kind,
+            interval_ms: 5_000,
+            resp_timeout_ms: 2_000,
+            retries: 3,
+            success_retries: 1,
+            down_time_ms: 30_000,
+            dest_ip: None,
+            dest_port: None,
+            enabled: true,
+        }
+    }
+
+    /// The two monitors that always exist and cannot be changed.
+    pub fn built_in() -> [Monitor; 2] {
+        [Monitor::new("tcp-default", MonitorKind::Tcp), Monitor::new("ping-default", MonitorKind::Ping)]
+    }
+}
+
+/// The other node (`add HA node`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HaPeer {
+    /// Its id, 1..=64; the own id is always 0.
+    pub id: u8,
+    /// Its NSIP.
+    pub addr: IpAddr,
+}
+
+/// How this node takes part in the pair (`set HA node`); node-local.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HaSettings {
+    /// The peer, if any.
+    pub peer: Option<HaPeer>,
+    /// The operator's wish.
+    pub status: HaStatus,
+    /// Time between hellos, in milliseconds.
+    pub hello_ms: u32,
+    /// Silence that means death, in milliseconds.
+    pub dead_ms: u32,
+    /// Whether packets wait for the peer (extension).
+    pub mirror_mode: MirrorMode,
+}
+
+impl Default for HaSettings {
+    fn default() -> Self {
+        HaSettings {
+            peer: None,
+            status: HaStatus::Enabled,
+            hello_ms: 100,
+            dead_ms: 400,
+            mirror_mode: MirrorMode::Strict,
+        }
+    }
+}
+
+/// Credentials between nodes (`set ns rpcNode`); node-local. One entry per node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RpcNode {
+    /// NSIP of the node.
+    pub addr: IpAddr,
+    /// The password in clear; empty while none was set. Never shown.
+    pub password: String,
+    /// Source address of our connections to it; `None` is the NSIP.
+    pub src_ip: Option<IpAddr>,
+}
+
+/// The node's own management address (`set ns config`); node-local.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NsConfig {
+    /// The NSIP, a kernel address.
+    pub addr: Option<IpAddr>,
+    /// Length of its prefix.
+    pub prefix_len: u8,
+}
+
+/// A data port (`add interface`, an extension); node-local.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its id as the market writes them, `1/1`.
+    pub id: String,
+    /// Linux network interface behind it.
+    pub device: String,
+}
+
+/// Modes that change behaviour (`enable ns mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Modes {
+    /// Route unicast that belongs to no flow and no vserver. On by default.
+    pub l3: bool,
+    /// Default of `-usip` for services added later. Off by default.
+    pub usip: bool,
+}
+
+impl Default for Modes {
+    fn default() -> Self {
+        Modes { l3: true, usip: false }
+    }
+}

@@ -1,0 +1,284 @@
+//! Options of the table as fields of the objects: one getter and one setter per object.
+//!
+//! The setters check nothing: the parser checked the form, and `check` sees the finished object.
+
+use core::net::IpAddr;
+
+use crate::command::Command;
+use crate::model::{
+    ConnFailover, HaSettings, HaStatus, IpKind, LbVserver, Method, MirrorMode, Monitor, NsIp, Persistence, RpcNode,
+    Server, Service,
+};
+use crate::value::Value;
+
+/// An object whose settings are options of the table.
+pub(crate) trait Options {
+    /// The value of an option; `None` if it has none or is unknown to the object.
+    fn get(&self, option: &str) -> Option<Value>;
+    /// Takes a value; `None` puts a setting without a default of its own back to nothing.
+    fn put(&mut self, option: &str, value: Option<&Value>);
+
+    /// Takes over every option of a command: values, or for `unset` the defaults.
+    fn put_all(&mut self, command: &Command) {
+        for (opt, value) in &command.opts {
+            match command.row.clears {
+                true => self.put(opt.name, opt.default_value().as_ref()),
+                false => self.put(opt.name, Some(value)),
+            }
+        }
+    }
+}
+
+fn word(value: Option<&Value>) -> &'static str {
+    match value {
+        Some(Value::Word(word)) => word,
+        _ => "",
+    }
+}
+
+fn is_on(value: Option<&Value>) -> bool {
+    matches!(word(value), "ENABLED" | "YES" | "ON")
+}
+
+fn num(value: Option<&Value>) -> Option<u64> {
+    match value {
+        Some(Value::Number(n) | Value::Millis(n)) => Some(*n),
+        Some(Value::Mask(n)) => Some(u64::from(*n)),
+        _ => None,
+    }
+}
+
+/// Seconds, milliseconds and counts: the table keeps every range within 32 bits.
+fn num32(value: Option<&Value>) -> Option<u32> {
+    num(value).map(|n| u32::try_from(n).unwrap_or(u32::MAX))
+}
+
+fn num8(value: Option<&Value>, otherwise: u8) -> u8 {
+    num(value).and_then(|n| u8::try_from(n).ok()).unwrap_or(otherwise)
+}
+
+fn text(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::Text(text)) => text.clone(),
+        _ => String::new(),
+    }
+}
+
+fn addr(value: Option<&Value>) -> Option<IpAddr> {
+    match value {
+        Some(Value::Address(addr)) => *addr,
+        _ => None,
+    }
+}
+
+fn enabled(on: bool) -> Option<Value> {
+    Some(Value::Word(if on { "ENABLED" } else { "DISABLED" }))
+}
+
+fn yes_no(on: bool) -> Option<Value> {
+    Some(Value::Word(if on { "YES" } else { "NO" }))
+}
+
+fn number(n: impl Into<u64>) -> Option<Value> {
+    Some(Value::Number(n.into()))
+}
+
+impl Options for NsIp {
+    fn get(&self, option: &str) -> Option<Value> {
+        match option {
+            "type" => Some(Value::Word(self.kind.word())),
+            "arp" if self.addr.is_ipv4() => enabled(self.arp),
+            "nd" if self.addr.is_ipv6() => enabled(self.arp),
+            "icmp" => enabled(self.icmp),
+            "state" => enabled(self.enabled),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, option: &str, value: Option<&Value>) {
+        match option {
+            "type" => self.kind = if word(value) == "VIP" { IpKind::Vip } else { IpKind::Snip },
+            "arp" | "nd" => self.arp = is_on(value),
+            "icmp" => self.icmp = is_on(value),
+            "state" => self.enabled = is_on(value),
+            _ => {}
+        }
+    }
+}
+
+impl Options for Server {
+    fn get(&self, option: &str) -> Option<Value> {
+        match option {
+            "state" => enabled(self.enabled),
+            "comment" => Some(Value::Text(self.comment.clone())),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, option: &str, value: Option<&Value>) {
+        match option {
+            "state" => self.enabled = is_on(value),
+            "comment" => self.comment = text(value),
+            "IPAddress" => self.addr = addr(value).unwrap_or(self.addr),
+            _ => {}
+        }
+    }
+}
+
+impl Options for Service {
+    fn get(&self, option: &str) -> Option<Value> {
+        match option {
+            "usip" => yes_no(self.usip),
+            "useproxyport" => yes_no(self.use_proxy_port),
+            "cltTimeout" => self.client_timeout.and_then(number),
+            "svrTimeout" => self.server_timeout.and_then(number),
+            "healthMonitor" => yes_no(self.health_monitor),
+            "monThreshold" => number(self.monitor_threshold),
+            "state" => enabled(self.enabled),
+            "comment" => Some(Value::Text(self.comment.clone())),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, option: &str, value: Option<&Value>) {
+        match option {
+            "usip" => self.usip = is_on(value),
+            "useproxyport" => self.use_proxy_port = is_on(value),
+            "cltTimeout" => self.client_timeout = num32(value),
+            "svrTimeout" => self.server_timeout = num32(value),
+            "healthMonitor" => self.health_monitor = is_on(value),
+            "monThreshold" => self.monitor_threshold = num32(value).unwrap_or(0),
+            "state" => self.enabled = is_on(value),
+            "comment" => self.comment = text(value),
+            _ => {}
+        }
+    }
+}
+
+impl Options for LbVserver {
+    fn get(&self, option: &str) -> Option<Value> {
+        match option {
+            "persistenceType" => Some(Value::Word(self.persistence.word())),
+            "timeout" => number(self.persistence_timeout),
+            "persistMask" => Some(Value::Mask(self.persist_mask)),
+            "v6persistmasklen" => number(self.v6_persist_mask_len),
+            "lbMethod" => Some(Value::Word(self.method.word())),
+            "connFailover" => Some(Value::Word(self.failover.word())),
+            "cltTimeout" => self.client_timeout.and_then(number),
+            "state" => enabled(self.enabled),
+            "comment" => Some(Value::Text(self.comment.clone())),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, option: &str, value: Option<&Value>) {
+        match option {
+            "IPAddress" => self.addr = addr(value),
+            "persistenceType" => {
+                self.persistence = if word(value) == "SOURCEIP" { Persistence::SourceIp } else { Persistence::None };
+            }
+            "timeout" => self.persistence_timeout = num(value).and_then(|n| u16::try_from(n).ok()).unwrap_or(2),
+            "persistMask" => self.persist_mask = num8(value, 32),
+            "v6persistmasklen" => self.v6_persist_mask_len = num8(value, 128),
+            "lbMethod" => self.method = method(word(value)),
+            "connFailover" => self.failover = failover(word(value)),
+            "cltTimeout" => self.client_timeout = num32(value),
+            "state" => self.enabled = is_on(value),
+            "comment" => self.comment = text(value),
+            _ => {}
+        }
+    }
+}
+
+impl Options for Monitor {
+    fn get(&self, option: &str) -> Option<Value> {
+        match option {
+            "interval" => Some(Value::Millis(self.interval_ms.into())),
+            "resptimeout" => Some(Value::Millis(self.resp_timeout_ms.into())),
+            "retries" => number(self.retries),
+            "successRetries" => number(self.success_retries),
+            "downTime" => Some(Value::Millis(self.down_time_ms.into())),
+            "destIP" => self.dest_ip.map(|a| Value::Address(Some(a))),
+            "destPort" => self.dest_port.map(|p| Value::Port(Some(p))),
+            "state" => enabled(self.enabled),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, option: &str, value: Option<&Value>) {
+        match option {
+            "interval" => self.interval_ms = num32(value).unwrap_or(self.interval_ms),
+            "resptimeout" => self.resp_timeout_ms = num32(value).unwrap_or(self.resp_timeout_ms),
+            "retries" => self.retries = num8(value, 3),
+            "successRetries" => self.success_retries = num8(value, 1),
+            "downTime" => self.down_time_ms = num32(value).unwrap_or(self.down_time_ms),
+            "destIP" => self.dest_ip = addr(value),
+            "destPort" => {
+                self.dest_port = match value {
+                    Some(Value::Port(port)) => *port,
+                    _ => None,
+                };
+            }
+            "state" => self.enabled = is_on(value),
+            _ => {}
+        }
+    }
+}
+
+impl Options for HaSettings {
+    fn get(&self, option: &str) -> Option<Value> {
+        match option {
+            "haStatus" => Some(Value::Word(self.status.word())),
+            "helloInterval" => number(self.hello_ms),
+            "deadInterval" => Some(Value::Millis(self.dead_ms.into())),
+            "mirrorMode" => Some(Value::Word(self.mirror_mode.word())),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, option: &str, value: Option<&Value>) {
+        match option {
+            "haStatus" => self.status = status(word(value)),
+            "helloInterval" => self.hello_ms = num32(value).unwrap_or(self.hello_ms),
+            "deadInterval" => self.dead_ms = num32(value).unwrap_or(self.dead_ms),
+            "mirrorMode" => {
+                self.mirror_mode = if word(value) == "ASYNC" { MirrorMode::Async } else { MirrorMode::Strict };
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Options for RpcNode {
+    fn get(&self, option: &str) -> Option<Value> {
+        match option {
+            "password" if self.password.is_empty() => None,
+            "password" => Some(Value::Text(self.password.clone())),
+            "srcIP" => Some(Value::Address(self.src_ip)),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, option: &str, value: Option<&Value>) {
+        match option {
+            "password" => self.password = text(value),
+            "srcIP" => self.src_ip = addr(value),
+            _ => {}
+        }
+    }
+}
+
+fn method(word: &str) -> Method {
+    let all = [Method::RoundRobin, Method::LeastConnection, Method::SourceIpHash, Method::SrcIpSrcPortHash];
+    all.into_iter().find(|m| m.word() == word).unwrap_or_default()
+}
+
+fn failover(word: &str) -> ConnFailover {
+    let all = [ConnFailover::Disabled, ConnFailover::Stateful, ConnFailover::Stateless];
+    all.into_iter().find(|f| f.word() == word).unwrap_or_default()
+}
+
+fn status(word: &str) -> HaStatus {
+    let all = [HaStatus::Enabled, HaStatus::StaySecondary, HaStatus::StayPrimary, HaStatus::Disabled];
+    all.into_iter().find(|s| s.word() == word).unwrap_or_default()
+}

@@ -1,0 +1,267 @@
+//! Views of the pair.
+
+use super::Scene;
+use crate::error::{CommandError, messages};
+use crate::facts::{ChannelState, HaFacts, HaRole, NodeState, PeerFacts};
+use crate::json::Json;
+use crate::model::{HaPeer, HaStatus, RpcNode};
+use crate::time::{days_hours, interval, millis};
+use crate::value::Value;
+
+/// `show ha node` spelling; DRAINING is ours.
+fn role_text(role: HaRole) -> &'static str {
+    match role {
+        HaRole::Init => "UNKNOWN",
+        HaRole::Secondary => "Secondary",
+        HaRole::Primary => "Primary",
+        HaRole::Draining => "Draining",
+    }
+}
+
+pub(super) fn state_text(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Unknown => "UNKNOWN",
+        NodeState::Init => "INIT",
+        NodeState::NotUp => "NOT UP",
+        NodeState::Up => "UP",
+        NodeState::StaySecondary => "STAYSECONDARY",
+        NodeState::Disabled => "DISABLED",
+    }
+}
+
+fn channel_text(state: ChannelState) -> &'static str {
+    match state {
+        ChannelState::Down => "DOWN",
+        ChannelState::Connecting => "CONNECTING",
+        ChannelState::Bulk => "BULK TRANSFER",
+        ChannelState::Up => "UP",
+    }
+}
+
+/// Synchronisation as the market words it: the primary shows ENABLED, a secondary how far it is.
+fn sync_text(role: HaRole, caught_up: bool) -> &'static str {
+    match (role, caught_up) {
+        (HaRole::Primary | HaRole::Draining, _) => "ENABLED",
+        (HaRole::Secondary, true) => "SUCCESS",
+        (HaRole::Secondary, false) => "IN PROGRESS",
+        (HaRole::Init, _) => "ENABLED",
+    }
+}
+
+fn list(words: &[String]) -> String {
+    if words.is_empty() { "None".to_owned() } else { words.join(" ") }
+}
+
+/// Which of the two nodes are asked for.
+fn wanted(s: &Scene<'_>) -> Result<(bool, Option<HaPeer>), CommandError> {
+    let peer = s.config.ha.peer;
+    match s.command.arg(0) {
+        Some(Value::Number(0)) => Ok((true, None)),
+        Some(Value::Number(n)) => match peer.filter(|p| u64::from(p.id) == *n) {
+            Some(peer) => Ok((false, Some(peer))),
+            None => Err(CommandError::about(messages::NO_SUCH_RESOURCE, "id", &n.to_string())),
+        },
+        Some(_) | None => Ok((true, peer)),
+    }
+}
+
+fn own_state(s: &Scene<'_>, facts: &HaFacts) -> &'static str {
+    match s.config.ha.status {
+        HaStatus::StaySecondary => "STAYSECONDARY",
+        HaStatus::Disabled => "DISABLED",
+        HaStatus::Enabled | HaStatus::StayPrimary => state_text(facts.state),
+    }
+}
+
+pub(super) fn nodes(s: &Scene<'_>) -> Result<String, CommandError> {
+    let (own, peer) = wanted(s)?;
+    let facts = s.facts.ha();
+    let mut text = String::new();
+    let mut number = 0;
+    if own {
+        number += 1;
+        text += &own_lines(s, &facts, number);
+    }
+    if let Some(peer) = peer {
+        number += 1;
+        text += &peer_lines(s, peer, &facts.peer.clone().unwrap_or_default(), number);
+    }
+    if own && peer.is_some() {
+        text += "\tLocal node information:\n\tCritical Interfaces: ";
+        text += &list(&port_names(s));
+        text += "\n";
+    }
+    Ok(text)
+}
+
+fn port_names(s: &Scene<'_>) -> Vec<String> {
+    s.config.interfaces.iter().map(|i| i.id.clone()).collect()
+}
+
+fn common_lines(id: u8, addr: String, name: &str) -> Vec<String> {
+    let name = if name.is_empty() { String::new() } else { format!(" ({name})") };
+    vec![format!("Node ID:      {id}"), format!("IP:\t{addr}{name}")]
+}
+
+fn own_lines(s: &Scene<'_>, facts: &HaFacts, number: usize) -> String {
+    let node = s.facts.node();
+    let addr = s.config.ns_config.addr.map_or("None".to_owned(), |a| a.to_string());
+    let mut lines = common_lines(0, addr, &node.host_name);
+    lines.extend([
+        format!("Node State: {}", own_state(s, facts)),
+        format!("Master State: {}", role_text(facts.role)),
+        "Fail-Safe Mode: OFF".to_owned(),
+        "INC State: DISABLED".to_owned(),
+        format!("Sync State: {}", sync_text(facts.role, facts.caught_up)),
+        "Propagation: ENABLED".to_owned(),
+        format!("Enabled Interfaces : {}", list(&node.ports_up)),
+        format!("Disabled Interfaces : {}", list(&node.ports_down)),
+        format!("HA MON ON Interfaces : {}", list(&port_names(s))),
+        format!("Interfaces on which heartbeats are not seen : {}", list(&facts.silent_ports)),
+        "Interfaces causing Partial Failure: None".to_owned(),
+        "SSL Card Status: NOT PRESENT".to_owned(),
+        format!("Hello Interval: {} msecs", s.config.ha.hello_ms),
+        format!("Dead Interval: {}", interval(s.config.ha.dead_ms)),
+        format!("Node in this Master State for: {} (days:hrs:min:sec)", days_hours(facts.in_role_for)),
+    ]);
+    lines.extend(own_extension(s, facts));
+    numbered_block(number, &lines)
+}
+
+/// Lines the market does not have, behind its own.
+fn own_extension(s: &Scene<'_>, f: &HaFacts) -> Vec<String> {
+    vec![
+        format!("Term: {}", f.term),
+        format!("Caught Up: {}", if f.caught_up { "YES" } else { "NO" }),
+        format!("Mirror Mode: {}", s.config.ha.mirror_mode.word()),
+        format!("Flows: {}  Protected: {}  Unprotected: {}  Held: {}", f.flows, f.protected, f.unprotected, f.held),
+        format!(
+            "Unacknowledged Records: {}  Mirror Lag: {} ms  Released Unprotected: {}",
+            f.unacked_records,
+            millis(f.mirror_lag),
+            f.released_unprotected
+        ),
+        format!("Refused Peer Messages: {}", f.refused_messages),
+    ]
+}
+
+fn peer_lines(s: &Scene<'_>, peer: HaPeer, facts: &PeerFacts, number: usize) -> String {
+    let mut lines = common_lines(peer.id, peer.addr.to_string(), &facts.host_name);
+    let heard = facts.last_heard.map_or("never".to_owned(), |d| format!("{} ms ago", millis(d)));
+    lines.extend([
+        format!("Node State: {}", state_text(facts.state)),
+        format!("Master State: {}", role_text(facts.role)),
+        "Fail-Safe Mode: OFF".to_owned(),
+        "INC State: DISABLED".to_owned(),
+        format!("Sync State: {}", sync_text(facts.role, facts.caught_up)),
+        "Propagation: ENABLED".to_owned(),
+        format!("Enabled Interfaces : {}", list(&port_names(s))),
+        "Disabled Interfaces : None".to_owned(),
+        format!("HA MON ON Interfaces : {}", list(&port_names(s))),
+        format!("Interfaces on which heartbeats are not seen : {}", list(&s.facts.ha().silent_ports)),
+        "Interfaces causing Partial Failure: None".to_owned(),
+        "SSL Card Status: NOT PRESENT".to_owned(),
+        format!("Term: {}", facts.term),
+        format!("Caught Up: {}", if facts.caught_up { "YES" } else { "NO" }),
+        format!("Peer Channel: {}", channel_text(facts.channel)),
+        format!("Last Heard: {heard}"),
+    ]);
+    numbered_block(number, &lines)
+}
+
+fn numbered_block(number: usize, lines: &[String]) -> String {
+    let mut text = format!("{number})\t{}\n", lines[0]);
+    lines[1..].iter().for_each(|line| text += &format!("\t{line}\n"));
+    text
+}
+
+pub(super) fn nodes_json(s: &Scene<'_>) -> Result<Json, CommandError> {
+    let (own, peer) = wanted(s)?;
+    let facts = s.facts.ha();
+    let mut nodes = Vec::new();
+    if own {
+        nodes.push(own_json(s, &facts));
+    }
+    if let Some(peer) = peer {
+        let f = facts.peer.clone().unwrap_or_default();
+        nodes.push(Json::Object(vec![
+            ("id", peer.id.to_string().into()),
+            ("ipaddress", peer.addr.to_string().into()),
+            ("name", f.host_name.clone().into()),
+            ("hastatus", state_text(f.state).into()),
+            ("state", role_text(f.role).into()),
+            ("hasync", sync_text(f.role, f.caught_up).into()),
+            ("inc", "DISABLED".into()),
+            ("term", f.term.into()),
+            ("caughtup", f.caught_up.into()),
+            ("peerchannel", channel_text(f.channel).into()),
+        ]));
+    }
+    Ok(Json::List(nodes))
+}
+
+fn own_json(s: &Scene<'_>, f: &HaFacts) -> Json {
+    let node = s.facts.node();
+    let addr = s.config.ns_config.addr.map_or(String::new(), |a| a.to_string());
+    Json::Object(vec![
+        ("id", "0".into()),
+        ("ipaddress", addr.into()),
+        ("name", node.host_name.into()),
+        ("hastatus", own_state(s, f).into()),
+        ("state", role_text(f.role).into()),
+        ("hasync", sync_text(f.role, f.caught_up).into()),
+        ("haprop", "ENABLED".into()),
+        ("inc", "DISABLED".into()),
+        ("hellointerval", u64::from(s.config.ha.hello_ms).into()),
+        ("deadinterval", crate::value::seconds_text(s.config.ha.dead_ms.into()).into()),
+        ("masterstatetime", f.in_role_for.as_secs().into()),
+        ("enaifaces", node.ports_up.join(" ").into()),
+        ("disifaces", node.ports_down.join(" ").into()),
+        ("mirrormode", s.config.ha.mirror_mode.word().into()),
+        ("term", f.term.into()),
+        ("caughtup", f.caught_up.into()),
+        ("flows", f.flows.into()),
+        ("protectedflows", f.protected.into()),
+        ("unprotectedflows", f.unprotected.into()),
+        ("heldpackets", f.held.into()),
+        ("releasedunprotected", f.released_unprotected.into()),
+        ("unackedrecords", f.unacked_records.into()),
+        ("mirrorlagus", u64::try_from(f.mirror_lag.as_micros()).unwrap_or(u64::MAX).into()),
+    ])
+}
+
+fn chosen_rpc<'a>(s: &Scene<'a>) -> Result<Vec<&'a RpcNode>, CommandError> {
+    let Some((addr, _)) = s.command.network(0) else { return Ok(s.config.rpc_nodes.iter().collect()) };
+    match s.config.rpc_node(addr) {
+        Some(node) => Ok(vec![node]),
+        None => Err(CommandError::about(messages::NO_SUCH_RESOURCE, "IPAddress", &addr.to_string())),
+    }
+}
+
+/// The source address that is used; `*` is written as the NSIP, as the market does.
+fn source(s: &Scene<'_>, node: &RpcNode) -> String {
+    node.src_ip.or(s.config.ns_config.addr).map_or("*".to_owned(), |a| a.to_string())
+}
+
+/// Never the password, nor anything made from it: only whether there is one.
+pub(super) fn rpc_nodes(s: &Scene<'_>) -> Result<String, CommandError> {
+    let mut text = String::new();
+    for (i, node) in chosen_rpc(s)?.into_iter().enumerate() {
+        let password = if node.password.is_empty() { "not set" } else { "********" };
+        let (addr, source) = (node.addr, source(s, node));
+        text += &format!("{})\tIPAddress:  {addr} Password: {password} SrcIP: {source} Secure: OFF\n", i + 1);
+    }
+    Ok(text)
+}
+
+pub(super) fn rpc_nodes_json(s: &Scene<'_>) -> Result<Json, CommandError> {
+    let one = |node: &RpcNode| {
+        Json::Object(vec![
+            ("ipaddress", node.addr.to_string().into()),
+            ("passwordset", (!node.password.is_empty()).into()),
+            ("srcip", source(s, node).into()),
+            ("secure", "OFF".into()),
+        ])
+    };
+    Ok(Json::List(chosen_rpc(s)?.into_iter().map(one).collect()))
+}

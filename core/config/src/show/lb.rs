@@ -1,0 +1,393 @@
+//! Views of servers, services, monitors and vservers.
+
+use super::{Scene, chosen, health, numbered};
+use crate::error::CommandError;
+use crate::facts::Health;
+use crate::json::Json;
+use crate::lines::port;
+use crate::model::{ConnFailover, LbVserver, Method, Monitor, Persistence, Server, Service};
+use crate::time::{calendar, millis, since};
+use crate::value::{mask_text, seconds_text};
+
+fn enabled(on: bool) -> &'static str {
+    if on { "ENABLED" } else { "DISABLED" }
+}
+
+fn yes_no(on: bool) -> &'static str {
+    if on { "YES" } else { "NO" }
+}
+
+// Servers.
+
+fn chosen_servers<'a>(s: &Scene<'a>) -> Result<Vec<&'a Server>, CommandError> {
+    chosen(s, "name", s.config.servers.iter(), |o| &o.name)
+}
+
+pub(super) fn servers(s: &Scene<'_>) -> Result<String, CommandError> {
+    let mut text = String::new();
+    for (i, server) in chosen_servers(s)?.into_iter().enumerate() {
+        text += &format!("{}Name:     {}      State:{}\n", numbered(s, i), server.name, enabled(server.enabled));
+        text += &format!("\tIPAddress:   {}\n", server.addr);
+        let users = s.config.services.iter().filter(|service| service.server == server.name);
+        for (n, service) in users.enumerate().filter(|_| s.command.text(0).is_some()) {
+            let state = health(s.facts.service(service.id).health);
+            let (name, kind) = (&service.name, service.kind.word());
+            text += &format!("{})\t{name} ({}: {}) - {kind} State: {state}\n", n + 1, server.addr, port(service.port));
+        }
+    }
+    Ok(text)
+}
+
+pub(super) fn servers_json(s: &Scene<'_>) -> Result<Json, CommandError> {
+    let one = |server: &Server| {
+        Json::Object(vec![
+            ("name", server.name.clone().into()),
+            ("ipaddress", server.addr.to_string().into()),
+            ("state", enabled(server.enabled).into()),
+            ("comment", server.comment.clone().into()),
+        ])
+    };
+    Ok(Json::List(chosen_servers(s)?.into_iter().map(one).collect()))
+}
+
+// Services.
+
+fn chosen_services<'a>(s: &Scene<'a>) -> Result<Vec<&'a Service>, CommandError> {
+    chosen(s, "name", s.config.services.iter(), |o| &o.name)
+}
+
+/// The health of a service, or that it is out of service.
+fn service_health(s: &Scene<'_>, service: &Service) -> Health {
+    if s.config.service_enabled(service) { s.facts.service(service.id).health } else { Health::OutOfService }
+}
+
+pub(super) fn services(s: &Scene<'_>) -> Result<String, CommandError> {
+    let single = s.command.text(0).is_some();
+    let mut text = String::new();
+    for (i, service) in chosen_services(s)?.into_iter().enumerate() {
+        text += &service_lines(s, service, &numbered(s, i));
+        if single {
+            text += "\n";
+            text += &service_monitors(s, service);
+        }
+    }
+    Ok(text)
+}
+
+fn service_lines(s: &Scene<'_>, service: &Service, head: &str) -> String {
+    let facts = s.facts.service(service.id);
+    let addr = s.config.service_address(service);
+    let mut lines = vec![
+        format!("State: {}", health(service_health(s, service))),
+        format!("Last state change was at {}", calendar(facts.last_change)),
+        format!("Time since last state change: {}", since(s.facts.now(), facts.last_change)),
+        format!("Server Name: {}", service.server),
+        format!("Server ID : None \tMonitor Threshold : {}", service.monitor_threshold),
+        "Max Conn: 0\tMax Req: 0\tMax Bandwidth: 0 kbits".to_owned(),
+        format!("Use Source IP: {}", yes_no(service.usip)),
+    ];
+    if service.usip {
+        lines.push(format!("Use Proxy Port: {}", yes_no(service.use_proxy_port)));
+    }
+    let (client, server) = (service.client_idle().as_secs(), service.server_idle().as_secs());
+    lines.extend(
+        [
+            "Client Keepalive(CKA): NO",
+            "Access Down Service: NO",
+            "TCP Buffering(TCPB): NO",
+            "HTTP Compression(CMP): NO",
+        ]
+        .map(str::to_owned),
+    );
+    lines.push(format!("Idle timeout: Client: {client} sec\tServer: {server} sec"));
+    lines.extend(
+        [
+            "Client IP: DISABLED",
+            "Cacheable: NO",
+            "SC: OFF",
+            "SP: OFF",
+            "Down state flush: DISABLED",
+            "Appflow logging: DISABLED",
+            "Process Local: DISABLED",
+            "Traffic Domain: 0",
+        ]
+        .map(str::to_owned),
+    );
+    if !service.comment.is_empty() {
+        lines.push(format!("Comment: \"{}\"", service.comment));
+    }
+    let title = format!("{head}{} ({addr}:{}) - {}\n", service.name, port(service.port), service.kind.word());
+    lines.iter().fold(title, |text, line| text + "\t" + line + "\n")
+}
+
+fn service_monitors(s: &Scene<'_>, service: &Service) -> String {
+    let mut text = String::new();
+    for (i, (monitor, weight)) in s.config.effective_monitors(service).iter().enumerate() {
+        let facts = s.facts.monitor(service.id, &monitor.name);
+        text += &format!("{})\tMonitor Name: {}\n", i + 1, monitor.name);
+        text += &format!("\t\tState: {}\tWeight: {weight}\tPassive: 0\n", health(facts.health));
+        let (probes, total, current) = (facts.probes, facts.failed_total, facts.failed_current);
+        text += &format!("\t\tProbes: {probes}\tFailed [Total: {total} Current: {current}]\n");
+        if !facts.last_response.is_empty() {
+            text += &format!("\t\tLast response: {}\n", facts.last_response);
+        }
+        text += &format!("\t\tResponse Time: {} millisec\n", millis(facts.response_time));
+    }
+    text
+}
+
+pub(super) fn services_json(s: &Scene<'_>) -> Result<Json, CommandError> {
+    let one = |service: &Service| {
+        let facts = s.facts.service(service.id);
+        let monitors = s.config.effective_monitors(service);
+        let names = monitors.iter().map(|(m, _)| Json::from(m.name.as_str())).collect();
+        Json::Object(vec![
+            ("name", service.name.clone().into()),
+            ("servername", service.server.clone().into()),
+            ("ipaddress", s.config.service_address(service).to_string().into()),
+            ("servicetype", service.kind.word().into()),
+            ("port", u64::from(service.port.unwrap_or(u16::MAX)).into()),
+            ("svrstate", health(service_health(s, service)).into()),
+            ("usip", yes_no(service.usip).into()),
+            ("useproxyport", yes_no(service.use_proxy_port).into()),
+            ("clttimeout", service.client_idle().as_secs().into()),
+            ("svrtimeout", service.server_idle().as_secs().into()),
+            ("healthmonitor", yes_no(service.health_monitor).into()),
+            ("monthreshold", u64::from(service.monitor_threshold).into()),
+            ("state", enabled(service.enabled).into()),
+            ("comment", service.comment.clone().into()),
+            ("statechangetimesec", calendar(facts.last_change).into()),
+            ("tickssincelaststatechange", ticks(s, facts.last_change).into()),
+            ("monitor_name", Json::List(names)),
+        ])
+    };
+    Ok(Json::List(chosen_services(s)?.into_iter().map(one).collect()))
+}
+
+/// Hundredths of a second since then, as the REST interface counts.
+fn ticks(s: &Scene<'_>, then: u64) -> String {
+    (s.facts.now().saturating_sub(then) / 10).to_string()
+}
+
+// Monitors.
+
+/// Added and built-in monitors that are asked for.
+fn chosen_monitors(s: &Scene<'_>) -> Result<Vec<Monitor>, CommandError> {
+    let built_in = Monitor::built_in();
+    let all: Vec<Monitor> = built_in.iter().chain(s.config.monitors.iter()).cloned().collect();
+    Ok(chosen(s, "monitorName", all.iter(), |m| &m.name)?.into_iter().cloned().collect())
+}
+
+/// `5 sec`, or `500 msec` if it is not whole seconds.
+fn span(ms: u32) -> String {
+    if ms.is_multiple_of(1000) { format!("{} sec", ms / 1000) } else { format!("{ms} msec") }
+}
+
+pub(super) fn monitors(s: &Scene<'_>) -> Result<String, CommandError> {
+    let mut text = String::new();
+    for (i, m) in chosen_monitors(s)?.iter().enumerate() {
+        let (head, kind, state) = (numbered(s, i), m.kind.word(), enabled(m.enabled));
+        text += &format!("{head}Name.......:{:>14}  Type......:{kind:>10}  State....:{state:>9}\n", m.name);
+        let of =
+            s.config.services.iter().filter(|x| s.config.effective_monitors(x).iter().any(|(e, _)| e.name == m.name));
+        if s.command.text(0).is_none() {
+            continue;
+        }
+        text += "Standard parameters:\n";
+        let interval = span(m.interval_ms);
+        text += &format!("  Interval.........:{interval:>15}\tRetries...........:{:>15}\n", m.retries);
+        let (timeout, down) = (span(m.resp_timeout_ms), span(m.down_time_ms));
+        text += &format!("  Response timeout.:{timeout:>15}\tDown time.........:{down:>15}\n");
+        let destination = m.dest_ip.map_or("Bound service".to_owned(), |a| a.to_string());
+        let dest_port = m.dest_port.map_or("Bound service".to_owned(), |p| p.to_string());
+        text += &format!("  Destination IP...:{destination:>15}\tDestination port..:{dest_port:>15}\n");
+        text += &format!("  Success retries..:{:>15}\n", m.success_retries);
+        for (n, service) in of.enumerate() {
+            text += &format!("{})\tService Name: {}\n", n + 1, service.name);
+        }
+    }
+    Ok(text)
+}
+
+pub(super) fn monitors_json(s: &Scene<'_>) -> Result<Json, CommandError> {
+    let seconds = |ms: u32| Json::from(seconds_text(ms.into()));
+    let one = |m: &Monitor| {
+        Json::Object(vec![
+            ("monitorname", m.name.clone().into()),
+            ("type", m.kind.word().into()),
+            ("interval", seconds(m.interval_ms)),
+            ("resptimeout", seconds(m.resp_timeout_ms)),
+            ("retries", u64::from(m.retries).into()),
+            ("successretries", u64::from(m.success_retries).into()),
+            ("downtime", seconds(m.down_time_ms)),
+            ("destip", m.dest_ip.map_or("0.0.0.0".to_owned(), |a| a.to_string()).into()),
+            ("destport", u64::from(m.dest_port.unwrap_or(0)).into()),
+            ("state", enabled(m.enabled).into()),
+        ])
+    };
+    Ok(Json::List(chosen_monitors(s)?.iter().map(one).collect()))
+}
+
+// Vservers.
+
+fn chosen_vservers<'a>(s: &Scene<'a>) -> Result<Vec<&'a LbVserver>, CommandError> {
+    chosen(s, "name", s.config.vservers.iter(), |o| &o.name)
+}
+
+/// `192.0.2.10:8080`.
+fn place(vserver: &LbVserver) -> String {
+    format!("{}:{}", vserver.addr.map_or("*".to_owned(), |a| a.to_string()), port(vserver.port))
+}
+
+fn vserver_health(s: &Scene<'_>, vserver: &LbVserver) -> Health {
+    if vserver.enabled { s.facts.vserver(vserver.id).health } else { Health::OutOfService }
+}
+
+/// Bound services, and how many of them are UP.
+fn bound(s: &Scene<'_>, vserver: &LbVserver) -> (Vec<(Service, u8)>, usize) {
+    let find = |b: &crate::model::Binding| s.config.service(&b.service).map(|x| (x.clone(), b.weight));
+    let services: Vec<(Service, u8)> = vserver.bindings.iter().filter_map(find).collect();
+    let up = services.iter().filter(|(x, _)| service_health(s, x) == Health::Up).count();
+    (services, up)
+}
+
+pub(super) fn vservers(s: &Scene<'_>) -> Result<String, CommandError> {
+    let single = s.command.text(0).is_some();
+    let mut text = String::new();
+    for (i, vserver) in chosen_vservers(s)?.into_iter().enumerate() {
+        let kind = vserver.kind.word();
+        text += &format!("{}{} ({}) - {kind}\tType: ADDRESS \n", numbered(s, i), vserver.name, place(vserver));
+        let lines = state_lines(s, vserver).into_iter().chain(setting_lines(vserver)).chain(our_lines(s, vserver));
+        lines.for_each(|line| text += &format!("\t{line}\n"));
+        let (services, _) = bound(s, vserver);
+        for (n, (service, weight)) in services.iter().enumerate().filter(|_| single) {
+            let (addr, port) = (s.config.service_address(service), port(service.port));
+            let (name, kind, state) = (&service.name, service.kind.word(), health(service_health(s, service)));
+            text += &format!("{})\t{name} ({addr}: {port}) - {kind} State: {state}\tWeight: {weight}\n", n + 1);
+        }
+    }
+    Ok(text)
+}
+
+fn state_lines(s: &Scene<'_>, vserver: &LbVserver) -> Vec<String> {
+    let facts = s.facts.vserver(vserver.id);
+    let state = health(vserver_health(s, vserver));
+    let arp = if vserver.addr.is_some_and(|a| a.is_unspecified()) { "  ARP:DISABLED" } else { "" };
+    let (services, up) = bound(s, vserver);
+    let mut lines = vec![
+        format!("State: {state}"),
+        format!("Last state change was at {}", calendar(facts.last_change)),
+        format!("Time since last state change: {}", since(s.facts.now(), facts.last_change)),
+        format!("Effective State: {state}{arp}"),
+        format!("Client Idle Timeout: {} sec", vserver.client_idle().as_secs()),
+        "Down state flush: DISABLED".to_owned(),
+        "Disable Primary Vserver On Down : DISABLED".to_owned(),
+    ];
+    if !vserver.comment.is_empty() {
+        lines.push(format!("Comment: \"{}\"", vserver.comment));
+    }
+    lines.push("Appflow logging: DISABLED".to_owned());
+    lines.push(format!("No. of Bound Services :  {} (Total) \t {up} (Active)", services.len()));
+    lines
+}
+
+fn setting_lines(vserver: &LbVserver) -> Vec<String> {
+    let backup = match vserver.method {
+        Method::LeastConnection | Method::SourceIpHash | Method::SrcIpSrcPortHash => "\tBackupMethod: ROUNDROBIN",
+        Method::RoundRobin => "",
+    };
+    let persistence = match (vserver.persistence, vserver.addr) {
+        (Persistence::None, _) => "NONE".to_owned(),
+        (Persistence::SourceIp, addr) => {
+            let mask = match addr {
+                Some(core::net::IpAddr::V6(_)) => format!("Persistence v6MaskLength: {}", vserver.v6_persist_mask_len),
+                Some(core::net::IpAddr::V4(_)) | None => {
+                    format!("Persistence Mask: {}", mask_text(vserver.persist_mask))
+                }
+            };
+            format!("SOURCEIP\t{mask}\tPersistence Timeout: {} min", vserver.persistence_timeout)
+        }
+    };
+    let mut lines = vec![
+        format!("Configured Method: {}{backup}", vserver.method.word()),
+        "Mode: IP".to_owned(),
+        format!("Persistence: {persistence}"),
+        format!("Connection Failover: {}", vserver.failover.word()),
+    ];
+    lines.extend(
+        [
+            "L2Conn: OFF",
+            "Skip Persistency: None",
+            "Listen Policy: NONE",
+            "IcmpResponse: PASSIVE",
+            "RHIstate: PASSIVE",
+            "New Service Startup Request Rate: 0 PER_SECOND, Increment Interval: 0",
+            "Mac mode Retain Vlan: DISABLED",
+            "DBS_LB: DISABLED",
+            "Process Local: DISABLED",
+            "Traffic Domain: 0",
+            "TROFS Persistence honored: ENABLED",
+            "Retain Connections on Cluster: NO",
+        ]
+        .map(str::to_owned),
+    );
+    lines
+}
+
+/// Lines the market does not have, behind its own.
+fn our_lines(s: &Scene<'_>, vserver: &LbVserver) -> Vec<String> {
+    let facts = s.facts.vserver(vserver.id);
+    let (flows, protected, unprotected) = (facts.client_flows, facts.protected, facts.unprotected);
+    match vserver.failover {
+        ConnFailover::Stateful => vec![format!("Flows: {flows}  Protected: {protected}  Unprotected: {unprotected}")],
+        ConnFailover::Disabled | ConnFailover::Stateless => vec![format!("Flows: {flows}")],
+    }
+}
+
+pub(super) fn vservers_json(s: &Scene<'_>) -> Result<Json, CommandError> {
+    Ok(Json::List(chosen_vservers(s)?.into_iter().map(|v| vserver_json(s, v)).collect()))
+}
+
+fn vserver_json(s: &Scene<'_>, v: &LbVserver) -> Json {
+    let facts = s.facts.vserver(v.id);
+    let state = health(vserver_health(s, v));
+    let (services, up) = bound(s, v);
+    let binding = |(service, weight): &(Service, u8)| {
+        Json::Object(vec![
+            ("name", v.name.clone().into()),
+            ("servicename", service.name.clone().into()),
+            ("ipv46", s.config.service_address(service).to_string().into()),
+            ("port", u64::from(service.port.unwrap_or(u16::MAX)).into()),
+            ("servicetype", service.kind.word().into()),
+            ("curstate", health(service_health(s, service)).into()),
+            ("weight", weight.to_string().into()),
+        ])
+    };
+    Json::Object(vec![
+        ("name", v.name.clone().into()),
+        ("ipv46", v.addr.map_or("*".to_owned(), |a| a.to_string()).into()),
+        ("port", u64::from(v.port.unwrap_or(u16::MAX)).into()),
+        ("servicetype", v.kind.word().into()),
+        ("type", "ADDRESS".into()),
+        ("curstate", state.into()),
+        ("effectivestate", state.into()),
+        ("clttimeout", v.client_idle().as_secs().to_string().into()),
+        ("lbmethod", v.method.word().into()),
+        ("persistencetype", v.persistence.word().into()),
+        ("timeout", u64::from(v.persistence_timeout).into()),
+        ("persistmask", mask_text(v.persist_mask).into()),
+        ("v6persistmasklen", v.v6_persist_mask_len.to_string().into()),
+        ("connfailover", v.failover.word().into()),
+        ("state", enabled(v.enabled).into()),
+        ("comment", v.comment.clone().into()),
+        ("totalservices", services.len().to_string().into()),
+        ("activeservices", up.to_string().into()),
+        ("statechangetimesec", calendar(facts.last_change).into()),
+        ("tickssincelaststatechange", ticks(s, facts.last_change).into()),
+        ("hits", facts.hits.to_string().into()),
+        ("flows", facts.client_flows.into()),
+        ("protectedflows", facts.protected.into()),
+        ("unprotectedflows", facts.unprotected.into()),
+        ("lbvserver_service_binding", Json::List(services.iter().map(binding).collect())),
+    ])
+}

@@ -1,0 +1,118 @@
+//! `show` and `stat`: configuration and live facts in the market's layouts.
+//!
+//! Each view has two forms: text, line by line as the market prints it with our own lines
+//! behind, and JSON with the names of the REST interface.
+
+mod ha;
+mod lb;
+mod net;
+mod stat;
+
+use crate::command::Command;
+use crate::config::Config;
+use crate::error::{CommandError, messages};
+use crate::facts::{Facts, Health};
+use crate::json::Json;
+use crate::table::{Effect, View};
+
+/// What a view is made of.
+pub(crate) struct Scene<'a> {
+    pub config: &'a Config,
+    pub facts: &'a dyn Facts,
+    pub command: &'a Command,
+}
+
+/// The answer to a `show` or `stat` command, without the ` Done` that follows it. Ends with a
+/// line feed unless empty.
+///
+/// `show ns connectiontable` gives the header only: the rows come from the node in slices.
+pub fn show(command: &Command, config: &Config, facts: &dyn Facts) -> Result<String, CommandError> {
+    let scene = Scene { config, facts, command };
+    match view(command)? {
+        View::Ip => net::ips(&scene),
+        View::Route => Ok(net::routes(&scene)),
+        View::Mode => Ok(net::modes(&scene)),
+        View::NsConfig => Ok(net::ns_config(&scene)),
+        View::Interface => net::interfaces(&scene),
+        View::RunningConfig => Ok(net::running_config(&scene)),
+        View::Version => Ok(net::version(&scene)),
+        View::ConnectionTable => net::connection_table(command),
+        View::Server => lb::servers(&scene),
+        View::Service => lb::services(&scene),
+        View::Monitor => lb::monitors(&scene),
+        View::Vserver => lb::vservers(&scene),
+        View::HaNode => ha::nodes(&scene),
+        View::RpcNode => ha::rpc_nodes(&scene),
+        View::StatVserver => stat::vservers(&scene),
+        View::StatService => stat::services(&scene),
+        View::StatHaNode => Ok(stat::ha_node(&scene)),
+    }
+}
+
+/// The same as JSON: one object whose key is the REST resource, as its `GET` answers.
+pub fn show_json(command: &Command, config: &Config, facts: &dyn Facts) -> Result<String, CommandError> {
+    let scene = Scene { config, facts, command };
+    let value = match view(command)? {
+        View::Ip => net::ips_json(&scene)?,
+        View::Route => net::routes_json(&scene),
+        View::Mode => net::modes_json(&scene),
+        View::NsConfig => net::ns_config_json(&scene),
+        View::Interface => net::interfaces_json(&scene)?,
+        View::RunningConfig => net::running_config_json(&scene),
+        View::Version => net::version_json(&scene),
+        View::ConnectionTable => Json::List(Vec::new()),
+        View::Server => lb::servers_json(&scene)?,
+        View::Service => lb::services_json(&scene)?,
+        View::Monitor => lb::monitors_json(&scene)?,
+        View::Vserver => lb::vservers_json(&scene)?,
+        View::HaNode => ha::nodes_json(&scene)?,
+        View::RpcNode => ha::rpc_nodes_json(&scene)?,
+        View::StatVserver => stat::vservers_json(&scene)?,
+        View::StatService => stat::services_json(&scene)?,
+        View::StatHaNode => stat::ha_node_json(&scene),
+    };
+    Ok(Json::Object(vec![(command.row.nitro, value)]).write())
+}
+
+fn view(command: &Command) -> Result<View, CommandError> {
+    match command.row.effect {
+        Effect::Show(view) => Ok(view),
+        Effect::Shared(_) | Effect::Local(_) | Effect::Act(_) => {
+            Err(CommandError::with(messages::NOT_PERMITTED, command.row.title()))
+        }
+    }
+}
+
+/// The objects that a command asks for: the named one, or all.
+fn chosen<'a, T>(
+    scene: &Scene<'_>,
+    what: &str,
+    all: impl Iterator<Item = &'a T>,
+    name: impl Fn(&T) -> &str,
+) -> Result<Vec<&'a T>, CommandError> {
+    match scene.command.text(0) {
+        None => Ok(all.collect()),
+        Some(wanted) => {
+            let found: Vec<&T> = all.filter(|o| name(o) == wanted).collect();
+            match found.is_empty() {
+                true => Err(CommandError::about(messages::NO_SUCH_RESOURCE, what, wanted)),
+                false => Ok(found),
+            }
+        }
+    }
+}
+
+/// The health as the market spells it.
+fn health(health: Health) -> &'static str {
+    match health {
+        Health::Up => "UP",
+        Health::Down => "DOWN",
+        Health::Unknown => "UNKNOWN",
+        Health::OutOfService => "OUT OF SERVICE",
+    }
+}
+
+/// Numbers an entry of a list; a single one asked for by name stands alone.
+fn numbered(scene: &Scene<'_>, index: usize) -> String {
+    if scene.command.text(0).is_some() { "\t".to_owned() } else { format!("{})\t", index + 1) }
+}

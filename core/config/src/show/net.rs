@@ -1,0 +1,236 @@
+//! Views of addresses, routes, modes, ports and the node itself.
+
+use super::Scene;
+use crate::command::Command;
+use crate::config::Scope;
+use crate::connections::{ConnectionFilter, connection_header};
+use crate::error::{CommandError, messages};
+use crate::json::Json;
+use crate::lines::{Style, lines};
+use crate::model::{Interface, IpKind, NsIp};
+use crate::time::calendar;
+use crate::value::mask_text;
+
+fn on_off(on: bool) -> &'static str {
+    if on { "Enabled" } else { "Disabled" }
+}
+
+fn upper(on: bool) -> &'static str {
+    if on { "ENABLED" } else { "DISABLED" }
+}
+
+/// The addresses asked for.
+fn chosen_ips<'a>(s: &Scene<'a>) -> Result<Vec<&'a NsIp>, CommandError> {
+    let Some((addr, _)) = s.command.network(0) else { return Ok(s.config.ips.iter().collect()) };
+    let found: Vec<&NsIp> = s.config.ips.iter().filter(|i| i.addr == addr).collect();
+    let own = s.config.ns_config.addr == Some(addr);
+    match found.is_empty() && !own {
+        true => Err(CommandError::about(messages::NO_SUCH_RESOURCE, "IPAddress", &addr.to_string())),
+        false => Ok(found),
+    }
+}
+
+pub(super) fn ips(s: &Scene<'_>) -> Result<String, CommandError> {
+    let header = ["Ipaddress", "Traffic Domain", "Type", "Mode", "Arp", "Icmp", "Vserver", "State"];
+    let mut rows: Vec<[String; 8]> = vec![header.map(str::to_owned)];
+    let asked = s.command.network(0).map(|(addr, _)| addr);
+    if let Some(addr) = s.config.ns_config.addr.filter(|a| asked.is_none_or(|x| x == *a)) {
+        let cells = [&addr.to_string(), "0", "NetScaler IP", "Active", "Enabled", "Enabled", "NA", "Enabled"];
+        rows.push(cells.map(str::to_owned));
+    }
+    for ip in chosen_ips(s)? {
+        let kind = ip.kind.word();
+        let vserver = match ip.kind {
+            IpKind::Vip => "Enabled",
+            IpKind::Snip => "NA",
+        };
+        let (arp, icmp, state) = (on_off(ip.arp), on_off(ip.icmp), on_off(ip.enabled));
+        let addr = format!("{}/{}", ip.addr, ip.prefix_len);
+        rows.push([&addr, "0", kind, "Active", arp, icmp, vserver, state].map(str::to_owned));
+    }
+    Ok(table(&rows))
+}
+
+/// Cells under a heading with a rule, rows numbered as the market does.
+pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|r| r[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let join = |cells: &[String; N], head: String| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let line = head + &padded.collect::<Vec<_>>().join("  ");
+        line.trim_end().to_owned() + "\n"
+    };
+    let rule: [String; N] = core::array::from_fn(|i| "-".repeat(rows[0][i].len()));
+    let mut text = join(&rows[0], "\t".to_owned()) + &join(&rule, "\t".to_owned());
+    for (i, row) in rows.iter().skip(1).enumerate() {
+        text += &join(row, format!("{})\t", i + 1));
+    }
+    text
+}
+
+pub(super) fn ips_json(s: &Scene<'_>) -> Result<Json, CommandError> {
+    let one = |ip: &NsIp| {
+        let mut fields: Vec<(&'static str, Json)> = match ip.addr.is_ipv4() {
+            true => vec![("ipaddress", ip.addr.to_string().into()), ("netmask", mask_text(ip.prefix_len).into())],
+            false => vec![("ipv6address", format!("{}/{}", ip.addr, ip.prefix_len).into())],
+        };
+        fields.push(("type", ip.kind.word().into()));
+        fields.push((if ip.addr.is_ipv4() { "arp" } else { "nd" }, upper(ip.arp).into()));
+        fields.push(("icmp", upper(ip.icmp).into()));
+        fields.push(("state", upper(ip.enabled).into()));
+        fields.push(("td", "0".into()));
+        Json::Object(fields)
+    };
+    Ok(Json::List(chosen_ips(s)?.into_iter().map(one).collect()))
+}
+
+pub(super) fn routes(s: &Scene<'_>) -> String {
+    let header = ["Network", "Netmask", "Gateway/OwnedIP", "State", "Traffic Domain", "Type"];
+    let mut rows: Vec<[String; 6]> = vec![header.map(str::to_owned)];
+    for (network, prefix_len, gateway, kind) in all_routes(s) {
+        let mask = if network.is_ipv4() { mask_text(prefix_len) } else { format!("/{prefix_len}") };
+        rows.push([&network.to_string(), mask.as_str(), &gateway.to_string(), "UP", "0", kind].map(str::to_owned));
+    }
+    table(&rows)
+}
+
+/// Static routes, then the subnets of SNIPs.
+fn all_routes(s: &Scene<'_>) -> Vec<(core::net::IpAddr, u8, core::net::IpAddr, &'static str)> {
+    let mut all: Vec<_> = s.config.routes.iter().map(|r| (r.network, r.prefix_len, r.gateway, "STATIC")).collect();
+    let connected = s.config.ips.iter().filter(|i| i.enabled && i.prefix_len < crate::value::address_bits(i.addr));
+    for ip in connected {
+        let network = crate::value::masked(ip.addr, ip.prefix_len);
+        if !all.iter().any(|(n, len, _, kind)| *n == network && *len == ip.prefix_len && *kind == "DIRECT") {
+            all.push((network, ip.prefix_len, ip.addr, "DIRECT"));
+        }
+    }
+    all
+}
+
+pub(super) fn routes_json(s: &Scene<'_>) -> Json {
+    let one = |(network, prefix_len, gateway, kind): (core::net::IpAddr, u8, core::net::IpAddr, &str)| {
+        let mut fields: Vec<(&'static str, Json)> = match network.is_ipv4() {
+            true => vec![("network", network.to_string().into()), ("netmask", mask_text(prefix_len).into())],
+            false => vec![("network", format!("{network}/{prefix_len}").into())],
+        };
+        fields.push(("gateway", gateway.to_string().into()));
+        fields.push(("type", kind.into()));
+        Json::Object(fields)
+    };
+    Json::List(all_routes(s).into_iter().map(one).collect())
+}
+
+/// The modes of this program: long name, acronym, state. USNIP cannot be switched off.
+fn mode_list(s: &Scene<'_>) -> [(&'static str, &'static str, bool); 3] {
+    let modes = s.config.modes;
+    [
+        ("Use Source IP", "USIP", modes.usip),
+        ("Use Subnet IP", "USNIP", true),
+        ("Layer 3 mode (ip forwarding)", "L3", modes.l3),
+    ]
+}
+
+pub(super) fn modes(s: &Scene<'_>) -> String {
+    let mut text = "\tMode                           Acronym              Status\n\t-------                        -------              ------\n".to_owned();
+    for (i, (name, acronym, on)) in mode_list(s).into_iter().enumerate() {
+        let state = if on { "ON" } else { "OFF" };
+        text += &format!("{:2})\t{name:<30} {acronym:<20} {state}\n", i + 1);
+    }
+    text
+}
+
+pub(super) fn modes_json(s: &Scene<'_>) -> Json {
+    let list = mode_list(s);
+    let on = list.iter().filter(|(_, _, on)| *on).map(|(_, acronym, _)| Json::from(*acronym)).collect();
+    let state = |wanted: &str| list.iter().any(|(_, acronym, on)| *acronym == wanted && *on);
+    Json::Object(vec![
+        ("mode", Json::List(on)),
+        ("usip", state("USIP").into()),
+        ("usnip", state("USNIP").into()),
+        ("l3", state("L3").into()),
+    ])
+}
+
+pub(super) fn ns_config(s: &Scene<'_>) -> String {
+    let c = &s.config.ns_config;
+    let addr = c.addr.map_or("None".to_owned(), |a| format!("{a}  (mask: {})", mask_text(c.prefix_len)));
+    let kind = if s.config.ha.peer.is_some() { "HA" } else { "Stand-alone" };
+    format!("\tNetScaler IP: {addr}\n\tSystem Type: {kind}\n\tCurrent system time: {}\n", calendar(s.facts.now()))
+}
+
+pub(super) fn ns_config_json(s: &Scene<'_>) -> Json {
+    let c = &s.config.ns_config;
+    let addr = c.addr.map_or(String::new(), |a| a.to_string());
+    let kind = if s.config.ha.peer.is_some() { "HA" } else { "Stand-alone" };
+    Json::Object(vec![
+        ("ipaddress", addr.into()),
+        ("netmask", mask_text(c.prefix_len).into()),
+        ("systemtype", kind.into()),
+        ("currentsytemtime", calendar(s.facts.now()).into()),
+    ])
+}
+
+fn chosen_interfaces<'a>(s: &Scene<'a>) -> Result<Vec<&'a Interface>, CommandError> {
+    super::chosen(s, "id", s.config.interfaces.iter(), |i| &i.id)
+}
+
+fn port_state(s: &Scene<'_>, id: &str) -> &'static str {
+    let node = s.facts.node();
+    match (node.ports_up.iter().any(|p| p == id), node.ports_down.iter().any(|p| p == id)) {
+        (true, _) => "UP",
+        (false, true) => "DOWN",
+        (false, false) => "UNKNOWN",
+    }
+}
+
+pub(super) fn interfaces(s: &Scene<'_>) -> Result<String, CommandError> {
+    let mut text = String::new();
+    for (i, port) in chosen_interfaces(s)?.into_iter().enumerate() {
+        text += &format!("{})\tInterface {} (Device: {})\n", i + 1, port.id, port.device);
+        text += &format!("\tState: {}\n", port_state(s, &port.id));
+    }
+    Ok(text)
+}
+
+pub(super) fn interfaces_json(s: &Scene<'_>) -> Result<Json, CommandError> {
+    let one = |port: &Interface| {
+        let (id, device) = (port.id.clone(), port.device.clone());
+        Json::Object(vec![("id", id.into()), ("devicename", device.into()), ("state", port_state(s, &port.id).into())])
+    };
+    Ok(Json::List(chosen_interfaces(s)?.into_iter().map(one).collect()))
+}
+
+fn running_lines(s: &Scene<'_>) -> Vec<String> {
+    lines(s.config, Scope::All, Style::Shown { defaults: s.command.flag("withDefaults") })
+}
+
+pub(super) fn running_config(s: &Scene<'_>) -> String {
+    let version = s.facts.node().version;
+    let mut text = format!("#Holdfast {version}\n# Last modified {}\n", calendar(s.facts.now()));
+    text.extend(running_lines(s).into_iter().map(|line| line + "\n"));
+    text
+}
+
+pub(super) fn running_config_json(s: &Scene<'_>) -> Json {
+    Json::Object(vec![("response", running_lines(s).join("\n").into())])
+}
+
+/// Clients parse `NS<major>.<minor>: Build <n>.<n>.nc`, so our version is told in that form too.
+fn version_text(s: &Scene<'_>) -> String {
+    let version = s.facts.node().version;
+    let (major_minor, patch) = version.rsplit_once('.').unwrap_or((&version, "0"));
+    format!("NetScaler NS{major_minor}: Build {patch}.0.nc, Holdfast {version} (64-bit)")
+}
+
+pub(super) fn version(s: &Scene<'_>) -> String {
+    format!("\t{}\n", version_text(s))
+}
+
+pub(super) fn version_json(s: &Scene<'_>) -> Json {
+    Json::Object(vec![("version", version_text(s).into()), ("mode", "0".into())])
+}
+
+pub(super) fn connection_table(command: &Command) -> Result<String, CommandError> {
+    let filter = ConnectionFilter::parse(command.connection_filter().unwrap_or_default())?;
+    Ok(connection_header(&filter) + "\n")
+}

@@ -1,0 +1,226 @@
+//! Views of counters.
+
+use super::net::table;
+use super::{Scene, chosen, health};
+use crate::error::CommandError;
+use crate::facts::{HaFacts, HaRole};
+use crate::json::Json;
+use crate::lines::port;
+use crate::model::{LbVserver, Service};
+use crate::time::{calendar, millis};
+
+/// `label    value` lines.
+fn pairs(lines: &[(&str, String)]) -> String {
+    lines.iter().fold(String::new(), |text, (label, value)| text + &format!("{label:<40} {value:>20}\n"))
+}
+
+fn address(vserver: &LbVserver) -> String {
+    vserver.addr.map_or("*".to_owned(), |a| a.to_string())
+}
+
+fn chosen_vservers<'a>(s: &Scene<'a>) -> Result<Vec<&'a LbVserver>, CommandError> {
+    chosen(s, "name", s.config.vservers.iter(), |o| &o.name)
+}
+
+pub(super) fn vservers(s: &Scene<'_>) -> Result<String, CommandError> {
+    let found = chosen_vservers(s)?;
+    if let (Some(_), [vserver]) = (s.command.text(0), found.as_slice()) {
+        return Ok(vserver_detail(s, vserver));
+    }
+    let header = ["Name", "vsvrIP", "port", "Protocol", "State", "Hits", "ClntConn", "Protected", "Unprotected"];
+    let mut rows: Vec<[String; 9]> = vec![header.map(str::to_owned)];
+    for v in found {
+        let f = s.facts.vserver(v.id);
+        let (kind, state) = (v.kind.word().to_owned(), health(f.health).to_owned());
+        let (hits, flows) = (f.hits.to_string(), f.client_flows.to_string());
+        let (yes, no) = (f.protected.to_string(), f.unprotected.to_string());
+        rows.push([v.name.clone(), address(v), port(v.port), kind, state, hits, flows, yes, no]);
+    }
+    Ok(format!("\nVirtual Server(s) Summary\n{}", table(&rows)))
+}
+
+/// How many of the bound services are UP, and how many there are.
+fn active(s: &Scene<'_>, v: &LbVserver) -> (usize, usize) {
+    let up = |name: &str| {
+        let service = s.config.service(name).filter(|x| s.config.service_enabled(x));
+        service.is_some_and(|x| s.facts.service(x.id).health == crate::facts::Health::Up)
+    };
+    (v.bindings.iter().filter(|b| up(&b.service)).count(), v.bindings.len())
+}
+
+fn vserver_detail(s: &Scene<'_>, v: &LbVserver) -> String {
+    let f = s.facts.vserver(v.id);
+    let (up, total) = active(s, v);
+    let mut text = "\nVirtual Server Summary\n".to_owned();
+    text += &pairs(&[
+        ("Vserver IP address (vsvrIP)", address(v)),
+        ("Port (port)", port(v.port)),
+        ("Protocol", v.kind.word().to_owned()),
+        ("State", health(f.health).to_owned()),
+        ("Vserver Health (Health)", (up * 100).checked_div(total).unwrap_or(0).to_string()),
+        ("total ACTIVE services (actSvcs)", up.to_string()),
+        ("total INACTIVE services (inactSvcs)", (total - up).to_string()),
+    ]);
+    text += "\nVirtual Server Statistics\n";
+    text += &pairs(&[
+        ("Vserver hits (Hits)", f.hits.to_string()),
+        ("Total Packets rcvd", f.packets_in.to_string()),
+        ("Total Packets sent", f.packets_out.to_string()),
+        ("Request bytes", f.bytes_in.to_string()),
+        ("Response bytes", f.bytes_out.to_string()),
+        ("Current client connections (ClntConn)", f.client_flows.to_string()),
+        ("Current server connections (SvrConn)", f.server_flows.to_string()),
+        ("Current Client Est connections (ClntEstConn)", f.established.to_string()),
+        ("Current Persistence Sessions", f.persistence_sessions.to_string()),
+        ("Protected flows", f.protected.to_string()),
+        ("Unprotected flows", f.unprotected.to_string()),
+    ]);
+    text
+}
+
+pub(super) fn vservers_json(s: &Scene<'_>) -> Result<Json, CommandError> {
+    let one = |v: &LbVserver| {
+        let f = s.facts.vserver(v.id);
+        let (up, total) = active(s, v);
+        Json::Object(vec![
+            ("name", v.name.clone().into()),
+            ("primaryipaddress", address(v).into()),
+            ("primaryport", u64::from(v.port.unwrap_or(u16::MAX)).into()),
+            ("type", v.kind.word().into()),
+            ("state", health(f.health).into()),
+            ("vslbhealth", (up * 100).checked_div(total).unwrap_or(0).to_string().into()),
+            ("actsvcs", up.to_string().into()),
+            ("inactsvcs", (total - up).to_string().into()),
+            ("tothits", f.hits.to_string().into()),
+            ("totalpktsrecvd", f.packets_in.to_string().into()),
+            ("totalpktssent", f.packets_out.to_string().into()),
+            ("totalrequestbytes", f.bytes_in.to_string().into()),
+            ("totalresponsebytes", f.bytes_out.to_string().into()),
+            ("curclntconnections", f.client_flows.to_string().into()),
+            ("cursrvrconnections", f.server_flows.to_string().into()),
+            ("establishedconn", f.established.to_string().into()),
+            ("curpersistencesessions", f.persistence_sessions.to_string().into()),
+            ("protectedflows", f.protected.to_string().into()),
+            ("unprotectedflows", f.unprotected.to_string().into()),
+        ])
+    };
+    Ok(Json::List(chosen_vservers(s)?.into_iter().map(one).collect()))
+}
+
+fn chosen_services<'a>(s: &Scene<'a>) -> Result<Vec<&'a Service>, CommandError> {
+    chosen(s, "name", s.config.services.iter(), |o| &o.name)
+}
+
+pub(super) fn services(s: &Scene<'_>) -> Result<String, CommandError> {
+    let header =
+        ["Name", "IP", "port", "Protocol", "State", "Hits", "SvrConn", "PktsTo", "PktsFrom", "BytesTo", "BytesFrom"];
+    let mut rows: Vec<[String; 11]> = vec![header.map(str::to_owned)];
+    for service in chosen_services(s)? {
+        let f = s.facts.service(service.id);
+        rows.push([
+            service.name.clone(),
+            s.config.service_address(service).to_string(),
+            port(service.port),
+            service.kind.word().to_owned(),
+            health(f.health).to_owned(),
+            f.hits.to_string(),
+            f.flows.to_string(),
+            f.packets_in.to_string(),
+            f.packets_out.to_string(),
+            f.bytes_in.to_string(),
+            f.bytes_out.to_string(),
+        ]);
+    }
+    Ok(format!("\nService(s) Summary\n{}", table(&rows)))
+}
+
+pub(super) fn services_json(s: &Scene<'_>) -> Result<Json, CommandError> {
+    let one = |service: &Service| {
+        let f = s.facts.service(service.id);
+        Json::Object(vec![
+            ("name", service.name.clone().into()),
+            ("primaryipaddress", s.config.service_address(service).to_string().into()),
+            ("primaryport", u64::from(service.port.unwrap_or(u16::MAX)).into()),
+            ("servicetype", service.kind.word().into()),
+            ("state", health(f.health).into()),
+            ("tothits", f.hits.to_string().into()),
+            ("cursrvrconnections", f.flows.to_string().into()),
+            ("totalpktssent", f.packets_in.to_string().into()),
+            ("totalpktsrecvd", f.packets_out.to_string().into()),
+            ("totalrequestbytes", f.bytes_in.to_string().into()),
+            ("totalresponsebytes", f.bytes_out.to_string().into()),
+        ])
+    };
+    Ok(Json::List(chosen_services(s)?.into_iter().map(one).collect()))
+}
+
+/// The market's upper-case spelling; DRAINING is ours.
+fn master_state(role: HaRole) -> &'static str {
+    match role {
+        HaRole::Init => "UNKNOWN",
+        HaRole::Secondary => "SECONDARY",
+        HaRole::Primary => "PRIMARY",
+        HaRole::Draining => "DRAINING",
+    }
+}
+
+/// YES while there is a pair; the rest is not meaningful otherwise.
+fn current_status(s: &Scene<'_>) -> &'static str {
+    if s.config.ha.peer.is_some() { "YES" } else { "NO" }
+}
+
+pub(super) fn ha_node(s: &Scene<'_>) -> String {
+    let f: HaFacts = s.facts.ha();
+    let state = super::ha::state_text(f.state);
+    let mut text = "\nHigh Availability Summary\n".to_owned();
+    text += &pairs(&[
+        ("High Availability (HA)", current_status(s).to_owned()),
+        ("System state", state.to_owned()),
+        ("Master state (mastate)", master_state(f.role).to_owned()),
+        ("Last Transition time (TransTime)", calendar(f.last_transition)),
+        ("Heartbeats received (HApktrx)", f.hellos_received.to_string()),
+        ("Heartbeats sent (HApkttx)", f.hellos_sent.to_string()),
+        ("Propagation timeouts (ptimeout)", f.propagation_timeouts.to_string()),
+        ("Sync failure (syncfail)", f.sync_failures.to_string()),
+    ]);
+    text += "\nConnection Mirroring\n";
+    text += &pairs(&[
+        ("Term", f.term.to_string()),
+        ("Flows", f.flows.to_string()),
+        ("Protected flows", f.protected.to_string()),
+        ("Unprotected flows", f.unprotected.to_string()),
+        ("Held packets", f.held.to_string()),
+        ("Released unprotected", f.released_unprotected.to_string()),
+        ("Unacknowledged records", f.unacked_records.to_string()),
+        ("Mirror lag (ms)", millis(f.mirror_lag)),
+        ("Refused peer messages", f.refused_messages.to_string()),
+    ]);
+    let drops = s.facts.node().drops;
+    if !drops.is_empty() {
+        text += "\nDrops\n";
+        let lines: Vec<(&str, String)> = drops.iter().map(|(reason, n)| (*reason, n.to_string())).collect();
+        text += &pairs(&lines);
+    }
+    text
+}
+
+pub(super) fn ha_node_json(s: &Scene<'_>) -> Json {
+    let f = s.facts.ha();
+    Json::Object(vec![
+        ("hacurstatus", current_status(s).into()),
+        ("hacurstate", super::ha::state_text(f.state).into()),
+        ("hacurmasterstate", master_state(f.role).into()),
+        ("transtime", calendar(f.last_transition).into()),
+        ("hatotpktrx", f.hellos_received.to_string().into()),
+        ("hatotpkttx", f.hellos_sent.to_string().into()),
+        ("haerrproptimeout", f.propagation_timeouts.to_string().into()),
+        ("haerrsyncfailure", f.sync_failures.to_string().into()),
+        ("term", f.term.into()),
+        ("flows", f.flows.into()),
+        ("protectedflows", f.protected.into()),
+        ("unprotectedflows", f.unprotected.into()),
+        ("heldpackets", f.held.into()),
+        ("releasedunprotected", f.released_unprotected.into()),
+        ("unackedrecords", f.unacked_records.into()),
+    ])
+}

@@ -1,0 +1,84 @@
+//! Rows about the pair.
+
+use super::net::DISABLED_ONLY;
+use super::{Arg, Change, Effect, Opt, Row, View};
+use crate::command::Action;
+use crate::value::{Choice, Type, also, no, yes};
+
+const STATUS: &[Choice] = &[also("ENABLED", "UP"), yes("STAYSECONDARY"), yes("STAYPRIMARY"), yes("DISABLED")];
+const MIRROR: &[Choice] = &[yes("STRICT"), yes("ASYNC")];
+const ENABLED_ONLY: &[Choice] = &[yes("ENABLED"), no("DISABLED")];
+
+const NODE_OPTS: &[Opt] = &[
+    Opt::new("haStatus", Type::Choice(STATUS), "hastatus", "Part of this node in the pair.").default("ENABLED"),
+    Opt::new("helloInterval", Type::Number(10, 1000), "hellointerval", "Time between hellos in milliseconds.")
+        .default("100"),
+    Opt::new(
+        "deadInterval",
+        Type::Seconds(30, 60_000),
+        "deadinterval",
+        "Silence that means death, in seconds; at least three hellos.",
+    )
+    .default("0.4"),
+    Opt::new(
+        "mirrorMode",
+        Type::Choice(MIRROR),
+        "mirrormode",
+        "STRICT: packets wait until the peer has their flow. ASYNC: they do not. (Extension.)",
+    )
+    .default("STRICT"),
+    Opt::neutral("haSync", Type::Choice(ENABLED_ONLY)),
+    Opt::neutral("haProp", Type::Choice(ENABLED_ONLY)),
+    Opt::neutral("failSafe", Type::Choice(&[yes("OFF"), no("ON")])),
+    Opt::neutral("maxFlips", Type::Number(0, 0)),
+    Opt::neutral("maxFlipTime", Type::Number(0, 0)),
+];
+const UNSET_OPTS: &[Opt] = {
+    let [status, hello, dead, mirror, ..] = NODE_OPTS else { panic!() };
+    &[*status, *hello, *dead, *mirror]
+};
+
+const ID: Arg = Arg::required("id", Type::Number(0, 255), "id", "Id of the peer, 1-64; the own id is 0.");
+const RPC: Arg = Arg::required("IPAddress", Type::Address, "ipaddress", "NSIP of the node.");
+const PASSWORD: Opt =
+    Opt::new("password", Type::Secret, "password", "The password, the same for a node on both nodes. Never shown.");
+const SRC_IP: Opt =
+    Opt::new("srcIP", Type::AddressOrStar, "srcip", "Source of our connections to it; * is the NSIP.").default("*");
+const SECURE: Opt = Opt::neutral("secure", Type::Choice(&[also("OFF", "NO"), no("ON"), no("YES")]));
+
+pub(super) const ROWS: &[Row] = &[
+    Row::new("add", &["HA", "node"], Effect::Local(Change::AddHaNode), "Names the peer; makes its RPC entry.")
+        .args(&[ID, Arg::required("IPAddress", Type::Address, "ipaddress", "NSIP of the peer.")])
+        .opts(&[Opt::neutral("inc", Type::Choice(DISABLED_ONLY))])
+        .nitro("hanode"),
+    Row::new("set", &["HA", "node"], Effect::Local(Change::SetHaNode), "Changes how this node takes part.")
+        .sets(NODE_OPTS)
+        .nitro("hanode"),
+    Row::new("unset", &["HA", "node"], Effect::Local(Change::UnsetHaNode), "Puts settings back.")
+        .clears(UNSET_OPTS)
+        .nitro("hanode"),
+    Row::new("rm", &["HA", "node"], Effect::Local(Change::RmHaNode), "Forgets the peer.").args(&[ID]).nitro("hanode"),
+    Row::new("show", &["HA", "node"], Effect::Show(View::HaNode), "Shows the pair.")
+        .args(&[Arg::optional("id", Type::Number(0, 64), "id", "Only this node.")])
+        .nitro("hanode"),
+    Row::new("stat", &["HA", "node"], Effect::Show(View::StatHaNode), "Shows counters of the pair.").nitro("hanode"),
+    Row::new(
+        "force",
+        &["HA", "failover"],
+        Effect::Act(Action::ForceFailover { force: false }),
+        "Hands over to the peer.",
+    )
+    .opts(&[Opt::new("force", Type::Flag, "force", "Without a question.")])
+    .nitro("hafailover"),
+    Row::new("set", &["ns", "rpcNode"], Effect::Local(Change::SetRpcNode), "Sets the password between nodes.")
+        .args(&[RPC])
+        .sets(&[PASSWORD, SRC_IP, SECURE])
+        .nitro("nsrpcnode"),
+    Row::new("unset", &["ns", "rpcNode"], Effect::Local(Change::UnsetRpcNode), "Puts settings back.")
+        .args(&[RPC])
+        .clears(&[PASSWORD, SRC_IP])
+        .nitro("nsrpcnode"),
+    Row::new("show", &["ns", "rpcNode"], Effect::Show(View::RpcNode), "Shows the RPC entries, without passwords.")
+        .args(&[Arg::optional("IPAddress", Type::Address, "ipaddress", "Only this one.")])
+        .nitro("nsrpcnode"),
+];

@@ -1,0 +1,431 @@
+//! Rows about servers, services, monitors and vservers.
+
+use super::net::{DISABLED_ONLY, ON_OFF};
+use super::{Arg, Change, Effect, Opt, Row, View};
+use crate::value::{Choice, Type, no, yes};
+
+const YES_NO: &[Choice] = &[yes("YES"), yes("NO")];
+const NO_ONLY: &[Choice] = &[yes("NO"), no("YES")];
+const OFF_ONLY: &[Choice] = &[yes("OFF"), no("ON")];
+const NONE_ONLY: &[Choice] = &[yes("NONE")];
+/// Longest time-out, a year.
+const YEAR: u64 = 31_536_000;
+
+const TYPES: &[Choice] = &[
+    yes("TCP"),
+    yes("UDP"),
+    yes("ANY"),
+    no("HTTP"),
+    no("FTP"),
+    no("SSL"),
+    no("SSL_BRIDGE"),
+    no("SSL_TCP"),
+    no("DTLS"),
+    no("NNTP"),
+    no("DNS"),
+    no("DHCPRA"),
+    no("SIP_UDP"),
+    no("SIP_TCP"),
+    no("SIP_SSL"),
+    no("DNS_TCP"),
+    no("RTSP"),
+    no("PUSH"),
+    no("SSL_PUSH"),
+    no("RADIUS"),
+    no("RDP"),
+    no("MYSQL"),
+    no("MSSQL"),
+    no("DIAMETER"),
+    no("SSL_DIAMETER"),
+    no("TFTP"),
+    no("ORACLE"),
+    no("SMPP"),
+    no("SYSLOGTCP"),
+    no("SYSLOGUDP"),
+    no("FIX"),
+    no("SSL_FIX"),
+    no("USER_TCP"),
+    no("USER_SSL_TCP"),
+    no("PROXY"),
+    no("QUIC"),
+    no("QUIC_BRIDGE"),
+    no("HTTP_QUIC"),
+    no("MONGO"),
+    no("MONGO_TLS"),
+    no("MQTT"),
+    no("MQTT_TLS"),
+    no("IPFIX"),
+    no("LOGSTREAM"),
+];
+const METHODS: &[Choice] = &[
+    yes("ROUNDROBIN"),
+    yes("LEASTCONNECTION"),
+    yes("SOURCEIPHASH"),
+    yes("SRCIPSRCPORTHASH"),
+    no("LEASTRESPONSETIME"),
+    no("URLHASH"),
+    no("DOMAINHASH"),
+    no("DESTINATIONIPHASH"),
+    no("SRCIPDESTIPHASH"),
+    no("LEASTBANDWIDTH"),
+    no("LEASTPACKETS"),
+    no("TOKEN"),
+    no("LRTM"),
+    no("CALLIDHASH"),
+    no("CUSTOMLOAD"),
+    no("LEASTREQUEST"),
+    no("AUDITLOGHASH"),
+    no("STATICPROXIMITY"),
+    no("USER_TOKEN"),
+];
+const PERSISTENCE: &[Choice] = &[
+    yes("SOURCEIP"),
+    yes("NONE"),
+    no("COOKIEINSERT"),
+    no("SSLSESSION"),
+    no("RULE"),
+    no("URLPASSIVE"),
+    no("CUSTOMSERVERID"),
+    no("DESTIP"),
+    no("SRCIPDESTIP"),
+    no("CALLID"),
+    no("RTSPSID"),
+    no("DIAMETER"),
+    no("FIXSESSION"),
+    no("USERSESSION"),
+];
+const FAILOVER: &[Choice] = &[yes("DISABLED"), yes("STATEFUL"), yes("STATELESS")];
+const MONITOR_TYPES: &[Choice] = &[
+    yes("TCP"),
+    yes("PING"),
+    no("HTTP"),
+    no("TCP-ECV"),
+    no("HTTP-ECV"),
+    no("UDP-ECV"),
+    no("DNS"),
+    no("FTP"),
+    no("LDNS-PING"),
+    no("LDNS-TCP"),
+    no("LDNS-DNS"),
+    no("RADIUS"),
+    no("USER"),
+    no("HTTP-INLINE"),
+    no("SIP-UDP"),
+    no("SIP-TCP"),
+    no("LOAD"),
+    no("FTP-EXTENDED"),
+    no("SMTP"),
+    no("SNMP"),
+    no("NNTP"),
+    no("MYSQL"),
+    no("MYSQL-ECV"),
+    no("MSSQL-ECV"),
+    no("ORACLE-ECV"),
+    no("LDAP"),
+    no("POP3"),
+    no("DNS-TCP"),
+    no("RTSP"),
+    no("ARP"),
+    no("ND6"),
+    no("DIAMETER"),
+    no("SMPP"),
+];
+
+const STATE: Opt = Opt::new("state", Type::Choice(ON_OFF), "state", "State after creation.").default("ENABLED");
+const COMMENT: Opt = Opt::new("comment", Type::Text(255), "comment", "Free text.").default("");
+const CLT_TIMEOUT: Opt = Opt::new(
+    "cltTimeout",
+    Type::Number(1, YEAR),
+    "clttimeout",
+    "Idle time-out of clients in seconds; by type: TCP 9000, UDP and ANY 120.",
+);
+const SVR_TIMEOUT: Opt = Opt::new(
+    "svrTimeout",
+    Type::Number(1, YEAR),
+    "svrtimeout",
+    "Idle time-out of servers in seconds; by type: TCP 9000, UDP and ANY 120.",
+);
+const USIP: Opt =
+    Opt::new("usip", Type::Choice(YES_NO), "usip", "Servers see the client's address; else mode USIP decides.")
+        .always();
+const PROXY_PORT: Opt =
+    Opt::new("useproxyport", Type::Choice(YES_NO), "useproxyport", "With USIP the client's port is kept: only NO.")
+        .default("NO");
+const HEALTH: Opt =
+    Opt::new("healthMonitor", Type::Choice(YES_NO), "healthmonitor", "Probe it; unprobed services are always UP.")
+        .default("YES");
+const THRESHOLD: Opt = Opt::new(
+    "monThreshold",
+    Type::Number(0, 65535),
+    "monthreshold",
+    "Sum of the weights of UP monitors that makes it UP; 0: all.",
+)
+.default("0");
+
+const SERVER: Arg = Arg::required("name", Type::Name, "name", "Name of the server.");
+const SERVICE: Arg = Arg::required("name", Type::Name, "name", "Name of the service.");
+const VSERVER: Arg = Arg::required("name", Type::Name, "name", "Name of the vserver.");
+const MONITOR: Arg = Arg::required("monitorName", Type::Name, "monitorname", "Name of the monitor.");
+const MONITOR_TYPE: Arg = Arg::required("type", Type::Choice(MONITOR_TYPES), "type", "What it probes with.");
+const MONITOR_TYPE_HINT: Arg = Arg::optional("type", Type::Choice(MONITOR_TYPES), "type", "Its type; not needed.");
+const ONLY: Arg = Arg::optional("name", Type::Name, "name", "Only this one.");
+const BOUND: Arg = Arg::required("serviceName", Type::Name, "servicename", "Name of the service.");
+const MONITOR_NAME: Opt = Opt::new("monitorName", Type::Name, "monitor_name", "Name of the monitor.").required();
+const WEIGHT: Opt = Opt::new("weight", Type::Number(1, 100), "weight", "Its share.").default("1");
+
+const SERVER_OPTS: &[Opt] = &[STATE, COMMENT];
+const SERVICE_ADD: &[Opt] = &[
+    USIP,
+    PROXY_PORT,
+    CLT_TIMEOUT,
+    SVR_TIMEOUT,
+    HEALTH,
+    THRESHOLD,
+    STATE,
+    COMMENT,
+    GSLB,
+    MAX_CLIENT,
+    MAX_REQ,
+    CIP,
+    SP,
+    CKA,
+    TCPB,
+    CMP,
+    ACCESS_DOWN,
+    TD,
+];
+const SERVICE_SET: &[Opt] = &[USIP, PROXY_PORT, CLT_TIMEOUT, SVR_TIMEOUT, HEALTH, THRESHOLD, COMMENT];
+const GSLB: Opt = Opt::neutral("gslb", Type::Choice(NONE_ONLY));
+const MAX_CLIENT: Opt = Opt::neutral("maxClient", Type::Number(0, 0));
+const MAX_REQ: Opt = Opt::neutral("maxReq", Type::Number(0, 0));
+const CIP: Opt = Opt::neutral("cip", Type::Choice(DISABLED_ONLY));
+const SP: Opt = Opt::neutral("sp", Type::Choice(OFF_ONLY));
+const CKA: Opt = Opt::neutral("CKA", Type::Choice(NO_ONLY));
+const TCPB: Opt = Opt::neutral("TCPB", Type::Choice(NO_ONLY));
+const CMP: Opt = Opt::neutral("CMP", Type::Choice(NO_ONLY));
+const ACCESS_DOWN: Opt = Opt::neutral("accessDown", Type::Choice(NO_ONLY));
+const TD: Opt = Opt::neutral("td", Type::Number(0, 0));
+
+const PERSISTENCE_TYPE: Opt =
+    Opt::new("persistenceType", Type::Choice(PERSISTENCE), "persistencetype", "What is remembered about clients.")
+        .default("NONE");
+const TIMEOUT: Opt =
+    Opt::new("timeout", Type::Number(2, 1440), "timeout", "Life of a persistence session in minutes.").default("2");
+const PERSIST_MASK: Opt =
+    Opt::new("persistMask", Type::Mask, "persistmask", "Bits of an IPv4 client address that count.")
+        .default("255.255.255.255");
+const V6_PERSIST: Opt = Opt::new(
+    "v6persistmasklen",
+    Type::Number(1, 128),
+    "v6persistmasklen",
+    "Bits of an IPv6 client address that count.",
+)
+.default("128");
+const LB_METHOD: Opt =
+    Opt::new("lbMethod", Type::Choice(METHODS), "lbmethod", "How a service is chosen.").default("LEASTCONNECTION");
+const CONN_FAILOVER: Opt = Opt::new(
+    "connFailover",
+    Type::Choice(FAILOVER),
+    "connfailover",
+    "DISABLED: flows end with the node. STATEFUL: they are mirrored. STATELESS (ANY, USIP): rebuilt from packets.",
+)
+.default("DISABLED");
+const SESSIONLESS: Opt = Opt::neutral("sessionless", Type::Choice(DISABLED_ONLY));
+const RTSP_NAT: Opt = Opt::neutral("rtspNat", Type::Choice(OFF_ONLY));
+const MODE: Opt = Opt::neutral("m", Type::Choice(&[yes("IP"), no("MAC"), no("IPTUNNEL"), no("TOS")]));
+const L2_CONN: Opt = Opt::neutral("l2Conn", Type::Choice(OFF_ONLY));
+const VSERVER_ADD: &[Opt] = &[
+    PERSISTENCE_TYPE,
+    TIMEOUT,
+    PERSIST_MASK,
+    V6_PERSIST,
+    LB_METHOD,
+    CONN_FAILOVER,
+    CLT_TIMEOUT,
+    STATE,
+    COMMENT,
+    SESSIONLESS,
+    RTSP_NAT,
+    MODE,
+    L2_CONN,
+    TD,
+];
+const VSERVER_SET: &[Opt] = &[
+    VSERVER_ADDRESS,
+    PERSISTENCE_TYPE,
+    TIMEOUT,
+    PERSIST_MASK,
+    V6_PERSIST,
+    LB_METHOD,
+    CONN_FAILOVER,
+    CLT_TIMEOUT,
+    COMMENT,
+];
+const VSERVER_UNSET: &[Opt] =
+    &[PERSISTENCE_TYPE, TIMEOUT, PERSIST_MASK, V6_PERSIST, LB_METHOD, CONN_FAILOVER, CLT_TIMEOUT, COMMENT];
+const VSERVER_ADDRESS: Opt = Opt::new("IPAddress", Type::AddressOrStar, "ipv46", "Its address.");
+
+const MONITOR_OPTS: &[Opt] = &[
+    Opt::new("interval", Type::Span(20, 20_940_000), "interval", "Time between probes.").default("5"),
+    Opt::new("resptimeout", Type::Span(10, 20_939_000), "resptimeout", "How long an answer may take.").default("2"),
+    Opt::new("retries", Type::Number(1, 127), "retries", "Failed probes in a row that make a service DOWN.")
+        .default("3"),
+    Opt::new("successRetries", Type::Number(1, 32), "successretries", "Good probes in a row that make a service UP.")
+        .default("1"),
+    Opt::new("downTime", Type::Span(10, 20_939_000), "downtime", "Pause before a DOWN service is probed again.")
+        .default("30"),
+    Opt::new("destIP", Type::Address, "destip", "Probe this address instead of the server's."),
+    Opt::new("destPort", Type::Port, "destport", "Probe this port instead of the service's."),
+    STATE,
+];
+
+pub(super) const ROWS: &[Row] = &[
+    Row::new("add", &["server"], Effect::Shared(Change::AddServer), "Adds a server.")
+        .args(&[SERVER, Arg::required("IPAddress", Type::Address, "ipaddress", "Its address.")])
+        .opts(SERVER_OPTS)
+        .nitro("server"),
+    Row::new("set", &["server"], Effect::Shared(Change::SetServer), "Changes a server.")
+        .args(&[SERVER])
+        .sets(&[Opt::new("IPAddress", Type::Address, "ipaddress", "Its address."), COMMENT])
+        .nitro("server"),
+    Row::new("unset", &["server"], Effect::Shared(Change::UnsetServer), "Puts settings of a server back.")
+        .args(&[SERVER])
+        .clears(&[COMMENT])
+        .nitro("server"),
+    Row::new("rm", &["server"], Effect::Shared(Change::RmServer), "Removes a server that no service uses.")
+        .args(&[SERVER])
+        .nitro("server"),
+    Row::new("enable", &["server"], Effect::Shared(Change::EnableServer), "Enables a server.")
+        .args(&[SERVER])
+        .nitro("server"),
+    Row::new(
+        "disable",
+        &["server"],
+        Effect::Shared(Change::DisableServer),
+        "Disables a server and with it its services.",
+    )
+    .args(&[SERVER])
+    .nitro("server"),
+    Row::new("show", &["server"], Effect::Show(View::Server), "Shows servers.").args(&[ONLY]).nitro("server"),
+    Row::new("add", &["service"], Effect::Shared(Change::AddService), "Adds a service: one port of one server.")
+        .args(&[
+            SERVICE,
+            Arg::required(
+                "server",
+                Type::Name,
+                "servername",
+                "Name of a server, or an address (a server of that name is made).",
+            ),
+            Arg::required("serviceType", Type::Choice(TYPES), "servicetype", "What it carries."),
+            Arg::required("port", Type::Port, "port", "Its port; * keeps the client's destination port."),
+        ])
+        .opts(SERVICE_ADD)
+        .nitro("service"),
+    Row::new("set", &["service"], Effect::Shared(Change::SetService), "Changes a service.")
+        .args(&[SERVICE])
+        .sets(SERVICE_SET)
+        .nitro("service"),
+    Row::new("unset", &["service"], Effect::Shared(Change::UnsetService), "Puts settings of a service back.")
+        .args(&[SERVICE])
+        .clears(SERVICE_SET)
+        .nitro("service"),
+    Row::new("rm", &["service"], Effect::Shared(Change::RmService), "Removes a service, bound or not.")
+        .args(&[SERVICE])
+        .nitro("service"),
+    Row::new("enable", &["service"], Effect::Shared(Change::EnableService), "Enables a service.")
+        .args(&[SERVICE])
+        .nitro("service"),
+    Row::new("disable", &["service"], Effect::Shared(Change::DisableService), "Disables a service.")
+        .args(&[SERVICE])
+        .nitro("service"),
+    Row::new(
+        "bind",
+        &["service"],
+        Effect::Shared(Change::BindService),
+        "Binds a monitor; the built-in one no longer counts.",
+    )
+    .args(&[SERVICE])
+    .opts(&[MONITOR_NAME, Opt::new("monState", Type::Choice(ON_OFF), "monstate", "Use it.").default("ENABLED"), WEIGHT])
+    .nitro("service_lbmonitor_binding"),
+    Row::new("unbind", &["service"], Effect::Shared(Change::UnbindService), "Unbinds a monitor.")
+        .args(&[SERVICE])
+        .opts(&[MONITOR_NAME])
+        .nitro("service_lbmonitor_binding"),
+    Row::new("show", &["service"], Effect::Show(View::Service), "Shows services.").args(&[ONLY]).nitro("service"),
+    Row::new("stat", &["service"], Effect::Show(View::StatService), "Shows counters of services.")
+        .args(&[ONLY])
+        .nitro("service"),
+    Row::new("add", &["lb", "monitor"], Effect::Shared(Change::AddMonitor), "Adds a monitor.")
+        .args(&[MONITOR, MONITOR_TYPE])
+        .opts(MONITOR_OPTS)
+        .nitro("lbmonitor"),
+    Row::new("set", &["lb", "monitor"], Effect::Shared(Change::SetMonitor), "Changes a monitor.")
+        .args(&[MONITOR, MONITOR_TYPE_HINT])
+        .sets(MONITOR_OPTS)
+        .nitro("lbmonitor"),
+    Row::new("unset", &["lb", "monitor"], Effect::Shared(Change::UnsetMonitor), "Puts settings of a monitor back.")
+        .args(&[MONITOR, MONITOR_TYPE_HINT])
+        .clears(MONITOR_OPTS)
+        .nitro("lbmonitor"),
+    Row::new("rm", &["lb", "monitor"], Effect::Shared(Change::RmMonitor), "Removes a monitor that no service uses.")
+        .args(&[MONITOR, MONITOR_TYPE_HINT])
+        .nitro("lbmonitor"),
+    Row::new("enable", &["lb", "monitor"], Effect::Shared(Change::EnableMonitor), "Enables a monitor.")
+        .args(&[MONITOR])
+        .nitro("lbmonitor"),
+    Row::new(
+        "disable",
+        &["lb", "monitor"],
+        Effect::Shared(Change::DisableMonitor),
+        "Disables a monitor; it then says UP.",
+    )
+    .args(&[MONITOR])
+    .nitro("lbmonitor"),
+    Row::new("show", &["lb", "monitor"], Effect::Show(View::Monitor), "Shows monitors.")
+        .args(&[Arg::optional("monitorName", Type::Name, "monitorname", "Only this one."), MONITOR_TYPE_HINT])
+        .nitro("lbmonitor"),
+    Row::new("add", &["lb", "vserver"], Effect::Shared(Change::AddVserver), "Adds a load-balancing virtual server.")
+        .args(&[
+            VSERVER,
+            Arg::required("serviceType", Type::Choice(TYPES), "servicetype", "What it carries."),
+            Arg::optional(
+                "IPAddress",
+                Type::AddressOrStar,
+                "ipv46",
+                "Its address; * is any. Without it nothing reaches it.",
+            ),
+            Arg::optional("port", Type::PortOrZero, "port", "Its port; * is any."),
+        ])
+        .opts(VSERVER_ADD)
+        .nitro("lbvserver"),
+    Row::new("set", &["lb", "vserver"], Effect::Shared(Change::SetVserver), "Changes a vserver.")
+        .args(&[VSERVER])
+        .sets(VSERVER_SET)
+        .nitro("lbvserver"),
+    Row::new("unset", &["lb", "vserver"], Effect::Shared(Change::UnsetVserver), "Puts settings of a vserver back.")
+        .args(&[VSERVER])
+        .clears(VSERVER_UNSET)
+        .nitro("lbvserver"),
+    Row::new("rm", &["lb", "vserver"], Effect::Shared(Change::RmVserver), "Removes a vserver.")
+        .args(&[VSERVER])
+        .nitro("lbvserver"),
+    Row::new("enable", &["lb", "vserver"], Effect::Shared(Change::EnableVserver), "Enables a vserver.")
+        .args(&[VSERVER])
+        .nitro("lbvserver"),
+    Row::new("disable", &["lb", "vserver"], Effect::Shared(Change::DisableVserver), "Disables a vserver.")
+        .args(&[VSERVER])
+        .nitro("lbvserver"),
+    Row::new("bind", &["lb", "vserver"], Effect::Shared(Change::BindVserver), "Binds a service.")
+        .args(&[VSERVER, BOUND])
+        .opts(&[WEIGHT])
+        .nitro("lbvserver_service_binding"),
+    Row::new("unbind", &["lb", "vserver"], Effect::Shared(Change::UnbindVserver), "Unbinds a service.")
+        .args(&[VSERVER, BOUND])
+        .nitro("lbvserver_service_binding"),
+    Row::new("show", &["lb", "vserver"], Effect::Show(View::Vserver), "Shows vservers.")
+        .args(&[ONLY])
+        .nitro("lbvserver"),
+    Row::new("stat", &["lb", "vserver"], Effect::Show(View::StatVserver), "Shows counters of vservers.")
+        .args(&[ONLY])
+        .nitro("lbvserver"),
+];

@@ -1,0 +1,176 @@
+//! What the engine counts.
+
+use crate::flow::Side;
+use crate::plan::{ServiceId, VserverId};
+use crate::verdict::{Drop, Verdict};
+
+/// Counters of the whole engine, since its start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames handed in.
+    pub frames_in: u64,
+    /// Bytes of frames handed in.
+    pub bytes_in: u64,
+    /// Frames forwarded in the caller's buffer.
+    pub forwarded: u64,
+    /// Bytes of frames forwarded in the caller's buffer.
+    pub forwarded_bytes: u64,
+    /// Frames that the engine kept, answered or learned from.
+    pub consumed: u64,
+    /// Frames left to the host's kernel.
+    pub for_host: u64,
+    /// Frames polled from the engine: replies, released holds, queued packets, announcements.
+    pub transmitted: u64,
+    /// Frames dropped, by reason, in the order of [`Drop::ALL`].
+    pub drops: [u64; Drop::ALL.len()],
+    /// Flows opened by a client's packet.
+    pub flows_opened: u64,
+    /// Flows rebuilt from a mid-stream packet (STATELESS).
+    pub flows_rebuilt: u64,
+    /// Flows installed from the peer's records.
+    pub flows_mirrored: u64,
+    /// Flows removed: closed, idle, or replaced.
+    pub flows_closed: u64,
+    /// Packets put on hold.
+    pub held: u64,
+    /// Holds released by the peer's ack.
+    pub hold_released_by_ack: u64,
+    /// Holds released without an ack (peer gone, or `hold_limit` over).
+    pub hold_released_unprotected: u64,
+    /// Flows refused because no SNAT port was free.
+    pub snat_exhausted: u64,
+    /// Resets sent to ends whose segment belonged to no flow.
+    pub resets_sent: u64,
+    /// Client packets balanced without being remembered: persistence table full.
+    pub persistence_full: u64,
+    /// Mirrored flows that lost against another one with the same key or port.
+    pub record_conflicts: u64,
+    /// Mirrored flows refused because the table was full.
+    pub record_full: u64,
+}
+
+impl Counters {
+    /// Frames dropped for `reason`.
+    pub fn drops(&self, reason: Drop) -> u64 {
+        self.drops[reason as usize]
+    }
+
+    /// Counts one frame of `len` bytes by its end.
+    pub(crate) fn count(&mut self, verdict: Verdict, len: u64) {
+        self.frames_in += 1;
+        self.bytes_in += len;
+        match verdict {
+            Verdict::Forward(_) => {
+                self.forwarded += 1;
+                self.forwarded_bytes += len;
+            }
+            Verdict::Consumed => self.consumed += 1,
+            Verdict::ForHost => self.for_host += 1,
+            Verdict::Drop(reason) => self.drop(reason),
+        }
+    }
+
+    /// Counts a dropped packet that had no verdict of its own (it was queued).
+    pub(crate) fn drop(&mut self, reason: Drop) {
+        self.drops[reason as usize] += 1;
+    }
+}
+
+/// Packets and bytes of both directions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets (frames) from clients.
+    pub client_packets: u64,
+    /// IP bytes from clients.
+    pub client_bytes: u64,
+    /// Packets (frames) from servers.
+    pub server_packets: u64,
+    /// IP bytes from servers.
+    pub server_bytes: u64,
+}
+
+impl Traffic {
+    /// Counts one packet of `side`.
+    pub(crate) fn add(&mut self, side: Side, bytes: u64) {
+        let (packets, total) = match side {
+            Side::Client => (&mut self.client_packets, &mut self.client_bytes),
+            Side::Server => (&mut self.server_packets, &mut self.server_bytes),
+        };
+        *packets += 1;
+        *total += bytes;
+    }
+}
+
+/// Counters of a vserver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VserverCounters {
+    /// Flows that it opened, on this node.
+    pub hits: u64,
+    /// Flows that it has.
+    pub flows: u32,
+    /// Flows of those that are established.
+    pub established: u32,
+    /// What passed through it, on this node.
+    pub traffic: Traffic,
+}
+
+/// Counters of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceCounters {
+    /// Flows that were opened to it, on this node.
+    pub hits: u64,
+    /// Flows that it has.
+    pub flows: u32,
+    /// Flows of those that are established.
+    pub established: u32,
+    /// What passed through it, on this node.
+    pub traffic: Traffic,
+}
+
+/// Sizes of tables at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Flows in the table.
+    pub flows: u32,
+    /// Flows that a successor should know and the peer has acknowledged in this session.
+    pub protected: u32,
+    /// Flows that a successor should know and the peer has not acknowledged.
+    pub unprotected: u32,
+    /// Flows that are holding packets.
+    pub held: u32,
+    /// Mirrored flows not seen in the current session (receiver).
+    pub stale: u32,
+    /// Flows written or applied in the current session.
+    pub in_session: u32,
+    /// SOURCEIP sessions.
+    pub persistence: u32,
+    /// SNAT ports leased.
+    pub leases: u32,
+}
+
+/// One line of the connection table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionRow {
+    /// IP protocol number.
+    pub proto: u8,
+    /// The client.
+    pub client: holdfast_wire::Endpoint,
+    /// What the client calls.
+    pub vip: holdfast_wire::Endpoint,
+    /// The server.
+    pub server: holdfast_wire::Endpoint,
+    /// Who the server sees.
+    pub source: holdfast_wire::Endpoint,
+    /// The vserver, if the plan has it.
+    pub vserver: Option<VserverId>,
+    /// The service, if the plan has it.
+    pub service: Option<ServiceId>,
+    /// State in the market's words (`ESTABLISHED`, `TIME_WAIT`, …).
+    pub state: &'static str,
+    /// Time since the last packet.
+    pub idle: core::time::Duration,
+    /// Came from the peer and no packet of it has been seen here.
+    pub mirrored: bool,
+    /// The peer has acknowledged it in this session.
+    pub protected: bool,
+}

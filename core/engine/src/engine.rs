@@ -1,0 +1,559 @@
+//! The engine's doors.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use holdfast_base::Instant;
+use holdfast_wire::{Addr, Arp, ArpOp, MacAddr, icmp_checksum_ok};
+
+use crate::counters::{ConnectionRow, Counters, Counts, ServiceCounters, VserverCounters};
+use crate::flow::hold::Holds;
+use crate::flow::table::FlowTable;
+use crate::flow::{Flow, FlowState};
+use crate::fragment::Fragments;
+use crate::frame::{Frame, OwnedFrame, Port, PortId};
+use crate::icmp::ErrorMaker;
+use crate::limits::Limits;
+use crate::mirror::Session;
+use crate::network::{Network, NetworkCounters};
+use crate::outbox::Outbox;
+use crate::passage::checksum_of;
+use crate::path::Arrival;
+use crate::plan::{Plan, ServiceId, VserverId};
+use crate::record::{FlowClose, FlowRecord, FlowRef, Mark, PersistenceRecord};
+use crate::roster::Roster;
+use crate::select::Turns;
+use crate::select::persistence::Sessions;
+use crate::snat::Snat;
+use crate::stray::Train;
+use crate::verdict::{Drop, Verdict};
+
+/// Flow timers served in one turn; the rest is due at once.
+const MAX_TIMERS_PER_TURN: usize = 512;
+
+/// Neighbours listed by [`Engine::neighbours`].
+const MAX_NEIGHBOURS_LISTED: usize = 1024;
+
+/// Which half of every SNAT port range new leases come from. The two nodes of
+/// a pair take different halves, so that they never lease the same port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Half {
+    /// Ports 1024 to 33279.
+    #[default]
+    Lower,
+    /// Ports 33280 to 65535.
+    Upper,
+}
+
+/// Whether this node may forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gate {
+    /// Nothing: every frame is dropped, nothing is answered.
+    #[default]
+    Closed,
+    /// Known flows only; no flow is opened, no address announced.
+    Draining,
+    /// Everything.
+    Open,
+}
+
+/// Whether changes of flows are told to a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mirroring {
+    /// No peer: no marks, no holds.
+    #[default]
+    Off,
+    /// A peer listens in this session.
+    On {
+        /// Number of the mirror session, given by the node.
+        session: u32,
+        /// Hold the packet that makes an end believe until the peer has the record.
+        strict: bool,
+    },
+}
+
+/// A step of the walk over the flow table for a bulk transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BulkStep {
+    /// This flow is to be written.
+    Flow(FlowRef),
+    /// The budget of slots is used up; call again with the same cursor.
+    Scanned,
+    /// The whole table was walked.
+    Done,
+}
+
+/// A step of the walk over the persistence table for a bulk transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PersistenceStep {
+    /// This session is to be written.
+    Session(PersistenceRecord),
+    /// The budget of slots is used up; call again with the same cursor.
+    Scanned,
+    /// The whole table was walked.
+    Done,
+}
+
+/// What became of a record from the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// A flow was installed or replaced.
+    Stored,
+    /// The flow was known with this stamp already.
+    Refreshed,
+    /// Ours is newer; here it is, for the peer.
+    Older(FlowRecord),
+    /// No room for it.
+    Full,
+}
+
+/// A neighbour, for listings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighbourRow {
+    /// Its address.
+    pub addr: Addr,
+    /// Its Ethernet address, if known.
+    pub mac: Option<MacAddr>,
+    /// Where it was learned.
+    pub port: Option<PortId>,
+}
+
+/// The flow engine of one node: a sans-IO machine.
+///
+/// `now` never goes backwards between calls. After each `handle_*` drain
+/// [`Engine::poll_mark`], then [`Engine::poll_transmit`]; then arm one timer for
+/// [`Engine::poll_timeout`].
+pub struct Engine {
+    pub(crate) limits: Limits,
+    pub(crate) gate: Gate,
+    pub(crate) mirroring: Mirroring,
+    pub(crate) session: Session,
+    pub(crate) roster: Roster,
+    pub(crate) flows: FlowTable,
+    pub(crate) holds: Holds,
+    pub(crate) snat: Snat,
+    pub(crate) turns: Turns,
+    pub(crate) sessions: Sessions,
+    pub(crate) fragments: Fragments<Train>,
+    pub(crate) network: Network,
+    pub(crate) errors: ErrorMaker,
+    pub(crate) out: Outbox,
+    /// Marks, each with the fingerprint that leaves the digest with it.
+    pub(crate) marks: VecDeque<(Mark, u64)>,
+    pub(crate) counters: Counters,
+    /// Flows that a successor should know.
+    pub(crate) tracked: u32,
+    /// Those of them that the peer has acknowledged in this session.
+    pub(crate) protected: u32,
+    pub(crate) last_stamp: u64,
+    /// Every idle time counts from here at the earliest.
+    pub(crate) rebased_at: Instant,
+    /// Until then strays of STATEFUL vservers are ignored.
+    pub(crate) grace_until: Instant,
+}
+
+impl Engine {
+    /// An engine without ports, plan and flows, its gate closed. All large
+    /// tables are allocated here, once. `seed` keys the hash tables: take it
+    /// from the operating system's randomness, or a constant in tests.
+    pub fn new(now: Instant, limits: Limits, seed: u64) -> Engine {
+        Engine {
+            gate: Gate::Closed,
+            mirroring: Mirroring::Off,
+            session: Session::default(),
+            roster: Roster::new(),
+            flows: FlowTable::new(now, limits.max_flows, seed),
+            holds: Holds::new(usize::from(limits.hold_packets_per_flow), limits.held_bytes as usize),
+            snat: Snat::new(limits.max_snat_pools as usize),
+            turns: Turns::default(),
+            sessions: Sessions::new(now, limits.max_persistence, seed),
+            fragments: Fragments::new(),
+            network: Network::new(&limits),
+            errors: ErrorMaker::new(limits.replies_per_second),
+            out: Outbox::default(),
+            marks: VecDeque::new(),
+            counters: Counters::default(),
+            tracked: 0,
+            protected: 0,
+            last_stamp: 0,
+            rebased_at: now,
+            grace_until: Instant::ZERO,
+            limits,
+        }
+    }
+
+    /// Which half of every SNAT range new leases come from. Leases made stay.
+    pub fn set_half(&mut self, half: Half) {
+        self.snat.set_half(half);
+    }
+
+    /// Replaces the data ports.
+    pub fn set_ports(&mut self, ports: &[Port]) {
+        self.network.set_ports(ports);
+    }
+
+    /// Replaces the addresses that the host's own kernel has on data ports:
+    /// frames to them end as [`Verdict::ForHost`].
+    pub fn set_host_addresses(&mut self, addresses: Vec<Addr>) {
+        self.network.set_host_addresses(addresses);
+    }
+
+    /// Puts a plan in force. Flows stay with their servers; addresses that are
+    /// new are announced while the gate is open. Vservers and services must be
+    /// sorted by id.
+    pub fn set_plan(&mut self, now: Instant, plan: Arc<Plan>) {
+        self.network.set_plan(&plan);
+        self.turns.retain(|id| plan.vservers.binary_search_by_key(&id, |vserver| vserver.id).is_ok());
+        self.roster.set_plan(plan);
+        if self.gate == Gate::Open {
+            self.network.announce_added(now);
+        }
+    }
+
+    /// What the monitors say about a service. Stays across plans; a service
+    /// never heard of is down.
+    pub fn set_health(&mut self, _now: Instant, service: ServiceId, up: bool) {
+        self.roster.set_health(service, up);
+    }
+
+    /// Whether this node may forward. Closing the gate forgets neighbours,
+    /// announcements and every frame not yet polled.
+    pub fn set_gate(&mut self, _now: Instant, gate: Gate) {
+        self.gate = gate;
+        self.network.set_quiet(gate == Gate::Closed);
+        match gate {
+            Gate::Open => {}
+            Gate::Draining => self.network.clear_announcements(),
+            Gate::Closed => {
+                self.network.clear_announcements();
+                while let Some(frame) = self.out.pop() {
+                    self.out.recycle(frame.bytes);
+                }
+            }
+        }
+    }
+
+    /// This node forwards from now on: every flow gets a full idle time-out
+    /// from here (O(1)), the stray grace begins, all floating addresses are
+    /// announced. Call it with the gate opened.
+    pub fn promote(&mut self, now: Instant) {
+        self.rebased_at = now;
+        self.grace_until = now + self.limits.stray_grace;
+        self.network.announce(now);
+    }
+
+    /// Whether, and in which session, changes of flows are told to a peer. With
+    /// another session every flow becomes unprotected at once (O(1)); `Off` and
+    /// `strict: false` release all holds, counted as unprotected.
+    pub fn set_mirroring(&mut self, now: Instant, mirroring: Mirroring) {
+        self.change_mirroring(now, mirroring);
+    }
+
+    /// A frame came in. On [`Verdict::Forward`] the caller sends its buffer,
+    /// which was edited, with its offload unchanged. No allocation for packets
+    /// of known flows whose next hop is known.
+    pub fn handle_frame(&mut self, now: Instant, mut frame: Frame<'_>) -> Verdict {
+        let len = frame.bytes.len() as u64;
+        let verdict = self.walk(now, &mut frame);
+        self.counters.count(verdict, len);
+        verdict
+    }
+
+    /// Does what is due at `now`: holds over their limit, idle flows and
+    /// sessions, neighbours, announcements. Bounded per call; what is left is
+    /// due at once.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(flow) = self.holds.poll_expired(now) {
+            if let Some(slot) = self.flows.slot_of(flow) {
+                self.release_unprotected(now, slot);
+            }
+        }
+        for _ in 0..MAX_TIMERS_PER_TURN {
+            let Some(slot) = self.flows.poll_timer(now) else { break };
+            self.expire(now, slot);
+        }
+        let running = self.gate != Gate::Closed;
+        for _ in 0..MAX_TIMERS_PER_TURN {
+            let Some(key) = self.sessions.poll_expired(now, running, self.rebased_at) else { break };
+            let stamp = self.next_stamp();
+            let (vip, proto, client) = (key.vip, key.proto, key.client);
+            self.push_mark(Mark::Persistence(PersistenceRecord { stamp, vip, proto, client, server: None }), 0);
+        }
+        for _ in 0..self.fragments.handle_timeout(now) {
+            self.counters.drop(Drop::Fragment);
+        }
+        self.network.handle_timeout(now, &mut self.out);
+        while let Some(frame) = self.network.poll_unreachable() {
+            self.give_up(now, frame);
+        }
+    }
+
+    /// When to call [`Engine::handle_timeout`] next; possibly early, never late.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = [
+            self.holds.poll_timeout(),
+            self.flows.poll_timeout(),
+            self.sessions.poll_timeout(),
+            self.fragments.poll_timeout(),
+            self.network.poll_timeout(),
+        ];
+        due.into_iter().flatten().min()
+    }
+
+    /// The next frame to send: replies, released holds, queued packets,
+    /// announcements, in order. Drain marks first.
+    pub fn poll_transmit(&mut self) -> Option<OwnedFrame> {
+        let frame = self.out.pop()?;
+        self.counters.transmitted += 1;
+        Some(frame)
+    }
+
+    /// Gives the buffer of a frame back that was sent.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        self.out.recycle(buffer);
+    }
+
+    /// The next thing that the peer must learn. A polled [`Mark::Closed`] leaves
+    /// the digest at this very moment, so write marks in the order of polling.
+    pub fn poll_mark(&mut self) -> Option<Mark> {
+        self.take_mark()
+    }
+
+    /// The record of a flow as it is now, read when a datagram is written;
+    /// `None` if the flow is gone. The flow counts as written in this session.
+    pub fn record(&mut self, flow: FlowRef) -> Option<FlowRecord> {
+        self.read_record(flow)
+    }
+
+    /// The peer has stored the flow as of `stamp`: it is protected, and its
+    /// hold ends, unless the flow has changed since. Only acks of the current
+    /// session may be handed in.
+    pub fn handle_ack(&mut self, now: Instant, flow: FlowRef, stamp: u64) {
+        self.acknowledge(now, flow, stamp);
+    }
+
+    /// The next flow for a bulk transfer: looks at `slots` slots at most, from
+    /// `cursor` (0 at first). Skips flows that were written in this session and
+    /// flows whose vserver is not STATEFUL.
+    pub fn next_for_bulk(&mut self, cursor: &mut u32, slots: u32) -> BulkStep {
+        self.bulk_step(cursor, slots)
+    }
+
+    /// The next persistence session for a bulk transfer, as
+    /// [`Engine::next_for_bulk`].
+    pub fn persistence_for_bulk(&mut self, cursor: &mut u32, slots: u32) -> PersistenceStep {
+        self.persistence_step(cursor, slots)
+    }
+
+    /// The peer has this flow. The larger stamp wins, also against other flows
+    /// that have one of its keys; its SNAT port is leased. A session that was
+    /// not begun begins.
+    pub fn apply_record(&mut self, now: Instant, record: &FlowRecord, session: u32) -> Applied {
+        self.merge(now, record, session)
+    }
+
+    /// The peer's flow is gone. Nothing happens if ours is newer.
+    pub fn apply_close(&mut self, _now: Instant, close: &FlowClose, session: u32) {
+        self.merge_close(close, session);
+    }
+
+    /// A persistence session of the peer began, moved or ended.
+    pub fn apply_persistence(&mut self, now: Instant, record: &PersistenceRecord, session: u32) {
+        self.merge_persistence(now, record, session);
+    }
+
+    /// XOR over all flows written (sender) or applied (receiver) in the current
+    /// session: equal on both nodes when they know the same flows.
+    pub fn digest(&self) -> u64 {
+        self.session.digest
+    }
+
+    /// This node receives from now on: mirroring is off, holds are dropped,
+    /// every flow is stale until a record of this session speaks of it.
+    pub fn begin_session(&mut self, session: u32) {
+        self.receive_session(session);
+    }
+
+    /// Removes flows and persistence sessions that the current session has not
+    /// spoken of, `slots` slots per call. True when the whole table was walked;
+    /// the next call begins again.
+    pub fn sweep_stale(&mut self, slots: u32) -> bool {
+        self.sweep(slots)
+    }
+
+    /// Forgets all flows, sessions, holds and leases. Sends nothing.
+    pub fn clear(&mut self, _now: Instant) {
+        self.flows.clear();
+        self.snat.clear();
+        self.holds.clear();
+        self.sessions.clear();
+        self.fragments = Fragments::new();
+        self.marks.clear();
+        self.roster.forget_flows();
+        (self.tracked, self.protected) = (0, 0);
+        (self.session.digest, self.session.flows, self.session.swept) = (0, 0, (0, 0));
+    }
+
+    /// Sizes of tables at this moment.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            flows: self.flows.len(),
+            protected: self.protected,
+            unprotected: self.tracked - self.protected,
+            held: self.holds.len(),
+            stale: self.flows.len().saturating_sub(self.session.flows),
+            in_session: self.session.flows,
+            persistence: self.sessions.len(),
+            leases: self.snat.leases(),
+        }
+    }
+
+    /// Counters since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Counters of the node as a network host, since the start.
+    pub fn network_counters(&self) -> &NetworkCounters {
+        self.network.counters()
+    }
+
+    /// Counters of a vserver; zeros for one never heard of.
+    pub fn vserver_counters(&self, vserver: VserverId) -> VserverCounters {
+        let row = self.roster.vserver_at(self.roster.vserver_row(vserver));
+        row.map_or_else(VserverCounters::default, |row| row.counters)
+    }
+
+    /// Counters of a service; zeros for one never heard of.
+    pub fn service_counters(&self, service: ServiceId) -> ServiceCounters {
+        let row = self.roster.service_at(self.roster.service_row(service));
+        row.map_or_else(ServiceCounters::default, |row| row.counters)
+    }
+
+    /// Lists flows: looks at `slots` slots from `cursor` (0 at first) and
+    /// appends a row per flow. True when the whole table was walked.
+    pub fn connections(&self, now: Instant, cursor: &mut u32, slots: u32, out: &mut Vec<ConnectionRow>) -> bool {
+        let last = self.flows.slots().min(cursor.saturating_add(slots));
+        for slot in *cursor..last {
+            if let Some(flow) = self.flows.live_at(slot) {
+                out.push(self.row_of(now, flow));
+            }
+        }
+        *cursor = last;
+        last == self.flows.slots()
+    }
+
+    /// The neighbours, in address order, up to a limit of 1024.
+    pub fn neighbours(&self) -> Vec<NeighbourRow> {
+        self.network.neighbours(MAX_NEIGHBOURS_LISTED)
+    }
+
+    fn row_of(&self, now: Instant, flow: &Flow) -> ConnectionRow {
+        ConnectionRow {
+            proto: flow.proto,
+            client: flow.client,
+            vip: flow.vip,
+            server: flow.server,
+            source: flow.source,
+            vserver: self.roster.vserver_at(flow.vserver).map(|row| row.id),
+            service: self.roster.service_at(flow.service).map(|row| row.id),
+            state: flow.state_label(),
+            idle: now.since(flow.last_seen),
+            mirrored: flow.has(Flow::UNTOUCHED),
+            protected: flow.acked != 0 && flow.acked == self.session.serial,
+        }
+    }
+
+    /// The timer of a flow has fired: it may have been used since, and nothing
+    /// expires while this node does not forward.
+    fn expire(&mut self, now: Instant, slot: u32) {
+        let flow = self.flows.at(slot);
+        let time_out = flow.time_out(&self.limits);
+        let deadline = flow.last_seen.max(self.rebased_at) + time_out;
+        if self.gate == Gate::Closed {
+            self.flows.arm(slot, now + time_out);
+        } else if deadline > now {
+            self.flows.arm(slot, deadline);
+        } else {
+            self.close(slot);
+        }
+    }
+
+    /// ARP: while draining, nothing is said about floating addresses.
+    pub(crate) fn arp(&mut self, now: Instant, port: PortId, arp: &Arp) -> Verdict {
+        if self.gate == Gate::Draining && arp.op == ArpOp::Request && self.network.floating(arp.target).is_some() {
+            return Verdict::Drop(Drop::Draining);
+        }
+        self.network.handle_arp(now, port, arp, &mut self.out)
+    }
+
+    /// Neighbour solicitations and advertisements, as [`Engine::arp`].
+    pub(crate) fn neighbour_discovery(&mut self, now: Instant, arrival: &Arrival<'_, '_>) -> Verdict {
+        let complete = checksum_of(&arrival.frame.offload) == holdfast_wire::Checksum::Complete;
+        if complete && !icmp_checksum_ok(arrival.frame.bytes, arrival.packet) {
+            return Verdict::Drop(Drop::BadChecksum);
+        }
+        if self.gate == Gate::Draining
+            && let holdfast_wire::Transport::NeighbourSolicitation(asked) = arrival.packet.transport
+            && self.network.floating(asked.target).is_some()
+        {
+            return Verdict::Drop(Drop::Draining);
+        }
+        let port = arrival.frame.port;
+        self.network.handle_neighbour(now, port, arrival.ethernet, arrival.packet, &mut self.out)
+    }
+
+    /// Counts a flow that has come, or has found its vserver.
+    pub(crate) fn count_open(&mut self, slot: u32) {
+        let (vserver, service) = (self.flows.at(slot).vserver, self.flows.at(slot).service);
+        if let Some(counters) = self.roster.vserver_counters(vserver) {
+            counters.flows += 1;
+        }
+        if let Some(counters) = self.roster.service_counters(service) {
+            counters.flows += 1;
+        }
+        self.flows.at_mut(slot).set(Flow::COUNTED_ESTABLISHED, false);
+        self.count_established(slot);
+    }
+
+    /// Makes the number of established flows true after a change of `slot`.
+    pub(crate) fn count_established(&mut self, slot: u32) {
+        let flow = self.flows.at_mut(slot);
+        let established = match flow.state {
+            FlowState::Tcp(state) => state.is_established(),
+            FlowState::Datagram => true,
+            FlowState::Free => false,
+        };
+        if flow.has(Flow::COUNTED_ESTABLISHED) != established {
+            flow.set(Flow::COUNTED_ESTABLISHED, established);
+            let (vserver, service) = (flow.vserver, flow.service);
+            self.shift_established(vserver, service, established);
+        }
+    }
+
+    /// Counts a flow that is about to go.
+    pub(crate) fn count_close(&mut self, slot: u32) {
+        let flow = self.flows.at_mut(slot);
+        let (vserver, service) = (flow.vserver, flow.service);
+        if flow.has(Flow::COUNTED_ESTABLISHED) {
+            flow.set(Flow::COUNTED_ESTABLISHED, false);
+            self.shift_established(vserver, service, false);
+        }
+        if let Some(counters) = self.roster.vserver_counters(vserver) {
+            counters.flows -= 1;
+        }
+        if let Some(counters) = self.roster.service_counters(service) {
+            counters.flows -= 1;
+        }
+    }
+
+    fn shift_established(&mut self, vserver: u32, service: u32, up: bool) {
+        let step = if up { 1 } else { u32::MAX };
+        if let Some(counters) = self.roster.vserver_counters(vserver) {
+            counters.established = counters.established.wrapping_add(step);
+        }
+        if let Some(counters) = self.roster.service_counters(service) {
+            counters.established = counters.established.wrapping_add(step);
+        }
+    }
+}

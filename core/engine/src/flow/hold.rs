@@ -1,0 +1,128 @@
+//! Packets that wait until the peer knows their flow.
+
+use std::collections::VecDeque;
+
+use holdfast_base::Instant;
+
+use super::{NONE, Side};
+use crate::frame::OwnedFrame;
+use crate::record::FlowRef;
+
+/// The packets of one flow's direction, in order, addresses already rewritten.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    /// Whose packets they are.
+    pub(crate) flow: FlowRef,
+    /// The direction that waits: the side that sent them.
+    pub(crate) side: Side,
+    /// The packets; their Ethernet addresses are not set yet.
+    pub(crate) frames: VecDeque<OwnedFrame>,
+}
+
+/// Why a packet cannot be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HoldFull;
+
+/// All holds. Numbers are given to flows; a freed number is used again.
+#[derive(Debug)]
+pub(crate) struct Holds {
+    holds: Vec<Option<Hold>>,
+    free: Vec<u32>,
+    /// Deadlines in the order of their making: the limit is the same for all.
+    deadlines: VecDeque<(Instant, FlowRef)>,
+    bytes: usize,
+    max_bytes: usize,
+    max_packets: usize,
+}
+
+impl Holds {
+    /// No holds; at most `max_packets` per hold and `max_bytes` in all.
+    pub(crate) fn new(max_packets: usize, max_bytes: usize) -> Holds {
+        Holds { holds: Vec::new(), free: Vec::new(), deadlines: VecDeque::new(), bytes: 0, max_bytes, max_packets }
+    }
+
+    /// How many flows hold packets.
+    pub(crate) fn len(&self) -> u32 {
+        (self.holds.len() - self.free.len()) as u32
+    }
+
+    /// Whether `bytes` more may be held behind `hold` ([`NONE`]: a new hold).
+    pub(crate) fn has_room(&self, hold: u32, bytes: usize) -> bool {
+        let packets = if hold == NONE { 0 } else { self.get(hold).frames.len() };
+        packets < self.max_packets && self.bytes + bytes <= self.max_bytes
+    }
+
+    /// Begins a hold with its first packet; `deadline` ends it at the latest.
+    pub(crate) fn begin(&mut self, flow: FlowRef, side: Side, frame: OwnedFrame, deadline: Instant) -> u32 {
+        self.bytes += frame.bytes.len();
+        let hold = Hold { flow, side, frames: VecDeque::from([frame]) };
+        self.deadlines.push_back((deadline, flow));
+        match self.free.pop() {
+            Some(number) => {
+                self.holds[number as usize] = Some(hold);
+                number
+            }
+            None => {
+                self.holds.push(Some(hold));
+                self.holds.len() as u32 - 1
+            }
+        }
+    }
+
+    /// Queues a packet behind the others, or refuses it.
+    pub(crate) fn queue(&mut self, hold: u32, frame: OwnedFrame) -> Result<(), HoldFull> {
+        if !self.has_room(hold, frame.bytes.len()) {
+            return Err(HoldFull);
+        }
+        self.bytes += frame.bytes.len();
+        self.get_mut(hold).frames.push_back(frame);
+        Ok(())
+    }
+
+    /// The hold with this number, which must exist (our own invariant).
+    pub(crate) fn get(&self, hold: u32) -> &Hold {
+        self.holds[hold as usize].as_ref().expect("a flow's hold exists")
+    }
+
+    /// Ends a hold and hands its packets out.
+    pub(crate) fn end(&mut self, hold: u32) -> Hold {
+        let ended = self.holds[hold as usize].take().expect("a flow's hold exists");
+        self.bytes -= ended.frames.iter().map(|frame| frame.bytes.len()).sum::<usize>();
+        self.free.push(hold);
+        ended
+    }
+
+    /// A flow whose hold is over its limit, if any. The hold may have ended and
+    /// the flow may be gone: the caller looks.
+    pub(crate) fn poll_expired(&mut self, now: Instant) -> Option<FlowRef> {
+        match self.deadlines.front() {
+            Some(&(deadline, flow)) if deadline <= now => {
+                self.deadlines.pop_front();
+                Some(flow)
+            }
+            Some(_) | None => None,
+        }
+    }
+
+    /// When [`Holds::poll_expired`] is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.front().map(|&(deadline, _)| deadline)
+    }
+
+    /// The flows that hold packets, oldest number first.
+    pub(crate) fn flows(&self) -> Vec<FlowRef> {
+        self.holds.iter().flatten().map(|hold| hold.flow).collect()
+    }
+
+    /// Forgets every hold and its packets.
+    pub(crate) fn clear(&mut self) {
+        self.holds.clear();
+        self.free.clear();
+        self.deadlines.clear();
+        self.bytes = 0;
+    }
+
+    fn get_mut(&mut self, hold: u32) -> &mut Hold {
+        self.holds[hold as usize].as_mut().expect("a flow's hold exists")
+    }
+}

@@ -1,0 +1,43 @@
+//! Flows: what happens to a packet, and what a successor must know about it.
+//!
+//! The engine is a sans-IO machine. Frames, time, plans, records and acks come
+//! in through `handle_*` and `set_*`; verdicts, frames and marks go out. It
+//! knows no object names, peers, roles or sockets. Read `path.rs` first.
+#![forbid(unsafe_code)]
+
+mod counters;
+mod engine;
+mod flow;
+mod fragment;
+mod frame;
+mod icmp;
+mod limits;
+mod mirror;
+mod network;
+mod open;
+mod outbox;
+mod passage;
+mod path;
+mod plan;
+mod record;
+mod roster;
+mod select;
+mod snat;
+mod stray;
+mod unreachable;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
+
+pub use counters::{ConnectionRow, Counters, Counts, ServiceCounters, Traffic, VserverCounters};
+pub use engine::{Applied, BulkStep, Engine, Gate, Half, Mirroring, NeighbourRow, PersistenceStep};
+pub use frame::{Frame, Offload, OwnedFrame, Port, PortId};
+pub use limits::Limits;
+pub use network::NetworkCounters;
+pub use plan::{
+    Binding, ConnFailover, FloatingAddress, FloatingKind, Method, Plan, Route, Service, ServiceId, SourceIpPersistence,
+    Vserver, VserverId, VserverKind,
+};
+pub use record::{FlowClose, FlowKey, FlowRecord, FlowRef, L2Disc, Mark, PersistenceRecord, Phase};
+pub use verdict::{Drop, Verdict};

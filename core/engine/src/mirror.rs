@@ -1,0 +1,484 @@
+//! What a successor must know: marks, records, acks, bulk, and their other end.
+//!
+//! Sessions have a *serial*: it grows whenever a session begins or ends, so a
+//! flow is "in the session" or "protected" by comparing one number, and all
+//! flows leave both states at once without being touched.
+
+use holdfast_base::Instant;
+use holdfast_wire::proto;
+
+use crate::engine::{Applied, BulkStep, Engine, Mirroring, PersistenceStep};
+use crate::flow::table::Refused;
+use crate::flow::tcp::TcpState;
+use crate::flow::{Flow, FlowState, Hop, NONE};
+use crate::open::destination_of;
+use crate::record::{FlowClose, FlowRecord, FlowRef, Mark, PersistenceRecord, Phase};
+use crate::select::persistence::SessionKey;
+
+/// Which end of the mirror this node is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum MirrorEnd {
+    /// None.
+    #[default]
+    Idle,
+    /// Records are written.
+    Sending,
+    /// Records of this session are applied.
+    Receiving(u32),
+}
+
+/// The mirror session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Session {
+    /// Grows with every change; 0 is before the first one.
+    pub(crate) serial: u32,
+    pub(crate) end: MirrorEnd,
+    /// XOR of the fingerprints of all flows in the session.
+    pub(crate) digest: u64,
+    /// How many these are.
+    pub(crate) flows: u32,
+    /// How far the sweep of stale flows has come, and that of stale sessions.
+    pub(crate) swept: (u32, u32),
+}
+
+impl Session {
+    pub(crate) fn begin(&mut self, end: MirrorEnd) {
+        *self = Session { serial: self.serial + 1, end, ..Session::default() };
+    }
+}
+
+impl Engine {
+    /// See [`Engine::set_mirroring`].
+    pub(crate) fn change_mirroring(&mut self, now: Instant, mirroring: Mirroring) {
+        let before = core::mem::replace(&mut self.mirroring, mirroring);
+        let number = |mirroring| match mirroring {
+            Mirroring::Off => None,
+            Mirroring::On { session, .. } => Some(session),
+        };
+        if number(before) != number(mirroring) {
+            let end = if number(mirroring).is_some() { MirrorEnd::Sending } else { MirrorEnd::Idle };
+            self.session.begin(end);
+            self.protected = 0;
+            self.forget_marks();
+        }
+        match mirroring {
+            Mirroring::On { strict: true, .. } => {
+                for flow in self.holds.flows() {
+                    self.mark(flow.slot);
+                }
+            }
+            Mirroring::On { strict: false, .. } | Mirroring::Off => {
+                for flow in self.holds.flows() {
+                    self.release_unprotected(now, flow.slot);
+                }
+            }
+        }
+    }
+
+    /// Marks a flow as changed.
+    pub(crate) fn mark(&mut self, slot: u32) {
+        let stamp = self.next_stamp();
+        let reference = self.flows.reference(slot);
+        let flow = self.flows.at_mut(slot);
+        flow.stamp = stamp;
+        if self.mirroring != Mirroring::Off && !flow.has(Flow::MARKED) {
+            flow.set(Flow::MARKED, true);
+            self.push_mark(Mark::Flow(reference), 0);
+        }
+    }
+
+    /// The next number in the order of changes.
+    pub(crate) fn next_stamp(&mut self) -> u64 {
+        self.last_stamp += 1;
+        self.last_stamp
+    }
+
+    /// Queues a mark; `fingerprint` leaves the digest when the mark is polled.
+    pub(crate) fn push_mark(&mut self, mark: Mark, fingerprint: u64) {
+        if self.mirroring != Mirroring::Off {
+            self.marks.push_back((mark, fingerprint));
+        }
+    }
+
+    /// See [`Engine::poll_mark`].
+    pub(crate) fn take_mark(&mut self) -> Option<Mark> {
+        let (mark, fingerprint) = self.marks.pop_front()?;
+        match mark {
+            Mark::Closed(_) => {
+                self.session.digest ^= fingerprint;
+                self.session.flows -= 1;
+            }
+            Mark::Flow(_) | Mark::Persistence(_) => {}
+        }
+        Some(mark)
+    }
+
+    /// See [`Engine::record`].
+    pub(crate) fn read_record(&mut self, flow: FlowRef) -> Option<FlowRecord> {
+        let slot = self.flows.slot_of(flow)?;
+        self.flows.at_mut(slot).set(Flow::MARKED, false);
+        self.enter_session(slot);
+        Some(self.flows.at(slot).record())
+    }
+
+    /// See [`Engine::handle_ack`].
+    pub(crate) fn acknowledge(&mut self, now: Instant, flow: FlowRef, stamp: u64) {
+        let Some(slot) = self.flows.slot_of(flow) else { return };
+        let serial = self.session.serial;
+        let flow = self.flows.at_mut(slot);
+        if self.mirroring == Mirroring::Off || stamp < flow.stamp {
+            return;
+        }
+        if flow.acked != serial {
+            flow.acked = serial;
+            if flow.has(Flow::TRACKED) {
+                self.protected += 1;
+            }
+        }
+        if self.release(now, slot) {
+            self.counters.hold_released_by_ack += 1;
+        }
+    }
+
+    /// Ends a hold that the peer has not acknowledged.
+    pub(crate) fn release_unprotected(&mut self, now: Instant, slot: u32) {
+        if self.release(now, slot) {
+            self.counters.hold_released_unprotected += 1;
+        }
+    }
+
+    /// See [`Engine::next_for_bulk`].
+    pub(crate) fn bulk_step(&mut self, cursor: &mut u32, slots: u32) -> BulkStep {
+        let last = self.flows.slots().min(cursor.saturating_add(slots));
+        while *cursor < last {
+            let slot = *cursor;
+            *cursor += 1;
+            let Some(flow) = self.flows.live_at(slot) else { continue };
+            if self.is_mirrored(flow) && flow.session != self.session.serial {
+                self.prepare_for_bulk(slot);
+                return BulkStep::Flow(self.flows.reference(slot));
+            }
+        }
+        if *cursor >= self.flows.slots() { BulkStep::Done } else { BulkStep::Scanned }
+    }
+
+    /// See [`Engine::persistence_for_bulk`].
+    pub(crate) fn persistence_step(&mut self, cursor: &mut u32, slots: u32) -> PersistenceStep {
+        let last = self.sessions.slots().min(cursor.saturating_add(slots));
+        while *cursor < last {
+            let slot = *cursor;
+            *cursor += 1;
+            match self.sessions.record_at(slot) {
+                Some((record, serial)) if serial != self.session.serial => {
+                    self.sessions.set_serial(slot, self.session.serial);
+                    return PersistenceStep::Session(record);
+                }
+                Some(_) | None => {}
+            }
+        }
+        if *cursor >= self.sessions.slots() { PersistenceStep::Done } else { PersistenceStep::Scanned }
+    }
+
+    /// Whether the flow is one that a successor should know.
+    fn is_mirrored(&self, flow: &Flow) -> bool {
+        let known = match flow.state {
+            FlowState::Tcp(TcpState::SynSeen | TcpState::Reset) | FlowState::Free => false,
+            FlowState::Tcp(
+                TcpState::Opening
+                | TcpState::Established
+                | TcpState::ClientFin
+                | TcpState::ServerFin
+                | TcpState::Closing
+                | TcpState::Closed
+                | TcpState::Mirrored,
+            )
+            | FlowState::Datagram => true,
+        };
+        // A record whose vserver the plan does not have (yet) is passed on.
+        let stateful = match self.roster.vserver_at(flow.vserver) {
+            Some(row) => row.stateful,
+            None => flow.has(Flow::TRACKED),
+        };
+        known && stateful && !flow.has(Flow::PASS_THROUGH)
+    }
+
+    /// A flow that bulk offers counts as tracked and has a stamp.
+    fn prepare_for_bulk(&mut self, slot: u32) {
+        let unstamped = self.flows.at(slot).stamp == 0;
+        let stamp = if unstamped { self.next_stamp() } else { 0 };
+        let flow = self.flows.at_mut(slot);
+        if unstamped {
+            flow.stamp = stamp;
+        }
+        if !flow.has(Flow::TRACKED) {
+            flow.set(Flow::TRACKED, true);
+            self.tracked += 1;
+        }
+    }
+
+    /// See [`Engine::begin_session`].
+    pub(crate) fn receive_session(&mut self, number: u32) {
+        self.mirroring = Mirroring::Off;
+        self.session.begin(MirrorEnd::Receiving(number));
+        self.protected = 0;
+        self.forget_marks();
+        self.drop_holds();
+    }
+
+    /// See [`Engine::apply_record`].
+    pub(crate) fn merge(&mut self, now: Instant, record: &FlowRecord, session: u32) -> Applied {
+        self.hear(session, record.stamp);
+        for key in [record.client_key(), record.server_key()] {
+            let Some((slot, _)) = self.flows.find(&key) else { continue };
+            let ours = self.flows.at(slot);
+            let same = ours.client_key() == record.client_key() && ours.server_key() == record.server_key();
+            if same && record.stamp >= ours.stamp {
+                return self.refresh(slot, record);
+            }
+            if !supersedes(record, &ours.record()) {
+                if !same {
+                    self.counters.record_conflicts += 1;
+                }
+                return Applied::Older(ours.record());
+            }
+            self.counters.record_conflicts += 1;
+            self.discard(slot);
+        }
+        self.install(now, record)
+    }
+
+    /// See [`Engine::apply_close`].
+    pub(crate) fn merge_close(&mut self, close: &FlowClose, session: u32) {
+        self.hear(session, close.stamp);
+        if let Some((slot, _)) = self.flows.find(&close.key)
+            && self.flows.at(slot).client_key() == close.key
+            && self.flows.at(slot).stamp < close.stamp
+        {
+            self.discard(slot);
+        }
+    }
+
+    /// See [`Engine::apply_persistence`].
+    pub(crate) fn merge_persistence(&mut self, now: Instant, record: &PersistenceRecord, session: u32) {
+        self.hear(session, record.stamp);
+        let key = SessionKey { vip: record.vip, proto: record.proto, client: record.client };
+        if record.stamp < self.sessions.stamp(&key) {
+            return;
+        }
+        let Some(server) = record.server else { return self.sessions.remove(&key) };
+        if !self.sessions.store(now, key, server, record.stamp, self.session.serial) {
+            self.counters.persistence_full += 1;
+            return;
+        }
+        let plan = self.roster.plan().clone();
+        let vserver = self.roster.vserver_for(record.vip, if record.proto == 0 { proto::TCP } else { record.proto });
+        if let Some(persistence) = vserver.and_then(|place| plan.vservers[place].persistence) {
+            self.sessions.set_timeout(&key, persistence.timeout);
+        }
+    }
+
+    /// See [`Engine::sweep_stale`].
+    pub(crate) fn sweep(&mut self, slots: u32) -> bool {
+        let serial = self.session.serial;
+        let (flow, session) = self.session.swept;
+        let last_flow = self.flows.slots().min(flow.saturating_add(slots));
+        for slot in flow..last_flow {
+            if self.flows.live_at(slot).is_some_and(|flow| flow.session != serial) {
+                self.discard(slot);
+            }
+        }
+        let last_session = self.sessions.slots().min(session.saturating_add(slots));
+        for slot in session..last_session {
+            if self.sessions.record_at(slot).is_some_and(|(_, seen)| seen != serial) {
+                self.sessions.free_slot(slot);
+            }
+        }
+        let done = last_flow == self.flows.slots() && last_session == self.sessions.slots();
+        self.session.swept = if done { (0, 0) } else { (last_flow, last_session) };
+        done
+    }
+
+    /// Closes a flow: the peer hears of it if it was written to it.
+    pub(crate) fn close(&mut self, slot: u32) {
+        let flow = self.take_out(slot);
+        if flow.session != self.session.serial {
+            return;
+        }
+        match self.session.end {
+            MirrorEnd::Sending => {
+                let stamp = self.next_stamp();
+                let close = FlowClose { stamp, key: flow.client_key() };
+                self.push_mark(Mark::Closed(close), flow.fingerprint());
+            }
+            MirrorEnd::Idle | MirrorEnd::Receiving(_) => self.leave_session(&flow),
+        }
+    }
+
+    /// Removes a flow because the peer, or a sweep, says so.
+    fn discard(&mut self, slot: u32) {
+        let flow = self.take_out(slot);
+        if flow.session == self.session.serial {
+            self.leave_session(&flow);
+        }
+    }
+
+    fn leave_session(&mut self, flow: &Flow) {
+        if flow.session != 0 {
+            self.session.digest ^= flow.fingerprint();
+            self.session.flows -= 1;
+        }
+    }
+
+    /// Takes a flow out of the table and everything that counts it.
+    fn take_out(&mut self, slot: u32) -> Flow {
+        self.count_close(slot);
+        let flow = self.flows.remove(slot);
+        if flow.hold != NONE {
+            for frame in self.holds.end(flow.hold).frames {
+                self.out.recycle(frame.bytes);
+            }
+        }
+        if flow.has(Flow::LEASED) {
+            self.snat.release(destination_of(&flow), flow.source.port);
+        }
+        if flow.has(Flow::TRACKED) {
+            self.tracked -= 1;
+            if flow.acked == self.session.serial && flow.acked != 0 {
+                self.protected -= 1;
+            }
+        }
+        self.counters.flows_closed += 1;
+        flow
+    }
+
+    /// A message of `session` with this stamp came: a session that nobody began
+    /// begins with it, and our own stamps continue above.
+    fn hear(&mut self, session: u32, stamp: u64) {
+        if self.session.end != MirrorEnd::Receiving(session) {
+            self.receive_session(session);
+        }
+        self.last_stamp = self.last_stamp.max(stamp);
+    }
+
+    fn refresh(&mut self, slot: u32, record: &FlowRecord) -> Applied {
+        let flow = self.flows.at_mut(slot);
+        let newer = record.stamp > flow.stamp;
+        if newer {
+            flow.stamp = record.stamp;
+            (flow.client_idle_s, flow.server_idle_s) = (record.client_idle_s, record.server_idle_s);
+            flow.state = state_of(record);
+        }
+        if !flow.has(Flow::TRACKED) {
+            flow.set(Flow::TRACKED, true);
+            self.tracked += 1;
+        }
+        self.count_established(slot);
+        self.enter_session(slot);
+        if newer { Applied::Stored } else { Applied::Refreshed }
+    }
+
+    fn install(&mut self, now: Instant, record: &FlowRecord) -> Applied {
+        let mut flow = flow_of(now, record);
+        (flow.vserver, flow.service) = self.rows_of(flow.vip, flow.server, flow.proto);
+        if flow.source != flow.client {
+            if self.snat.lease_exactly(destination_of(&flow), flow.source.port).is_err() {
+                self.counters.record_full += 1;
+                return Applied::Full;
+            }
+            flow.set(Flow::LEASED, true);
+        }
+        match self.flows.insert(flow) {
+            Ok(slot) => {
+                self.flows.arm(slot, now + flow.time_out(&self.limits));
+                self.tracked += 1;
+                self.count_open(slot);
+                self.count_established(slot);
+                self.enter_session(slot);
+                self.counters.flows_mirrored += 1;
+                Applied::Stored
+            }
+            Err(Refused::Full | Refused::Taken(_)) => {
+                if flow.has(Flow::LEASED) {
+                    self.snat.release(destination_of(&flow), flow.source.port);
+                }
+                self.counters.record_full += 1;
+                Applied::Full
+            }
+        }
+    }
+
+    /// Counts the flow into the session's digest, once.
+    fn enter_session(&mut self, slot: u32) {
+        let serial = self.session.serial;
+        let flow = self.flows.at_mut(slot);
+        if flow.session != serial {
+            flow.session = serial;
+            self.session.digest ^= flow.fingerprint();
+            self.session.flows += 1;
+        }
+    }
+
+    fn forget_marks(&mut self) {
+        while let Some((mark, _)) = self.marks.pop_front() {
+            match mark {
+                Mark::Flow(flow) => {
+                    if let Some(slot) = self.flows.slot_of(flow) {
+                        self.flows.at_mut(slot).set(Flow::MARKED, false);
+                    }
+                }
+                Mark::Closed(_) | Mark::Persistence(_) => {}
+            }
+        }
+    }
+
+    fn drop_holds(&mut self) {
+        for flow in self.holds.flows() {
+            if let Some(slot) = self.flows.slot_of(flow) {
+                self.flows.at_mut(slot).hold = NONE;
+            }
+        }
+        self.holds.clear();
+    }
+}
+
+/// Whether `record` wins against `ours`: the larger stamp, and between two
+/// nodes that gave the same stamp, any order that both compute alike.
+fn supersedes(record: &FlowRecord, ours: &FlowRecord) -> bool {
+    let order = |record: &FlowRecord| (record.stamp, record.client_key(), record.server_key());
+    order(record) > order(ours)
+}
+
+fn state_of(record: &FlowRecord) -> FlowState {
+    match (record.proto, record.phase) {
+        (proto::TCP, Phase::Opening | Phase::Established) => FlowState::Tcp(TcpState::Mirrored),
+        (proto::TCP, Phase::Closing) => FlowState::Tcp(TcpState::Closed),
+        (_, Phase::Opening | Phase::Established | Phase::Closing) => FlowState::Datagram,
+    }
+}
+
+fn flow_of(now: Instant, record: &FlowRecord) -> Flow {
+    Flow {
+        client: record.client,
+        vip: record.vip,
+        server: record.server,
+        source: record.source,
+        last_seen: now,
+        stamp: record.stamp,
+        to_client: Hop::default(),
+        to_server: Hop::default(),
+        l2: record.l2,
+        generation: 0,
+        session: 0,
+        acked: 0,
+        vserver: NONE,
+        service: NONE,
+        hold: NONE,
+        client_fin: 0,
+        server_fin: 0,
+        client_idle_s: record.client_idle_s,
+        server_idle_s: record.server_idle_s,
+        proto: record.proto,
+        state: state_of(record),
+        flags: Flow::TRACKED | Flow::UNTOUCHED,
+    }
+}

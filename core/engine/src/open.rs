@@ -1,0 +1,310 @@
+//! Opening a flow: whose packet it is, which server it goes to and as whom.
+
+use holdfast_base::{Duration, Instant};
+use holdfast_wire::{Addr, Endpoint, IpPacket, proto};
+
+use crate::engine::Engine;
+use crate::flow::table::Refused;
+use crate::flow::tcp::TcpState;
+use crate::flow::{Flow, FlowState, Hop, NONE};
+use crate::path::Passage;
+use crate::plan::{ConnFailover, FloatingKind, Service, ServiceId, Vserver, VserverKind};
+use crate::record::{L2Disc, Mark, PersistenceRecord};
+use crate::roster::Bound;
+use crate::select::persistence::SessionKey;
+use crate::snat::{Destination, LeaseError};
+use crate::verdict::Drop;
+
+/// Who has to do with a packet that belongs to no flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// A client's packet to this vserver (place in the plan).
+    Vserver(usize),
+    /// A USIP server's packet, of this vserver and service (places in the plan).
+    ServerOf(Bound),
+    /// Sent to a SNIP.
+    Snip,
+    /// Sent to a VIP that has no vserver for it.
+    Nobody,
+    /// Sent to the host's kernel.
+    Host,
+    /// Sent to somebody else: to be routed.
+    World,
+}
+
+/// What a new flow is made of.
+pub(crate) struct Opening {
+    pub(crate) proto: u8,
+    pub(crate) client: Endpoint,
+    pub(crate) vip: Endpoint,
+    pub(crate) server: Endpoint,
+    pub(crate) source: Endpoint,
+    pub(crate) vserver: u32,
+    pub(crate) service: u32,
+    pub(crate) client_idle: Duration,
+    pub(crate) server_idle: Duration,
+    pub(crate) state: FlowState,
+    pub(crate) flags: u8,
+}
+
+impl Engine {
+    /// Who has to do with `packet`, which belongs to no flow.
+    pub(crate) fn whose(&self, packet: &IpPacket) -> Whose {
+        let vserver = self.roster.vserver_for(packet.destination(), packet.proto);
+        if let Some(place) = vserver
+            && self.roster.plan().vservers[place].addr != Addr::UNSPECIFIED
+        {
+            return Whose::Vserver(place);
+        }
+        match self.network.floating(packet.dst).map(|own| own.kind) {
+            Some(FloatingKind::Snip) => return Whose::Snip,
+            Some(FloatingKind::Vip) => return Whose::Nobody,
+            None => {}
+        }
+        if self.network.is_host(packet.dst) {
+            return Whose::Host;
+        }
+        if let Some(bound) = self.server_of(packet) {
+            return Whose::ServerOf(bound);
+        }
+        vserver.map_or(Whose::World, Whose::Vserver)
+    }
+
+    /// The vserver whose USIP server sent `packet`. Services on any port count
+    /// only if STATELESS: what such a server sends may as well be its own.
+    fn server_of(&self, packet: &IpPacket) -> Option<Bound> {
+        let plan = self.roster.plan();
+        let stateless = |bound: &Bound| plan.vservers[bound.vserver].failover == ConnFailover::Stateless;
+        let concerned = |bound: &Bound| {
+            let service = &plan.services[bound.service];
+            let exact_tcp = service.server.port != 0 && packet.proto == proto::TCP;
+            service.usip && (exact_tcp || stateless(bound))
+        };
+        let candidates = || self.roster.bound_to(packet.source(), packet.proto).filter(concerned);
+        candidates().find(stateless).or_else(|| candidates().next())
+    }
+
+    /// Opens the flow of a client's packet: where, as whom, open. `state` is
+    /// where a TCP flow begins.
+    pub(crate) fn open_for_client(
+        &mut self,
+        now: Instant,
+        packet: &IpPacket,
+        vserver: usize,
+        state: TcpState,
+    ) -> Result<u32, Drop> {
+        let plan = self.roster.plan().clone();
+        let vserver = &plan.vservers[vserver];
+        if !vserver.enabled {
+            return Err(Drop::VserverDisabled);
+        }
+        if self.flows.len() >= self.limits.max_flows {
+            return Err(Drop::FlowTableFull);
+        }
+        let service = self.where_to(now, vserver, packet.source())?;
+        let service = plan.services.iter().find(|known| known.id == service).ok_or(Drop::NoService)?;
+        let (client, vip) = (packet.source(), packet.destination());
+        let port = if service.server.port == 0 { vip.port } else { service.server.port };
+        let server = Endpoint { addr: service.server.addr, port };
+        if server.addr.is_v4() != client.addr.is_v4() {
+            return Err(Drop::NoService);
+        }
+        let (source, flags) = self.as_whom(service, packet.proto, client, server, state)?;
+        let opening = Opening {
+            proto: packet.proto,
+            client,
+            vip,
+            server,
+            source,
+            vserver: self.roster.vserver_row(vserver.id),
+            service: self.roster.service_row(service.id),
+            client_idle: vserver.client_idle,
+            server_idle: service.server_idle,
+            state: first_state(packet.proto, state),
+            flags,
+        };
+        let slot = self.open(now, &opening)?;
+        self.count_hit(&opening);
+        Ok(slot)
+    }
+
+    /// Puts a flow into the table. A lease it brings is given back on refusal.
+    pub(crate) fn open(&mut self, now: Instant, opening: &Opening) -> Result<u32, Drop> {
+        let flow = new_flow(now, opening);
+        match self.flows.insert(flow) {
+            Ok(slot) => {
+                self.flows.arm(slot, now + flow.time_out(&self.limits));
+                self.count_open(slot);
+                Ok(slot)
+            }
+            Err(refused) => {
+                if flow.has(Flow::LEASED) {
+                    self.snat.release(destination_of(&flow), flow.source.port);
+                }
+                Err(match refused {
+                    Refused::Full => Drop::FlowTableFull,
+                    Refused::Taken(_) => Drop::UsipConflict,
+                })
+            }
+        }
+    }
+
+    /// What the mirror says about the packet that opened the flow in `slot`:
+    /// without a handshake the server believes at the first datagram.
+    pub(crate) fn opened(&mut self, slot: u32) -> Passage {
+        self.counters.flows_opened += 1;
+        let believes = match self.flows.at(slot).state {
+            FlowState::Datagram => true,
+            FlowState::Tcp(_) | FlowState::Free => false,
+        };
+        if believes && self.track(slot) { Passage::Hold } else { Passage::Go }
+    }
+
+    /// Persistence first, else the method.
+    fn where_to(&mut self, now: Instant, vserver: &Vserver, client: Endpoint) -> Result<ServiceId, Drop> {
+        let Some(persistence) = vserver.persistence else {
+            let chosen = self.turns.choose(vserver, client, &self.roster);
+            return chosen.map(|binding| binding.service).ok_or(Drop::NoService);
+        };
+        let bits = if client.addr.is_v4() { persistence.v4_prefix_len } else { persistence.v6_prefix_len };
+        let key = session_key(vserver, client.addr.masked(bits));
+        if let Some(server) = self.sessions.find(&key)
+            && let Some(service) = self.usable_at(vserver, server)
+        {
+            self.sessions.touch(now, &key);
+            self.sessions.set_timeout(&key, persistence.timeout);
+            return Ok(service);
+        }
+        let chosen = self.turns.choose(vserver, client, &self.roster).ok_or(Drop::NoService)?;
+        if let Some(server) = self.roster.service(chosen.service).map(|service| service.server) {
+            self.remember(now, key, server, persistence.timeout);
+        }
+        Ok(chosen.service)
+    }
+
+    fn usable_at(&self, vserver: &Vserver, server: Endpoint) -> Option<ServiceId> {
+        let bound = vserver.services.iter().map(|binding| binding.service);
+        bound.into_iter().find(|&id| self.roster.usable(id).is_some_and(|service| service.server == server))
+    }
+
+    fn remember(&mut self, now: Instant, key: SessionKey, server: Endpoint, timeout: Duration) {
+        let stamp = self.next_stamp();
+        if !self.sessions.store(now, key, server, stamp, self.session.serial) {
+            self.counters.persistence_full += 1;
+            return;
+        }
+        self.sessions.set_timeout(&key, timeout);
+        let SessionKey { vip, proto, client } = key;
+        let record = PersistenceRecord { stamp, vip, proto, client, server: Some(server) };
+        self.push_mark(Mark::Persistence(record), 0);
+    }
+
+    /// Who the server sees, and the flags that follow from it.
+    fn as_whom(
+        &mut self,
+        service: &Service,
+        proto: u8,
+        client: Endpoint,
+        server: Endpoint,
+        state: TcpState,
+    ) -> Result<(Endpoint, u8), Drop> {
+        if service.usip {
+            return Ok((client, 0));
+        }
+        if state == TcpState::Established && proto == proto::TCP {
+            // Rebuilt from the middle: nobody knows which port the server sees.
+            return Err(Drop::StrayReset);
+        }
+        let snip = self.network.snip_for(server.addr).ok_or(Drop::NoSnip)?;
+        match self.snat.lease(Destination { snip, server, proto }) {
+            Ok(port) => Ok((Endpoint { addr: snip, port }, Flow::LEASED)),
+            Err(LeaseError::Exhausted | LeaseError::Taken) => {
+                self.counters.snat_exhausted += 1;
+                Err(Drop::SnatExhausted)
+            }
+        }
+    }
+
+    fn count_hit(&mut self, opening: &Opening) {
+        if let Some(counters) = self.roster.vserver_counters(opening.vserver) {
+            counters.hits += 1;
+        }
+        if let Some(counters) = self.roster.service_counters(opening.service) {
+            counters.hits += 1;
+        }
+    }
+
+    /// Finds the vserver and service of a flow that came as a record before the
+    /// plan knew them.
+    pub(crate) fn bind(&mut self, slot: u32) {
+        let flow = self.flows.at(slot);
+        if flow.vserver != NONE || flow.has(Flow::PASS_THROUGH) {
+            return;
+        }
+        let (vserver, service) = self.rows_of(flow.vip, flow.server, flow.proto);
+        if vserver == NONE {
+            return;
+        }
+        let flow = self.flows.at_mut(slot);
+        (flow.vserver, flow.service) = (vserver, service);
+        self.count_open(slot);
+    }
+
+    /// Rows of the vserver at `vip` and of its service at `server`.
+    pub(crate) fn rows_of(&self, vip: Endpoint, server: Endpoint, proto: u8) -> (u32, u32) {
+        let Some(place) = self.roster.vserver_for(vip, proto) else { return (NONE, NONE) };
+        let plan = self.roster.plan();
+        let service = self.roster.bound_to(server, proto).find(|bound| bound.vserver == place);
+        let service = service.map_or(NONE, |bound| self.roster.service_row(plan.services[bound.service].id));
+        (self.roster.vserver_row(plan.vservers[place].id), service)
+    }
+}
+
+/// Where a flow of this protocol begins.
+pub(crate) fn first_state(proto: u8, tcp: TcpState) -> FlowState {
+    if proto == proto::TCP { FlowState::Tcp(tcp) } else { FlowState::Datagram }
+}
+
+/// Whose lease the source port of a flow is.
+pub(crate) fn destination_of(flow: &Flow) -> Destination {
+    Destination { snip: flow.source.addr, server: flow.server, proto: flow.proto }
+}
+
+/// The name of a vserver's session for a masked client address.
+fn session_key(vserver: &Vserver, client: Addr) -> SessionKey {
+    let proto = match vserver.kind {
+        VserverKind::Tcp => proto::TCP,
+        VserverKind::Udp => proto::UDP,
+        VserverKind::Any => 0,
+    };
+    SessionKey { vip: Endpoint { addr: vserver.addr, port: vserver.port }, proto, client }
+}
+
+fn new_flow(now: Instant, opening: &Opening) -> Flow {
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    Flow {
+        client: opening.client,
+        vip: opening.vip,
+        server: opening.server,
+        source: opening.source,
+        last_seen: now,
+        stamp: 0,
+        to_client: Hop::default(),
+        to_server: Hop::default(),
+        l2: L2Disc(0),
+        generation: 0,
+        session: 0,
+        acked: 0,
+        vserver: opening.vserver,
+        service: opening.service,
+        hold: NONE,
+        client_fin: 0,
+        server_fin: 0,
+        client_idle_s: seconds(opening.client_idle),
+        server_idle_s: seconds(opening.server_idle),
+        proto: opening.proto,
+        state: opening.state,
+        flags: opening.flags,
+    }
+}
+

@@ -1,0 +1,371 @@
+//! A packet of a known flow: its transition, its hold, its way out.
+
+use holdfast_base::Instant;
+use holdfast_wire::build::ErrorReport;
+use holdfast_wire::{Addr, Checksum, IpPacket, MacAddr, Rewrite, Tcp, Transport, apply, rewrite, set_macs};
+
+use crate::engine::{Engine, Mirroring};
+use crate::flow::tcp::{Segment, Step, TcpState, step};
+use crate::flow::{Flow, FlowState, Hop, NONE, Side, coarse};
+use crate::frame::{Frame, Offload, OwnedFrame, Port, PortId};
+use crate::icmp::Received;
+use crate::network::Resolution;
+use crate::path::{Arrival, Passage};
+use crate::verdict::{Drop, Verdict};
+
+/// How the next hop of a packet is reached.
+enum Way {
+    /// Out of this port to this Ethernet address.
+    Ready(Port, MacAddr),
+    /// It has been asked for its Ethernet address.
+    Asked(Addr),
+    /// There is no route.
+    None,
+}
+
+impl Engine {
+    /// Moves the flow in `slot` on by a packet of `side`.
+    pub(crate) fn advance(&mut self, now: Instant, slot: u32, side: Side, packet: &IpPacket) -> Passage {
+        self.bind(slot);
+        let flow = self.flows.at_mut(slot);
+        let segment = match (flow.state, &packet.transport) {
+            (FlowState::Tcp(state), Transport::Tcp(tcp)) => {
+                let flags = tcp.flags;
+                let Some(segment) = Segment::from_flags(flags.fin(), flags.syn(), flags.rst(), flags.ack()) else {
+                    return Passage::Refuse(Drop::TcpInvalid);
+                };
+                let segment = note_fins(flow, state, side, segment, tcp);
+                match step(state, side, segment) {
+                    Step::Stay => {}
+                    Step::Move(next) => self.set_tcp_state(now, slot, next),
+                    Step::Reopen => return Passage::Reopen,
+                    Step::Invalid => return Passage::Refuse(Drop::TcpInvalid),
+                }
+                Some(segment)
+            }
+            (FlowState::Tcp(_) | FlowState::Datagram | FlowState::Free, _) => None,
+        };
+        let flow = self.flows.at_mut(slot);
+        flow.last_seen = now;
+        flow.set(Flow::UNTOUCHED, false);
+        self.passage(slot, side, segment)
+    }
+
+    /// Whether the packet may leave: behind a hold it waits, and the packet
+    /// that makes an end believe begins one.
+    fn passage(&mut self, slot: u32, side: Side, segment: Option<Segment>) -> Passage {
+        let flow = self.flows.at(slot);
+        if flow.hold != NONE {
+            return match (self.holds.get(flow.hold).side == side, segment) {
+                (false, _) => Passage::Go,
+                (true, Some(Segment::SynAck)) => Passage::Refuse(Drop::HoldDuplicate),
+                (true, _) => Passage::Hold,
+            };
+        }
+        let believes = match flow.state {
+            FlowState::Tcp(state) => state == TcpState::Opening || state.is_established(),
+            FlowState::Datagram => true,
+            FlowState::Free => false,
+        };
+        if believes && !flow.has(Flow::TRACKED) && self.track(slot) { Passage::Hold } else { Passage::Go }
+    }
+
+    /// Notes that a successor should know the flow, if its vserver is STATEFUL,
+    /// and marks it. Answers whether the packet must wait for the peer.
+    pub(crate) fn track(&mut self, slot: u32) -> bool {
+        let flow = self.flows.at_mut(slot);
+        let stateful = self.roster.vserver_at(flow.vserver).is_some_and(|row| row.stateful);
+        if !stateful || flow.has(Flow::TRACKED) {
+            return false;
+        }
+        flow.set(Flow::TRACKED, true);
+        self.tracked += 1;
+        self.mark(slot);
+        matches!(self.mirroring, Mirroring::On { strict: true, .. })
+    }
+
+    /// Sends the packet on in the caller's buffer.
+    pub(crate) fn forward(&mut self, now: Instant, arrival: &mut Arrival<'_, '_>, slot: u32, side: Side) -> Verdict {
+        let way = self.way(now, slot, side);
+        match way {
+            Way::None => return self.refuse(now, arrival, ErrorReport::NetUnreachable, Drop::NoRoute),
+            Way::Ready(port, _) if exceeds(arrival.packet, &arrival.frame.offload, port.mtu) => {
+                let mtu = u32::from(port.mtu);
+                return self.refuse(now, arrival, ErrorReport::TooBig { mtu }, Drop::TooBig);
+            }
+            Way::Ready(..) | Way::Asked(_) => {}
+        }
+        if !self.edit(arrival, slot, side) {
+            return Verdict::Drop(Drop::Malformed);
+        }
+        self.leave(arrival.frame, way)
+    }
+
+    /// Keeps a copy of the packet, ready to leave, until the peer knows the flow.
+    pub(crate) fn hold(&mut self, now: Instant, arrival: &mut Arrival<'_, '_>, slot: u32, side: Side) -> Verdict {
+        let hold = self.flows.at(slot).hold;
+        if !self.holds.has_room(hold, arrival.frame.bytes.len()) {
+            if hold == NONE {
+                // The next packet of its kind tries again.
+                self.flows.at_mut(slot).set(Flow::TRACKED, false);
+                self.tracked -= 1;
+            }
+            return Verdict::Drop(Drop::HoldQueueFull);
+        }
+        if !self.edit(arrival, slot, side) {
+            return Verdict::Drop(Drop::Malformed);
+        }
+        let kept = self.copy_of(arrival.frame);
+        self.counters.held += 1;
+        if hold == NONE {
+            let flow = self.flows.reference(slot);
+            let deadline = now + self.limits.hold_limit;
+            self.flows.at_mut(slot).hold = self.holds.begin(flow, side, kept, deadline);
+        } else {
+            self.holds.queue(hold, kept).expect("room was checked");
+        }
+        Verdict::Consumed
+    }
+
+    /// Ends the hold of a flow, if it has one: its packets leave in order.
+    pub(crate) fn release(&mut self, now: Instant, slot: u32) -> bool {
+        let hold = core::mem::replace(&mut self.flows.at_mut(slot).hold, NONE);
+        if hold == NONE {
+            return false;
+        }
+        let ended = self.holds.end(hold);
+        for frame in ended.frames {
+            self.send(now, slot, ended.side, frame);
+        }
+        true
+    }
+
+    /// Routes a packet that is nobody's here.
+    pub(crate) fn route(&mut self, now: Instant, arrival: &mut Arrival<'_, '_>) -> Verdict {
+        let packet = arrival.packet;
+        if !self.roster.plan().l3_mode || packet.dst.0[0] == 0xff || is_v4_group(packet.dst) {
+            return Verdict::Drop(Drop::NoRoute);
+        }
+        if packet.ttl <= 1 {
+            return self.refuse(now, arrival, ErrorReport::TimeExceeded, Drop::TtlExceeded);
+        }
+        let way = self.way_to(now, packet.dst);
+        match way {
+            Way::None => return self.refuse(now, arrival, ErrorReport::NetUnreachable, Drop::NoRoute),
+            Way::Ready(port, _) if exceeds(packet, &arrival.frame.offload, port.mtu) => {
+                let mtu = u32::from(port.mtu);
+                return self.refuse(now, arrival, ErrorReport::TooBig { mtu }, Drop::TooBig);
+            }
+            Way::Ready(..) | Way::Asked(_) => {}
+        }
+        let unchanged = Rewrite { src: packet.source(), dst: packet.destination(), decrement_ttl: true };
+        if !apply(arrival.frame.bytes, &rewrite(packet, &unchanged), checksum_of(&arrival.frame.offload)) {
+            return Verdict::Drop(Drop::Malformed);
+        }
+        self.leave(arrival.frame, way)
+    }
+
+    /// Drops a packet and tells its sender why, within the rate limit.
+    pub(crate) fn refuse(
+        &mut self,
+        now: Instant,
+        arrival: &Arrival<'_, '_>,
+        report: ErrorReport,
+        reason: Drop,
+    ) -> Verdict {
+        let received = Received {
+            port: arrival.frame.port,
+            bytes: &*arrival.frame.bytes,
+            ethernet: arrival.ethernet,
+            packet: arrival.packet,
+        };
+        self.errors.send(now, &self.network, &received, report, &mut self.out);
+        Verdict::Drop(reason)
+    }
+
+    /// Sends an edited frame that left the caller's buffer.
+    pub(crate) fn send(&mut self, now: Instant, slot: u32, side: Side, mut frame: OwnedFrame) {
+        match self.way(now, slot, side) {
+            Way::Ready(port, mac) => {
+                set_macs(&mut frame.bytes, mac, port.mac);
+                frame.port = port.id;
+                self.out.push(frame);
+            }
+            Way::Asked(next_hop) => {
+                if let Err(reason) = self.network.enqueue(next_hop, frame) {
+                    self.counters.drop(reason);
+                }
+            }
+            Way::None => {
+                self.counters.drop(Drop::NoRoute);
+                self.out.recycle(frame.bytes);
+            }
+        }
+    }
+
+    /// Lets an edited frame of a flow leave in the caller's buffer.
+    pub(crate) fn leave_with(&mut self, now: Instant, frame: &mut Frame<'_>, slot: u32, side: Side) -> Verdict {
+        let way = self.way(now, slot, side);
+        self.leave(frame, way)
+    }
+
+    /// Sets the Ethernet addresses, or queues a copy until they are known.
+    fn leave(&mut self, frame: &mut Frame<'_>, way: Way) -> Verdict {
+        match way {
+            Way::Ready(port, mac) => {
+                set_macs(frame.bytes, mac, port.mac);
+                Verdict::Forward(port.id)
+            }
+            Way::Asked(next_hop) => {
+                let kept = self.copy_of(frame);
+                match self.network.enqueue(next_hop, kept) {
+                    Ok(()) => Verdict::Consumed,
+                    Err(reason) => Verdict::Drop(reason),
+                }
+            }
+            Way::None => Verdict::Drop(Drop::NoRoute),
+        }
+    }
+
+    /// Rewrites the packet for the flow's other side and counts it.
+    fn edit(&mut self, arrival: &mut Arrival<'_, '_>, slot: u32, side: Side) -> bool {
+        let flow = self.flows.at(slot);
+        let (src, dst) = flow.rewritten(side);
+        let edits = rewrite(arrival.packet, &Rewrite { src, dst, decrement_ttl: true });
+        if !apply(arrival.frame.bytes, &edits, checksum_of(&arrival.frame.offload)) {
+            return false;
+        }
+        let (vserver, service, bytes) = (flow.vserver, flow.service, u64::from(arrival.packet.total_len));
+        if let Some(counters) = self.roster.vserver_counters(vserver) {
+            counters.traffic.add(side, bytes);
+        }
+        if let Some(counters) = self.roster.service_counters(service) {
+            counters.traffic.add(side, bytes);
+        }
+        true
+    }
+
+    /// The way out of a flow's packet from `side`: read from the flow, or
+    /// resolved and noted there.
+    fn way(&mut self, now: Instant, slot: u32, side: Side) -> Way {
+        let generation = self.network.generation();
+        let flow = self.flows.at(slot);
+        let hop = match side {
+            Side::Client => flow.to_server,
+            Side::Server => flow.to_client,
+        };
+        if hop.known
+            && hop.generation == generation
+            && hop.read_at == coarse(now)
+            && let Some(&port) = self.network.port(hop.port)
+        {
+            return Way::Ready(port, hop.mac);
+        }
+        let (_, dst) = flow.rewritten(side);
+        let way = self.way_to(now, dst.addr);
+        if let Way::Ready(port, mac) = &way {
+            let generation = self.network.generation();
+            let hop = Hop { mac: *mac, port: port.id, known: true, generation, read_at: coarse(now) };
+            let flow = self.flows.at_mut(slot);
+            match side {
+                Side::Client => flow.to_server = hop,
+                Side::Server => flow.to_client = hop,
+            }
+        }
+        way
+    }
+
+    fn way_to(&mut self, now: Instant, dst: Addr) -> Way {
+        let Some(next_hop) = self.network.next_hop(dst) else { return Way::None };
+        match self.network.resolve(now, next_hop, &mut self.out) {
+            Resolution::Ready { port, mac } => match self.network.port(port) {
+                Some(&port) => Way::Ready(port, mac),
+                None => Way::None,
+            },
+            Resolution::Pending => Way::Asked(next_hop),
+        }
+    }
+
+    fn copy_of(&mut self, frame: &Frame<'_>) -> OwnedFrame {
+        OwnedFrame { port: PortId::default(), offload: frame.offload, bytes: self.out.copy_of(frame.bytes) }
+    }
+
+    /// Puts a TCP flow into another state: counters and, if its life has become
+    /// shorter, its timer follow.
+    fn set_tcp_state(&mut self, now: Instant, slot: u32, state: TcpState) {
+        let flow = self.flows.at_mut(slot);
+        let before = flow.time_out(&self.limits);
+        flow.state = FlowState::Tcp(state);
+        let after = flow.time_out(&self.limits);
+        if after < before {
+            self.flows.arm(slot, now + after);
+        }
+        self.count_established(slot);
+    }
+}
+
+/// Notes FINs and their acknowledgements; names the segment after which both
+/// are acknowledged.
+fn note_fins(flow: &mut Flow, state: TcpState, side: Side, segment: Segment, tcp: &Tcp) -> Segment {
+    if segment == Segment::Fin {
+        let end = tcp.seq.wrapping_add(tcp.payload_len).wrapping_add(1);
+        match side {
+            Side::Client => flow.client_fin = end,
+            Side::Server => flow.server_fin = end,
+        }
+    }
+    let lingering_or_half = match state {
+        TcpState::ClientFin | TcpState::ServerFin | TcpState::Closing => true,
+        TcpState::SynSeen
+        | TcpState::Opening
+        | TcpState::Established
+        | TcpState::Closed
+        | TcpState::Reset
+        | TcpState::Mirrored => false,
+    };
+    if !lingering_or_half || !tcp.flags.ack() || segment == Segment::Rst {
+        return segment;
+    }
+    let (fin, sent, acked) = match side {
+        Side::Client => (flow.server_fin, state != TcpState::ClientFin, Flow::SERVER_FIN_ACKED),
+        Side::Server => (flow.client_fin, state != TcpState::ServerFin, Flow::CLIENT_FIN_ACKED),
+    };
+    if sent && at_or_after(tcp.ack, fin) {
+        flow.set(acked, true);
+    }
+    let both = flow.has(Flow::CLIENT_FIN_ACKED) && flow.has(Flow::SERVER_FIN_ACKED);
+    if both && state == TcpState::Closing && segment != Segment::Syn { Segment::LastAck } else { segment }
+}
+
+/// Whether sequence number `a` is `b` or later (RFC 9293 section 3.4).
+fn at_or_after(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b) < 1 << 31
+}
+
+/// Whether the packet, or each segment of a super-packet, is longer than `mtu`.
+fn exceeds(packet: &IpPacket, offload: &Offload, mtu: u16) -> bool {
+    if !offload.is_gso() {
+        return packet.total_len > u32::from(mtu);
+    }
+    let transport = match packet.transport {
+        Transport::Tcp(tcp) => u32::from(tcp.header_len),
+        Transport::Udp(_)
+        | Transport::Echo(_)
+        | Transport::IcmpError(_)
+        | Transport::NeighbourSolicitation(_)
+        | Transport::NeighbourAdvertisement(_)
+        | Transport::OtherIcmp { .. }
+        | Transport::Other
+        | Transport::None => 8,
+    };
+    u32::from(packet.l4 - packet.l3) + transport + u32::from(offload.segment_size) > u32::from(mtu)
+}
+
+/// What stands in the frame's layer-4 checksum field.
+pub(crate) fn checksum_of(offload: &Offload) -> Checksum {
+    if offload.is_partial() { Checksum::Partial } else { Checksum::Complete }
+}
+
+fn is_v4_group(addr: Addr) -> bool {
+    addr.is_v4() && addr.v4_bytes()[0] >= 224
+}

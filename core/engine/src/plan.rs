@@ -1,0 +1,167 @@
+//! The plan: the configuration lowered to what a packet needs.
+//!
+//! Immutable; a change makes another plan with the next epoch. Numbers
+//! ([`VserverId`], [`ServiceId`]) stay with their object for the life of the
+//! process and are never used again, so flows may keep them across plans.
+
+use core::time::Duration;
+use holdfast_wire::{Addr, Endpoint};
+
+/// Number of a vserver; stable over its life, process-local, never mirrored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VserverId(pub u32);
+
+/// Number of a service; stable over its life, process-local, never mirrored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId(pub u32);
+
+/// The lowered configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Grows by one with every plan.
+    pub epoch: u32,
+    /// VIPs and SNIPs: the addresses this node answers for while its gate is open.
+    pub addresses: Vec<FloatingAddress>,
+    /// Static routes; connected subnets follow from `addresses`.
+    pub routes: Vec<Route>,
+    /// Virtual servers, sorted by id.
+    pub vservers: Vec<Vserver>,
+    /// Services, sorted by id.
+    pub services: Vec<Service>,
+    /// Route unicast that belongs to no flow and no vserver (`ns mode L3`).
+    pub l3_mode: bool,
+}
+
+/// Who a floating address belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FloatingKind {
+    /// Address of virtual servers.
+    Vip,
+    /// Source address of server-side traffic; its subnet is connected.
+    Snip,
+}
+
+/// An address that the forwarding node answers for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FloatingAddress {
+    /// The address.
+    pub addr: Addr,
+    /// Length of the subnet's prefix in the family's own bits (VIP: usually 32 or 128).
+    pub prefix_len: u8,
+    /// VIP or SNIP.
+    pub kind: FloatingKind,
+    /// Answer ARP requests and neighbour solicitations for it.
+    pub arp: bool,
+    /// Answer echo requests sent to it.
+    pub icmp: bool,
+}
+
+/// A static route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The destination network.
+    pub network: Addr,
+    /// Its prefix length in the family's own bits; the longest match wins.
+    pub prefix_len: u8,
+    /// The next hop; must lie in a connected subnet to be of use.
+    pub gateway: Addr,
+}
+
+/// What a vserver or service carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum VserverKind {
+    /// TCP only.
+    Tcp,
+    /// UDP only.
+    Udp,
+    /// TCP and UDP (and echo), port usually `*`.
+    Any,
+}
+
+/// The market's `-connFailover` values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnFailover {
+    /// Nothing survives; strays are reset at both ends.
+    #[default]
+    Disabled,
+    /// Flows are mirrored.
+    Stateful,
+    /// Flows are rebuilt from packets.
+    Stateless,
+}
+
+/// How a service is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// Weighted round robin.
+    RoundRobin,
+    /// Fewest open flows per weight.
+    #[default]
+    LeastConnection,
+    /// Consistent hash of the client's address.
+    SourceIpHash,
+    /// Consistent hash of the client's address and port.
+    SrcIpSrcPortHash,
+}
+
+/// `-persistenceType SOURCEIP` and its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceIpPersistence {
+    /// Bits of an IPv4 client address that count.
+    pub v4_prefix_len: u8,
+    /// Bits of an IPv6 client address that count.
+    pub v6_prefix_len: u8,
+    /// How long a session lasts after its last use.
+    pub timeout: Duration,
+}
+
+/// A service bound to a vserver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Which service.
+    pub service: ServiceId,
+    /// Its share, 1..=100.
+    pub weight: u8,
+}
+
+/// A virtual server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vserver {
+    /// Its number.
+    pub id: VserverId,
+    /// Its address; [`Addr::UNSPECIFIED`] is any address.
+    pub addr: Addr,
+    /// Its port; 0 is any port (`*`).
+    pub port: u16,
+    /// What it carries.
+    pub kind: VserverKind,
+    /// Enabled by the operator.
+    pub enabled: bool,
+    /// Choice of service.
+    pub method: Method,
+    /// Client-to-service memory, if configured.
+    pub persistence: Option<SourceIpPersistence>,
+    /// What a failover means for its flows.
+    pub failover: ConnFailover,
+    /// Idle time after which a flow is forgotten, client side (`-cltTimeout`).
+    pub client_idle: Duration,
+    /// Its services, in the order of binding.
+    pub services: Vec<Binding>,
+}
+
+/// A service: one server and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its number.
+    pub id: ServiceId,
+    /// The server; port 0 keeps the client's destination port (`*`).
+    pub server: Endpoint,
+    /// What it carries.
+    pub kind: VserverKind,
+    /// The server sees the client's address (`-usip YES`). The client's port is kept.
+    pub usip: bool,
+    /// Enabled by the operator.
+    pub enabled: bool,
+    /// Idle time, server side (`-svrTimeout`).
+    pub server_idle: Duration,
+}

@@ -1,0 +1,225 @@
+//! Vservers and services as packets see them: who answers an address, who is
+//! usable, and what each has carried.
+//!
+//! Rows are dense, are given at first sight and are never taken away, so that a
+//! flow can keep a row number and count without a look-up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use holdfast_wire::{Addr, Endpoint};
+
+use crate::counters::{ServiceCounters, VserverCounters};
+use crate::flow::NONE;
+use crate::plan::{ConnFailover, Plan, Service, ServiceId, VserverId, VserverKind};
+
+/// What stays of a vserver across plans.
+#[derive(Clone, Debug)]
+pub(crate) struct VserverRow {
+    /// Its number.
+    pub(crate) id: VserverId,
+    /// Whether its flows are mirrored, by the plan in force; false once it is gone.
+    pub(crate) stateful: bool,
+    /// Its counters.
+    pub(crate) counters: VserverCounters,
+}
+
+/// What stays of a service across plans.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceRow {
+    /// Its number.
+    pub(crate) id: ServiceId,
+    /// Whether its monitors say it is up.
+    pub(crate) up: bool,
+    /// Its counters.
+    pub(crate) counters: ServiceCounters,
+}
+
+/// The plan in force with its look-ups, and the rows.
+pub(crate) struct Roster {
+    plan: Arc<Plan>,
+    by_address: BTreeMap<(Addr, u16, VserverKind), usize>,
+    /// (server, vserver, service), both as places in the plan.
+    by_server: Vec<(Endpoint, usize, usize)>,
+    vserver_rows: Vec<VserverRow>,
+    service_rows: Vec<ServiceRow>,
+    vserver_row_of: BTreeMap<VserverId, u32>,
+    service_row_of: BTreeMap<ServiceId, u32>,
+}
+
+/// A vserver together with one of its services, as places in the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bound {
+    /// Place of the vserver.
+    pub(crate) vserver: usize,
+    /// Place of the service.
+    pub(crate) service: usize,
+}
+
+impl Roster {
+    /// An empty plan.
+    pub(crate) fn new() -> Roster {
+        Roster {
+            plan: Arc::new(Plan::default()),
+            by_address: BTreeMap::new(),
+            by_server: Vec::new(),
+            vserver_rows: Vec::new(),
+            service_rows: Vec::new(),
+            vserver_row_of: BTreeMap::new(),
+            service_row_of: BTreeMap::new(),
+        }
+    }
+
+    /// Puts a plan in force.
+    pub(crate) fn set_plan(&mut self, plan: Arc<Plan>) {
+        self.by_address.clear();
+        self.by_server.clear();
+        for row in &mut self.vserver_rows {
+            row.stateful = false;
+        }
+        for service in &plan.services {
+            self.service_row_or_new(service.id);
+        }
+        for (place, vserver) in plan.vservers.iter().enumerate() {
+            let row = self.vserver_row_or_new(vserver.id);
+            self.vserver_rows[row as usize].stateful = vserver.failover == ConnFailover::Stateful;
+            self.by_address.entry((vserver.addr, vserver.port, vserver.kind)).or_insert(place);
+            for binding in &vserver.services {
+                if let Some((index, service)) = find_service(&plan, binding.service) {
+                    self.by_server.push((service.server, place, index));
+                }
+            }
+        }
+        self.by_server.sort();
+        self.plan = plan;
+    }
+
+    /// The plan in force.
+    pub(crate) fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Place in the plan of the vserver that answers `dst`: the most exact
+    /// address and port first, then the more exact kind.
+    pub(crate) fn vserver_for(&self, dst: Endpoint, proto: u8) -> Option<usize> {
+        let places = [(dst.addr, dst.port), (dst.addr, 0), (Addr::UNSPECIFIED, dst.port), (Addr::UNSPECIFIED, 0)];
+        let keys = places.into_iter().flat_map(|(addr, port)| kinds(proto).iter().map(move |&kind| (addr, port, kind)));
+        keys.into_iter().find_map(|key| self.by_address.get(&key).copied())
+    }
+
+    /// The bindings of services at exactly `server`, then those of services on
+    /// any port of its address.
+    pub(crate) fn bound_to(&self, server: Endpoint, proto: u8) -> impl Iterator<Item = Bound> {
+        let any_port = Endpoint { addr: server.addr, port: 0 };
+        let exact = self.at_server(server);
+        let wildcard = if server.port == 0 { &[][..] } else { self.at_server(any_port) };
+        exact.iter().chain(wildcard).filter_map(move |&(_, vserver, service)| {
+            let kind = self.plan.services.get(service)?.kind;
+            kinds(proto).contains(&kind).then_some(Bound { vserver, service })
+        })
+    }
+
+    /// The service with this number, if the plan has it.
+    pub(crate) fn service(&self, id: ServiceId) -> Option<&Service> {
+        find_service(&self.plan, id).map(|(_, service)| service)
+    }
+
+    /// The service, if it is enabled and up.
+    pub(crate) fn usable(&self, id: ServiceId) -> Option<&Service> {
+        let service = self.service(id)?;
+        let row = self.service_rows.get(self.service_row(id) as usize)?;
+        (service.enabled && row.up).then_some(service)
+    }
+
+    /// Whether [`Roster::usable`] has an answer.
+    pub(crate) fn is_usable(&self, id: ServiceId) -> bool {
+        self.usable(id).is_some()
+    }
+
+    /// Flows that the service has.
+    pub(crate) fn open_flows(&self, id: ServiceId) -> u32 {
+        self.service_rows.get(self.service_row(id) as usize).map_or(0, |row| row.counters.flows)
+    }
+
+    /// Notes what monitors say.
+    pub(crate) fn set_health(&mut self, id: ServiceId, up: bool) {
+        let row = self.service_row_or_new(id);
+        self.service_rows[row as usize].up = up;
+    }
+
+    /// Row number of a vserver, or [`NONE`].
+    pub(crate) fn vserver_row(&self, id: VserverId) -> u32 {
+        self.vserver_row_of.get(&id).copied().unwrap_or(NONE)
+    }
+
+    /// Row number of a service, or [`NONE`].
+    pub(crate) fn service_row(&self, id: ServiceId) -> u32 {
+        self.service_row_of.get(&id).copied().unwrap_or(NONE)
+    }
+
+    /// A vserver's row by number; `None` for [`NONE`].
+    pub(crate) fn vserver_at(&self, row: u32) -> Option<&VserverRow> {
+        self.vserver_rows.get(row as usize)
+    }
+
+    /// A service's row by number; `None` for [`NONE`].
+    pub(crate) fn service_at(&self, row: u32) -> Option<&ServiceRow> {
+        self.service_rows.get(row as usize)
+    }
+
+    /// A vserver's counters by row number.
+    pub(crate) fn vserver_counters(&mut self, row: u32) -> Option<&mut VserverCounters> {
+        self.vserver_rows.get_mut(row as usize).map(|row| &mut row.counters)
+    }
+
+    /// A service's counters by row number.
+    pub(crate) fn service_counters(&mut self, row: u32) -> Option<&mut ServiceCounters> {
+        self.service_rows.get_mut(row as usize).map(|row| &mut row.counters)
+    }
+
+    /// No flow exists any more: the numbers of open flows are zero.
+    pub(crate) fn forget_flows(&mut self) {
+        for row in &mut self.vserver_rows {
+            (row.counters.flows, row.counters.established) = (0, 0);
+        }
+        for row in &mut self.service_rows {
+            (row.counters.flows, row.counters.established) = (0, 0);
+        }
+    }
+
+    fn at_server(&self, server: Endpoint) -> &[(Endpoint, usize, usize)] {
+        let first = self.by_server.partition_point(|&(other, ..)| other < server);
+        let last = self.by_server.partition_point(|&(other, ..)| other <= server);
+        &self.by_server[first..last]
+    }
+
+    fn vserver_row_or_new(&mut self, id: VserverId) -> u32 {
+        let rows = &mut self.vserver_rows;
+        *self.vserver_row_of.entry(id).or_insert_with(|| {
+            rows.push(VserverRow { id, stateful: false, counters: VserverCounters::default() });
+            rows.len() as u32 - 1
+        })
+    }
+
+    fn service_row_or_new(&mut self, id: ServiceId) -> u32 {
+        let rows = &mut self.service_rows;
+        *self.service_row_of.entry(id).or_insert_with(|| {
+            rows.push(ServiceRow { id, up: false, counters: ServiceCounters::default() });
+            rows.len() as u32 - 1
+        })
+    }
+}
+
+/// The kinds that carry an IP protocol, the more exact first.
+fn kinds(proto: u8) -> &'static [VserverKind] {
+    match proto {
+        6 => &[VserverKind::Tcp, VserverKind::Any],
+        17 => &[VserverKind::Udp, VserverKind::Any],
+        _ => &[VserverKind::Any],
+    }
+}
+
+fn find_service(plan: &Plan, id: ServiceId) -> Option<(usize, &Service)> {
+    let place = plan.services.binary_search_by_key(&id, |service| service.id).ok()?;
+    Some((place, &plan.services[place]))
+}

@@ -1,0 +1,214 @@
+//! SOURCEIP persistence: which server a client's address was given last.
+//!
+//! Sessions are values, keyed by what clients call and by the server's address,
+//! so that they can be taken over before this node knows the configuration.
+
+use core::hash::Hasher;
+use core::time::Duration;
+
+use hashbrown::HashTable;
+use holdfast_base::{Instant, Rng, TimerWheel};
+use holdfast_wire::{Addr, Endpoint};
+use siphasher::sip::SipHasher13;
+
+use crate::record::PersistenceRecord;
+
+/// Time-out of a session whose vserver is not in the plan.
+const UNBOUND_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Whose session it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionKey {
+    /// The vserver's address and port (0 = `*`).
+    pub(crate) vip: Endpoint,
+    /// 6 TCP, 17 UDP, 0 ANY.
+    pub(crate) proto: u8,
+    /// The client's address, masked.
+    pub(crate) client: Addr,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    key: SessionKey,
+    /// As configured in the service (port 0 = `*`). `None`: the slot is free.
+    server: Option<Endpoint>,
+    stamp: u64,
+    last_used: Instant,
+    timeout: Duration,
+    /// Serial of the mirror session in which it was applied or offered.
+    session: u32,
+}
+
+/// All sessions of this node.
+pub(crate) struct Sessions {
+    slots: Vec<Session>,
+    free: Vec<u32>,
+    index: HashTable<u32>,
+    limit: usize,
+    hash_keys: (u64, u64),
+    wheel: TimerWheel,
+}
+
+impl Sessions {
+    /// No sessions; at most `limit`.
+    pub(crate) fn new(now: Instant, limit: u32, seed: u64) -> Sessions {
+        let mut rng = Rng::from_seed(seed ^ 0x7065_7273);
+        Sessions {
+            slots: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::new(),
+            limit: limit as usize,
+            hash_keys: (rng.next_u64(), rng.next_u64()),
+            wheel: TimerWheel::new(now, limit as usize),
+        }
+    }
+
+    /// Sessions in the table.
+    pub(crate) fn len(&self) -> u32 {
+        self.index.len() as u32
+    }
+
+    /// Slots ever used: the range for walks.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The server of a session, if there is one.
+    pub(crate) fn find(&self, key: &SessionKey) -> Option<Endpoint> {
+        self.slots[self.slot(key)? as usize].server
+    }
+
+    /// The stamp of a session, 0 if there is none.
+    pub(crate) fn stamp(&self, key: &SessionKey) -> u64 {
+        self.slot(key).map_or(0, |slot| self.slots[slot as usize].stamp)
+    }
+
+    /// Notes that the session was used.
+    pub(crate) fn touch(&mut self, now: Instant, key: &SessionKey) {
+        if let Some(slot) = self.slot(key) {
+            self.slots[slot as usize].last_used = now;
+        }
+    }
+
+    /// Stores or moves a session. False: the table is full.
+    pub(crate) fn store(&mut self, now: Instant, key: SessionKey, server: Endpoint, stamp: u64, serial: u32) -> bool {
+        let slot = match self.slot(&key) {
+            Some(slot) => slot,
+            None => match self.claim(key, now) {
+                Some(slot) => slot,
+                None => return false,
+            },
+        };
+        let session = &mut self.slots[slot as usize];
+        (session.server, session.stamp, session.last_used) = (Some(server), stamp, now);
+        session.session = serial;
+        true
+    }
+
+    /// Sets how long the session lasts after its last use.
+    pub(crate) fn set_timeout(&mut self, key: &SessionKey, timeout: Duration) {
+        if let Some(slot) = self.slot(key) {
+            let session = &mut self.slots[slot as usize];
+            if session.timeout != timeout {
+                session.timeout = timeout;
+                self.wheel.set(slot, session.last_used + timeout);
+            }
+        }
+    }
+
+    /// Ends a session, if there is one.
+    pub(crate) fn remove(&mut self, key: &SessionKey) {
+        if let Some(slot) = self.slot(key) {
+            self.free_slot(slot);
+        }
+    }
+
+    /// Ends one session that is over, and says whose it was. While `running` is
+    /// false (standby) nothing ends. Sessions count as used at `since` at least.
+    pub(crate) fn poll_expired(&mut self, now: Instant, running: bool, since: Instant) -> Option<SessionKey> {
+        loop {
+            let slot = self.wheel.poll(now)?;
+            let Some(session) = self.slots.get(slot as usize).filter(|session| session.server.is_some()) else {
+                continue;
+            };
+            let deadline = session.last_used.max(since) + session.timeout;
+            if running && deadline <= now {
+                let key = session.key;
+                self.free_slot(slot);
+                return Some(key);
+            }
+            let again = if deadline > now { deadline } else { now + session.timeout };
+            self.wheel.set(slot, again);
+        }
+    }
+
+    /// When [`Sessions::poll_expired`] is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.wheel.next_deadline()
+    }
+
+    /// The session in `slot` as a record, and the serial it was last applied or
+    /// offered in; `None` if the slot is free.
+    pub(crate) fn record_at(&self, slot: u32) -> Option<(PersistenceRecord, u32)> {
+        let session = self.slots.get(slot as usize)?;
+        let server = session.server?;
+        let SessionKey { vip, proto, client } = session.key;
+        Some((PersistenceRecord { stamp: session.stamp, vip, proto, client, server: Some(server) }, session.session))
+    }
+
+    /// Notes that the session in `slot` was offered to the peer.
+    pub(crate) fn set_serial(&mut self, slot: u32, serial: u32) {
+        self.slots[slot as usize].session = serial;
+    }
+
+    /// Ends the session in `slot`.
+    pub(crate) fn free_slot(&mut self, slot: u32) {
+        let hash = hash(self.hash_keys, &self.slots[slot as usize].key);
+        let found = self.index.find_entry(hash, |&other| other == slot);
+        found.expect("a session is indexed").remove();
+        self.slots[slot as usize].server = None;
+        self.free.push(slot);
+        self.wheel.cancel(slot);
+    }
+
+    /// Forgets every session.
+    pub(crate) fn clear(&mut self) {
+        self.slots.clear();
+        self.free.clear();
+        self.index.clear();
+    }
+
+    fn slot(&self, key: &SessionKey) -> Option<u32> {
+        let hash = hash(self.hash_keys, key);
+        self.index.find(hash, |&slot| self.slots[slot as usize].key == *key).copied()
+    }
+
+    fn claim(&mut self, key: SessionKey, now: Instant) -> Option<u32> {
+        let timeout = UNBOUND_TIMEOUT;
+        let session = Session { key, server: None, stamp: 0, last_used: now, timeout, session: 0 };
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() < self.limit => {
+                self.slots.push(session);
+                self.slots.len() as u32 - 1
+            }
+            None => return None,
+        };
+        self.slots[slot as usize] = session;
+        let (slots, keys) = (&self.slots, self.hash_keys);
+        self.index.insert_unique(hash(keys, &key), slot, |&other| hash(keys, &slots[other as usize].key));
+        self.wheel.set(slot, now + timeout);
+        Some(slot)
+    }
+}
+
+fn hash(keys: (u64, u64), key: &SessionKey) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(keys.0, keys.1);
+    let mut bytes = [0; 35];
+    bytes[..16].copy_from_slice(&key.vip.addr.0);
+    bytes[16..18].copy_from_slice(&key.vip.port.to_be_bytes());
+    bytes[18] = key.proto;
+    bytes[19..].copy_from_slice(&key.client.0);
+    hasher.write(&bytes);
+    hasher.finish()
+}

@@ -1,0 +1,123 @@
+//! What the machine asks of its driver.
+
+use crate::{Hello, PathId, Role};
+
+/// One output of the machine, to be carried out in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send this hello with the machine's term.
+    Send {
+        /// `None`: on every path.
+        path: Option<PathId>,
+        /// What to send.
+        hello: Hello,
+    },
+    /// Make this term durable, then call `handle_term_stored` with it.
+    StoreTerm(u64),
+    /// The role changed, or a primary took a higher term. If the role is
+    /// `Primary` and the peer is joined, a mirror session starts now.
+    Role {
+        /// The role from now on.
+        role: Role,
+        /// The machine's term from now on.
+        term: u64,
+        /// Why.
+        cause: Cause,
+    },
+    /// We follow a primary that we did not follow before: what this node holds
+    /// is no longer the pair's state; empty the tables and wait for the bulk.
+    Follow {
+        /// The primary's boot.
+        boot: u64,
+        /// The primary's term.
+        term: u64,
+    },
+    /// The peer is heard (again). A primary starts a mirror session with it.
+    PeerJoined {
+        /// The peer's boot.
+        boot: u64,
+    },
+    /// The peer is gone: end the session, release what waits for its acks.
+    PeerLost {
+        /// The boot that is gone.
+        boot: u64,
+        /// How we know.
+        cause: LostCause,
+    },
+    /// For the log and the counters.
+    Event(Event),
+}
+
+/// Why a role changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// No peer is configured.
+    Standalone,
+    /// Start-up: no peer heard for the start-up dead interval.
+    Alone,
+    /// The peer, alive and not primary, stood back for us.
+    Elected,
+    /// The draining primary stood back for us.
+    Switchover,
+    /// Nothing heard on any path for the dead interval.
+    Silence,
+    /// The peer's process is proven or all but proven dead.
+    PeerDied,
+    /// The peer said goodbye.
+    PeerLeft,
+    /// The peer is primary.
+    PeerIsPrimary,
+    /// Both were primary after a partition; settled by who served clients.
+    Healed,
+    /// Our last turn is too long ago: the lease has ended.
+    Frozen,
+    /// The peer cannot hear us and is about to take over.
+    Unheard,
+    /// An operator, or a status, asked for a switchover.
+    Forced,
+    /// The switchover did not happen in time.
+    SwitchoverFailed,
+    /// The node ends.
+    Stopping,
+    /// A change of settings.
+    Settings,
+}
+
+/// How we know that a peer is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LostCause {
+    /// Nothing heard on any path for the dead interval.
+    Silence,
+    /// The idle connection closed and no probe was answered.
+    ProcessDeath,
+    /// The peer speaks with a new boot.
+    Restarted,
+    /// The peer said goodbye.
+    Goodbye,
+    /// The peer was removed from the settings.
+    Removed,
+}
+
+/// What an operator may want to know beyond the change of role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// Promoted without ever having heard a peer since the start.
+    PromotedAlone,
+    /// Promoted although the state of the last primary is not complete here.
+    PromotedNotCaughtUp,
+    /// A second primary was heard.
+    DualPrimary {
+        /// Its term.
+        peer_term: u64,
+    },
+    /// The idle connection closed, but the peer answers.
+    FalseAlarm,
+    /// We were not run for this many milliseconds more than planned.
+    Frozen {
+        /// Milliseconds since the last turn.
+        millis: u64,
+    },
+    /// The node has handed over (or nobody can take over) and said goodbye:
+    /// the process may end.
+    Stopped,
+}

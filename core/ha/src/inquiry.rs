@@ -1,0 +1,166 @@
+//! Questions to the peer: is it dead, may we lead? And our answers.
+
+use crate::machine::millis;
+use crate::peer::{Candidate, Inquiry};
+use crate::{Cause, Event, Hello, HelloKind, LostCause, Machine, Role};
+use holdfast_base::{Duration, Instant};
+
+/// Time between two probes while their silence is a proof.
+const PROBE_INTERVAL: Duration = Duration::from_micros(500);
+
+impl Machine {
+    /// A hint that the peer's process died: ask on every path, at once.
+    pub(crate) fn suspect(&mut self, now: Instant) {
+        let proves = self.inquiry.is_some_and(|inquiry| inquiry.verdict.is_some());
+        if self.peer.joined && !proves {
+            self.start_inquiry(now, Some(now + self.settings.probe_silence));
+        }
+    }
+
+    /// Asks a peer that is not primary to stand back for us. If it has just
+    /// restarted, its former process is dead and the present one is still
+    /// listening, so that no answer is as good as one.
+    pub(crate) fn ask(&mut self, now: Instant) {
+        if self.inquiry.is_some()
+            || now < self.ask_after
+            || now < self.listen_until
+            || now < self.promised_until
+            || self.terms.reserved().is_none()
+        {
+            return;
+        }
+        let verdict =
+            (self.restarted && self.current).then_some(now + self.settings.probe_silence);
+        self.start_inquiry(now, verdict);
+    }
+
+    fn start_inquiry(&mut self, now: Instant, verdict: Option<Instant>) {
+        self.nonce = self.nonce.wrapping_add(1);
+        self.inquiry = Some(Inquiry {
+            nonce: self.nonce,
+            started: now,
+            next_probe: now + PROBE_INTERVAL,
+            verdict,
+            excuses: 0,
+        });
+        self.send(now, HelloKind::Probe { nonce: self.nonce }, 0);
+    }
+
+    /// A boot that we do not know speaks: does it live?
+    pub(crate) fn demand_proof(&mut self, now: Instant, hello: &Hello) {
+        let (boot, seq) = (hello.boot, hello.seq);
+        let nonce = match self.peer.candidate {
+            Some(candidate) if candidate.boot == boot => candidate.nonce,
+            Some(_) | None => {
+                self.nonce = self.nonce.wrapping_add(1);
+                self.nonce
+            }
+        };
+        self.peer.candidate = Some(Candidate { boot, seq, nonce });
+        self.send(now, HelloKind::Probe { nonce }, 0);
+        if let HelloKind::Probe { nonce } = hello.kind {
+            // It may be asking the same of us; a promise waits until it is known.
+            self.send(now, HelloKind::ProbeReply { nonce }, 0);
+        }
+    }
+
+    /// The next probe, or the verdict.
+    pub(crate) fn check_inquiry(&mut self, now: Instant) {
+        let Some(inquiry) = self.inquiry else { return };
+        if inquiry.verdict.is_some_and(|verdict| now >= verdict) {
+            self.lose(LostCause::ProcessDeath);
+            return;
+        }
+        let age = now.since(inquiry.started);
+        if inquiry.verdict.is_none() && age >= self.settings.dead() / 2 {
+            self.inquiry = None;
+            return;
+        }
+        if now >= inquiry.next_probe {
+            let hurry = inquiry.verdict.is_some() || age < self.settings.probe_silence;
+            let pause = if hurry { PROBE_INTERVAL } else { self.probe_pause() };
+            self.inquiry = Some(Inquiry { next_probe: now + pause, ..inquiry });
+            self.send(now, HelloKind::Probe { nonce: inquiry.nonce }, 0);
+        }
+    }
+
+    /// Time between two probes that prove nothing by themselves.
+    fn probe_pause(&self) -> Duration {
+        (self.settings.hello / 20).max(PROBE_INTERVAL)
+    }
+
+    /// Near the end of our patience with a silent peer, asks; at its end,
+    /// declares it gone. Before a promotion by silence it asks too: a primary
+    /// that hears us, but whom we do not hear, then gives up in time.
+    pub(crate) fn check_silence(&mut self, now: Instant) {
+        let (ask, act) = self.silence_deadlines();
+        if self.peer.joined && now >= act {
+            self.lose(LostCause::Silence);
+            return;
+        }
+        let claims = match self.role() {
+            Role::Init | Role::Secondary => self.is_ready(now),
+            Role::Primary | Role::Draining => false,
+        };
+        if now >= ask && self.inquiry.is_none() && (self.peer.joined || claims) {
+            self.start_inquiry(now, None);
+        }
+    }
+
+    /// Answers a probe; a promise in it keeps us from promoting for one dead
+    /// interval from now.
+    pub(crate) fn answer(&mut self, now: Instant, nonce: u32, hello: &Hello) {
+        let follower = match hello.role {
+            Role::Init | Role::Secondary => true,
+            Role::Primary | Role::Draining => false,
+        };
+        let able = follower && hello.ready;
+        let grants = match self.role() {
+            Role::Primary => false,
+            Role::Init | Role::Secondary => able && !self.outranks_peer(now),
+            Role::Draining => able && hello.caught_up,
+        };
+        let mut promise_ms = 0;
+        if grants {
+            self.promised_until = now + self.settings.dead();
+            self.inquiry = None;
+            promise_ms = millis(self.settings.dead());
+        }
+        self.send(now, HelloKind::ProbeReply { nonce }, promise_ms);
+    }
+
+    /// As primary: whether the peer has heard nothing of what we said for so
+    /// long that it is about to promote. It sent many probes before this one.
+    pub(crate) fn is_given_up(&self, hello: &Hello) -> bool {
+        let patience = self.peer.patience(self.settings.dead());
+        let limit =
+            if hello.caught_up { patience } else { patience.max(self.settings.start_up()) };
+        let limit = limit.saturating_sub(self.settings.hello / 4);
+        hello.ready && hello.silence_ms >= millis(limit)
+    }
+
+    /// The peer answered our probe.
+    pub(crate) fn hear_reply(&mut self, now: Instant, nonce: u32, hello: &Hello) {
+        let Some(inquiry) = self.inquiry.filter(|inquiry| inquiry.nonce == nonce) else { return };
+        self.inquiry = None;
+        self.ask_after = now + self.settings.hello / 2;
+        let cause = match (self.role(), hello.role) {
+            (Role::Primary | Role::Draining, _) | (Role::Init | Role::Secondary, Role::Primary) => {
+                if inquiry.verdict.is_some() {
+                    self.event(Event::FalseAlarm);
+                }
+                return;
+            }
+            (Role::Init | Role::Secondary, Role::Draining) => Cause::Switchover,
+            (Role::Init | Role::Secondary, Role::Init | Role::Secondary) if self.restarted => {
+                Cause::PeerDied
+            }
+            (Role::Init | Role::Secondary, Role::Init | Role::Secondary) => Cause::Elected,
+        };
+        let usable = hello.promise().saturating_sub(self.settings.lease_margin * 2);
+        let entitled = cause != Cause::Switchover || self.current;
+        if now < inquiry.started + usable && entitled && self.is_ready(now) {
+            self.promote(now, cause);
+        }
+    }
+}

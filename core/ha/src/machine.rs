@@ -1,0 +1,518 @@
+//! The doors of the machine, and what every input does before and after.
+
+use crate::peer::{Admission, Inquiry, Peer};
+use crate::state::State;
+use crate::terms::Terms;
+use crate::{
+    Effect, Event, HaStatus, Hello, HelloKind, LostCause, NodeId, PathId, PeerView, Refusal, Role,
+    Settings, StatusView,
+};
+use holdfast_base::{Duration, Instant};
+use std::collections::VecDeque;
+
+/// A turn that begins at most this much later than planned is on time: no
+/// turn of the data thread is longer.
+const ON_TIME: Duration = Duration::from_millis(1);
+/// Late turns that are excused while one and the same silence lasts. A node
+/// that is always late must still act in the end.
+const MAX_EXCUSES: u8 = 8;
+
+/// Whether the node is leaving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It stays.
+    No,
+    /// It hands over, then leaves.
+    Stopping,
+    /// It has said goodbye and does nothing any more.
+    Gone,
+}
+
+/// The election machine of one node.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    pub(crate) settings: Settings,
+    pub(crate) boot: u64,
+    /// When the last input came; never goes back.
+    pub(crate) now: Instant,
+    pub(crate) state: State,
+    pub(crate) since: Instant,
+    pub(crate) term: u64,
+    pub(crate) terms: Terms,
+    pub(crate) peer: Peer,
+    pub(crate) inquiry: Option<Inquiry>,
+    /// The peer refused; ask again then.
+    pub(crate) ask_after: Instant,
+    /// The peer restarted: its former process is proven dead.
+    pub(crate) restarted: bool,
+    /// Boot and term of the primary that we follow or followed last.
+    pub(crate) following: Option<(u64, u64)>,
+    /// We hold the state of the last primary that we knew, or are it.
+    pub(crate) current: bool,
+    pub(crate) peer_caught_up: bool,
+    /// After a freeze: not to promote before.
+    pub(crate) listen_until: Instant,
+    /// Given to the peer: not to promote before.
+    pub(crate) promised_until: Instant,
+    pub(crate) decided_over: u64,
+    /// The second primary that was counted last.
+    pub(crate) dual: Option<(u64, u64)>,
+    pub(crate) hand_over_after: Instant,
+    pub(crate) ending: Ending,
+    /// When a hello was last sent on every path.
+    sent: Instant,
+    /// A dead interval that was made longer counts for the lease only when the
+    /// peer has had the time to hear of it.
+    lease_cap: Option<(Duration, Instant)>,
+    next_hello: Instant,
+    seq: u64,
+    pub(crate) nonce: u32,
+    synced_session: u32,
+    pub(crate) client_seen: Option<Instant>,
+    connected: bool,
+    pub(crate) counts: Counts,
+    pub(crate) effects: VecDeque<Effect>,
+}
+
+/// Counters of a machine, since its start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) promotions: u64,
+    pub(crate) frozen: u64,
+    pub(crate) dual_primary: u64,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) ignored: u64,
+}
+
+impl Machine {
+    /// A machine that has just started. `boot` was never used before by this
+    /// node; `stored_term` is what was last made durable (0 at first). Drain
+    /// the effects at once.
+    pub fn new(now: Instant, settings: Settings, boot: u64, stored_term: u64) -> Machine {
+        let mut machine = Machine {
+            settings,
+            boot,
+            now,
+            state: State::Init,
+            since: now,
+            term: stored_term.min(Terms::MAX),
+            terms: Terms::new(stored_term.min(Terms::MAX)),
+            peer: Peer::new(now),
+            inquiry: None,
+            ask_after: now,
+            restarted: false,
+            following: None,
+            current: false,
+            peer_caught_up: false,
+            listen_until: now,
+            promised_until: now,
+            decided_over: 0,
+            dual: None,
+            hand_over_after: now,
+            ending: Ending::No,
+            sent: now,
+            lease_cap: None,
+            next_hello: now,
+            seq: 0,
+            nonce: 0,
+            synced_session: 0,
+            client_seen: None,
+            connected: false,
+            counts: Counts::default(),
+            effects: VecDeque::new(),
+        };
+        machine.settle(now);
+        machine
+    }
+
+    /// Changes the settings. A node whose peer is removed becomes primary at
+    /// once, whatever it was: the operator removes the peer of a secondary only
+    /// when the primary is off. A standalone primary that gets a peer stays
+    /// primary.
+    pub fn set_settings(&mut self, now: Instant, settings: Settings) {
+        self.enter(now);
+        let old = self.settings;
+        if old.peer != settings.peer {
+            self.lose(LostCause::Removed);
+            self.peer = Peer::new(now);
+            self.promised_until = now;
+            self.sent = now;
+        }
+        if settings.dead() > old.dead() {
+            self.lease_cap = Some((old.lease(), now + old.dead()));
+        }
+        self.settings = settings;
+        self.leave_room(now);
+        self.next_hello = now;
+        self.settle(now);
+    }
+
+    /// Tells which mirror session we are caught up with; carried in hellos.
+    pub fn set_synced_session(&mut self, session: u32) {
+        self.synced_session = session;
+    }
+
+    /// First call of every turn, before any frame or message is looked at.
+    /// Returns whether the gate must be closed. A primary whose lease ended
+    /// while it was not run is secondary after this call.
+    pub fn handle_turn(&mut self, now: Instant) -> bool {
+        self.enter(now);
+        match self.role() {
+            Role::Init | Role::Secondary => true,
+            Role::Primary | Role::Draining => false,
+        }
+    }
+
+    /// A hello that the envelope found authentic arrived on `path`.
+    pub fn handle_hello(
+        &mut self,
+        now: Instant,
+        path: PathId,
+        sender_term: u64,
+        sender: NodeId,
+        hello: &Hello,
+    ) {
+        self.enter(now);
+        self.counts.received += 1;
+        let ours = self.settings.peer == Some(sender) && sender_term <= Terms::MAX;
+        if !ours || self.ending == Ending::Gone {
+            self.counts.ignored += 1;
+            return;
+        }
+        self.peer.note_path(now, path);
+        match self.peer.admit(hello) {
+            Admission::Old => self.counts.ignored += 1,
+            Admission::Next => self.hear(now, sender_term, hello),
+            Admission::Unproven => self.demand_proof(now, hello),
+            Admission::NewBoot => {
+                let known = self.peer.heard.is_some();
+                self.lose(LostCause::Restarted);
+                self.peer.end_boot();
+                self.peer.candidate = None;
+                self.restarted = known;
+                self.hear(now, sender_term, hello);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// The idle connection closed or was refused. Anybody on the LAN can forge
+    /// that, so it only makes us ask.
+    pub fn handle_peer_closed(&mut self, now: Instant) {
+        self.enter(now);
+        self.connected = false;
+        self.suspect(now);
+        self.settle(now);
+    }
+
+    /// The idle connection is open; for display only.
+    pub fn handle_peer_open(&mut self, now: Instant) {
+        self.enter(now);
+        self.connected = true;
+        self.settle(now);
+    }
+
+    /// As secondary: whether we hold the state of the primary that we follow.
+    /// Ignored while we follow nobody. That the primary is gone takes nothing
+    /// from what we hold: `false` is ignored while the peer is not joined.
+    pub fn handle_caught_up(&mut self, now: Instant, caught_up: bool) {
+        self.enter(now);
+        let follows = self.role() == Role::Secondary && self.following.is_some();
+        if follows && self.current != caught_up && (caught_up || self.peer.joined) {
+            self.current = caught_up;
+            self.leave_room(now);
+            self.send_hello(now);
+        }
+        self.settle(now);
+    }
+
+    /// As primary: whether the peer said that it holds our state.
+    pub fn handle_peer_caught_up(&mut self, now: Instant, caught_up: bool) {
+        self.enter(now);
+        self.peer_caught_up = caught_up && self.peer.joined;
+        self.settle(now);
+    }
+
+    /// `term` and everything below it is durable.
+    pub fn handle_term_stored(&mut self, now: Instant, term: u64) {
+        self.enter(now);
+        self.terms.stored(term);
+        self.settle(now);
+    }
+
+    /// `force HA failover`: starts a switchover, or says why not.
+    pub fn handle_force_failover(&mut self, now: Instant) -> Result<(), Refusal> {
+        self.enter(now);
+        let answer = self.force_failover(now);
+        self.settle(now);
+        answer
+    }
+
+    /// The process is asked to end: hands over if it can, then says goodbye.
+    /// [`Event::Stopped`] tells when the process may end.
+    pub fn handle_stop(&mut self, now: Instant) {
+        self.enter(now);
+        self.stop(now);
+        self.settle(now);
+    }
+
+    /// A packet of a client was forwarded. Cheap; may be called once a turn.
+    pub fn handle_client_packet_seen(&mut self, now: Instant) {
+        self.client_seen = Some(now);
+    }
+
+    /// The timer fired. Harmless at any other time.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.enter(now);
+        self.settle(now);
+    }
+
+    /// When to call [`Machine::handle_timeout`] next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.ending == Ending::Gone || self.settings.peer.is_none() {
+            return None;
+        }
+        let silence = self.silence_deadlines();
+        let inquiry = self.inquiry.map(|inquiry| (inquiry.next_probe, inquiry.verdict));
+        [
+            Some(self.next_hello),
+            Some(silence.0),
+            Some(silence.1),
+            inquiry.map(|(probe, _)| probe),
+            inquiry.and_then(|(_, verdict)| verdict),
+            self.state.deadline(),
+            Some(self.listen_until),
+            Some(self.promised_until),
+            Some(self.ask_after),
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|&at| at > self.now)
+        .min()
+    }
+
+    /// The next effect; drain until `None` after every input.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Our role.
+    pub fn role(&self) -> Role {
+        self.state.role()
+    }
+
+    /// Our term, for the envelope: our own as primary, that of the primary we
+    /// follow as secondary, the stored one before either. It may go down when
+    /// a restarted node joins a primary that never knew its last term.
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Until when we may forward and announce; `None` when not primary, and
+    /// for a standalone primary, which needs no lease.
+    pub fn lease_expiry(&self) -> Option<Instant> {
+        self.settings.peer?;
+        match self.role() {
+            Role::Init | Role::Secondary => None,
+            Role::Primary | Role::Draining => {
+                let full = self.settings.lease();
+                let lease = self.lease_cap.map_or(full, |(cap, _)| cap.min(full));
+                Some(self.sent + lease)
+            }
+        }
+    }
+
+    /// For `show HA node` and the counters.
+    pub fn status(&self) -> StatusView {
+        StatusView {
+            role: self.role(),
+            term: self.term,
+            status: self.settings.status,
+            since: self.since,
+            caught_up: self.current,
+            hello: self.settings.hello,
+            dead: self.settings.dead(),
+            lease_expiry: self.lease_expiry(),
+            peer: self.peer.alive().map(|heard| PeerView {
+                boot: heard.hello.boot,
+                role: heard.hello.role,
+                term: heard.term,
+                status: heard.hello.status,
+                caught_up: heard.hello.caught_up,
+                synced_session: heard.hello.synced_session,
+                heard: heard.at,
+            }),
+            connected: self.connected,
+            peer_ever_heard: self.peer.heard.is_some(),
+            paths: self.peer.paths.clone(),
+            promotions: self.counts.promotions,
+            frozen: self.counts.frozen,
+            dual_primary: self.counts.dual_primary,
+            hellos_sent: self.counts.sent,
+            hellos_received: self.counts.received,
+            hellos_ignored: self.counts.ignored,
+        }
+    }
+
+    /// What every input begins with: time spent not running is neither the
+    /// peer's silence nor ours to act on.
+    fn enter(&mut self, now: Instant) {
+        let planned = self.poll_timeout().unwrap_or(now).max(self.now);
+        let gap = now.since(self.now);
+        self.now = self.now.max(now);
+        if self.settings.peer.is_none() || self.ending == Ending::Gone {
+            return;
+        }
+        let late = now.since(planned);
+        if late > ON_TIME {
+            self.excuse(now, late);
+        }
+        let lapsed = self.lease_expiry().is_some_and(|expiry| now >= expiry);
+        if lapsed || gap > self.settings.dead() {
+            self.thaw(now, gap);
+        }
+        if self.lease_cap.is_some_and(|(_, until)| now >= until) {
+            self.lease_cap = None;
+        }
+    }
+
+    /// Moves what waits for the peer's silence by the time we did not listen,
+    /// and leaves room to hear what came meanwhile.
+    fn excuse(&mut self, now: Instant, late: Duration) {
+        self.peer.quiet_since = self.peer.quiet_since + late;
+        if late > self.settings.lease_margin && self.peer.excuses < MAX_EXCUSES {
+            self.peer.excuses += 1;
+            self.leave_room(now);
+        }
+        let room = self.settings.probe_silence / 2;
+        if let Some(inquiry) = &mut self.inquiry
+            && let Some(verdict) = &mut inquiry.verdict
+            && inquiry.excuses < MAX_EXCUSES
+        {
+            inquiry.excuses += 1;
+            *verdict = (*verdict + late).max(now + room);
+        }
+    }
+
+    /// However long the silence was: asks and listens for half a hello interval
+    /// before it has consequences.
+    fn leave_room(&mut self, now: Instant) {
+        let (ask, _) = self.silence_deadlines();
+        self.peer.quiet_since = self.peer.quiet_since + now.since(ask);
+    }
+
+    /// What every input ends with: everything that is due.
+    fn settle(&mut self, now: Instant) {
+        if self.ending == Ending::Gone {
+            return;
+        }
+        self.check_inquiry(now);
+        self.check_silence(now);
+        self.check_state(now);
+        self.decide(now);
+        self.terms.reserve(now, &mut self.effects);
+        if now >= self.next_hello {
+            self.send_hello(now);
+        }
+    }
+
+    fn hear(&mut self, now: Instant, term: u64, hello: &Hello) {
+        if self.peer.role() != Some(hello.role) {
+            self.ask_after = now;
+        }
+        self.terms.note(term);
+        self.peer.hear(now, term, hello);
+        if hello.kind == HelloKind::Goodbye {
+            self.lose(LostCause::Goodbye);
+            self.peer.lost = Some(LostCause::Goodbye);
+            self.peer.end_boot();
+            return;
+        }
+        let parted = !self.peer.joined;
+        if parted {
+            self.peer.joined = true;
+            self.effects.push_back(Effect::PeerJoined { boot: hello.boot });
+        }
+        self.hear_role(now, term, hello, parted);
+        match hello.kind {
+            HelloKind::Hello | HelloKind::Goodbye => {}
+            HelloKind::Probe { nonce } => self.answer(now, nonce, hello),
+            HelloKind::ProbeReply { nonce } => self.hear_reply(now, nonce, hello),
+        }
+    }
+
+    /// Declares the joined peer gone; nothing if it is not joined.
+    pub(crate) fn lose(&mut self, cause: LostCause) {
+        let Some(boot) = self.peer.alive().map(|heard| heard.hello.boot) else { return };
+        self.peer.joined = false;
+        self.peer.lost = Some(cause);
+        self.peer_caught_up = false;
+        self.inquiry = None;
+        self.effects.push_back(Effect::PeerLost { boot, cause });
+    }
+
+    /// Sends the periodic hello now.
+    pub(crate) fn send_hello(&mut self, now: Instant) {
+        self.next_hello = now + self.settings.hello;
+        self.send(now, HelloKind::Hello, 0);
+    }
+
+    /// Sends a hello on every path, which renews the lease. A primary whose
+    /// term is not durable says nothing: nobody may hear of such a term.
+    pub(crate) fn send(&mut self, now: Instant, kind: HelloKind, promise_ms: u32) {
+        let leads = match self.role() {
+            Role::Init | Role::Secondary => false,
+            Role::Primary | Role::Draining => true,
+        };
+        if self.settings.peer.is_none() || leads && !self.terms.is_durable(self.term) {
+            return;
+        }
+        self.seq += 1;
+        self.sent = now;
+        self.counts.sent += 1;
+        let quiet = now.since(self.peer.quiet_since);
+        let hello = Hello {
+            kind,
+            boot: self.boot,
+            seq: self.seq,
+            role: self.role(),
+            status: self.settings.status,
+            caught_up: self.current,
+            ready: self.is_ready(now),
+            listening: now < self.listen_until,
+            synced_session: self.synced_session,
+            promise_ms,
+            dead_ms: millis(self.settings.dead()),
+            silence_ms: millis(quiet),
+            last_client_packet_ago: self.client_ago(now),
+            decided_over: self.decided_over,
+        };
+        self.effects.push_back(Effect::Send { path: None, hello });
+    }
+
+    /// Milliseconds since a client's packet was last forwarded.
+    pub(crate) fn client_ago(&self, now: Instant) -> u64 {
+        self.client_seen.map_or(u64::MAX, |seen| u64::from(millis(now.since(seen))))
+    }
+
+    /// Whether we would promote if it were our turn.
+    pub(crate) fn is_ready(&self, now: Instant) -> bool {
+        let willing = match self.settings.status {
+            HaStatus::Enabled | HaStatus::StayPrimary => true,
+            HaStatus::StaySecondary | HaStatus::Disabled => false,
+        };
+        willing
+            && self.ending == Ending::No
+            && !self.terms.is_stuck(now, self.settings.dead())
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.effects.push_back(Effect::Event(event));
+    }
+}
+
+/// Whole milliseconds, as hellos carry them.
+pub(crate) fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,165 @@
+//! The hello as bytes; drawn in `docs/ha.md`. Integers are big-endian.
+
+use crate::{HaStatus, Hello, HelloError, HelloKind, Role};
+
+/// The version of the hello format that this node speaks.
+pub const VERSION: u8 = 1;
+/// The longest hello that [`Hello::encode`] writes.
+pub const MAX_HELLO: usize = FIXED + 2 * (4 + 8);
+
+/// The part before the TLV tail.
+const FIXED: usize = 44;
+/// TLV: milliseconds since the last client packet; absent: never.
+const TLV_CLIENT_PACKET: u16 = 1;
+/// TLV: the term that the sender outbid; absent: none.
+const TLV_DECIDED_OVER: u16 = 2;
+/// The sender holds the last primary's state.
+const FLAG_CAUGHT_UP: u8 = 1;
+/// The sender would promote if it were its turn.
+const FLAG_READY: u8 = 2;
+/// The sender must listen first.
+const FLAG_LISTENING: u8 = 4;
+
+impl Hello {
+    /// Appends the bytes of this hello to `out`; at most [`MAX_HELLO`].
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let (kind, nonce) = kind_to_wire(self.kind);
+        let flags = u8::from(self.caught_up) * FLAG_CAUGHT_UP
+            + u8::from(self.ready) * FLAG_READY
+            + u8::from(self.listening) * FLAG_LISTENING;
+        out.extend_from_slice(&[VERSION, kind, role_to_wire(self.role), status_to_wire(self.status)]);
+        out.extend_from_slice(&[flags, 0, 0, 0]);
+        out.extend_from_slice(&self.boot.to_be_bytes());
+        out.extend_from_slice(&self.seq.to_be_bytes());
+        for word in [nonce, self.synced_session, self.promise_ms, self.dead_ms, self.silence_ms] {
+            out.extend_from_slice(&word.to_be_bytes());
+        }
+        if self.last_client_packet_ago != u64::MAX {
+            tlv(out, TLV_CLIENT_PACKET, self.last_client_packet_ago);
+        }
+        if self.decided_over != 0 {
+            tlv(out, TLV_DECIDED_OVER, self.decided_over);
+        }
+    }
+
+    /// Reads a hello. Unknown TLVs and flags are skipped, so that a later
+    /// version can say more to this one.
+    pub fn decode(bytes: &[u8]) -> Result<Hello, HelloError> {
+        let (fixed, tail) = bytes.split_at_checked(FIXED).ok_or(HelloError::Truncated)?;
+        if fixed[0] != VERSION {
+            return Err(HelloError::Version(fixed[0]));
+        }
+        let flags = fixed[4];
+        let mut hello = Hello {
+            kind: kind_from_wire(fixed[1], word(fixed, 24))?,
+            boot: long(fixed, 8),
+            seq: long(fixed, 16),
+            role: role_from_wire(fixed[2])?,
+            status: status_from_wire(fixed[3])?,
+            caught_up: flags & FLAG_CAUGHT_UP != 0,
+            ready: flags & FLAG_READY != 0,
+            listening: flags & FLAG_LISTENING != 0,
+            synced_session: word(fixed, 28),
+            promise_ms: word(fixed, 32),
+            dead_ms: word(fixed, 36),
+            silence_ms: word(fixed, 40),
+            last_client_packet_ago: u64::MAX,
+            decided_over: 0,
+        };
+        read_tail(tail, &mut hello)?;
+        Ok(hello)
+    }
+}
+
+fn read_tail(mut tail: &[u8], hello: &mut Hello) -> Result<(), HelloError> {
+    while !tail.is_empty() {
+        let (head, rest) = tail.split_first_chunk::<4>().ok_or(HelloError::Truncated)?;
+        let kind = u16::from_be_bytes([head[0], head[1]]);
+        let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let (value, rest) = rest.split_at_checked(len).ok_or(HelloError::Truncated)?;
+        match kind {
+            TLV_CLIENT_PACKET => hello.last_client_packet_ago = tlv_long(value)?,
+            TLV_DECIDED_OVER => hello.decided_over = tlv_long(value)?,
+            _ => {}
+        }
+        tail = rest;
+    }
+    Ok(())
+}
+
+fn tlv(out: &mut Vec<u8>, kind: u16, value: u64) {
+    out.extend_from_slice(&kind.to_be_bytes());
+    out.extend_from_slice(&8u16.to_be_bytes());
+    out.extend_from_slice(&value.to_be_bytes());
+}
+
+fn tlv_long(value: &[u8]) -> Result<u64, HelloError> {
+    Ok(u64::from_be_bytes(value.try_into().map_err(|_| HelloError::Length)?))
+}
+
+/// Reads 4 bytes inside the fixed part, whose length the caller has checked.
+fn word(fixed: &[u8], at: usize) -> u32 {
+    fixed[at..at + 4].iter().fold(0, |word, &byte| word << 8 | u32::from(byte))
+}
+
+/// Reads 8 bytes inside the fixed part, whose length the caller has checked.
+fn long(fixed: &[u8], at: usize) -> u64 {
+    u64::from(word(fixed, at)) << 32 | u64::from(word(fixed, at + 4))
+}
+
+fn kind_to_wire(kind: HelloKind) -> (u8, u32) {
+    match kind {
+        HelloKind::Hello => (0, 0),
+        HelloKind::Probe { nonce } => (1, nonce),
+        HelloKind::ProbeReply { nonce } => (2, nonce),
+        HelloKind::Goodbye => (3, 0),
+    }
+}
+
+fn kind_from_wire(kind: u8, nonce: u32) -> Result<HelloKind, HelloError> {
+    match kind {
+        0 => Ok(HelloKind::Hello),
+        1 => Ok(HelloKind::Probe { nonce }),
+        2 => Ok(HelloKind::ProbeReply { nonce }),
+        3 => Ok(HelloKind::Goodbye),
+        other => Err(HelloError::Kind(other)),
+    }
+}
+
+fn role_to_wire(role: Role) -> u8 {
+    match role {
+        Role::Init => 0,
+        Role::Secondary => 1,
+        Role::Primary => 2,
+        Role::Draining => 3,
+    }
+}
+
+fn role_from_wire(byte: u8) -> Result<Role, HelloError> {
+    match byte {
+        0 => Ok(Role::Init),
+        1 => Ok(Role::Secondary),
+        2 => Ok(Role::Primary),
+        3 => Ok(Role::Draining),
+        other => Err(HelloError::Role(other)),
+    }
+}
+
+fn status_to_wire(status: HaStatus) -> u8 {
+    match status {
+        HaStatus::Enabled => 0,
+        HaStatus::StaySecondary => 1,
+        HaStatus::StayPrimary => 2,
+        HaStatus::Disabled => 3,
+    }
+}
+
+fn status_from_wire(byte: u8) -> Result<HaStatus, HelloError> {
+    match byte {
+        0 => Ok(HaStatus::Enabled),
+        1 => Ok(HaStatus::StaySecondary),
+        2 => Ok(HaStatus::StayPrimary),
+        3 => Ok(HaStatus::Disabled),
+        other => Err(HelloError::Status(other)),
+    }
+}

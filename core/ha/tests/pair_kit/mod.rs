@@ -1,0 +1,214 @@
+//! Two machines on a perfect network, for stories: a step is 500 µs, a hello
+//! takes one step, a disk answers in one step.
+
+use holdfast_base::{Duration, Instant};
+use holdfast_ha::{Cause, Effect, HaStatus, Hello, Machine, NodeId, PathId, Role, Settings};
+
+const STEP: Duration = Duration::from_micros(500);
+
+/// One node that has no peer.
+pub fn standalone() -> Machine {
+    Machine::new(Instant::ZERO, Settings::new(NodeId(1), None), 77, 0)
+}
+
+pub struct Pair {
+    now: Instant,
+    machines: [Machine; 2],
+    dead: [bool; 2],
+    frozen: [Option<Instant>; 2],
+    cut: bool,
+    broken_disk: [bool; 2],
+    stored: [u64; 2],
+    boots: [u64; 2],
+    mail: [Vec<(u64, Hello)>; 2],
+    disk: [Vec<u64>; 2],
+    history: [Vec<Effect>; 2],
+}
+
+impl Pair {
+    /// Both nodes start now, with these terms on their disks.
+    pub fn with_terms(a: u64, b: u64) -> Pair {
+        let now = Instant::from_nanos(5_000_000_000);
+        let settings = |node| Settings::new(NodeId(node), Some(NodeId(3 - node)));
+        Pair {
+            now,
+            machines: [
+                Machine::new(now, settings(1), 101, a),
+                Machine::new(now, settings(2), 102, b),
+            ],
+            dead: [false; 2],
+            frozen: [None; 2],
+            cut: false,
+            broken_disk: [false; 2],
+            stored: [a, b],
+            boots: [101, 102],
+            mail: [Vec::new(), Vec::new()],
+            disk: [Vec::new(), Vec::new()],
+            history: [Vec::new(), Vec::new()],
+        }
+    }
+
+    /// A is primary, B is its secondary and has caught up.
+    pub fn settled() -> Pair {
+        let mut pair = Pair::with_terms(0, 0);
+        pair.run(Duration::from_millis(300));
+        let now = pair.now;
+        pair.machines[1].handle_caught_up(now, true);
+        pair.machines[0].handle_peer_caught_up(now, true);
+        pair.run(Duration::from_millis(150));
+        assert_eq!(pair.roles(), (Role::Primary, Role::Secondary));
+        pair.history = [Vec::new(), Vec::new()];
+        pair
+    }
+
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now = self.now + STEP;
+            for node in 0..2 {
+                self.step(node);
+            }
+        }
+    }
+
+    fn step(&mut self, node: usize) {
+        if self.dead[node] || self.frozen[node].is_some_and(|until| self.now < until) {
+            return;
+        }
+        let now = self.now;
+        let peer = NodeId(2 - node as u128);
+        self.machines[node].handle_turn(now);
+        for (term, hello) in core::mem::take(&mut self.mail[node]) {
+            self.machines[node].handle_hello(now, PathId(0), term, peer, &hello);
+        }
+        if !self.broken_disk[node] {
+            for term in core::mem::take(&mut self.disk[node]) {
+                self.stored[node] = self.stored[node].max(term);
+                self.machines[node].handle_term_stored(now, term);
+            }
+        }
+        self.machines[node].handle_timeout(now);
+        while let Some(effect) = self.machines[node].poll_effect() {
+            self.history[node].push(effect);
+            match effect {
+                Effect::Send { hello, .. } => {
+                    if !self.cut && !self.dead[1 - node] {
+                        let term = self.machines[node].term();
+                        self.mail[1 - node].push((term, hello));
+                    }
+                }
+                Effect::StoreTerm(term) => self.disk[node].push(term),
+                Effect::Role { .. }
+                | Effect::Follow { .. }
+                | Effect::PeerJoined { .. }
+                | Effect::PeerLost { .. }
+                | Effect::Event(_) => {}
+            }
+        }
+    }
+
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    pub fn a(&self) -> &Machine {
+        &self.machines[0]
+    }
+
+    pub fn b(&self) -> &Machine {
+        &self.machines[1]
+    }
+
+    pub fn a_mut(&mut self) -> &mut Machine {
+        &mut self.machines[0]
+    }
+
+    pub fn b_mut(&mut self) -> &mut Machine {
+        &mut self.machines[1]
+    }
+
+    pub fn roles(&self) -> (Role, Role) {
+        (self.a().role(), self.b().role())
+    }
+
+    pub fn kill(&mut self, node: usize) {
+        self.dead[node] = true;
+    }
+
+    pub fn restart(&mut self, node: usize) {
+        self.boots[node] += 1000;
+        let id = node as u128 + 1;
+        let settings = Settings::new(NodeId(id), Some(NodeId(3 - id)));
+        self.machines[node] = Machine::new(self.now, settings, self.boots[node], self.stored[node]);
+        self.mail[node].clear();
+        self.dead[node] = false;
+    }
+
+    /// Runs the other node while this one stands still.
+    pub fn freeze(&mut self, node: usize, time: Duration) {
+        self.frozen[node] = Some(self.now + time + STEP);
+        self.run(time);
+        self.frozen[node] = None;
+    }
+
+    pub fn cut(&mut self, cut: bool) {
+        self.cut = cut;
+    }
+
+    pub fn break_disk(&mut self, node: usize) {
+        self.broken_disk[node] = true;
+    }
+
+    pub fn mend_disk(&mut self, node: usize) {
+        self.broken_disk[node] = false;
+    }
+
+    pub fn close_seen_by(&mut self, node: usize) {
+        self.machines[node].handle_peer_closed(self.now);
+    }
+
+    pub fn set_status(&mut self, node: usize, status: HaStatus) {
+        let id = node as u128 + 1;
+        let settings = Settings { status, ..Settings::new(NodeId(id), Some(NodeId(3 - id))) };
+        self.machines[node].set_settings(self.now, settings);
+    }
+
+    /// The present boot of a node.
+    pub fn boot_of(&self, node: usize) -> u64 {
+        self.boots[node]
+    }
+
+    pub fn last_hello(&self, node: usize) -> Hello {
+        let sent = |effect: &Effect| match effect {
+            Effect::Send { hello, .. } => Some(*hello),
+            Effect::StoreTerm(_)
+            | Effect::Role { .. }
+            | Effect::Follow { .. }
+            | Effect::PeerJoined { .. }
+            | Effect::PeerLost { .. }
+            | Effect::Event(_) => None,
+        };
+        self.history[node].iter().rev().find_map(sent).unwrap_or_else(|| {
+            panic!("node {node} has sent nothing");
+        })
+    }
+
+    pub fn inject(&mut self, to: usize, hello: &Hello) {
+        let term = self.machines[1 - to].term();
+        self.mail[to].push((term, *hello));
+    }
+
+    pub fn saw(&self, node: usize, effect: Effect) -> bool {
+        self.history[node].contains(&effect)
+    }
+
+    pub fn position(&self, node: usize, effect: Effect) -> usize {
+        self.history[node].iter().position(|&seen| seen == effect).expect("it happened")
+    }
+
+    pub fn saw_role(&self, node: usize, wanted: Role, why: Cause) -> bool {
+        self.history[node].iter().any(
+            |effect| matches!(effect, Effect::Role { role, cause, .. } if (*role, *cause) == (wanted, why)),
+        )
+    }
+}

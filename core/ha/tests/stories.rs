@@ -1,0 +1,276 @@
+//! One behaviour each, as a story that a newcomer can read.
+
+mod pair_kit;
+
+use holdfast_base::Duration;
+use holdfast_ha::{Cause, Effect, Event, HaStatus, HelloKind, LostCause, Refusal, Role};
+use pair_kit::Pair;
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+#[test]
+fn a_standalone_node_is_primary_at_once_and_needs_no_lease() {
+    let mut one = pair_kit::standalone();
+    assert_eq!(one.role(), Role::Primary);
+    assert_eq!(one.lease_expiry(), None);
+    assert_eq!(one.poll_timeout(), None);
+    let first = one.poll_effect();
+    assert_eq!(first, Some(Effect::Role { role: Role::Primary, term: 1, cause: Cause::Standalone }));
+}
+
+#[test]
+fn at_cold_start_the_higher_stored_term_wins() {
+    let mut pair = Pair::with_terms(3, 7);
+    pair.run(ms(300));
+    assert_eq!(pair.roles(), (Role::Secondary, Role::Primary));
+    assert!(pair.b().term() > 7);
+}
+
+#[test]
+fn at_cold_start_with_equal_terms_the_lower_node_id_wins() {
+    let mut pair = Pair::with_terms(5, 5);
+    pair.run(ms(300));
+    assert_eq!(pair.roles(), (Role::Primary, Role::Secondary));
+}
+
+#[test]
+fn a_node_whose_peer_is_never_heard_waits_the_start_up_interval() {
+    let mut pair = Pair::with_terms(0, 0);
+    pair.kill(1);
+    pair.run(ms(990));
+    assert_eq!(pair.a().role(), Role::Init);
+    pair.run(ms(20));
+    assert_eq!(pair.a().role(), Role::Primary);
+    assert!(pair.saw(0, Effect::Event(Event::PromotedAlone)));
+}
+
+#[test]
+fn a_caught_up_secondary_takes_over_milliseconds_after_a_kill() {
+    let mut pair = Pair::settled();
+    pair.kill(0);
+    pair.run(ms(4));
+    pair.close_seen_by(1);
+    pair.run(ms(4));
+    assert_eq!(pair.b().role(), Role::Primary);
+    assert!(pair.saw_role(1, Role::Primary, Cause::PeerDied));
+    let boot = pair.boot_of(0);
+    assert!(pair.saw(1, Effect::PeerLost { boot, cause: LostCause::ProcessDeath }));
+}
+
+#[test]
+fn a_forged_close_makes_nobody_primary() {
+    let mut pair = Pair::settled();
+    pair.close_seen_by(1);
+    pair.run(ms(500));
+    assert_eq!(pair.roles(), (Role::Primary, Role::Secondary));
+    assert!(pair.saw(1, Effect::Event(Event::FalseAlarm)));
+}
+
+#[test]
+fn after_a_power_cut_the_silence_of_one_dead_interval_promotes() {
+    let mut pair = Pair::settled();
+    pair.kill(0);
+    pair.run(ms(290));
+    assert_eq!(pair.b().role(), Role::Secondary);
+    pair.run(ms(130));
+    assert!(pair.saw_role(1, Role::Primary, Cause::Silence));
+}
+
+#[test]
+fn a_secondary_that_has_not_caught_up_waits_longer_and_says_so() {
+    let mut pair = Pair::with_terms(0, 0);
+    pair.run(ms(300));
+    pair.kill(0);
+    pair.run(ms(850));
+    assert_eq!(pair.b().role(), Role::Secondary);
+    pair.run(ms(250));
+    assert_eq!(pair.b().role(), Role::Primary);
+    assert!(pair.saw(1, Effect::Event(Event::PromotedNotCaughtUp)));
+}
+
+#[test]
+fn a_frozen_primary_closes_its_gate_in_its_first_turn() {
+    let mut pair = Pair::settled();
+    pair.freeze(0, ms(450));
+    let now = pair.now();
+    assert!(pair.a_mut().handle_turn(now), "before any frame is looked at");
+    assert_eq!(pair.a().role(), Role::Secondary);
+    pair.run(ms(50));
+    assert_eq!(pair.roles(), (Role::Secondary, Role::Primary));
+}
+
+#[test]
+fn a_thawed_primary_without_a_peer_listens_for_one_dead_interval() {
+    let mut pair = Pair::settled();
+    pair.kill(1);
+    pair.run(ms(500));
+    pair.freeze(0, ms(700));
+    pair.run(ms(390));
+    assert_eq!(pair.a().role(), Role::Secondary);
+    pair.run(ms(20));
+    assert_eq!(pair.a().role(), Role::Primary);
+}
+
+#[test]
+fn the_lease_ends_before_the_peer_loses_patience() {
+    let mut pair = Pair::settled();
+    let lease = pair.a().lease_expiry().expect("a primary with a peer has a lease");
+    pair.kill(0);
+    while pair.b().role() != Role::Primary {
+        pair.run(ms(1));
+    }
+    assert!(pair.now() >= lease + ms(40), "two margins apart");
+}
+
+#[test]
+fn a_primary_that_restarts_at_once_does_not_resume() {
+    let mut pair = Pair::settled();
+    let old = pair.boot_of(0);
+    pair.kill(0);
+    pair.run(ms(20));
+    pair.restart(0);
+    pair.run(ms(210));
+    assert_eq!(pair.roles(), (Role::Secondary, Role::Primary));
+    let lost = Effect::PeerLost { boot: old, cause: LostCause::Restarted };
+    let joined = Effect::PeerJoined { boot: pair.boot_of(0) };
+    assert!(pair.position(1, lost) < pair.position(1, joined), "first lost, then joined");
+}
+
+#[test]
+fn a_forced_failover_takes_one_round_trip() {
+    let mut pair = Pair::settled();
+    let now = pair.now();
+    pair.a_mut().handle_force_failover(now).expect("the peer has caught up");
+    assert_eq!(pair.a().role(), Role::Draining);
+    pair.run(ms(4));
+    assert_eq!(pair.roles(), (Role::Secondary, Role::Primary));
+    assert!(pair.saw_role(1, Role::Primary, Cause::Switchover));
+}
+
+#[test]
+fn a_failover_that_nobody_takes_up_is_called_off() {
+    let mut pair = Pair::settled();
+    let now = pair.now();
+    pair.a_mut().handle_force_failover(now).expect("the peer has caught up");
+    pair.kill(1);
+    pair.run(ms(1500));
+    assert!(pair.saw_role(0, Role::Primary, Cause::SwitchoverFailed));
+}
+
+#[test]
+fn a_forced_failover_is_refused_with_the_models_numbers() {
+    let mut pair = Pair::with_terms(0, 0);
+    pair.run(ms(300));
+    let now = pair.now();
+    let code = |answer: Result<(), Refusal>| answer.expect_err("refused").code();
+    assert_eq!(code(pair.b_mut().handle_force_failover(now)), 365, "not primary");
+    assert_eq!(code(pair.a_mut().handle_force_failover(now)), 366, "not caught up");
+    pair.kill(1);
+    pair.run(ms(500));
+    let now = pair.now();
+    assert_eq!(code(pair.a_mut().handle_force_failover(now)), 1449, "the peer is down");
+    assert_eq!(code(pair_kit::standalone().handle_force_failover(now)), 363, "standalone");
+    pair.set_status(0, HaStatus::StayPrimary);
+    assert_eq!(code(pair.a_mut().handle_force_failover(now)), 1441, "stays primary");
+}
+
+#[test]
+fn a_stopped_primary_hands_over_and_says_goodbye() {
+    let mut pair = Pair::settled();
+    let now = pair.now();
+    pair.a_mut().handle_stop(now);
+    pair.run(ms(10));
+    assert_eq!(pair.roles(), (Role::Secondary, Role::Primary));
+    assert!(pair.saw(0, Effect::Event(Event::Stopped)));
+    let boot = pair.boot_of(0);
+    assert!(pair.saw(1, Effect::PeerLost { boot, cause: LostCause::Goodbye }));
+}
+
+#[test]
+fn after_a_partition_the_node_that_served_clients_last_remains() {
+    let mut pair = Pair::settled();
+    pair.cut(true);
+    pair.run(ms(600));
+    assert_eq!(pair.roles(), (Role::Primary, Role::Primary), "nobody can know better");
+    pair.run(ms(600));
+    let now = pair.now();
+    pair.a_mut().handle_client_packet_seen(now);
+    pair.cut(false);
+    pair.run(ms(300));
+    assert_eq!(pair.roles(), (Role::Primary, Role::Secondary), "though its term was lower");
+    assert!(pair.a().term() > 2 && pair.a().term() == pair.b().term());
+}
+
+#[test]
+fn after_a_partition_without_clients_the_higher_term_remains() {
+    let mut pair = Pair::settled();
+    pair.cut(true);
+    pair.run(ms(1200));
+    pair.cut(false);
+    pair.run(ms(300));
+    assert_eq!(pair.roles(), (Role::Secondary, Role::Primary));
+}
+
+#[test]
+fn a_node_without_a_durable_term_never_leads() {
+    let mut pair = Pair::with_terms(0, 0);
+    pair.break_disk(0);
+    pair.kill(1);
+    pair.run(ms(5000));
+    assert_eq!(pair.a().role(), Role::Init);
+    pair.mend_disk(0);
+    pair.run(ms(10));
+    assert_eq!(pair.a().role(), Role::Primary);
+}
+
+#[test]
+fn a_broken_disk_lets_the_other_node_lead() {
+    let mut pair = Pair::with_terms(0, 0);
+    pair.break_disk(0);
+    pair.run(ms(1200));
+    assert_eq!(pair.roles(), (Role::Secondary, Role::Primary));
+}
+
+#[test]
+fn a_node_that_stays_secondary_never_leads() {
+    let mut pair = Pair::settled();
+    pair.set_status(1, HaStatus::StaySecondary);
+    pair.kill(0);
+    pair.run(ms(3000));
+    assert_eq!(pair.b().role(), Role::Secondary);
+}
+
+#[test]
+fn a_node_that_stays_primary_gets_the_role_from_a_willing_peer() {
+    let mut pair = Pair::settled();
+    pair.set_status(1, HaStatus::StayPrimary);
+    pair.run(ms(300));
+    assert_eq!(pair.roles(), (Role::Secondary, Role::Primary));
+}
+
+#[test]
+fn a_late_letter_of_a_dead_process_is_not_a_restart() {
+    let mut pair = Pair::settled();
+    let mut ghost = pair.last_hello(0);
+    ghost.boot ^= 1;
+    ghost.role = Role::Init;
+    pair.inject(1, &ghost);
+    pair.run(ms(1000));
+    assert_eq!(pair.roles(), (Role::Primary, Role::Secondary));
+    assert!(!pair.saw(1, Effect::PeerJoined { boot: ghost.boot }));
+}
+
+#[test]
+fn an_old_copy_of_a_hello_is_not_a_sign_of_life() {
+    let mut pair = Pair::settled();
+    let copy = pair.last_hello(0);
+    assert_eq!(copy.kind, HelloKind::Hello);
+    pair.kill(0);
+    for _ in 0..45 {
+        pair.run(ms(10));
+        pair.inject(1, &copy);
+    }
+    assert_eq!(pair.b().role(), Role::Primary);
+}

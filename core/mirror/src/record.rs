@@ -1,0 +1,183 @@
+//! The values that cross: what the node pushes into the [`crate::Sender`] and
+//! what the [`crate::Receiver`] of the other node yields.
+
+use holdfast_engine::{FlowClose, FlowRecord, FlowRef, PersistenceRecord};
+use holdfast_wire::Endpoint;
+
+/// Longest text of one journal line, bytes of UTF-8. The configuration refuses
+/// longer commands, so that each line that was accepted can be mirrored.
+pub const MAX_JOURNAL_TEXT: usize = 4096;
+
+/// Something to be mirrored. A flow is only named: its record is read through
+/// [`Source::record`] when the datagram is written, so ten changes that wait
+/// cost one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// The flow was opened or changed.
+    Flow(FlowRef),
+    /// A flow that had been written in this session is gone.
+    Close(FlowClose),
+    /// A persistence session began, moved or ended.
+    Persistence(PersistenceRecord),
+    /// A server's health as seen by the primary's monitors.
+    Health(HealthRecord),
+    /// A line of the ordered journal.
+    Journal(JournalLine),
+    /// Everything that existed when the session started has been pushed; the
+    /// digest is read when this is written. May be pushed again later, as a
+    /// check at a position that both nodes agree on.
+    BulkEnd,
+}
+
+/// What the receiver yields, in the order of the sender's writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A flow as it stood when its datagram was written.
+    Flow(FlowRecord),
+    /// A flow is gone.
+    Close(FlowClose),
+    /// A persistence session.
+    Persistence(PersistenceRecord),
+    /// A server's health.
+    Health(HealthRecord),
+    /// A line of the ordered journal.
+    Journal(JournalLine),
+    /// The sender's digest at exactly this position of the stream: a receiver
+    /// that has applied everything before it must have the same.
+    BulkEnd {
+        /// XOR over the flows written in this session.
+        digest: u64,
+        /// How many flows the digest covers.
+        flows: u64,
+    },
+}
+
+/// Health of one server endpoint, by address and not by service number, since
+/// configuration numbers never cross.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthRecord {
+    /// The server endpoint as configured in the service (port 0 = `*`).
+    pub server: Endpoint,
+    /// IP protocol of the service: 6 TCP, 17 UDP, 0 ANY.
+    pub kind: u8,
+    /// Whether its monitors hold it to be up.
+    pub up: bool,
+}
+
+/// Where a line stands in the journal. A snapshot is `Begin`, lines, `End`;
+/// single changes are lines outside of such a bracket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalKind {
+    /// Opens a snapshot.
+    Begin,
+    /// A line.
+    Line,
+    /// Closes a snapshot.
+    End,
+}
+
+/// One line of the ordered journal; what its text means is not known here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalLine {
+    kind: JournalKind,
+    text: String,
+}
+
+/// The text is longer than [`MAX_JOURNAL_TEXT`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineTooLong;
+
+impl JournalLine {
+    /// A line; refused if `text` is longer than [`MAX_JOURNAL_TEXT`] bytes.
+    pub fn new(kind: JournalKind, text: String) -> Result<JournalLine, LineTooLong> {
+        if text.len() > MAX_JOURNAL_TEXT { Err(LineTooLong) } else { Ok(JournalLine { kind, text }) }
+    }
+
+    /// Where it stands.
+    pub fn kind(&self) -> JournalKind {
+        self.kind
+    }
+
+    /// Its text, at most [`MAX_JOURNAL_TEXT`] bytes.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Takes the text out.
+    pub fn into_text(self) -> String {
+        self.text
+    }
+}
+
+/// Where the sender reads current values while it writes a datagram; the node
+/// implements it over its engine.
+pub trait Source {
+    /// The record of a flow, `None` if the flow is gone. Each `Some` is
+    /// written into the datagram for certain, so the implementation may note
+    /// "written in this session" and update its digest at once.
+    fn record(&mut self, flow: FlowRef) -> Option<FlowRecord>;
+
+    /// Digest over the flows written in this session, and their number.
+    fn digest(&mut self) -> (u64, u64);
+}
+
+/// The kinds of records, as indexes of the counters by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordKind {
+    /// [`Record::Flow`].
+    Flow,
+    /// [`Record::Close`].
+    Close,
+    /// [`Record::Persistence`].
+    Persistence,
+    /// [`Record::Health`].
+    Health,
+    /// [`Record::Journal`]; a line split over datagrams counts once.
+    Journal,
+    /// [`Record::BulkEnd`].
+    BulkEnd,
+}
+
+impl RecordKind {
+    /// Every kind, in the order of the counters.
+    pub const ALL: [RecordKind; 6] = [
+        RecordKind::Flow,
+        RecordKind::Close,
+        RecordKind::Persistence,
+        RecordKind::Health,
+        RecordKind::Journal,
+        RecordKind::BulkEnd,
+    ];
+
+    /// Its name for counters and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            RecordKind::Flow => "flow",
+            RecordKind::Close => "close",
+            RecordKind::Persistence => "persistence",
+            RecordKind::Health => "health",
+            RecordKind::Journal => "journal",
+            RecordKind::BulkEnd => "bulk-end",
+        }
+    }
+}
+
+/// Counters by record kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KindCounts([u64; RecordKind::ALL.len()]);
+
+impl KindCounts {
+    /// The count of one kind.
+    pub fn get(&self, kind: RecordKind) -> u64 {
+        self.0[kind as usize]
+    }
+
+    /// The sum over all kinds.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    pub(crate) fn add(&mut self, kind: RecordKind) {
+        self.0[kind as usize] += 1;
+    }
+}

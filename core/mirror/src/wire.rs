@@ -1,0 +1,693 @@
+//! The codec: two messages, six records. Drawn in `docs/mirror-protocol.md`.
+//!
+//! Every datagram can be read by itself: a record may lean on earlier records
+//! of its own datagram and on nothing else, so that what lies beyond a gap can
+//! be salvaged. Decoders check every byte, never panic and allocate nothing.
+
+use holdfast_engine::{FlowClose, FlowKey, FlowRecord, L2Disc, PersistenceRecord, Phase};
+use holdfast_wire::{Addr, Endpoint};
+
+use crate::read::{Reader, put_varint, zigzag};
+use crate::{HealthRecord, JournalKind, MAX_PAYLOAD, MAX_WINDOW, WireError};
+
+/// The version of both messages that this code speaks.
+pub const VERSION: u8 = 1;
+/// Bytes before the first record of a data message.
+pub const DATA_HEADER: usize = 24;
+/// Bytes of an acknowledgement before its bitmap.
+pub const ACK_HEADER: usize = 16;
+/// Most bytes of the bitmap: one bit per datagram of the largest window.
+pub const MAX_BITMAP: usize = MAX_WINDOW as usize / 8;
+/// Most bytes of one record of any kind but a journal fragment.
+pub const MAX_RECORD: usize = 100;
+
+/// Message kind of data.
+const DATA: u8 = 1;
+/// Message kind of acknowledgements.
+const ACK: u8 = 2;
+/// Where the base stamp stands in a data message.
+const BASE_AT: usize = 16;
+/// Sequence numbers stay below this, so that sums with a window cannot overflow.
+const SEQUENCE_END: u64 = 1 << 63;
+/// Fewer bytes of journal text than this are not worth a fragment of their own.
+const MIN_FRAGMENT: usize = 64;
+
+const FLOW: u8 = 1;
+const CLOSE: u8 = 2;
+const PERSISTENCE: u8 = 3;
+const HEALTH: u8 = 4;
+const JOURNAL: u8 = 5;
+const BULK_END: u8 = 6;
+/// Record kinds from here to 15 must be understood.
+const MANDATORY_RECORD: u8 = 12;
+/// Tail fields from here to 255 must be understood.
+const MANDATORY_FIELD: u8 = 0x80;
+
+/// Tag bit: addresses take 16 bytes instead of 4.
+const WIDE: u8 = 0x40;
+/// Tag bit of a flow: the source is the client itself (USIP).
+const USIP: u8 = 0x80;
+/// Tag bit of a persistence session: it has ended, no server follows.
+const ENDED: u8 = 0x80;
+/// Tag bit of a health record: up.
+const UP: u8 = 0x80;
+/// Tag bit of a journal fragment: more follow.
+const MORE: u8 = 0x40;
+/// Tag bit of a journal fragment: not the first.
+const CONTINUED: u8 = 0x80;
+
+/// Shape bits: protocol (0 a byte follows, 1 TCP, 2 UDP, 3 the number 0).
+const PROTO: u8 = 0x03;
+/// Shape bit: a layer-2 discriminator follows.
+const L2: u8 = 0x04;
+/// Shape bits: idle time-outs (0 two follow, 1 one for both, 2 as before).
+const IDLE: u8 = 0x18;
+const IDLE_ONE: u8 = 0x08;
+const IDLE_AS_BEFORE: u8 = 0x10;
+/// Shape bit: VIP (of a close: the key's destination) as before.
+const VIP_AS_BEFORE: u8 = 0x20;
+/// Shape bit: server as before.
+const SERVER_AS_BEFORE: u8 = 0x40;
+/// Shape bit: address of the source as before; its port follows.
+const SOURCE_AS_BEFORE: u8 = 0x80;
+
+/// Which message a payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// From a sender, for a receiver.
+    Data,
+    /// From a receiver, for a sender.
+    Ack,
+}
+
+/// Which message a payload is and of which session, without reading further.
+pub fn peek(payload: &[u8]) -> Result<(Message, u32), WireError> {
+    let mut reader = Reader::new(payload);
+    if reader.u8()? != VERSION {
+        return Err(WireError::Version);
+    }
+    let message = match reader.u8()? {
+        DATA => Message::Data,
+        ACK => Message::Ack,
+        _ => return Err(WireError::MessageKind),
+    };
+    reader.be16()?;
+    Ok((message, reader.be32()?))
+}
+
+/// The fixed part of a data message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataHeader {
+    /// The session.
+    pub session: u32,
+    /// Position of the datagram in its session, from 0.
+    pub seq: u64,
+    /// What the stamps of its records are counted from.
+    pub base: u64,
+}
+
+/// Reads the fixed part of a data message.
+pub fn decode_data_header(payload: &[u8]) -> Result<DataHeader, WireError> {
+    if payload.len() > MAX_PAYLOAD {
+        return Err(WireError::TooLong);
+    }
+    let (message, session) = peek(payload)?;
+    if message != Message::Data {
+        return Err(WireError::MessageKind);
+    }
+    let mut reader = Reader::new(payload);
+    reader.take(8)?;
+    let seq = reader.be64()?;
+    if seq >= SEQUENCE_END {
+        return Err(WireError::Sequence);
+    }
+    Ok(DataHeader { session, seq, base: reader.be64()? })
+}
+
+/// Checks a data message to its last byte: after `Ok`, walking it with a
+/// [`Cursor`] meets no error.
+pub fn validate_data(payload: &[u8]) -> Result<DataHeader, WireError> {
+    let header = decode_data_header(payload)?;
+    let mut cursor = Cursor::new(&header);
+    let mut records = 0;
+    while let Some(entry) = cursor.next(payload) {
+        entry?;
+        records += 1;
+    }
+    if records == 0 { Err(WireError::Empty) } else { Ok(header) }
+}
+
+/// One record as it stands in a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// A flow.
+    Flow(FlowRecord),
+    /// A flow's end.
+    Close(FlowClose),
+    /// A persistence session.
+    Persistence(PersistenceRecord),
+    /// A server's health.
+    Health(HealthRecord),
+    /// A journal line or a part of one.
+    Fragment(Fragment<'a>),
+    /// The sender's digest at this position.
+    BulkEnd {
+        /// XOR over the flows written in this session.
+        digest: u64,
+        /// How many.
+        flows: u64,
+    },
+    /// A record kind that this version does not know and may skip.
+    Unknown,
+}
+
+/// A journal line or a part of one; parts follow each other with no other
+/// journal record between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment<'a> {
+    /// Where the line stands in the journal.
+    pub kind: JournalKind,
+    /// Whether the line begins here.
+    pub first: bool,
+    /// Whether the line ends here.
+    pub last: bool,
+    /// The text of this part.
+    pub text: &'a str,
+}
+
+/// What later records of a datagram may lean on. "As before" is as in the
+/// latest record of the same width: IPv4 and IPv6 flows come mixed and share
+/// nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Context {
+    base: u64,
+    narrow: Before,
+    wide: Before,
+}
+
+impl Context {
+    fn before(&mut self, wide: bool) -> &mut Before {
+        if wide { &mut self.wide } else { &mut self.narrow }
+    }
+}
+
+/// What later records of a datagram may call "as before".
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    vip: Option<Endpoint>,
+    server: Option<Endpoint>,
+    source: Option<Addr>,
+    idle: Option<(u32, u32)>,
+}
+
+/// Walks the records of one data message. It borrows nothing, so that a
+/// receiver can keep it beside the payload.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor {
+    at: usize,
+    context: Context,
+    unknown: u64,
+}
+
+impl Cursor {
+    /// A cursor before the first record of the message with this header.
+    pub fn new(header: &DataHeader) -> Cursor {
+        Cursor { at: DATA_HEADER, context: Context { base: header.base, ..Context::default() }, unknown: 0 }
+    }
+
+    /// Records and tail fields skipped so far because they are not known.
+    pub fn unknown(&self) -> u64 {
+        self.unknown
+    }
+
+    /// The next record of `payload`, `None` at its end. After an error the
+    /// walk is over.
+    pub fn next<'a>(&mut self, payload: &'a [u8]) -> Option<Result<Entry<'a>, WireError>> {
+        let rest = payload.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let mut reader = Reader::new(rest);
+        let entry = self.entry(&mut reader);
+        self.at = if entry.is_ok() { self.at + reader.at() } else { usize::MAX };
+        Some(entry)
+    }
+
+    fn entry<'a>(&mut self, reader: &mut Reader<'a>) -> Result<Entry<'a>, WireError> {
+        let tag = reader.u8()?;
+        let len = reader.varint()?;
+        let body = reader.take(usize::try_from(len).map_err(|_| WireError::Truncated)?)?;
+        let mut body = Reader::new(body);
+        let base = self.context.base;
+        let before = self.context.before(tag & WIDE != 0);
+        let entry = match tag & 0x0f {
+            FLOW => Entry::Flow(read_flow(tag, &mut body, base, before)?),
+            CLOSE => Entry::Close(read_close(tag, &mut body, base, before)?),
+            PERSISTENCE => Entry::Persistence(read_persistence(tag, &mut body, base, before)?),
+            HEALTH => Entry::Health(read_health(tag, &mut body)?),
+            JOURNAL => return Ok(Entry::Fragment(read_fragment(tag, &mut body)?)),
+            BULK_END => Entry::BulkEnd { digest: body.be64()?, flows: body.be64()? },
+            kind if kind >= MANDATORY_RECORD => return Err(WireError::UnknownRecord),
+            _ => {
+                self.unknown += 1;
+                return Ok(Entry::Unknown);
+            }
+        };
+        self.unknown += skip_tail(&mut body)?;
+        Ok(entry)
+    }
+}
+
+/// Skips the tail fields; none is known to this version.
+fn skip_tail(body: &mut Reader<'_>) -> Result<u64, WireError> {
+    let mut skipped = 0;
+    while !body.is_empty() {
+        if body.u8()? >= MANDATORY_FIELD {
+            return Err(WireError::UnknownField);
+        }
+        let len = body.varint()?;
+        body.take(usize::try_from(len).map_err(|_| WireError::Truncated)?)?;
+        skipped += 1;
+    }
+    Ok(skipped)
+}
+
+fn read_flow(tag: u8, body: &mut Reader<'_>, base: u64, before: &mut Before) -> Result<FlowRecord, WireError> {
+    let phase = match (tag >> 4) & 3 {
+        0 => Phase::Opening,
+        1 => Phase::Established,
+        2 => Phase::Closing,
+        _ => return Err(WireError::Value),
+    };
+    let wide = tag & WIDE != 0;
+    let shape = body.u8()?;
+    let stamp = read_stamp(body, base)?;
+    let proto = read_proto(shape, body)?;
+    let l2 = read_l2(shape, body)?;
+    let client = read_endpoint(wide, body)?;
+    let vip = read_or_before(shape & VIP_AS_BEFORE != 0, before.vip, || read_endpoint(wide, body))?;
+    let server = read_or_before(shape & SERVER_AS_BEFORE != 0, before.server, || read_endpoint(wide, body))?;
+    let source_before = shape & SOURCE_AS_BEFORE != 0;
+    let source = if tag & USIP == 0 {
+        let addr = read_or_before(source_before, before.source, || read_addr(wide, body))?;
+        before.source = Some(addr);
+        Endpoint { addr, port: body.be16()? }
+    } else if source_before {
+        return Err(WireError::Value);
+    } else {
+        client
+    };
+    let idle = match shape & IDLE {
+        0 => (body.varint32()?, body.varint32()?),
+        IDLE_ONE => body.varint32().map(|both| (both, both))?,
+        IDLE_AS_BEFORE => before.idle.ok_or(WireError::Reference)?,
+        _ => return Err(WireError::Value),
+    };
+    (before.vip, before.server, before.idle) = (Some(vip), Some(server), Some(idle));
+    let (client_idle_s, server_idle_s) = idle;
+    Ok(FlowRecord { stamp, proto, l2, client, vip, server, source, phase, client_idle_s, server_idle_s })
+}
+
+fn read_close(tag: u8, body: &mut Reader<'_>, base: u64, before: &mut Before) -> Result<FlowClose, WireError> {
+    reject_bits(tag, 0xb0)?;
+    let wide = tag & WIDE != 0;
+    let shape = body.u8()?;
+    reject_bits(shape, IDLE | SERVER_AS_BEFORE | SOURCE_AS_BEFORE)?;
+    let stamp = read_stamp(body, base)?;
+    let proto = read_proto(shape, body)?;
+    let l2 = read_l2(shape, body)?;
+    let src = read_endpoint(wide, body)?;
+    let dst = read_or_before(shape & VIP_AS_BEFORE != 0, before.vip, || read_endpoint(wide, body))?;
+    before.vip = Some(dst);
+    Ok(FlowClose { stamp, key: FlowKey { proto, l2, src, dst } })
+}
+
+fn read_persistence(
+    tag: u8,
+    body: &mut Reader<'_>,
+    base: u64,
+    before: &mut Before,
+) -> Result<PersistenceRecord, WireError> {
+    reject_bits(tag, 0x30)?;
+    let wide = tag & WIDE != 0;
+    let shape = body.u8()?;
+    reject_bits(shape, L2 | IDLE | SOURCE_AS_BEFORE)?;
+    let stamp = read_stamp(body, base)?;
+    let proto = read_proto(shape, body)?;
+    let client = read_addr(wide, body)?;
+    let vip = read_or_before(shape & VIP_AS_BEFORE != 0, before.vip, || read_endpoint(wide, body))?;
+    before.vip = Some(vip);
+    let server_before = shape & SERVER_AS_BEFORE != 0;
+    let server = if tag & ENDED == 0 {
+        let server = read_or_before(server_before, before.server, || read_endpoint(wide, body))?;
+        before.server = Some(server);
+        Some(server)
+    } else if server_before {
+        return Err(WireError::Value);
+    } else {
+        None
+    };
+    Ok(PersistenceRecord { stamp, vip, proto, client, server })
+}
+
+fn read_health(tag: u8, body: &mut Reader<'_>) -> Result<HealthRecord, WireError> {
+    reject_bits(tag, 0x30)?;
+    let kind = body.u8()?;
+    Ok(HealthRecord { server: read_endpoint(tag & WIDE != 0, body)?, kind, up: tag & UP != 0 })
+}
+
+fn read_fragment<'a>(tag: u8, body: &mut Reader<'a>) -> Result<Fragment<'a>, WireError> {
+    let kind = match (tag >> 4) & 3 {
+        0 => JournalKind::Begin,
+        1 => JournalKind::Line,
+        2 => JournalKind::End,
+        _ => return Err(WireError::Value),
+    };
+    let text = core::str::from_utf8(body.rest()).map_err(|_| WireError::Text)?;
+    Ok(Fragment { kind, first: tag & CONTINUED == 0, last: tag & MORE == 0, text })
+}
+
+fn reject_bits(byte: u8, bits: u8) -> Result<(), WireError> {
+    if byte & bits == 0 { Ok(()) } else { Err(WireError::Value) }
+}
+
+fn read_or_before<T>(
+    before: bool,
+    known: Option<T>,
+    read: impl FnOnce() -> Result<T, WireError>,
+) -> Result<T, WireError> {
+    if before { known.ok_or(WireError::Reference) } else { read() }
+}
+
+/// A stamp is the base plus a zigzag difference, modulo 2^64; never 0.
+fn read_stamp(body: &mut Reader<'_>, base: u64) -> Result<u64, WireError> {
+    let coded = body.varint()?;
+    let delta = (coded >> 1) ^ (coded & 1).wrapping_neg();
+    match base.wrapping_add(delta) {
+        0 => Err(WireError::Stamp),
+        stamp => Ok(stamp),
+    }
+}
+
+fn read_proto(shape: u8, body: &mut Reader<'_>) -> Result<u8, WireError> {
+    match shape & PROTO {
+        0 => body.u8(),
+        1 => Ok(6),
+        2 => Ok(17),
+        _ => Ok(0),
+    }
+}
+
+fn read_l2(shape: u8, body: &mut Reader<'_>) -> Result<L2Disc, WireError> {
+    if shape & L2 == 0 { Ok(L2Disc(0)) } else { body.be32().map(L2Disc) }
+}
+
+fn read_addr(wide: bool, body: &mut Reader<'_>) -> Result<Addr, WireError> {
+    if wide { body.array().map(Addr) } else { body.array().map(Addr::v4) }
+}
+
+fn read_endpoint(wide: bool, body: &mut Reader<'_>) -> Result<Endpoint, WireError> {
+    Ok(Endpoint { addr: read_addr(wide, body)?, port: body.be16()? })
+}
+
+/// Writes one data message into a caller's buffer. The caller asks
+/// [`DataWriter::room`] before each record; a record that does not fit is a
+/// broken invariant of ours and asserted.
+#[derive(Debug)]
+pub struct DataWriter<'a> {
+    out: &'a mut Vec<u8>,
+    context: Context,
+    stamped: bool,
+    records: u32,
+}
+
+impl<'a> DataWriter<'a> {
+    /// Clears `out` and writes the fixed part.
+    pub fn new(out: &'a mut Vec<u8>, session: u32, seq: u64) -> DataWriter<'a> {
+        assert!(seq < SEQUENCE_END, "a session has less than 2^63 datagrams");
+        out.clear();
+        out.extend_from_slice(&[VERSION, DATA, 0, 0]);
+        out.extend_from_slice(&session.to_be_bytes());
+        out.extend_from_slice(&seq.to_be_bytes());
+        out.extend_from_slice(&0u64.to_be_bytes());
+        DataWriter { out, context: Context::default(), stamped: false, records: 0 }
+    }
+
+    /// Bytes left; a record of up to [`MAX_RECORD`] needs that many at most.
+    pub fn room(&self) -> usize {
+        MAX_PAYLOAD - self.out.len()
+    }
+
+    /// Records and journal fragments written so far.
+    pub fn records(&self) -> u32 {
+        self.records
+    }
+
+    /// Writes a flow.
+    pub fn flow(&mut self, record: &FlowRecord) {
+        let FlowRecord { stamp, proto, l2, client, vip, server, source, phase, client_idle_s, server_idle_s } = *record;
+        let wide = ![client, vip, server, source].iter().all(|end| end.addr.is_v4());
+        let usip = source == client;
+        let idle = (client_idle_s, server_idle_s);
+        let phase = match phase {
+            Phase::Opening => 0,
+            Phase::Established => 1,
+            Phase::Closing => 2,
+        };
+        let before = *self.context.before(wide);
+        let shape = shape_proto(proto)
+            | bit(L2, l2 != L2Disc(0))
+            | if before.idle == Some(idle) { IDLE_AS_BEFORE } else { bit(IDLE_ONE, client_idle_s == server_idle_s) }
+            | bit(VIP_AS_BEFORE, before.vip == Some(vip))
+            | bit(SERVER_AS_BEFORE, before.server == Some(server))
+            | bit(SOURCE_AS_BEFORE, !usip && before.source == Some(source.addr));
+        let delta = self.delta(stamp);
+        let start = self.open(FLOW | phase << 4 | bit(WIDE, wide) | bit(USIP, usip));
+        self.out.push(shape);
+        put_varint(self.out, delta);
+        self.put_proto_l2(shape, proto, l2);
+        self.put_endpoint(wide, client);
+        self.put_endpoint_unless(shape & VIP_AS_BEFORE != 0, wide, vip);
+        self.put_endpoint_unless(shape & SERVER_AS_BEFORE != 0, wide, server);
+        if !usip {
+            if shape & SOURCE_AS_BEFORE == 0 {
+                self.put_addr(wide, source.addr);
+            }
+            self.out.extend_from_slice(&source.port.to_be_bytes());
+        }
+        match shape & IDLE {
+            IDLE_AS_BEFORE => {}
+            IDLE_ONE => put_varint(self.out, client_idle_s.into()),
+            _ => {
+                put_varint(self.out, client_idle_s.into());
+                put_varint(self.out, server_idle_s.into());
+            }
+        }
+        let before = self.context.before(wide);
+        (before.vip, before.server, before.idle) = (Some(vip), Some(server), Some(idle));
+        if !usip {
+            before.source = Some(source.addr);
+        }
+        self.close_record(start);
+    }
+
+    /// Writes a flow's end.
+    pub fn close(&mut self, close: &FlowClose) {
+        let FlowClose { stamp, key: FlowKey { proto, l2, src, dst } } = *close;
+        let wide = !(src.addr.is_v4() && dst.addr.is_v4());
+        let before = *self.context.before(wide);
+        let shape = shape_proto(proto) | bit(L2, l2 != L2Disc(0)) | bit(VIP_AS_BEFORE, before.vip == Some(dst));
+        let delta = self.delta(stamp);
+        let start = self.open(CLOSE | bit(WIDE, wide));
+        self.out.push(shape);
+        put_varint(self.out, delta);
+        self.put_proto_l2(shape, proto, l2);
+        self.put_endpoint(wide, src);
+        self.put_endpoint_unless(shape & VIP_AS_BEFORE != 0, wide, dst);
+        self.context.before(wide).vip = Some(dst);
+        self.close_record(start);
+    }
+
+    /// Writes a persistence session.
+    pub fn persistence(&mut self, record: &PersistenceRecord) {
+        let PersistenceRecord { stamp, vip, proto, client, server } = *record;
+        let wide = !(client.is_v4() && vip.addr.is_v4() && server.is_none_or(|server| server.addr.is_v4()));
+        let before = *self.context.before(wide);
+        let shape = shape_proto(proto)
+            | bit(VIP_AS_BEFORE, before.vip == Some(vip))
+            | bit(SERVER_AS_BEFORE, server.is_some() && before.server == server);
+        let delta = self.delta(stamp);
+        let start = self.open(PERSISTENCE | bit(WIDE, wide) | bit(ENDED, server.is_none()));
+        self.out.push(shape);
+        put_varint(self.out, delta);
+        self.put_proto_l2(shape, proto, L2Disc(0));
+        self.put_addr(wide, client);
+        self.put_endpoint_unless(shape & VIP_AS_BEFORE != 0, wide, vip);
+        self.context.before(wide).vip = Some(vip);
+        if let Some(server) = server {
+            self.put_endpoint_unless(shape & SERVER_AS_BEFORE != 0, wide, server);
+            self.context.before(wide).server = Some(server);
+        }
+        self.close_record(start);
+    }
+
+    /// Writes a server's health.
+    pub fn health(&mut self, record: &HealthRecord) {
+        let wide = !record.server.addr.is_v4();
+        let start = self.open(HEALTH | bit(WIDE, wide) | bit(UP, record.up));
+        self.out.push(record.kind);
+        self.put_endpoint(wide, record.server);
+        self.close_record(start);
+    }
+
+    /// Writes the sender's digest.
+    pub fn bulk_end(&mut self, digest: u64, flows: u64) {
+        let start = self.open(BULK_END);
+        self.out.extend_from_slice(&digest.to_be_bytes());
+        self.out.extend_from_slice(&flows.to_be_bytes());
+        self.close_record(start);
+    }
+
+    /// Writes as much of a journal line as fits, from byte `from` of `text`,
+    /// and returns where the next fragment begins (`text.len()` when the line
+    /// is complete). `None` if this datagram has no room for a fragment worth it.
+    pub fn journal(&mut self, kind: JournalKind, text: &str, from: usize) -> Option<usize> {
+        let rest = &text[from..];
+        // One byte of tag, two of length.
+        let room = self.room().checked_sub(3)?;
+        if rest.len() > room && room < MIN_FRAGMENT {
+            return None;
+        }
+        let part = &rest[..rest.floor_char_boundary(room)];
+        let last = part.len() == rest.len();
+        let kind = match kind {
+            JournalKind::Begin => 0,
+            JournalKind::Line => 1,
+            JournalKind::End => 2,
+        };
+        self.out.push(JOURNAL | kind << 4 | bit(MORE, !last) | bit(CONTINUED, from > 0));
+        put_varint(self.out, part.len() as u64);
+        self.out.extend_from_slice(part.as_bytes());
+        self.records += 1;
+        assert!(self.out.len() <= MAX_PAYLOAD, "a fragment was cut to the room");
+        Some(from + part.len())
+    }
+
+    /// The stamp as a difference; the first stamp becomes the base.
+    fn delta(&mut self, stamp: u64) -> u64 {
+        assert!(stamp != 0, "stamps begin at 1");
+        if !self.stamped {
+            self.stamped = true;
+            self.context.base = stamp;
+            self.out[BASE_AT..DATA_HEADER].copy_from_slice(&stamp.to_be_bytes());
+        }
+        zigzag(stamp.wrapping_sub(self.context.base))
+    }
+
+    fn open(&mut self, tag: u8) -> usize {
+        let start = self.out.len();
+        self.out.extend_from_slice(&[tag, 0]);
+        start
+    }
+
+    fn close_record(&mut self, start: usize) {
+        let len = self.out.len() - start;
+        assert!(len <= MAX_RECORD && self.out.len() <= MAX_PAYLOAD, "the room was checked before the record");
+        self.out[start + 1] = (len - 2) as u8;
+        self.records += 1;
+    }
+
+    fn put_proto_l2(&mut self, shape: u8, proto: u8, l2: L2Disc) {
+        if shape & PROTO == 0 {
+            self.out.push(proto);
+        }
+        if shape & L2 != 0 {
+            self.out.extend_from_slice(&l2.0.to_be_bytes());
+        }
+    }
+
+    fn put_addr(&mut self, wide: bool, addr: Addr) {
+        if wide {
+            self.out.extend_from_slice(&addr.0);
+        } else {
+            self.out.extend_from_slice(&addr.v4_bytes());
+        }
+    }
+
+    fn put_endpoint(&mut self, wide: bool, end: Endpoint) {
+        self.put_addr(wide, end.addr);
+        self.out.extend_from_slice(&end.port.to_be_bytes());
+    }
+
+    fn put_endpoint_unless(&mut self, before: bool, wide: bool, end: Endpoint) {
+        if !before {
+            self.put_endpoint(wide, end);
+        }
+    }
+}
+
+fn bit(bit: u8, set: bool) -> u8 {
+    if set { bit } else { 0 }
+}
+
+fn shape_proto(proto: u8) -> u8 {
+    match proto {
+        6 => 1,
+        17 => 2,
+        0 => 3,
+        _ => 0,
+    }
+}
+
+/// An acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack<'a> {
+    /// The session.
+    pub session: u32,
+    /// Datagrams that the receiver has room for, counted from `cumulative`.
+    pub room: u16,
+    /// Every datagram below this is stored; this one is not.
+    pub cumulative: u64,
+    /// Bit `i` of byte `j`, lowest first: datagram `cumulative + 1 + 8j + i` is
+    /// stored. At most [`MAX_BITMAP`] bytes.
+    pub bitmap: &'a [u8],
+}
+
+impl Ack<'_> {
+    /// The stored datagrams beyond `cumulative`, ascending.
+    pub fn beyond(&self) -> impl Iterator<Item = u64> {
+        let first = self.cumulative + 1;
+        (0u64..).zip(self.bitmap).flat_map(move |(byte, &bits)| {
+            (0..8u64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| first + 8 * byte + bit)
+        })
+    }
+}
+
+/// Reads an acknowledgement.
+pub fn decode_ack(payload: &[u8]) -> Result<Ack<'_>, WireError> {
+    let (message, session) = peek(payload)?;
+    if message != Message::Ack {
+        return Err(WireError::MessageKind);
+    }
+    let mut reader = Reader::new(payload);
+    reader.be16()?;
+    let room = reader.be16()?;
+    reader.be32()?;
+    let cumulative = reader.be64()?;
+    if cumulative >= SEQUENCE_END {
+        return Err(WireError::Sequence);
+    }
+    let bitmap = reader.rest();
+    if bitmap.len() > MAX_BITMAP {
+        return Err(WireError::AckTooWide);
+    }
+    Ok(Ack { session, room, cumulative, bitmap })
+}
+
+/// Writes an acknowledgement into `out` (cleared first).
+pub fn encode_ack(out: &mut Vec<u8>, ack: &Ack<'_>) {
+    assert!(ack.bitmap.len() <= MAX_BITMAP, "the receiver keeps no more than a window");
+    out.clear();
+    out.extend_from_slice(&[VERSION, ACK]);
+    out.extend_from_slice(&ack.room.to_be_bytes());
+    out.extend_from_slice(&ack.session.to_be_bytes());
+    out.extend_from_slice(&ack.cumulative.to_be_bytes());
+    out.extend_from_slice(ack.bitmap);
+}

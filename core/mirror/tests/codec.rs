@@ -1,0 +1,310 @@
+//! The codec: what is written is read back, what is broken is refused, nothing
+//! panics.
+
+mod common;
+
+use common::{v4, v6};
+use holdfast_engine::{FlowClose, FlowKey, FlowRecord, L2Disc, PersistenceRecord, Phase};
+use holdfast_mirror::wire::{
+    self, ACK_HEADER, Ack, Cursor, DATA_HEADER, DataWriter, Entry, MAX_BITMAP, MAX_RECORD, Message,
+};
+use holdfast_mirror::{HealthRecord, JournalKind, MAX_PAYLOAD, WireError};
+use holdfast_wire::{Addr, Endpoint};
+use proptest::prelude::*;
+
+/// Walks a checked message; journal fragments appear as health records never do.
+fn entries(payload: &[u8]) -> Result<Vec<Entry<'_>>, WireError> {
+    let header = wire::decode_data_header(payload)?;
+    let mut cursor = Cursor::new(&header);
+    std::iter::from_fn(|| cursor.next(payload)).collect()
+}
+
+fn addr() -> impl Strategy<Value = Addr> {
+    // Few values, so that "as before" happens, and arbitrary ones.
+    prop_oneof![
+        4 => (0u8..4).prop_map(|d| Addr::v4([10, 0, 0, d])),
+        2 => any::<[u8; 4]>().prop_map(Addr::v4),
+        1 => any::<[u8; 16]>().prop_map(Addr),
+        1 => (0u8..4).prop_map(|d| v6(d, 0).addr),
+    ]
+}
+
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    (addr(), prop_oneof![Just(80), any::<u16>()]).prop_map(|(addr, port)| Endpoint { addr, port })
+}
+
+fn proto() -> impl Strategy<Value = u8> {
+    prop_oneof![Just(6), Just(17), Just(0), any::<u8>()]
+}
+
+fn stamp() -> impl Strategy<Value = u64> {
+    prop_oneof![1u64..1000, 1..=u64::MAX, Just(1), Just(u64::MAX)]
+}
+
+fn flow() -> impl Strategy<Value = FlowRecord> {
+    let phase = prop_oneof![Just(Phase::Opening), Just(Phase::Established), Just(Phase::Closing)];
+    let l2 = prop_oneof![Just(0), any::<u32>()].prop_map(L2Disc);
+    let idle = prop_oneof![Just(0), Just(180), Just(9000), any::<u32>()];
+    let ends = (endpoint(), endpoint(), endpoint(), endpoint(), any::<bool>());
+    (stamp(), proto(), l2, ends, phase, idle.clone(), idle).prop_map(
+        |(stamp, proto, l2, ends, phase, client, server)| {
+            let source = if ends.4 { ends.0 } else { ends.3 };
+            FlowRecord {
+                stamp,
+                proto,
+                l2,
+                client: ends.0,
+                vip: ends.1,
+                server: ends.2,
+                source,
+                phase,
+                client_idle_s: client,
+                server_idle_s: server,
+            }
+        },
+    )
+}
+
+fn entry() -> impl Strategy<Value = Entry<'static>> {
+    let close = (stamp(), proto(), prop_oneof![Just(0), any::<u32>()], endpoint(), endpoint())
+        .prop_map(|(stamp, proto, l2, src, dst)| FlowClose { stamp, key: FlowKey { proto, l2: L2Disc(l2), src, dst } });
+    let persistence = (stamp(), endpoint(), proto(), addr(), prop::option::of(endpoint()))
+        .prop_map(|(stamp, vip, proto, client, server)| PersistenceRecord { stamp, vip, proto, client, server });
+    let health =
+        (endpoint(), any::<u8>(), any::<bool>()).prop_map(|(server, kind, up)| HealthRecord { server, kind, up });
+    prop_oneof![
+        4 => flow().prop_map(Entry::Flow),
+        2 => close.prop_map(Entry::Close),
+        1 => persistence.prop_map(Entry::Persistence),
+        1 => health.prop_map(Entry::Health),
+        1 => (any::<u64>(), any::<u64>()).prop_map(|(digest, flows)| Entry::BulkEnd { digest, flows }),
+    ]
+}
+
+fn put(writer: &mut DataWriter<'_>, entry: &Entry<'_>) {
+    match entry {
+        Entry::Flow(record) => writer.flow(record),
+        Entry::Close(record) => writer.close(record),
+        Entry::Persistence(record) => writer.persistence(record),
+        Entry::Health(record) => writer.health(record),
+        Entry::BulkEnd { digest, flows } => writer.bulk_end(*digest, *flows),
+        Entry::Fragment(fragment) => {
+            writer.journal(fragment.kind, fragment.text, 0).expect("room for it");
+        }
+        Entry::Unknown => panic!("nobody writes these"),
+    }
+}
+
+fn message(entries: &[Entry<'_>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut writer = DataWriter::new(&mut out, 7, 9);
+    for entry in entries {
+        put(&mut writer, entry);
+    }
+    out
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back(written in prop::collection::vec(entry(), 1..13)) {
+        let out = message(&written);
+        prop_assert!(out.len() <= DATA_HEADER + written.len() * MAX_RECORD);
+        let header = wire::validate_data(&out).expect("our own message");
+        prop_assert_eq!((header.session, header.seq), (7, 9));
+        prop_assert_eq!(entries(&out).expect("our own message"), written);
+    }
+
+    #[test]
+    fn journal_text_survives_any_cut(text in "\\PC{0,3000}", filler in 0usize..1250) {
+        let mut from = 0;
+        let mut joined = String::new();
+        let filler = "x".repeat(filler);
+        loop {
+            let mut out = Vec::new();
+            let mut writer = DataWriter::new(&mut out, 1, 0);
+            writer.journal(JournalKind::Begin, &filler, 0);
+            let next = writer.journal(JournalKind::Line, &text, from);
+            let read = entries(&out).expect("our own message");
+            let Some(next) = next else {
+                // No room worth it beside the filler; a fresh datagram has.
+                prop_assert_eq!(read.len(), 1);
+                prop_assert!(from + 64 <= text.len() || from == 0);
+                break;
+            };
+            let Some(Entry::Fragment(fragment)) = read.last() else { panic!("{read:?}") };
+            prop_assert_eq!((fragment.first, fragment.last), (from == 0, next == text.len()));
+            prop_assert_eq!(fragment.kind, JournalKind::Line);
+            joined.push_str(fragment.text);
+            from = next;
+            if fragment.last {
+                prop_assert_eq!(&joined, &text);
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn truncation_is_noticed_unless_it_falls_between_records(
+        written in prop::collection::vec(entry(), 1..6), cut in any::<prop::sample::Index>()
+    ) {
+        let out = message(&written);
+        let cut = &out[..cut.index(out.len())];
+        if wire::validate_data(cut).is_ok() {
+            let read = entries(cut).expect("just checked");
+            prop_assert!(read.len() < written.len());
+            prop_assert_eq!(&read[..], &written[..read.len()]);
+        }
+    }
+
+    #[test]
+    fn mutation_never_panics_and_a_checked_message_reads_to_its_end(
+        written in prop::collection::vec(entry(), 1..8),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)
+    ) {
+        let mut out = message(&written);
+        for (at, byte) in changes {
+            let at = at.index(out.len());
+            out[at] = byte;
+        }
+        let _ = wire::peek(&out);
+        let _ = wire::decode_ack(&out);
+        if wire::validate_data(&out).is_ok() {
+            prop_assert!(entries(&out).is_ok());
+        }
+    }
+
+    #[test]
+    fn garbage_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..1400), kind in 1u8..3) {
+        let _ = (wire::peek(&bytes), wire::validate_data(&bytes), wire::decode_ack(&bytes));
+        if bytes.len() > 2 {
+            (bytes[0], bytes[1]) = (wire::VERSION, kind);
+            let _ = (wire::peek(&bytes), wire::validate_data(&bytes), wire::decode_ack(&bytes));
+        }
+    }
+
+    #[test]
+    fn acknowledgements_are_read_back(
+        session in any::<u32>(), room in any::<u16>(), cumulative in 0u64..1 << 63,
+        bitmap in prop::collection::vec(any::<u8>(), 0..=MAX_BITMAP)
+    ) {
+        let ack = Ack { session, room, cumulative, bitmap: &bitmap };
+        let mut out = Vec::new();
+        wire::encode_ack(&mut out, &ack);
+        prop_assert_eq!(out.len(), ACK_HEADER + bitmap.len());
+        prop_assert_eq!(wire::decode_ack(&out), Ok(ack));
+        prop_assert_eq!(ack.beyond().count() as u32, bitmap.iter().map(|byte| byte.count_ones()).sum::<u32>());
+        prop_assert!(ack.beyond().all(|seq| seq > cumulative && seq <= cumulative + 1024));
+        prop_assert!(ack.beyond().is_sorted());
+    }
+}
+
+fn simple(proto: u8, end: fn(u8, u16) -> Endpoint) -> FlowRecord {
+    FlowRecord {
+        stamp: 1 << 40,
+        proto,
+        l2: L2Disc(0),
+        client: end(9, 50_000),
+        vip: end(1, 443),
+        server: end(3, 8443),
+        source: end(2, 40_000),
+        phase: Phase::Opening,
+        client_idle_s: 9000,
+        server_idle_s: 9000,
+    }
+}
+
+#[test]
+fn an_open_takes_at_most_32_bytes_of_ipv4_and_80_of_ipv6() {
+    for (end, limit) in [(v4 as fn(u8, u16) -> Endpoint, 32), (v6, 80)] {
+        let alone = message(&[Entry::Flow(simple(6, end))]).len() - DATA_HEADER;
+        assert!(alone <= limit, "{alone}");
+        let old = FlowRecord { stamp: 1, client_idle_s: 120, server_idle_s: 60, ..simple(17, end) };
+        let both = message(&[Entry::Flow(simple(6, end)), Entry::Flow(old)]).len() - DATA_HEADER;
+        assert!(both - alone <= limit / 2 + 8, "a neighbour costs {}", both - alone);
+    }
+}
+
+#[test]
+fn the_largest_record_fits_the_room_that_is_asked_for() {
+    let record = FlowRecord {
+        stamp: u64::MAX >> 1,
+        l2: L2Disc(u32::MAX),
+        client_idle_s: u32::MAX,
+        server_idle_s: u32::MAX - 1,
+        ..simple(200, v6)
+    };
+    // The difference of the stamps is the largest there is, and nothing is shared.
+    let first = FlowRecord { stamp: u64::MAX, ..simple(6, v4) };
+    let alone = message(&[Entry::Flow(first)]).len();
+    assert_eq!(message(&[Entry::Flow(first), Entry::Flow(record)]).len() - alone, MAX_RECORD);
+}
+
+/// A data message with this body, base stamp 1.
+fn raw(body: &[u8]) -> Vec<u8> {
+    let mut out = vec![wire::VERSION, 1, 0, 0, 0, 0, 0, 7];
+    out.extend_from_slice(&0u64.to_be_bytes());
+    out.extend_from_slice(&1u64.to_be_bytes());
+    out.extend_from_slice(body);
+    out
+}
+
+#[test]
+fn every_reason_to_refuse_is_told_apart() {
+    let ends = [10, 0, 0, 9, 1, 2, 10, 0, 0, 1, 0, 80, 10, 0, 0, 3, 0, 80, 10, 0, 0, 2, 0, 9];
+    let with = |tag: u8, shape: u8| [&[tag, 29, shape, 0, 6][..], &ends, &[1, 1]].concat();
+    assert_eq!(wire::validate_data(&raw(&with(1, 0))).map(|header| header.base), Ok(1), "the plain one is right");
+    let cases: &[(&[u8], WireError)] = &[
+        (&[], WireError::Empty),
+        (&[1], WireError::Truncated),
+        (&[1, 5, 0], WireError::Truncated),
+        (&[1, 0], WireError::Truncated),
+        (&[6, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], WireError::Truncated),
+        (&[6, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02], WireError::Varint),
+        (&[6, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0], WireError::Varint),
+        (&[12, 0], WireError::UnknownRecord),
+        (&[15, 0], WireError::UnknownRecord),
+        (&with(0x31, 0), WireError::Value),
+        (&with(0x01, 0x18), WireError::Value),
+        (&with(0x81, 0x80), WireError::Value),
+        (&with(0x01, 0x20), WireError::Reference),
+        (&[1, 3, 1, 1, 0], WireError::Stamp),
+        (&[5, 2, 0xc3, 0x28], WireError::Text),
+        (&[0x35, 0], WireError::Value),
+        (&[4, 9, 6, 10, 0, 0, 3, 0, 80, 0x80, 0], WireError::UnknownField),
+        (&[4, 9, 6, 10, 0, 0, 3, 0, 80, 0x01, 1], WireError::Truncated),
+    ];
+    for (body, reason) in cases {
+        assert_eq!(wire::validate_data(&raw(body)), Err(*reason), "{body:02x?}");
+    }
+    assert_eq!(wire::validate_data(&[0; MAX_PAYLOAD + 1]), Err(WireError::TooLong));
+    assert_eq!(wire::validate_data(&[2, 1, 0, 0, 0, 0, 0, 0]), Err(WireError::Version));
+    assert_eq!(wire::validate_data(&[1, 3, 0, 0, 0, 0, 0, 0]), Err(WireError::MessageKind));
+    assert_eq!(wire::validate_data(&[1, 2, 0, 0, 0, 0, 0, 0]), Err(WireError::MessageKind));
+    assert_eq!(wire::decode_ack(&raw(&[])), Err(WireError::MessageKind));
+    let mut far = raw(&[12, 0]);
+    far[8] = 0x80;
+    assert_eq!(wire::validate_data(&far), Err(WireError::Sequence));
+    let mut wide = vec![0; ACK_HEADER + MAX_BITMAP + 1];
+    (wide[0], wide[1]) = (wire::VERSION, 2);
+    assert_eq!(wire::decode_ack(&wide), Err(WireError::AckTooWide));
+    assert_eq!(wire::peek(&wide), Ok((Message::Ack, 0)));
+}
+
+#[test]
+fn records_and_tail_fields_of_later_versions_are_skipped_and_counted() {
+    let payload = raw(&[7, 2, 0xaa, 0xbb, 4, 12, 6, 10, 0, 0, 3, 0, 80, 0x01, 3, 1, 2, 3]);
+    wire::validate_data(&payload).expect("only skippable things");
+    let mut cursor = Cursor::new(&wire::decode_data_header(&payload).expect("our own header"));
+    assert_eq!(cursor.next(&payload), Some(Ok(Entry::Unknown)));
+    let health = HealthRecord { server: v4(3, 80), kind: 6, up: false };
+    assert_eq!(cursor.next(&payload), Some(Ok(Entry::Health(health))));
+    assert_eq!((cursor.next(&payload), cursor.unknown()), (None, 2));
+}
+
+#[test]
+fn each_reason_has_its_own_index() {
+    for (index, reason) in WireError::ALL.iter().enumerate() {
+        assert_eq!(reason.index(), index);
+        assert!(!reason.to_string().is_empty());
+    }
+}

@@ -1,0 +1,112 @@
+//! The bytes of each message and record, pinned: two versions of the program
+//! must understand each other. `HOLDFAST_GOLDEN=write cargo test` writes the
+//! files anew; their difference is then to be reviewed.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use common::{flow, session_of, v4, v6};
+use holdfast_engine::{FlowClose, FlowRecord, L2Disc, PersistenceRecord, Phase};
+use holdfast_mirror::wire::{Ack, DATA_HEADER, DataWriter, encode_ack};
+use holdfast_mirror::{HealthRecord, JournalKind};
+
+fn data(write: impl FnOnce(&mut DataWriter<'_>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(&mut DataWriter::new(&mut out, 0x0102_0304, 0x0a0b));
+    out
+}
+
+/// Two digits a byte, sixteen bytes a line; of data the fixed part stands apart.
+fn hex(bytes: &[u8]) -> String {
+    let (header, rest) = bytes.split_at(bytes.len().min(DATA_HEADER));
+    let mut text = String::new();
+    for line in [header].into_iter().chain(rest.chunks(16)) {
+        let line: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(text, "{}", line.join(" ")).expect("strings take everything");
+    }
+    text
+}
+
+fn golden(name: &str, bytes: &[u8]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name).with_extension("hex");
+    if std::env::var("HOLDFAST_GOLDEN").is_ok_and(|value| value == "write") {
+        std::fs::write(&path, hex(bytes)).expect("the folder is writable");
+    }
+    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(hex(bytes), known, "{}", path.display());
+}
+
+#[test]
+fn flows() {
+    golden("flow-v4", &data(|out| out.flow(&flow(1, 0x0102_0304_0506))));
+    golden("flow-v4-usip", &data(|out| out.flow(&flow(5, 77))));
+    golden("flow-v6", &data(|out| out.flow(&flow(3, 77))));
+    let rare = FlowRecord {
+        proto: 1,
+        l2: L2Disc(0xdead_beef),
+        phase: Phase::Closing,
+        client_idle_s: 2,
+        server_idle_s: 120,
+        ..flow(1, 77)
+    };
+    golden("flow-rare", &data(|out| out.flow(&rare)));
+    let before = FlowRecord { proto: 17, phase: Phase::Established, client: v4(8, 9), ..flow(1, 70) };
+    golden("flow-as-before", &data(|out| [flow(1, 77), before].iter().for_each(|flow| out.flow(flow))));
+}
+
+#[test]
+fn closes() {
+    let close = |id| FlowClose { stamp: 78, key: flow(id, 77).client_key() };
+    golden("close-v4", &data(|out| out.close(&close(1))));
+    golden("close-v6", &data(|out| out.close(&close(3))));
+}
+
+#[test]
+fn persistence_sessions() {
+    golden("persistence", &data(|out| out.persistence(&session_of(9, 77))));
+    let ended = PersistenceRecord { server: None, ..session_of(9, 78) };
+    golden("persistence-ended", &data(|out| out.persistence(&ended)));
+    let wide = PersistenceRecord {
+        client: v6(9, 0).addr,
+        vip: v6(1, 80),
+        proto: 6,
+        server: Some(v6(3, 8080)),
+        ..session_of(9, 79)
+    };
+    golden("persistence-v6", &data(|out| out.persistence(&wide)));
+}
+
+#[test]
+fn health() {
+    golden("health-up-v4", &data(|out| out.health(&HealthRecord { server: v4(3, 80), kind: 6, up: true })));
+    golden("health-down-v6", &data(|out| out.health(&HealthRecord { server: v6(3, 0), kind: 0, up: false })));
+}
+
+#[test]
+fn journal_lines() {
+    let lines = |out: &mut DataWriter<'_>| {
+        out.journal(JournalKind::Begin, "", 0);
+        out.journal(JournalKind::Line, "add server s1 10.0.0.3", 0);
+        out.journal(JournalKind::End, "", 0);
+    };
+    golden("journal", &data(lines));
+    let text = "long ".repeat(400);
+    golden("journal-continued", &data(|out| assert_eq!(out.journal(JournalKind::Line, &text, 1_990), Some(2_000))));
+    golden("journal-more", &data(|out| assert_eq!(out.journal(JournalKind::Line, &text, 0), Some(1_293))));
+}
+
+#[test]
+fn digest() {
+    golden("bulk-end", &data(|out| out.bulk_end(0x0123_4567_89ab_cdef, 1_000)));
+}
+
+#[test]
+fn acknowledgements() {
+    let mut out = Vec::new();
+    for (name, bitmap) in [("ack", &[][..]), ("ack-with-gaps", &[0b1010_0110, 0x01])] {
+        encode_ack(&mut out, &Ack { session: 0x0102_0304, room: 2_000, cumulative: 0x0a0b, bitmap });
+        golden(name, &out);
+    }
+}

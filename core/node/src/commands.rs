@@ -1,0 +1,101 @@
+//! Operators' commands: one door for the CLI, the file and the peer's journal.
+
+use holdfast_base::Instant;
+use holdfast_config::{self as config, Action, Command, CommandError, ConnectionFilter, Kind, Message};
+use holdfast_ha::Role;
+
+use crate::effect::{Effect, Level, Reply};
+use crate::node::Node;
+use crate::view::View;
+
+/// The journal's word for "the primary has saved; save too".
+const SAVE: &str = "save ns config";
+
+impl Node {
+    /// A command line from an operator; answered by one or more `Effect::Reply`.
+    pub fn handle_command(&mut self, now: Instant, request: u64, line: &str, json: bool) {
+        self.begin(now);
+        match self.command(now, request, line, json) {
+            Ok(Some(text)) => self.reply(Reply { request, text, ok: true, last: true }),
+            Ok(None) => {}
+            Err(error) => self.reply(Reply { request, text: error.to_string(), ok: false, last: true }),
+        }
+        self.drain_ha(now);
+        self.update_gate(now);
+    }
+
+    /// Carries a command out. `None`: the answer follows later.
+    fn command(&mut self, now: Instant, request: u64, line: &str, json: bool) -> Result<Option<String>, CommandError> {
+        let command = config::parse(line)?;
+        match command.kind() {
+            Kind::Change { node_local } => self.change(now, &command, node_local).map(Some),
+            Kind::Show if command.is_connection_table() => {
+                let filter = ConnectionFilter::parse(command.connection_filter().unwrap_or_default())?;
+                self.start_listing(request, filter, json);
+                Ok(None)
+            }
+            Kind::Show => {
+                let view = View::new(self, now);
+                let shown = if json { config::show_json } else { config::show };
+                shown(&command, &self.config, &view).map(Some)
+            }
+            Kind::Action(action) => self.act(now, request, action),
+        }
+    }
+
+    fn change(&mut self, now: Instant, command: &Command, node_local: bool) -> Result<String, CommandError> {
+        // The primary's configuration is the pair's; what is typed here would be lost at the next synchronisation.
+        if !node_local && self.follows_a_primary() {
+            return Err(CommandError::new(config::messages::PRIMARY_ONLY));
+        }
+        let warnings = self.config.apply(command)?;
+        self.config_changed(now);
+        if !node_local {
+            self.journal(command.canonical());
+        }
+        self.event(Level::Info, format!("command: {}", command.redacted()));
+        Ok(warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Whether a living primary owns the configuration.
+    fn follows_a_primary(&self) -> bool {
+        self.ha.role() != Role::Primary && self.ha.status().peer.is_some_and(|peer| peer.role == Role::Primary)
+    }
+
+    fn act(&mut self, now: Instant, request: u64, action: Action) -> Result<Option<String>, CommandError> {
+        match action {
+            Action::ForceFailover { .. } => match self.ha.handle_force_failover(now) {
+                Ok(()) => Ok(Some(String::new())),
+                Err(refusal) => Err(CommandError::new(Message { code: refusal.code(), text: refusal.text() })),
+            },
+            Action::SaveConfig => {
+                self.save(request);
+                self.journal(SAVE.into());
+                Ok(None)
+            }
+            Action::Quit => Ok(Some(String::new())),
+        }
+    }
+
+    fn save(&mut self, request: u64) {
+        let mut text = String::from("# Holdfast configuration. Written by `save ns config`.\n");
+        for line in self.config.lines(config::Scope::All) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        self.effects.push_back(Effect::StoreConfig { request, text });
+    }
+
+    /// A command of the primary's journal.
+    pub(crate) fn apply_journal(&mut self, now: Instant, line: &str) {
+        if line == SAVE {
+            self.save(0);
+            return;
+        }
+        let applied = config::parse(line).and_then(|command| self.config.apply(&command));
+        match applied {
+            Ok(_) => self.config_changed(now),
+            Err(error) => self.event(Level::Error, format!("a command of the primary failed here: {line}: {error}")),
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! Service health: which probes are due, and what their outcomes mean.
+//!
+//! The primary probes; a secondary only keeps what the primary mirrored, so
+//! that after a promotion selection goes on from the same picture while the
+//! first own probes are still under way.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use core::net::IpAddr;
+use core::time::Duration;
+use holdfast_base::Instant;
+
+use crate::effect::{ProbeKind, ProbeOutcome, ProbeRequest};
+
+/// Extra time granted to the prober beyond the probe's own time-out.
+const PROBER_GRACE: Duration = Duration::from_secs(1);
+/// First probes of many services are spread by this much each, up to one interval.
+const FIRST_PROBE_SPREAD: Duration = Duration::from_millis(2);
+
+/// What one monitor of one service asks, and how it judges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MonitorSpec {
+    /// Name in the configuration.
+    pub name: String,
+    /// How to ask.
+    pub kind: ProbeKind,
+    /// Ask this address instead of the server's.
+    pub addr: Option<IpAddr>,
+    /// Ask this TCP port instead of the service's.
+    pub port: Option<u16>,
+    /// Time between probes.
+    pub interval: Duration,
+    /// Time for an answer.
+    pub timeout: Duration,
+    /// Consecutive failures that make it DOWN.
+    pub retries: u32,
+    /// Consecutive successes that make it UP again.
+    pub success_retries: u32,
+    /// Time to the next probe after it went DOWN.
+    pub down_time: Duration,
+}
+
+/// A service to watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSpec {
+    /// Its number in the configuration.
+    pub id: u32,
+    /// Whom to ask.
+    pub addr: IpAddr,
+    /// TCP port.
+    pub port: u16,
+    /// All must be UP for the service to be UP; empty: always UP.
+    pub monitors: Vec<MonitorSpec>,
+}
+
+/// A monitor's state, for `show service`.
+#[derive(Clone, Debug)]
+pub struct MonitorState {
+    /// What it asks.
+    pub spec: MonitorSpec,
+    /// Its verdict; `None` before the first.
+    pub up: Option<bool>,
+    /// Probes answered or timed out.
+    pub probes: u64,
+    /// Failures since the start.
+    pub failed: u64,
+    /// Failures in a row.
+    pub failed_in_row: u32,
+    /// The last outcome's text.
+    pub last_response: String,
+    /// The last outcome's duration.
+    pub took: Duration,
+    succeeded_in_row: u32,
+    next: Instant,
+    outstanding: Option<u64>,
+}
+
+/// A service's state, for `show service` and selection.
+#[derive(Clone, Debug)]
+pub struct ServiceState {
+    /// Usable by selection.
+    pub up: bool,
+    /// When `up` last changed.
+    pub since: Instant,
+    /// Its monitors.
+    pub monitors: Vec<MonitorState>,
+    addr: IpAddr,
+    port: u16,
+}
+
+/// All services of the node.
+#[derive(Debug, Default)]
+pub struct Health {
+    services: BTreeMap<u32, ServiceState>,
+    due: BTreeSet<(Instant, u32, usize)>,
+    outstanding: BTreeMap<u64, (u32, usize)>,
+    last_probe: u64,
+    active: bool,
+    probes: VecDeque<ProbeRequest>,
+    changes: VecDeque<(u32, bool)>,
+}
+
+impl Health {
+    /// The configuration's services; complete list. What did not change keeps its state.
+    pub fn set_services(&mut self, now: Instant, specs: Vec<ServiceSpec>) {
+        let mut old = core::mem::take(&mut self.services);
+        for (order, spec) in specs.into_iter().enumerate() {
+            let id = spec.id;
+            let state = match old.remove(&id) {
+                Some(state) if state.matches(&spec) => state,
+                Some(state) => ServiceState::new(spec, state.up, state.since, now),
+                None => ServiceState::new(spec, false, now, now + FIRST_PROBE_SPREAD * (order as u32).min(1000)),
+            };
+            self.services.insert(id, state);
+            self.judge(now, id);
+        }
+        self.reschedule();
+    }
+
+    /// Probe (primary, standalone) or only listen (secondary).
+    pub fn set_active(&mut self, now: Instant, active: bool) {
+        if self.active == active {
+            return;
+        }
+        self.active = active;
+        self.outstanding.clear();
+        for state in self.services.values_mut() {
+            for monitor in &mut state.monitors {
+                monitor.outstanding = None;
+                monitor.next = now;
+                // The mirrored verdict stands until this node's own first one.
+                monitor.failed_in_row = 0;
+                monitor.up = active.then_some(state.up);
+            }
+        }
+        self.reschedule();
+    }
+
+    /// The primary says that service `id` is up or down.
+    pub fn set_mirrored(&mut self, now: Instant, id: u32, up: bool) {
+        let Some(state) = self.services.get_mut(&id) else { return };
+        if !self.active && state.up != up {
+            state.up = up;
+            state.since = now;
+            self.changes.push_back((id, up));
+        }
+    }
+
+    /// What a probe found. An id nobody waits for is ignored.
+    pub fn handle_outcome(&mut self, now: Instant, probe: u64, outcome: &ProbeOutcome) {
+        let Some((id, index)) = self.outstanding.remove(&probe) else { return };
+        let Some(monitor) = self.services.get_mut(&id).and_then(|state| state.monitors.get_mut(index)) else { return };
+        self.due.remove(&(monitor.next, id, index));
+        monitor.outstanding = None;
+        monitor.note(now, outcome);
+        self.due.insert((monitor.next, id, index));
+        self.judge(now, id);
+    }
+
+    /// Starts the probes that are due and gives up on answers that are overdue.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while self.active {
+            let Some(&(at, id, index)) = self.due.first() else { break };
+            if at > now {
+                break;
+            }
+            self.due.pop_first();
+            self.start_probe(now, id, index);
+        }
+    }
+
+    /// When to call [`Health::handle_timeout`] next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.active { self.due.first().map(|&(at, _, _)| at) } else { None }
+    }
+
+    /// The next probe to make.
+    pub fn poll_probe(&mut self) -> Option<ProbeRequest> {
+        self.probes.pop_front()
+    }
+
+    /// The next service whose usability changed.
+    pub fn poll_change(&mut self) -> Option<(u32, bool)> {
+        self.changes.pop_front()
+    }
+
+    /// A service's state.
+    pub fn service(&self, id: u32) -> Option<&ServiceState> {
+        self.services.get(&id)
+    }
+
+    /// Every service and whether it is up, by id.
+    pub fn all(&self) -> impl Iterator<Item = (u32, bool)> + '_ {
+        self.services.iter().map(|(&id, state)| (id, state.up))
+    }
+
+    fn start_probe(&mut self, now: Instant, id: u32, index: usize) {
+        let Some(state) = self.services.get_mut(&id) else { return };
+        let (addr, port) = (state.addr, state.port);
+        let Some(monitor) = state.monitors.get_mut(index) else { return };
+        if let Some(overdue) = monitor.outstanding.take() {
+            self.outstanding.remove(&overdue);
+            let outcome = ProbeOutcome {
+                ok: false,
+                text: "Failure - Probe was not carried out in time.".into(),
+                took: monitor.spec.timeout,
+            };
+            monitor.note(now, &outcome);
+            self.due.insert((monitor.next, id, index));
+            self.judge(now, id);
+            return;
+        }
+        self.last_probe += 1;
+        let probe = self.last_probe;
+        monitor.outstanding = Some(probe);
+        let timeout = monitor.spec.timeout;
+        monitor.next = now + timeout + PROBER_GRACE;
+        self.outstanding.insert(probe, (id, index));
+        self.due.insert((monitor.next, id, index));
+        self.probes.push_back(ProbeRequest {
+            id: probe,
+            kind: monitor.spec.kind,
+            addr: monitor.spec.addr.unwrap_or(addr),
+            port: monitor.spec.port.unwrap_or(port),
+            timeout,
+        });
+    }
+
+    /// Recomputes a service's usability from its monitors.
+    fn judge(&mut self, now: Instant, id: u32) {
+        let Some(state) = self.services.get_mut(&id) else { return };
+        if !self.active && !state.monitors.is_empty() {
+            return;
+        }
+        let up = state.monitors.iter().all(|monitor| monitor.up == Some(true));
+        if up != state.up {
+            state.up = up;
+            state.since = now;
+            self.changes.push_back((id, up));
+        }
+    }
+
+    fn reschedule(&mut self) {
+        self.due.clear();
+        self.outstanding.clear();
+        for (&id, state) in &self.services {
+            for (index, monitor) in state.monitors.iter().enumerate() {
+                self.due.insert((monitor.next, id, index));
+                if let Some(probe) = monitor.outstanding {
+                    self.outstanding.insert(probe, (id, index));
+                }
+            }
+        }
+    }
+}
+
+impl ServiceState {
+    fn new(spec: ServiceSpec, up: bool, since: Instant, first_probe: Instant) -> ServiceState {
+        let monitors = spec.monitors.into_iter().map(|monitor| MonitorState::new(monitor, first_probe)).collect();
+        ServiceState { up, since, monitors, addr: spec.addr, port: spec.port }
+    }
+
+    fn matches(&self, spec: &ServiceSpec) -> bool {
+        self.addr == spec.addr
+            && self.port == spec.port
+            && self.monitors.iter().map(|state| &state.spec).eq(spec.monitors.iter())
+    }
+}
+
+impl MonitorState {
+    fn new(spec: MonitorSpec, next: Instant) -> MonitorState {
+        MonitorState {
+            spec,
+            up: None,
+            probes: 0,
+            failed: 0,
+            failed_in_row: 0,
+            last_response: "Probe not yet sent.".into(),
+            took: Duration::ZERO,
+            succeeded_in_row: 0,
+            next,
+            outstanding: None,
+        }
+    }
+
+    /// Books one outcome and decides when to ask again.
+    fn note(&mut self, now: Instant, outcome: &ProbeOutcome) {
+        self.probes += 1;
+        self.last_response.clone_from(&outcome.text);
+        self.took = outcome.took;
+        self.next = now + self.spec.interval;
+        if outcome.ok {
+            self.failed_in_row = 0;
+            self.succeeded_in_row += 1;
+            if self.succeeded_in_row >= self.spec.success_retries {
+                self.up = Some(true);
+            }
+            return;
+        }
+        self.failed += 1;
+        self.succeeded_in_row = 0;
+        self.failed_in_row = self.failed_in_row.saturating_add(1);
+        if self.failed_in_row >= self.spec.retries {
+            if self.up == Some(true) {
+                self.next = now + self.spec.down_time;
+            }
+            self.up = Some(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(id: u32) -> ServiceSpec {
+        let monitor = MonitorSpec {
+            name: "tcp-default".into(),
+            kind: ProbeKind::Tcp,
+            addr: None,
+            port: None,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            retries: 3,
+            success_retries: 1,
+            down_time: Duration::from_secs(30),
+        };
+        ServiceSpec { id, addr: "198.51.100.21".parse().unwrap(), port: 80, monitors: vec![monitor] }
+    }
+
+    fn outcome(ok: bool) -> ProbeOutcome {
+        ProbeOutcome { ok, text: "x".into(), took: Duration::from_millis(1) }
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn probe(health: &mut Health, now: Instant, ok: bool) {
+        health.handle_timeout(now);
+        let request = health.poll_probe().expect("a probe is due");
+        health.handle_outcome(now, request.id, &outcome(ok));
+    }
+
+    #[test]
+    fn one_success_brings_a_service_up_and_three_failures_take_it_down() {
+        let mut health = Health::default();
+        health.set_services(at(0), vec![spec(1)]);
+        assert_eq!(health.poll_timeout(), None, "a secondary does not probe");
+        health.set_active(at(0), true);
+        probe(&mut health, at(0), true);
+        assert_eq!(health.poll_change(), Some((1, true)));
+        probe(&mut health, at(5), false);
+        probe(&mut health, at(10), false);
+        assert_eq!(health.poll_change(), None);
+        probe(&mut health, at(15), false);
+        assert_eq!(health.poll_change(), Some((1, false)));
+        assert_eq!(health.poll_timeout(), Some(at(45)), "down time");
+    }
+
+    #[test]
+    fn a_promoted_secondary_keeps_the_mirrored_verdict_until_its_own() {
+        let mut health = Health::default();
+        health.set_services(at(0), vec![spec(1)]);
+        health.set_mirrored(at(1), 1, true);
+        assert_eq!(health.poll_change(), Some((1, true)));
+        health.set_active(at(2), true);
+        assert_eq!(health.poll_change(), None);
+        probe(&mut health, at(2), false);
+        assert!(health.service(1).unwrap().up, "one failed probe is not three");
+    }
+
+    #[test]
+    fn an_answer_that_never_comes_counts_as_a_failure() {
+        let mut health = Health::default();
+        health.set_services(at(0), vec![spec(1)]);
+        health.set_active(at(0), true);
+        health.handle_timeout(at(0));
+        assert!(health.poll_probe().is_some());
+        health.handle_timeout(at(3));
+        assert_eq!(health.service(1).unwrap().monitors[0].failed, 1);
+    }
+
+    #[test]
+    fn without_monitors_a_service_is_up() {
+        let mut health = Health::default();
+        health.set_services(at(0), vec![ServiceSpec { monitors: Vec::new(), ..spec(1) }]);
+        assert_eq!(health.poll_change(), Some((1, true)));
+    }
+}

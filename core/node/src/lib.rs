@@ -1,0 +1,26 @@
+//! The rooms joined into one node; still pure.
+//!
+//! The driver (daemon or simulator) follows one routine per turn:
+//! `handle_turn(now)` first, then inputs (peer datagrams before frames), then
+//! `handle_timeout(now)` if due, then drain `poll_frame` and `poll_effect`
+//! until both are empty, then sleep until `poll_timeout`.
+#![forbid(unsafe_code)]
+
+mod channel;
+mod commands;
+mod effect;
+mod envelope;
+mod health;
+mod listing;
+mod lower;
+mod mirroring;
+mod node;
+mod promote;
+mod view;
+
+pub use channel::PEER_ETHERTYPE;
+pub use effect::{
+    Effect, Level, NodeOptions, PEER_PORT, PeerLink, PortState, ProbeKind, ProbeOutcome, ProbeRequest, Reply, StartError,
+    StreamEvent,
+};
+pub use node::Node;

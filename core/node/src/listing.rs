@@ -1,0 +1,117 @@
+//! Long answers in slices: `show ns connectiontable` walks a table of a
+//! million flows without holding the data thread up.
+
+use std::collections::VecDeque;
+
+use holdfast_base::Instant;
+use holdfast_config::{self as config, ConnectionFilter, FlowRole};
+use holdfast_engine::{self as engine, Gate};
+
+use crate::effect::Reply;
+use crate::node::Node;
+
+/// Table slots walked per turn for one listing.
+const SLOTS_PER_TURN: u32 = 1024;
+/// IP protocol numbers.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// Listings under way at once; further ones are refused.
+const MAX_LISTINGS: usize = 16;
+
+/// Listings under way, served one slice per turn in rotation.
+#[derive(Default)]
+pub(crate) struct Listings {
+    waiting: VecDeque<Listing>,
+}
+
+struct Listing {
+    request: u64,
+    filter: ConnectionFilter,
+    json: bool,
+    cursor: u32,
+    /// Rows printed so far: JSON needs commas between them.
+    rows: u64,
+}
+
+impl Listings {
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+impl Node {
+    /// Begins a listing; its header leaves at once.
+    pub(crate) fn start_listing(&mut self, request: u64, filter: ConnectionFilter, json: bool) {
+        if self.listings.waiting.len() >= MAX_LISTINGS {
+            let text = "ERROR: Too many listings under way. Wait for them to finish and retry.".into();
+            self.reply(Reply { request, text, ok: false, last: true });
+            return;
+        }
+        let text = if json { "{\"nsconnectiontable\":[".into() } else { config::connection_header(&filter) };
+        self.reply(Reply { request, text, ok: true, last: false });
+        self.listings.waiting.push_back(Listing { request, filter, json, cursor: 0, rows: 0 });
+    }
+
+    /// One slice of the listing whose turn it is.
+    pub(crate) fn continue_listings(&mut self, now: Instant) {
+        let Some(mut listing) = self.listings.waiting.pop_front() else { return };
+        let mut found = Vec::new();
+        let done = self.engine.connections(now, &mut listing.cursor, SLOTS_PER_TURN, &mut found);
+        let mut lines = Vec::new();
+        for row in &found {
+            let row = self.connection_row(row);
+            if !listing.filter.matches(&row) {
+                continue;
+            }
+            if listing.json {
+                let comma = if listing.rows > 0 { "," } else { "" };
+                lines.push(format!("{comma}{}", config::connection_json(&row)));
+            } else {
+                lines.push(config::connection_line(&listing.filter, &row));
+            }
+            listing.rows += 1;
+        }
+        if done && listing.json {
+            lines.push("]}".into());
+        }
+        if done || !lines.is_empty() {
+            let text = lines.join("\n");
+            self.reply(Reply { request: listing.request, text, ok: true, last: done });
+        }
+        if !done {
+            self.listings.waiting.push_back(listing);
+        }
+    }
+
+    /// A flow with the names that an operator knows.
+    fn connection_row(&self, row: &engine::ConnectionRow) -> config::ConnectionRow {
+        let vserver = row.vserver.and_then(|id| self.config.vservers().find(|vserver| vserver.id == id.0));
+        let service = row.service.and_then(|id| self.config.services().find(|service| service.id == id.0));
+        let failover = vserver.map(|vserver| vserver.failover).unwrap_or_default();
+        let role = match (row.mirrored && self.gate() == Gate::Closed, row.protected, failover) {
+            (true, _, _) => FlowRole::Mirrored,
+            (false, true, _) => FlowRole::Protected,
+            (false, false, config::ConnFailover::Stateful) => FlowRole::Unprotected,
+            (false, false, config::ConnFailover::Stateless | config::ConnFailover::Disabled) => FlowRole::Local,
+        };
+        config::ConnectionRow {
+            source: row.client.addr.into(),
+            source_port: row.client.port,
+            destination: row.vip.addr.into(),
+            destination_port: row.vip.port,
+            link_source: (row.source.addr.into(), row.source.port),
+            link_destination: (row.server.addr.into(), row.server.port),
+            kind: match row.proto {
+                TCP => config::ServiceType::Tcp,
+                UDP => config::ServiceType::Udp,
+                _ => config::ServiceType::Any,
+            },
+            idle: row.idle,
+            state: row.state,
+            vserver: vserver.map(|vserver| vserver.name.clone()).unwrap_or_default(),
+            service: service.map(|service| service.name.clone()).unwrap_or_default(),
+            failover,
+            role,
+        }
+    }
+}

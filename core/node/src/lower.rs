@@ -1,0 +1,148 @@
+//! From named objects to the engine's plan and the monitors' list.
+
+use core::net::IpAddr;
+use core::time::Duration;
+
+use holdfast_config as config;
+use holdfast_config::Config;
+use holdfast_engine as engine;
+use holdfast_wire::{Addr, Endpoint};
+
+use crate::effect::ProbeKind;
+use crate::health::{MonitorSpec, ServiceSpec};
+
+/// The plan of a configuration.
+pub(crate) fn plan(config: &Config, epoch: u32) -> engine::Plan {
+    let mut vservers: Vec<_> = config.vservers().filter(|v| v.is_addressed()).map(|v| vserver(config, v)).collect();
+    vservers.sort_by_key(|vserver| vserver.id);
+    let mut services: Vec<_> = config.services().filter_map(|s| service(config, s)).collect();
+    services.sort_by_key(|service| service.id);
+    engine::Plan {
+        epoch,
+        addresses: config.ips().iter().filter(|ip| ip.enabled).map(address).collect(),
+        routes: config.routes().iter().map(route).collect(),
+        vservers,
+        services,
+        l3_mode: config.modes().l3,
+    }
+}
+
+/// What the monitors must watch.
+pub(crate) fn watched(config: &Config) -> Vec<ServiceSpec> {
+    config
+        .services()
+        .filter_map(|service| {
+            let server = config.server(&service.server)?;
+            let monitors = config.effective_monitors(service).iter().map(|(found, _)| monitor(found)).collect();
+            Some(ServiceSpec { id: service.id, addr: server.addr, port: service.port.unwrap_or(0), monitors })
+        })
+        .collect()
+}
+
+/// The server endpoint and protocol by which a service is known to the peer.
+pub(crate) fn service_identity(config: &Config, service: &config::Service) -> Option<(Endpoint, u8)> {
+    let server = config.server(&service.server)?;
+    let kind = match service.kind {
+        config::ServiceType::Tcp => 6,
+        config::ServiceType::Udp => 17,
+        config::ServiceType::Any => 0,
+    };
+    Some((endpoint(server.addr, service.port), kind))
+}
+
+fn vserver(config: &Config, vserver: &config::LbVserver) -> engine::Vserver {
+    let persistence = match vserver.persistence {
+        config::Persistence::None => None,
+        config::Persistence::SourceIp => Some(engine::SourceIpPersistence {
+            v4_prefix_len: vserver.persist_mask,
+            v6_prefix_len: vserver.v6_persist_mask_len,
+            timeout: Duration::from_secs(60 * u64::from(vserver.persistence_timeout)),
+        }),
+    };
+    let services = vserver.bindings.iter().filter_map(|binding| {
+        let service = config.service(&binding.service)?;
+        Some(engine::Binding { service: engine::ServiceId(service.id), weight: binding.weight })
+    });
+    engine::Vserver {
+        id: engine::VserverId(vserver.id),
+        addr: vserver.addr.map_or(Addr::UNSPECIFIED, Addr::from),
+        port: vserver.port.unwrap_or(0),
+        kind: kind(vserver.kind),
+        enabled: vserver.enabled,
+        method: method(vserver.method),
+        persistence,
+        failover: failover(vserver.failover),
+        client_idle: vserver.client_idle(),
+        services: services.collect(),
+    }
+}
+
+fn service(config: &Config, service: &config::Service) -> Option<engine::Service> {
+    let server = config.server(&service.server)?;
+    Some(engine::Service {
+        id: engine::ServiceId(service.id),
+        server: endpoint(server.addr, service.port),
+        kind: kind(service.kind),
+        usip: service.usip,
+        enabled: service.enabled && server.enabled,
+        server_idle: service.server_idle(),
+    })
+}
+
+fn endpoint(addr: IpAddr, port: Option<u16>) -> Endpoint {
+    Endpoint { addr: addr.into(), port: port.unwrap_or(0) }
+}
+
+fn address(ip: &config::NsIp) -> engine::FloatingAddress {
+    let kind = match ip.kind {
+        config::IpKind::Snip => engine::FloatingKind::Snip,
+        config::IpKind::Vip => engine::FloatingKind::Vip,
+    };
+    engine::FloatingAddress { addr: ip.addr.into(), prefix_len: ip.prefix_len, kind, arp: ip.arp, icmp: ip.icmp }
+}
+
+fn route(route: &config::Route) -> engine::Route {
+    engine::Route { network: route.network.into(), prefix_len: route.prefix_len, gateway: route.gateway.into() }
+}
+
+fn kind(kind: config::ServiceType) -> engine::VserverKind {
+    match kind {
+        config::ServiceType::Tcp => engine::VserverKind::Tcp,
+        config::ServiceType::Udp => engine::VserverKind::Udp,
+        config::ServiceType::Any => engine::VserverKind::Any,
+    }
+}
+
+fn method(method: config::Method) -> engine::Method {
+    match method {
+        config::Method::RoundRobin => engine::Method::RoundRobin,
+        config::Method::LeastConnection => engine::Method::LeastConnection,
+        config::Method::SourceIpHash => engine::Method::SourceIpHash,
+        config::Method::SrcIpSrcPortHash => engine::Method::SrcIpSrcPortHash,
+    }
+}
+
+fn failover(failover: config::ConnFailover) -> engine::ConnFailover {
+    match failover {
+        config::ConnFailover::Disabled => engine::ConnFailover::Disabled,
+        config::ConnFailover::Stateful => engine::ConnFailover::Stateful,
+        config::ConnFailover::Stateless => engine::ConnFailover::Stateless,
+    }
+}
+
+fn monitor(monitor: &config::Monitor) -> MonitorSpec {
+    MonitorSpec {
+        name: monitor.name.clone(),
+        kind: match monitor.kind {
+            config::MonitorKind::Tcp => ProbeKind::Tcp,
+            config::MonitorKind::Ping => ProbeKind::Ping,
+        },
+        addr: monitor.dest_ip,
+        port: monitor.dest_port,
+        interval: Duration::from_millis(monitor.interval_ms.into()),
+        timeout: Duration::from_millis(monitor.resp_timeout_ms.into()),
+        retries: monitor.retries.into(),
+        success_retries: monitor.success_retries.into(),
+        down_time: Duration::from_millis(monitor.down_time_ms.into()),
+    }
+}

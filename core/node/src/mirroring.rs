@@ -1,0 +1,271 @@
+//! Runs the mirror: which session, what goes into it, and what its end means.
+//!
+//! The primary starts a session when the peer joins. The session carries, in
+//! this order: the shared configuration, service health, persistence sessions
+//! and flows of the table (bulk, a slice per turn, behind everything urgent),
+//! and at last the digest. The secondary has *caught up* when its own digest at
+//! that position of the stream is equal.
+
+use core::time::Duration;
+
+use holdfast_base::Instant;
+use holdfast_engine::{BulkStep, Engine, FlowRecord, FlowRef, Mark, PersistenceStep};
+use holdfast_mirror::{HealthRecord, Item, JournalKind, JournalLine, Limits, Receiver, Sender, Source};
+
+/// Table slots looked at per turn during a bulk transfer: far below a millisecond.
+const BULK_SLOTS_PER_TURN: u32 = 2048;
+/// Datagrams written per turn at most; the rest follows in the next turn.
+const DATAGRAMS_PER_TURN: usize = 64;
+/// Stale flows looked at per turn after a bulk transfer.
+const SWEEP_SLOTS_PER_TURN: u32 = 4096;
+/// Time between two requests for another session.
+const ASK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Where the bulk transfer of the running session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bulk {
+    /// No session, or all of it has been pushed.
+    Idle,
+    /// Walking the persistence table.
+    Persistence(u32),
+    /// Walking the flow table.
+    Flows(u32),
+}
+
+/// Both ends of the mirror stream, of which one is in use at a time.
+pub(crate) struct Mirroring {
+    pub sender: Sender,
+    pub receiver: Receiver,
+    bulk: Bulk,
+    last_session: u32,
+    /// The peer's boot with which `receiver`'s session is counted.
+    receiving_from: Option<u64>,
+    snapshot: Option<Vec<String>>,
+    sweeping: bool,
+    caught_up: bool,
+    asked: Option<Instant>,
+    mismatches: u64,
+    restarts: u64,
+}
+
+/// What the receiver must do with a journal line.
+pub(crate) enum JournalStep {
+    /// Wait for more.
+    Wait,
+    /// Replace the shared configuration by these commands.
+    Replace(Vec<String>),
+    /// Carry out this command.
+    Apply(String),
+}
+
+impl Mirroring {
+    pub fn new() -> Mirroring {
+        Mirroring {
+            sender: Sender::new(Limits::default()),
+            receiver: Receiver::new(Limits::default()),
+            bulk: Bulk::Idle,
+            last_session: 0,
+            receiving_from: None,
+            snapshot: None,
+            sweeping: false,
+            caught_up: false,
+            asked: None,
+            mismatches: 0,
+            restarts: 0,
+        }
+    }
+
+    /// Begins a session towards the peer with the whole shared state queued.
+    /// Returns its number.
+    pub fn start_session(&mut self, now: Instant, lines: Vec<String>, health: Vec<HealthRecord>) -> u32 {
+        self.last_session += 1;
+        self.sender.start(now, self.last_session);
+        self.push_line(JournalKind::Begin, String::new());
+        for line in lines {
+            self.push_line(JournalKind::Line, line);
+        }
+        self.push_line(JournalKind::End, String::new());
+        for record in health {
+            self.sender.push(Item::Health(record));
+        }
+        self.bulk = Bulk::Persistence(0);
+        self.last_session
+    }
+
+    /// Ends the session towards the peer.
+    pub fn stop_session(&mut self) {
+        self.sender.stop();
+        self.bulk = Bulk::Idle;
+    }
+
+    /// Queues a journal line. The configuration refuses commands that would be
+    /// too long for one ([`holdfast_config::MAX_LINE`]).
+    pub fn push_line(&mut self, kind: JournalKind, text: String) {
+        let line = JournalLine::new(kind, text).expect("a command that was accepted fits a journal line");
+        self.sender.push(Item::Journal(line));
+    }
+
+    /// Queues marks and a slice of the bulk.
+    pub fn collect(&mut self, engine: &mut Engine) {
+        if !self.sender.is_active() {
+            return;
+        }
+        while self.sender.wants_marks() {
+            match engine.poll_mark() {
+                Some(Mark::Flow(flow)) => self.sender.push(Item::Flow(flow)),
+                Some(Mark::Closed(close)) => self.sender.push(Item::Close(close)),
+                Some(Mark::Persistence(record)) => self.sender.push(Item::Persistence(record)),
+                None => break,
+            }
+        }
+        self.collect_bulk(engine);
+    }
+
+    /// Writes the next datagrams' payloads, each handed to `send`.
+    pub fn transmit(&mut self, now: Instant, engine: &mut Engine, mut send: impl FnMut(&[u8])) {
+        let mut payload = Vec::new();
+        for _ in 0..DATAGRAMS_PER_TURN {
+            if !self.sender.poll_transmit(now, &mut EngineSource(engine), &mut payload) {
+                break;
+            }
+            send(&payload);
+        }
+    }
+
+    /// Whether another turn should follow at once: bulk or stale flows are left.
+    pub fn is_busy(&self) -> bool {
+        self.sweeping || (self.bulk != Bulk::Idle && self.sender.wants_bulk())
+    }
+
+    /// Whether a bulk transfer is under way.
+    pub fn is_bulk(&self) -> bool {
+        self.bulk != Bulk::Idle
+    }
+
+    /// Whether a datagram of the peer's life `boot` begins another session.
+    pub fn begins(&self, boot: u64, session: u32) -> bool {
+        let known = self.receiving_from == Some(boot);
+        !(known && self.receiver.session().is_some_and(|current| session <= current))
+    }
+
+    /// Begins to receive a session.
+    pub fn begin(&mut self, boot: u64, session: u32) {
+        self.stop_receiving();
+        self.receiver.start(session);
+        self.receiving_from = Some(boot);
+        self.asked = None;
+    }
+
+    /// Ends reception: this node follows nobody.
+    pub fn stop_receiving(&mut self) {
+        self.receiver.stop();
+        self.receiving_from = None;
+        self.snapshot = None;
+        self.caught_up = false;
+        self.sweeping = false;
+    }
+
+    /// Sorts a journal line: part of a snapshot, the end of one, or a single command.
+    pub fn journal(&mut self, line: JournalLine) -> JournalStep {
+        match (line.kind(), &mut self.snapshot) {
+            (JournalKind::Begin, snapshot) => {
+                *snapshot = Some(Vec::new());
+                JournalStep::Wait
+            }
+            (JournalKind::Line, Some(lines)) => {
+                lines.push(line.into_text());
+                JournalStep::Wait
+            }
+            (JournalKind::Line, None) => JournalStep::Apply(line.into_text()),
+            (JournalKind::End, snapshot) => JournalStep::Replace(snapshot.take().unwrap_or_default()),
+        }
+    }
+
+    /// The stream's digest has arrived; `ours` is this node's at the same
+    /// position. True when the node has caught up by it.
+    pub fn compare(&mut self, theirs: (u64, u64), ours: (u64, u64)) -> bool {
+        let equal = theirs == ours;
+        if equal && !self.caught_up {
+            self.caught_up = true;
+            self.sweeping = true;
+        }
+        if !equal {
+            self.caught_up = false;
+            self.mismatches += 1;
+        }
+        equal
+    }
+
+    /// The session to complain about, if it is time to ask for another.
+    pub fn ask(&mut self, now: Instant) -> Option<u32> {
+        let session = self.receiver.session()?;
+        if self.asked.is_some_and(|at| now.since(at) < ASK_INTERVAL) {
+            return None;
+        }
+        self.asked = Some(now);
+        Some(session)
+    }
+
+    /// Whether this node holds all that the primary had.
+    pub fn caught_up(&self) -> bool {
+        self.caught_up
+    }
+
+    /// Forgets a slice of the flows that the primary no longer has.
+    pub fn sweep(&mut self, engine: &mut Engine) {
+        if self.sweeping {
+            self.sweeping = !engine.sweep_stale(SWEEP_SLOTS_PER_TURN);
+        }
+    }
+
+    /// Digests that differed, and sessions started again for any reason.
+    pub fn failures(&self) -> u64 {
+        self.mismatches + self.restarts
+    }
+
+    /// Counts a session that had to be started again.
+    pub fn note_restart(&mut self) {
+        self.restarts += 1;
+    }
+
+    fn collect_bulk(&mut self, engine: &mut Engine) {
+        let mut budget = BULK_SLOTS_PER_TURN;
+        while budget > 0 && self.sender.wants_bulk() {
+            budget = budget.saturating_sub(1);
+            match &mut self.bulk {
+                Bulk::Idle => return,
+                Bulk::Persistence(cursor) => match engine.persistence_for_bulk(cursor, BULK_SLOTS_PER_TURN) {
+                    PersistenceStep::Session(record) => self.sender.push_bulk(Item::Persistence(record)),
+                    PersistenceStep::Scanned => return,
+                    PersistenceStep::Done => self.bulk = Bulk::Flows(0),
+                },
+                Bulk::Flows(cursor) => match engine.next_for_bulk(cursor, BULK_SLOTS_PER_TURN) {
+                    BulkStep::Flow(flow) => self.sender.push_bulk(Item::Flow(flow)),
+                    BulkStep::Scanned => return,
+                    BulkStep::Done => {
+                        self.sender.push_bulk(Item::BulkEnd);
+                        self.bulk = Bulk::Idle;
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// The engine as the sender reads it while it writes a datagram.
+struct EngineSource<'a>(&'a mut Engine);
+
+impl Source for EngineSource<'_> {
+    fn record(&mut self, flow: FlowRef) -> Option<FlowRecord> {
+        self.0.record(flow)
+    }
+
+    fn digest(&mut self) -> (u64, u64) {
+        own_digest(self.0)
+    }
+}
+
+/// Digest and number of the flows written or applied in the running session.
+pub(crate) fn own_digest(engine: &Engine) -> (u64, u64) {
+    (engine.digest(), u64::from(engine.counts().in_session))
+}

@@ -1,0 +1,705 @@
+//! The joined node: which input goes to which room, and in what order their
+//! outputs leave.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use core::net::IpAddr;
+use core::time::Duration;
+
+use holdfast_base::Instant;
+use holdfast_config::{self as config, Config, Scope};
+use holdfast_engine::{Engine, Frame, Gate, Half, OwnedFrame, Port, PortId, ServiceId, Verdict};
+use holdfast_ha::{self as ha, Hello, Machine, NodeId, PathId, Role, Settings};
+use holdfast_mirror::{HealthRecord, JournalKind, Record};
+use holdfast_wire::Addr;
+
+use crate::channel::{self, Channel, Letter, Letterhead, Outgoing, Stray};
+use crate::effect::{Effect, Level, NodeOptions, PeerLink, PortState, ProbeOutcome, Reply, StartError, StreamEvent};
+use crate::envelope::MessageKind;
+use crate::health::Health;
+use crate::listing::Listings;
+use crate::mirroring::{self, JournalStep, Mirroring};
+use crate::{lower, promote};
+
+/// Log lines that wait for the driver at most; more are counted, not kept.
+const MAX_WAITING_EVENTS: usize = 1024;
+/// Hello intervals of silence on the peer link after which the mirror stream moves to a data port.
+const LINK_PATIENCE_HELLOS: u32 = 3;
+
+/// A node: engine, mirror, election and configuration behind one set of doors.
+pub struct Node {
+    pub(crate) now: Instant,
+    pub(crate) options: NodeOptions,
+    pub(crate) config: Config,
+    pub(crate) engine: Engine,
+    pub(crate) ha: Machine,
+    pub(crate) channel: Channel,
+    pub(crate) mirroring: Mirroring,
+    pub(crate) health: Health,
+    pub(crate) listings: Listings,
+    pub(crate) ports: Vec<PortState>,
+    pub(crate) effects: VecDeque<Effect>,
+    pub(crate) peer_boot: Option<u64>,
+    pub(crate) hellos_refused: u64,
+    pub(crate) events_dropped: u64,
+    frames: VecDeque<OwnedFrame>,
+    epoch: u32,
+    fingerprint: u64,
+    gate: Gate,
+    frozen: bool,
+    settled: bool,
+    key_request: u64,
+    derived_from: Option<(String, Vec<u8>)>,
+    link: Option<PeerLink>,
+    interfaces: Vec<(String, String)>,
+    guarded: (Vec<IpAddr>, bool),
+}
+
+impl Node {
+    /// A node with its configuration loaded. Nothing is sent before the first `handle_turn`.
+    pub fn new(now: Instant, options: NodeOptions) -> Result<Node, StartError> {
+        let config = load(&options.config)?;
+        let settings = settings(&config);
+        let peer = settings.peer.unwrap_or(NodeId(0));
+        let mut node = Node {
+            now,
+            engine: Engine::new(now, options.limits.clone(), options.seed),
+            ha: Machine::new(now, settings, options.boot, options.stored_term),
+            channel: Channel::new(settings.node.0, peer.0, options.boot),
+            mirroring: Mirroring::new(),
+            health: Health::default(),
+            listings: Listings::default(),
+            ports: Vec::new(),
+            effects: VecDeque::new(),
+            peer_boot: None,
+            hellos_refused: 0,
+            events_dropped: 0,
+            frames: VecDeque::new(),
+            epoch: 0,
+            fingerprint: 0,
+            gate: Gate::Closed,
+            frozen: false,
+            settled: false,
+            key_request: 0,
+            derived_from: None,
+            link: None,
+            interfaces: Vec::new(),
+            guarded: (Vec::new(), false),
+            options,
+            config,
+        };
+        node.config_changed(now);
+        Ok(node)
+    }
+
+    /// First call of every turn, whatever woke the driver: notices a freeze.
+    pub fn handle_turn(&mut self, now: Instant) {
+        self.begin(now);
+        self.frozen = self.ha.handle_turn(now);
+        self.drain_ha(now);
+        self.update_gate(now);
+    }
+
+    /// The data ports as they are; complete list, whenever something changed.
+    pub fn handle_ports(&mut self, now: Instant, ports: Vec<PortState>) {
+        self.begin(now);
+        let usable: Vec<Port> = ports.iter().filter(|state| state.up).filter_map(|state| state.port).collect();
+        self.ports = ports;
+        self.engine.set_ports(&usable);
+        self.channel.set_ports(&usable);
+    }
+
+    /// All addresses that the host's kernel owns; complete list, on change.
+    pub fn handle_host_addresses(&mut self, now: Instant, addresses: Vec<Addr>) {
+        self.begin(now);
+        self.engine.set_host_addresses(addresses);
+    }
+
+    /// A frame from a data port. On `Verdict::Forward` the caller sends its
+    /// own (edited) buffer with its own offload out of that port.
+    pub fn handle_frame(&mut self, now: Instant, frame: Frame<'_>) -> Verdict {
+        self.begin(now);
+        if let Some(datagram) = channel::datagram_in(frame.bytes) {
+            self.peer_datagram(now, channel::path_of(frame.port), datagram);
+            return Verdict::Consumed;
+        }
+        let verdict = self.engine.handle_frame(now, frame);
+        if matches!(verdict, Verdict::Forward(_)) {
+            self.ha.handle_client_packet_seen(now);
+        }
+        verdict
+    }
+
+    /// A datagram from the peer's address on the peer link.
+    pub fn handle_peer_datagram(&mut self, now: Instant, bytes: &[u8]) {
+        self.begin(now);
+        self.peer_datagram(now, channel::LINK, bytes);
+    }
+
+    /// The idle TCP connection changed.
+    pub fn handle_peer_stream(&mut self, now: Instant, event: StreamEvent) {
+        self.begin(now);
+        match event {
+            StreamEvent::Open => self.ha.handle_peer_open(now),
+            StreamEvent::Closed => self.ha.handle_peer_closed(now),
+        }
+        self.drain_ha(now);
+    }
+
+    /// Answer to `Effect::DeriveKey`.
+    pub fn handle_peer_key(&mut self, now: Instant, request: u64, key: [u8; 32]) {
+        self.begin(now);
+        if request == self.key_request {
+            self.channel.set_key(key);
+        }
+    }
+
+    /// Answer to `Effect::StoreTerm`.
+    pub fn handle_term_stored(&mut self, now: Instant, term: u64) {
+        self.begin(now);
+        self.ha.handle_term_stored(now, term);
+        self.drain_ha(now);
+    }
+
+    /// Answer to `Effect::StoreConfig`.
+    pub fn handle_config_stored(&mut self, now: Instant, request: u64, result: Result<(), String>) {
+        self.begin(now);
+        let (text, ok) = match result {
+            Ok(()) => (String::new(), true),
+            Err(why) => (format!("ERROR: The configuration could not be saved: {why}"), false),
+        };
+        if !ok {
+            self.event(Level::Warn, text.clone());
+        }
+        if request != 0 {
+            self.reply(Reply { request, text, ok, last: true });
+        }
+    }
+
+    /// Answer to `Effect::Probe`.
+    pub fn handle_probe_outcome(&mut self, now: Instant, id: u64, outcome: ProbeOutcome) {
+        self.begin(now);
+        self.health.handle_outcome(now, id, &outcome);
+        self.drain_health(now);
+    }
+
+    /// SIGTERM: hand over if a caught-up peer exists, then emit `Effect::Stopped`.
+    pub fn handle_stop(&mut self, now: Instant) {
+        self.begin(now);
+        self.ha.handle_stop(now);
+        self.drain_ha(now);
+    }
+
+    /// Whatever is due at `now`. Calling too often is harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.begin(now);
+        self.ha.handle_timeout(now);
+        self.drain_ha(now);
+        self.update_gate(now);
+        self.engine.handle_timeout(now);
+        self.mirroring.sender.handle_timeout(now);
+        self.mirroring.sweep(&mut self.engine);
+        self.health.handle_timeout(now);
+        self.drain_health(now);
+        self.continue_listings(now);
+    }
+
+    /// When to call `handle_timeout` next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.mirroring.is_busy() || !self.listings.is_empty() {
+            return Some(self.now);
+        }
+        let deadlines = [
+            self.ha.poll_timeout(),
+            self.engine.poll_timeout(),
+            self.mirroring.sender.poll_timeout(),
+            self.health.poll_timeout(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// The next frame the node itself wants sent. Call `recycle` with its bytes afterwards.
+    pub fn poll_frame(&mut self) -> Option<OwnedFrame> {
+        self.settle();
+        if let Some(frame) = self.frames.pop_front() {
+            return Some(frame);
+        }
+        loop {
+            let frame = self.engine.poll_transmit()?;
+            if self.gate != Gate::Closed {
+                return Some(frame);
+            }
+            // What was released by closing the gate must not get out.
+            self.engine.recycle(frame.bytes);
+        }
+    }
+
+    /// Gives a buffer back.
+    pub fn recycle(&mut self, bytes: Vec<u8>) {
+        self.engine.recycle(bytes);
+    }
+
+    /// The next thing the driver must do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.settle();
+        self.effects.pop_front()
+    }
+
+    /// The engine, for checkers and `show`.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// This node's role.
+    pub fn role(&self) -> Role {
+        self.ha.role()
+    }
+
+    /// This node's term.
+    pub fn term(&self) -> u64 {
+        self.ha.term()
+    }
+
+    /// Whether this node may forward at this moment.
+    pub fn gate(&self) -> Gate {
+        self.gate
+    }
+
+    /// Until when this node may forward without another turn; `None` without a lease.
+    pub fn lease_expiry(&self) -> Option<Instant> {
+        self.ha.lease_expiry()
+    }
+
+    /// As secondary: this node holds all that the primary has. As primary: always.
+    pub fn caught_up(&self) -> bool {
+        self.ha.role() == Role::Primary || self.mirroring.caught_up()
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Opens, narrows or closes the engine's gate by role, lease and freeze.
+    pub(crate) fn update_gate(&mut self, now: Instant) {
+        let leased = self.ha.lease_expiry().is_none_or(|end| now < end);
+        let gate = match self.ha.role() {
+            Role::Primary if leased && !self.frozen => Gate::Open,
+            Role::Draining if leased && !self.frozen => Gate::Draining,
+            Role::Primary | Role::Draining | Role::Init | Role::Secondary => Gate::Closed,
+        };
+        if gate != self.gate {
+            self.gate = gate;
+            self.engine.set_gate(now, gate);
+        }
+    }
+
+    /// Starts a mirror session with the peer that is there.
+    pub(crate) fn start_session(&mut self, now: Instant) {
+        let lines = self.config.lines(Scope::Shared);
+        let health = self.health_records();
+        let session = self.mirroring.start_session(now, lines, health);
+        let strict = self.config.ha().mirror_mode == config::MirrorMode::Strict;
+        self.ha.set_synced_session(session);
+        self.engine.set_mirroring(now, promote::engine_mirroring(Some(session), strict));
+    }
+
+    /// Ends the mirror session; holds end with it.
+    pub(crate) fn stop_session(&mut self, now: Instant) {
+        self.mirroring.stop_session();
+        self.engine.set_mirroring(now, promote::engine_mirroring(None, false));
+    }
+
+    /// Applies the records that the receiver has ready, in order.
+    pub(crate) fn apply_records(&mut self, now: Instant) {
+        let Some(session) = self.mirroring.receiver.session() else { return };
+        while let Some(record) = self.mirroring.receiver.poll_record() {
+            match record {
+                Record::Flow(flow) => {
+                    let _ = self.engine.apply_record(now, &flow, session);
+                }
+                Record::Close(close) => self.engine.apply_close(now, &close, session),
+                Record::Persistence(persistence) => self.engine.apply_persistence(now, &persistence, session),
+                Record::Health(health) => self.apply_health(now, &health),
+                Record::Journal(line) => match self.mirroring.journal(line) {
+                    JournalStep::Wait => {}
+                    JournalStep::Replace(lines) => self.replace_shared(now, &lines),
+                    JournalStep::Apply(line) => self.apply_journal(now, &line),
+                },
+                Record::BulkEnd { digest, flows } => self.compare_digests(now, session, (digest, flows)),
+            }
+        }
+    }
+
+    /// The configuration has changed: everything that follows from it.
+    pub(crate) fn config_changed(&mut self, now: Instant) {
+        self.epoch += 1;
+        self.fingerprint = self.config.fingerprint();
+        self.engine.set_plan(now, Arc::new(lower::plan(&self.config, self.epoch)));
+        self.health.set_services(now, lower::watched(&self.config));
+        self.drain_health(now);
+        let settings = settings(&self.config);
+        self.ha.set_settings(now, settings);
+        self.engine.set_half(match settings.peer {
+            Some(peer) if peer < settings.node => Half::Upper,
+            Some(_) | None => Half::Lower,
+        });
+        self.publish_link(settings);
+        self.publish_interfaces();
+        self.drain_ha(now);
+    }
+
+    /// Queues a line for the log.
+    pub(crate) fn event(&mut self, level: Level, text: String) {
+        let waiting = self.effects.iter().filter(|effect| matches!(effect, Effect::Event(..))).count();
+        if waiting >= MAX_WAITING_EVENTS {
+            self.events_dropped += 1;
+            return;
+        }
+        self.effects.push_back(Effect::Event(level, text));
+    }
+
+    /// Queues an answer to an operator.
+    pub(crate) fn reply(&mut self, reply: Reply) {
+        self.effects.push_back(Effect::Reply(reply));
+    }
+
+    /// Carries out what the election asks for.
+    pub(crate) fn drain_ha(&mut self, now: Instant) {
+        while let Some(effect) = self.ha.poll_effect() {
+            match effect {
+                ha::Effect::Send { path, hello } => self.send_hello(path, &hello),
+                ha::Effect::StoreTerm(term) => self.effects.push_back(Effect::StoreTerm(term)),
+                ha::Effect::Role { role: Role::Primary, term, cause } => promote::promote(self, now, term, cause),
+                ha::Effect::Role { role: Role::Draining, term, cause } => {
+                    self.update_gate(now);
+                    self.event(Level::Warn, format!("draining, term {term}, cause {cause:?}"));
+                }
+                ha::Effect::Role { role: role @ (Role::Init | Role::Secondary), term, cause } => {
+                    promote::demote(self, now, role, term, cause);
+                }
+                ha::Effect::Follow { term, .. } => promote::follow(self, now, term),
+                ha::Effect::PeerJoined { boot } => {
+                    self.peer_boot = Some(boot);
+                    self.event(Level::Info, "peer joined".into());
+                    if self.ha.role() == Role::Primary {
+                        self.start_session(now);
+                    }
+                }
+                ha::Effect::PeerLost { cause, .. } => {
+                    self.peer_boot = None;
+                    self.event(Level::Warn, format!("peer lost: {cause:?}"));
+                    self.stop_session(now);
+                }
+                ha::Effect::Event(ha::Event::Stopped) => promote::stopped(self),
+                ha::Effect::Event(event) => self.event(Level::Warn, format!("election: {event:?}")),
+            }
+        }
+    }
+
+    /// Notes the time of an input; its outputs are settled when they are polled.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.now = now;
+        self.settled = false;
+    }
+
+    /// End of a turn's inputs: marks become datagrams before packets leave.
+    fn settle(&mut self) {
+        if self.settled {
+            return;
+        }
+        self.settled = true;
+        let now = self.now;
+        if self.mirroring.sender.needs_restart() {
+            self.mirroring.note_restart();
+            self.event(Level::Warn, "the mirror's queues overflowed; starting another session".into());
+            self.start_session(now);
+        }
+        self.mirroring.collect(&mut self.engine);
+        let head = self.letterhead();
+        let path = Some(self.channel.mirror_path(now, self.patience()));
+        let (channel, engine) = (&mut self.channel, &mut self.engine);
+        self.mirroring.transmit(now, engine, |payload| channel.send(path, MessageKind::MirrorData, head, payload));
+        let mut ack = Vec::new();
+        if self.mirroring.receiver.poll_ack(now, &mut ack) {
+            self.channel.send(path, MessageKind::MirrorAck, head, &ack);
+        }
+        for outgoing in self.channel.take_outgoing() {
+            match outgoing {
+                Outgoing::Link(effect) => self.effects.push_back(effect),
+                Outgoing::Frame(frame) => self.frames.push_back(frame),
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(self.config.ha().hello_ms.into()) * LINK_PATIENCE_HELLOS
+    }
+
+    fn letterhead(&self) -> Letterhead {
+        Letterhead { term: self.ha.term(), fingerprint: self.fingerprint }
+    }
+
+    fn send_hello(&mut self, path: Option<PathId>, hello: &Hello) {
+        let mut payload = Vec::new();
+        hello.encode(&mut payload);
+        let head = self.letterhead();
+        self.channel.send(path, MessageKind::Hello, head, &payload);
+    }
+
+    fn peer_datagram(&mut self, now: Instant, path: PathId, datagram: &[u8]) {
+        match self.channel.receive(now, path, datagram) {
+            Ok(letter) => self.letter(now, path, letter),
+            Err(Stray::Silent) => {}
+            Err(Stray::Report(refused)) => {
+                let text = format!("a peer message was refused ({}); further ones are only counted", refused.label());
+                self.event(Level::Warn, text);
+            }
+            Err(Stray::Introduce { boot }) => {
+                let head = self.letterhead();
+                self.channel.send_echoing(Some(path), MessageKind::Introduction, head, &[], boot);
+            }
+        }
+    }
+
+    fn letter(&mut self, now: Instant, path: PathId, letter: Letter<'_>) {
+        let header = letter.header;
+        match header.kind {
+            MessageKind::Hello => match Hello::decode(letter.payload) {
+                Ok(hello) => {
+                    self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
+                    self.drain_ha(now);
+                    self.update_gate(now);
+                }
+                Err(_) => self.hellos_refused += 1,
+            },
+            MessageKind::Introduction => {}
+            // A lower term is ignored; a higher one is first heard in a hello.
+            MessageKind::MirrorData | MessageKind::MirrorAck | MessageKind::AskSession
+                if header.term != self.ha.term() => {}
+            MessageKind::MirrorData => self.mirror_data(now, header.boot, letter.payload),
+            MessageKind::MirrorAck => {
+                let engine = &mut self.engine;
+                let mut stored = |flow, stamp| engine.handle_ack(now, flow, stamp);
+                if self.mirroring.sender.handle_ack(now, letter.payload, &mut stored).is_err() {
+                    self.hellos_refused += 1;
+                }
+            }
+            MessageKind::AskSession => {
+                let asked = letter.payload.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
+                if asked.is_some() && asked == self.mirroring.sender.session() {
+                    self.mirroring.note_restart();
+                    self.event(Level::Warn, "the peer asks for another mirror session".into());
+                    self.start_session(now);
+                }
+            }
+        }
+    }
+
+    fn mirror_data(&mut self, now: Instant, boot: u64, payload: &[u8]) {
+        if !matches!(self.ha.role(), Role::Secondary | Role::Init) {
+            return;
+        }
+        let Ok((_, session)) = holdfast_mirror::wire::peek(payload) else {
+            self.hellos_refused += 1;
+            return;
+        };
+        if self.mirroring.begins(boot, session) {
+            // What lies beyond a gap of the old session was acknowledged: packets may be out on its strength.
+            self.mirroring.receiver.salvage();
+            self.apply_records(now);
+            self.mirroring.begin(boot, session);
+            self.engine.begin_session(session);
+            self.ha.handle_caught_up(now, false);
+        }
+        if self.mirroring.receiver.handle_data(now, payload).is_err() {
+            self.hellos_refused += 1;
+        }
+        self.apply_records(now);
+    }
+
+    fn compare_digests(&mut self, now: Instant, session: u32, theirs: (u64, u64)) {
+        let ours = mirroring::own_digest(&self.engine);
+        if self.mirroring.compare(theirs, ours) {
+            self.ha.set_synced_session(session);
+            self.ha.handle_caught_up(now, true);
+            self.event(Level::Info, format!("caught up with session {session}: {} flows", theirs.1));
+        } else {
+            self.ha.handle_caught_up(now, false);
+            let text = format!("digests differ: {} flows there, {} here; asking for another session", theirs.1, ours.1);
+            self.event(Level::Warn, text);
+            if let Some(session) = self.mirroring.ask(now) {
+                let head = self.letterhead();
+                self.channel.send(None, MessageKind::AskSession, head, &session.to_be_bytes());
+            }
+        }
+        self.drain_ha(now);
+    }
+
+    fn health_records(&self) -> Vec<HealthRecord> {
+        let up = |id| self.health.service(id).is_some_and(|state| state.up);
+        self.config
+            .services()
+            .filter_map(|service| {
+                let (server, kind) = lower::service_identity(&self.config, service)?;
+                Some(HealthRecord { server, kind, up: up(service.id) })
+            })
+            .collect()
+    }
+
+    fn apply_health(&mut self, now: Instant, record: &HealthRecord) {
+        let wanted = Some((record.server, record.kind));
+        let matching: Vec<u32> = self
+            .config
+            .services()
+            .filter(|service| lower::service_identity(&self.config, service) == wanted)
+            .map(|service| service.id)
+            .collect();
+        for id in matching {
+            self.health.set_mirrored(now, id, record.up);
+        }
+        self.drain_health(now);
+    }
+
+    /// Changes of health go to selection, to the peer and to the log.
+    fn drain_health(&mut self, now: Instant) {
+        while let Some((id, up)) = self.health.poll_change() {
+            self.engine.set_health(now, ServiceId(id), up);
+            let Some(service) = self.config.services().find(|service| service.id == id) else { continue };
+            let text = format!("service {} is {}", service.name, if up { "UP" } else { "DOWN" });
+            if let Some((server, kind)) = lower::service_identity(&self.config, service)
+                && self.mirroring.sender.is_active()
+            {
+                self.mirroring.sender.push(holdfast_mirror::Item::Health(HealthRecord { server, kind, up }));
+            }
+            self.event(Level::Info, text);
+        }
+        while let Some(probe) = self.health.poll_probe() {
+            self.effects.push_back(Effect::Probe(probe));
+        }
+    }
+
+    /// The primary's shared configuration replaces ours; what is node-local stays.
+    fn replace_shared(&mut self, now: Instant, lines: &[String]) {
+        match self.config.replace_shared(lines) {
+            Ok(true) => {
+                self.config_changed(now);
+                self.event(Level::Info, "configuration synchronised from the primary".into());
+            }
+            Ok(false) => {}
+            Err(error) => self.event(Level::Error, format!("configuration from the primary refused: {error}")),
+        }
+    }
+
+    fn publish_link(&mut self, settings: Settings) {
+        let own = self.config.ns_config().addr;
+        let peer = self.config.ha().peer.map(|peer| peer.addr);
+        let link = own.zip(peer).map(|(local, peer)| PeerLink { local, peer, connects: local > peer });
+        if link != self.link {
+            if let Some(peer) = settings.peer {
+                let (key_ports, boot) = (self.usable_ports(), self.options.boot);
+                self.channel = Channel::new(settings.node.0, peer.0, boot);
+                self.channel.set_ports(&key_ports);
+            }
+            self.derived_from = None;
+            self.link.clone_from(&link);
+            self.effects.push_back(Effect::PeerLink(link.clone()));
+        }
+        if let Some(link) = link {
+            self.derive_key(&link);
+        }
+    }
+
+    /// Asks for the key when the passwords or the addresses have changed.
+    fn derive_key(&mut self, link: &PeerLink) {
+        let (low, high) = if link.local < link.peer { (link.local, link.peer) } else { (link.peer, link.local) };
+        let word = |addr| self.config.rpc_node(addr).map_or("", |node| node.password.as_str());
+        let password = format!("{}\n{}", word(low), word(high));
+        let unset = word(low).is_empty() || word(high).is_empty();
+        let salt = format!("holdfast peer v1 {low} {high}").into_bytes();
+        let source = Some((password.clone(), salt.clone()));
+        if self.derived_from == source {
+            return;
+        }
+        self.derived_from = source;
+        self.key_request += 1;
+        if unset {
+            let text = "no rpcNode password: anybody on the peer's network can speak for the peer; use `set ns rpcNode`";
+            self.event(Level::Warn, text.into());
+        }
+        self.effects.push_back(Effect::DeriveKey { request: self.key_request, password, salt });
+    }
+
+    fn publish_interfaces(&mut self) {
+        let wanted: Vec<_> = self.config.interfaces().iter().map(|port| (port.id.clone(), port.device.clone())).collect();
+        if wanted != self.interfaces {
+            self.interfaces.clone_from(&wanted);
+            self.effects.push_back(Effect::Interfaces(wanted));
+        }
+        let floating = self.config.ips().iter().filter(|ip| ip.enabled).map(|ip| ip.addr).collect();
+        let guarded = (floating, self.config.modes().l3);
+        if guarded != self.guarded {
+            self.guarded.clone_from(&guarded);
+            self.effects.push_back(Effect::Guard { floating: guarded.0, transit: guarded.1 });
+        }
+    }
+
+    fn usable_ports(&self) -> Vec<Port> {
+        self.ports.iter().filter(|state| state.up).filter_map(|state| state.port).collect()
+    }
+
+    /// Whether the peer's hellos arrive through this data port.
+    pub(crate) fn hears_peer_on(&self, port: PortId) -> bool {
+        let dead = Duration::from_millis(self.config.ha().dead_ms.into());
+        self.channel.last_heard_on(port).is_some_and(|at| self.now.since(at) < dead)
+    }
+
+    /// Shared commands accepted here travel to the peer.
+    pub(crate) fn journal(&mut self, line: String) {
+        if self.mirroring.sender.is_active() {
+            self.mirroring.push_line(JournalKind::Line, line);
+        }
+    }
+}
+
+/// Loads `ns.conf`; the first line that is refused ends it.
+fn load(text: &str) -> Result<Config, StartError> {
+    let mut config = Config::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let applied = config::parse(line).and_then(|command| config.apply(&command));
+        if let Err(error) = applied {
+            return Err(StartError { line: index + 1, error: error.to_string() });
+        }
+    }
+    Ok(config)
+}
+
+/// The election's settings in a configuration.
+fn settings(config: &Config) -> Settings {
+    let id = |addr: IpAddr| NodeId(u128::from_be_bytes(Addr::from(addr).0));
+    let node = config.ns_config().addr.map_or(NodeId(0), id);
+    let ha = config.ha();
+    let peer = config.ns_config().addr.and(ha.peer).map(|peer| id(peer.addr));
+    Settings {
+        hello: Duration::from_millis(ha.hello_ms.into()),
+        dead: Duration::from_millis(ha.dead_ms.into()),
+        status: match ha.status {
+            config::HaStatus::Enabled => ha::HaStatus::Enabled,
+            config::HaStatus::StaySecondary => ha::HaStatus::StaySecondary,
+            config::HaStatus::StayPrimary => ha::HaStatus::StayPrimary,
+            config::HaStatus::Disabled => ha::HaStatus::Disabled,
+        },
+        lease_margin: lease_margin(ha.dead_ms),
+        ..Settings::new(node, peer)
+    }
+}
+
+/// A twentieth of the dead interval, 1 to 20 ms.
+fn lease_margin(dead_ms: u32) -> Duration {
+    Duration::from_millis(u64::from(dead_ms / 20).clamp(1, 20))
+}

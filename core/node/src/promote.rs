@@ -1,0 +1,81 @@
+//! Becoming primary, and ceasing to be: two ordered lists.
+
+use holdfast_base::Instant;
+use holdfast_engine::Mirroring as EngineMirroring;
+use holdfast_ha::{Cause, Role};
+
+use crate::effect::{Effect, Level};
+use crate::node::Node;
+
+/// This node is primary from now on. The order matters: nothing may be
+/// forwarded before everything the old primary said has been applied.
+pub(crate) fn promote(node: &mut Node, now: Instant, term: u64, cause: Cause) {
+    // 1. Nothing more from the old primary; what lies beyond gaps counts too.
+    let found = node.mirroring.receiver.salvage();
+    node.apply_records(now);
+    node.mirroring.stop_receiving();
+    // 2. Idle time-outs start afresh, strays get their grace, addresses are announced.
+    node.engine.promote(now);
+    // 3. The gate opens (`Node::update_gate`, by role and lease).
+    node.update_gate(now);
+    // 4. Monitors go on from the mirrored picture.
+    node.health.set_active(now, true);
+    // 5. A peer that is there already gets the state; without one nothing is held.
+    if node.peer_boot.is_some() {
+        node.start_session(now);
+    } else {
+        node.stop_session(now);
+    }
+    let counts = node.engine.counts();
+    node.event(
+        Level::Warn,
+        format!(
+            "primary, term {term}, cause {cause:?}: {} flows taken over, {} records read beyond the last ack, {} datagrams missing",
+            counts.flows,
+            found.in_order + found.beyond,
+            found.missing
+        ),
+    );
+}
+
+/// This node is not primary any more.
+pub(crate) fn demote(node: &mut Node, now: Instant, role: Role, term: u64, cause: Cause) {
+    // The gate closes first: holds that end below must not let packets out.
+    node.update_gate(now);
+    node.stop_session(now);
+    node.health.set_active(now, false);
+    node.event(Level::Warn, format!("{}, term {term}, cause {cause:?}", word(role)));
+}
+
+/// We follow a primary from now on: what this node holds is no longer the
+/// pair's state.
+pub(crate) fn follow(node: &mut Node, now: Instant, term: u64) {
+    node.engine.clear(now);
+    node.mirroring.stop_receiving();
+    node.ha.handle_caught_up(now, false);
+    node.event(Level::Info, format!("following the primary of term {term}; waiting for its state"));
+}
+
+/// The process may end.
+pub(crate) fn stopped(node: &mut Node) {
+    node.event(Level::Info, "handed over; ending".into());
+    node.effects.push_back(Effect::Stopped);
+}
+
+/// A role in the words of the log.
+pub(crate) fn word(role: Role) -> &'static str {
+    match role {
+        Role::Init => "initialising",
+        Role::Secondary => "secondary",
+        Role::Primary => "primary",
+        Role::Draining => "draining",
+    }
+}
+
+/// The engine's view of a session.
+pub(crate) fn engine_mirroring(session: Option<u32>, strict: bool) -> EngineMirroring {
+    match session {
+        Some(session) => EngineMirroring::On { session, strict },
+        None => EngineMirroring::Off,
+    }
+}

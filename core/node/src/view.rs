@@ -1,0 +1,231 @@
+//! The live node as the `show` commands see it.
+
+use holdfast_base::Instant;
+use holdfast_config::{
+    ChannelState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState, PeerFacts,
+    ServiceFacts, VserverFacts,
+};
+use holdfast_engine::{Drop, ServiceId, VserverId};
+use holdfast_ha::{HaStatus, PeerView, Role};
+
+use crate::node::Node;
+
+/// A node at one moment.
+pub(crate) struct View<'a> {
+    node: &'a Node,
+    now: Instant,
+}
+
+impl<'a> View<'a> {
+    pub fn new(node: &'a Node, now: Instant) -> View<'a> {
+        View { node, now }
+    }
+
+    /// Unix milliseconds of an instant.
+    fn unix_millis(&self, at: Instant) -> u64 {
+        (self.node.options.unix_nanos_at_origin + at.as_nanos()) / 1_000_000
+    }
+
+    fn peer(&self) -> Option<PeerFacts> {
+        self.node.config.ha().peer?;
+        let status = self.node.ha.status();
+        let last_heard = self.node.channel.last_heard().map(|at| self.now.since(at));
+        let Some(peer) = status.peer else {
+            let state = if status.peer_ever_heard { NodeState::NotUp } else { NodeState::Unknown };
+            return Some(PeerFacts { state, last_heard, ..PeerFacts::default() });
+        };
+        Some(PeerFacts {
+            host_name: String::new(),
+            role: role(peer.role),
+            state: peer_state(&peer),
+            term: peer.term,
+            caught_up: peer.caught_up,
+            channel: self.channel_state(&peer),
+            last_heard,
+        })
+    }
+
+    fn channel_state(&self, peer: &PeerView) -> ChannelState {
+        let mirroring = &self.node.mirroring;
+        if self.node.ha.role() == Role::Primary {
+            match mirroring.sender.session() {
+                Some(session) if peer.caught_up && peer.synced_session == session => ChannelState::Up,
+                Some(_) => ChannelState::Bulk,
+                None => ChannelState::Connecting,
+            }
+        } else if mirroring.caught_up() {
+            ChannelState::Up
+        } else if mirroring.receiver.session().is_some() {
+            ChannelState::Bulk
+        } else {
+            ChannelState::Connecting
+        }
+    }
+
+    fn silent_ports(&self) -> Vec<String> {
+        let node = self.node;
+        if node.config.ha().peer.is_none() {
+            return Vec::new();
+        }
+        let silent = |state: &&crate::effect::PortState| state.port.is_none_or(|port| !node.hears_peer_on(port.id));
+        node.ports.iter().filter(silent).map(|state| state.id.clone()).collect()
+    }
+
+    fn vserver_health(&self, id: u32) -> (Health, u64) {
+        let config = &self.node.config;
+        let Some(vserver) = config.vservers().find(|vserver| vserver.id == id) else { return (Health::Unknown, 0) };
+        if !vserver.enabled {
+            return (Health::OutOfService, 0);
+        }
+        let bound = vserver.bindings.iter().filter_map(|binding| config.service(&binding.service));
+        let states: Vec<_> = bound.map(|service| self.service_health(service.id)).collect();
+        let up = states.iter().any(|(health, _)| *health == Health::Up);
+        // Up since the first of its services is up; down since the last went.
+        let since = if up {
+            states.iter().filter(|(health, _)| *health == Health::Up).map(|(_, at)| *at).min()
+        } else {
+            states.iter().map(|(_, at)| *at).max()
+        };
+        (if up { Health::Up } else { Health::Down }, since.unwrap_or(0))
+    }
+
+    fn service_health(&self, id: u32) -> (Health, u64) {
+        let config = &self.node.config;
+        let Some(service) = config.services().find(|service| service.id == id) else { return (Health::Unknown, 0) };
+        let enabled = service.enabled && config.server(&service.server).is_some_and(|server| server.enabled);
+        let Some(state) = self.node.health.service(id) else { return (Health::Unknown, 0) };
+        let since = self.unix_millis(state.since);
+        match (enabled, state.up) {
+            (false, _) => (Health::OutOfService, since),
+            (true, true) => (Health::Up, since),
+            (true, false) => (Health::Down, since),
+        }
+    }
+}
+
+impl Facts for View<'_> {
+    fn now(&self) -> u64 {
+        self.unix_millis(self.now)
+    }
+
+    fn node(&self) -> NodeFacts {
+        let names = |up: bool| {
+            let ports = self.node.ports.iter().filter(|state| (state.up && state.port.is_some()) == up);
+            ports.map(|state| state.id.clone()).collect()
+        };
+        let counters = self.node.engine.counters();
+        NodeFacts {
+            host_name: self.node.options.host_name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            ports_up: names(true),
+            ports_down: names(false),
+            drops: Drop::ALL.iter().map(|&reason| (reason.label(), counters.drops(reason))).collect(),
+        }
+    }
+
+    fn ha(&self) -> HaFacts {
+        let node = self.node;
+        let status = node.ha.status();
+        let counts = node.engine.counts();
+        let stats = node.mirroring.sender.stats(self.now);
+        let refused: u64 = node.channel.refused().map(|(_, count)| count).sum();
+        HaFacts {
+            role: role(status.role),
+            state: own_state(status.role, status.status),
+            term: status.term,
+            caught_up: node.caught_up(),
+            in_role_for: self.now.since(status.since),
+            last_transition: self.unix_millis(status.since),
+            hellos_received: status.hellos_received,
+            hellos_sent: status.hellos_sent,
+            propagation_timeouts: 0,
+            sync_failures: node.mirroring.failures(),
+            refused_messages: refused + node.hellos_refused,
+            silent_ports: self.silent_ports(),
+            peer: self.peer(),
+            flows: counts.flows.into(),
+            protected: counts.protected.into(),
+            unprotected: counts.unprotected.into(),
+            held: counts.held.into(),
+            released_unprotected: node.engine.counters().hold_released_unprotected,
+            unacked_records: stats.unacked_records,
+            mirror_lag: stats.oldest_unacked.unwrap_or_default(),
+        }
+    }
+
+    fn vserver(&self, id: u32) -> VserverFacts {
+        let counters = self.node.engine.vserver_counters(VserverId(id));
+        let (health, last_change) = self.vserver_health(id);
+        VserverFacts {
+            health,
+            last_change,
+            hits: counters.hits,
+            client_flows: counters.flows.into(),
+            server_flows: counters.flows.into(),
+            established: counters.established.into(),
+            protected: 0,
+            unprotected: 0,
+            persistence_sessions: 0,
+            packets_in: counters.traffic.client_packets,
+            packets_out: counters.traffic.server_packets,
+            bytes_in: counters.traffic.client_bytes,
+            bytes_out: counters.traffic.server_bytes,
+        }
+    }
+
+    fn service(&self, id: u32) -> ServiceFacts {
+        let counters = self.node.engine.service_counters(ServiceId(id));
+        let (health, last_change) = self.service_health(id);
+        ServiceFacts {
+            health,
+            last_change,
+            hits: counters.hits,
+            flows: counters.flows.into(),
+            packets_in: counters.traffic.client_packets,
+            packets_out: counters.traffic.server_packets,
+            bytes_in: counters.traffic.client_bytes,
+            bytes_out: counters.traffic.server_bytes,
+        }
+    }
+
+    fn monitor(&self, service: u32, monitor: &str) -> MonitorFacts {
+        let state = self.node.health.service(service);
+        let Some(found) = state.and_then(|state| state.monitors.iter().find(|m| m.spec.name == monitor)) else {
+            return MonitorFacts::default();
+        };
+        MonitorFacts {
+            health: match found.up {
+                Some(true) => Health::Up,
+                Some(false) => Health::Down,
+                None => Health::Unknown,
+            },
+            probes: found.probes,
+            failed_total: found.failed,
+            failed_current: found.failed_in_row.into(),
+            last_response: found.last_response.clone(),
+            response_time: found.took,
+        }
+    }
+}
+
+fn role(role: Role) -> HaRole {
+    match role {
+        Role::Init => HaRole::Init,
+        Role::Secondary => HaRole::Secondary,
+        Role::Primary => HaRole::Primary,
+        Role::Draining => HaRole::Draining,
+    }
+}
+
+fn own_state(role: Role, status: HaStatus) -> NodeState {
+    match (status, role) {
+        (HaStatus::Disabled, _) => NodeState::Disabled,
+        (HaStatus::StaySecondary, _) => NodeState::StaySecondary,
+        (HaStatus::Enabled | HaStatus::StayPrimary, Role::Init) => NodeState::Init,
+        (HaStatus::Enabled | HaStatus::StayPrimary, Role::Secondary | Role::Primary | Role::Draining) => NodeState::Up,
+    }
+}
+
+fn peer_state(peer: &PeerView) -> NodeState {
+    own_state(peer.role, peer.status)
+}

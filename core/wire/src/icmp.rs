@@ -1,0 +1,206 @@
+//! ICMP and ICMPv6: echo, errors with the packet they quote, neighbour discovery.
+
+use crate::packet::proto;
+use crate::parse::{Header, ipv4, ipv6, is_multicast};
+use crate::{
+    Echo, Embedded, Endpoint, Fragment, IcmpError, IcmpErrorKind, IpPacket, IpVersion, Load, MacAddr,
+    NeighbourAdvertisement, NeighbourSolicitation, ParseError, Ports, Transport,
+};
+
+/// Types of RFC 792.
+pub(crate) mod v4 {
+    pub const ECHO_REPLY: u8 = 0;
+    pub const UNREACHABLE: u8 = 3;
+    pub const ECHO_REQUEST: u8 = 8;
+    pub const TIME_EXCEEDED: u8 = 11;
+    pub const PARAMETER_PROBLEM: u8 = 12;
+    /// Code of [`UNREACHABLE`] whose rest-of-header is the next link's MTU (RFC 1191).
+    pub const FRAGMENTATION_NEEDED: u8 = 4;
+}
+
+/// Types of RFC 4443, RFC 4861 and RFC 3810.
+pub(crate) mod v6 {
+    pub const UNREACHABLE: u8 = 1;
+    pub const PACKET_TOO_BIG: u8 = 2;
+    pub const TIME_EXCEEDED: u8 = 3;
+    pub const PARAMETER_PROBLEM: u8 = 4;
+    pub const ECHO_REQUEST: u8 = 128;
+    pub const ECHO_REPLY: u8 = 129;
+    pub const NEIGHBOUR_SOLICITATION: u8 = 135;
+    pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    pub const MLD2_REPORT: u8 = 143;
+}
+
+/// Bytes before the body of every ICMP message read here.
+pub(crate) const ICMP_HEADER: usize = 8;
+
+/// Link-layer address options (RFC 4861 section 4.6.1).
+pub(crate) const SOURCE_LINK_LAYER: u8 = 1;
+/// See [`SOURCE_LINK_LAYER`].
+pub(crate) const TARGET_LINK_LAYER: u8 = 2;
+
+/// Options of a neighbour message that are looked through.
+const MAX_ND_OPTIONS: usize = 8;
+
+/// Transport bytes that every error must quote (RFC 792; IPv6 quotes more).
+const QUOTED_TRANSPORT: usize = 8;
+
+pub(crate) fn icmp<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<Transport, ParseError> {
+    let message = message(frame, packet)?;
+    let kind = match message.kind {
+        v4::ECHO_REQUEST | v4::ECHO_REPLY => return Ok(message.echo(message.kind == v4::ECHO_REQUEST)),
+        v4::UNREACHABLE if message.code == v4::FRAGMENTATION_NEEDED => {
+            IcmpErrorKind::TooBig { mtu: message.rest & 0xffff }
+        }
+        v4::UNREACHABLE => IcmpErrorKind::Unreachable,
+        v4::TIME_EXCEEDED => IcmpErrorKind::TimeExceeded,
+        v4::PARAMETER_PROBLEM => IcmpErrorKind::ParameterProblem,
+        _ => return Ok(message.other()),
+    };
+    Ok(error(frame, packet, &message, kind))
+}
+
+pub(crate) fn icmpv6<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<Transport, ParseError> {
+    let message = message(frame, packet)?;
+    let kind = match message.kind {
+        v6::ECHO_REQUEST | v6::ECHO_REPLY => return Ok(message.echo(message.kind == v6::ECHO_REQUEST)),
+        v6::NEIGHBOUR_SOLICITATION | v6::NEIGHBOUR_ADVERTISEMENT => return Ok(neighbour(frame, packet, &message)),
+        v6::UNREACHABLE => IcmpErrorKind::Unreachable,
+        v6::PACKET_TOO_BIG => IcmpErrorKind::TooBig { mtu: message.rest },
+        v6::TIME_EXCEEDED => IcmpErrorKind::TimeExceeded,
+        v6::PARAMETER_PROBLEM => IcmpErrorKind::ParameterProblem,
+        _ => return Ok(message.other()),
+    };
+    Ok(error(frame, packet, &message, kind))
+}
+
+/// The first eight bytes of a message.
+#[derive(Clone, Copy)]
+struct Message {
+    kind: u8,
+    code: u8,
+    rest: u32,
+}
+
+impl Message {
+    fn echo(self, request: bool) -> Transport {
+        Transport::Echo(Echo { request, id: (self.rest >> 16) as u16, seq: self.rest as u16 })
+    }
+
+    fn other(self) -> Transport {
+        Transport::OtherIcmp { kind: self.kind, code: self.code }
+    }
+}
+
+fn message<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<Message, ParseError> {
+    let at = usize::from(packet.l4);
+    if at + ICMP_HEADER > packet.end() {
+        return Err(ParseError::Truncated);
+    }
+    let kind_and_code = frame.be16(at).ok_or(ParseError::Truncated)?;
+    let rest = frame.be32(at + 4).ok_or(ParseError::Truncated)?;
+    Ok(Message { kind: (kind_and_code >> 8) as u8, code: kind_and_code as u8, rest })
+}
+
+/// An error; when the packet it quotes does not name ports, just some message.
+fn error<L: Load + ?Sized>(frame: &L, packet: &IpPacket, message: &Message, kind: IcmpErrorKind) -> Transport {
+    let at = usize::from(packet.l4) + ICMP_HEADER;
+    let header = match packet.version {
+        IpVersion::V4 => ipv4(frame, at, packet.end()),
+        IpVersion::V6 => ipv6(frame, at, packet.end()),
+    };
+    let quoted = header.ok().and_then(|header| embedded(frame, &header, packet.end()));
+    match quoted {
+        Some(inner) if packet.fragment == Fragment::None => {
+            Transport::IcmpError(IcmpError { kind, code: message.code, inner })
+        }
+        Some(_) | None => message.other(),
+    }
+}
+
+/// The quoted packet under `header`, if its ports are among the bytes before `end`.
+fn embedded<L: Load + ?Sized>(frame: &L, header: &Header, end: usize) -> Option<Embedded> {
+    let packet = &header.packet;
+    let at = usize::from(packet.l4);
+    if header.stations_left || matches!(packet.fragment, Fragment::Later { .. }) || at + QUOTED_TRANSPORT > end {
+        return None;
+    }
+    let (ports, checksum_at) = match (packet.proto, packet.version) {
+        (proto::TCP, _) => (Ports::Pair, 16),
+        (proto::UDP, _) => (Ports::Pair, 6),
+        (proto::ICMP, IpVersion::V4) => (echo_ports(frame.u8(at)?, v4::ECHO_REQUEST, v4::ECHO_REPLY)?, 2),
+        (proto::ICMPV6, IpVersion::V6) => (echo_ports(frame.u8(at)?, v6::ECHO_REQUEST, v6::ECHO_REPLY)?, 2),
+        (_, IpVersion::V4 | IpVersion::V6) => return None,
+    };
+    let (src, dst) = match ports {
+        Ports::Pair => (frame.be16(at)?, frame.be16(at + 2)?),
+        Ports::EchoRequest => (frame.be16(at + 4)?, 0),
+        Ports::EchoReply => (0, frame.be16(at + 4)?),
+    };
+    Some(Embedded {
+        l3: packet.l3,
+        l4: packet.l4,
+        version: packet.version,
+        proto: packet.proto,
+        src: Endpoint { addr: packet.src, port: src },
+        dst: Endpoint { addr: packet.dst, port: dst },
+        ports,
+        has_checksum: at + checksum_at + 2 <= end,
+    })
+}
+
+fn echo_ports(kind: u8, request: u8, reply: u8) -> Option<Ports> {
+    if kind == request {
+        Some(Ports::EchoRequest)
+    } else if kind == reply {
+        Some(Ports::EchoReply)
+    } else {
+        None
+    }
+}
+
+/// A neighbour message that passes the checks of RFC 4861 section 7.1 (the
+/// checksum apart), else just some message.
+fn neighbour<L: Load + ?Sized>(frame: &L, packet: &IpPacket, message: &Message) -> Transport {
+    let at = usize::from(packet.l4);
+    let Some(target) = frame.v6(at + ICMP_HEADER) else { return message.other() };
+    let body_end = at + ICMP_HEADER + 16;
+    let hop_limit_kept = packet.ttl == 255;
+    if !hop_limit_kept || message.code != 0 || body_end > packet.end() || is_multicast(target) || target.is_v4() {
+        return message.other();
+    }
+    let solicitation = message.kind == v6::NEIGHBOUR_SOLICITATION;
+    let wanted = if solicitation { SOURCE_LINK_LAYER } else { TARGET_LINK_LAYER };
+    let Some(mac) = link_layer_option(frame, body_end, packet.end(), wanted) else { return message.other() };
+    if solicitation {
+        return Transport::NeighbourSolicitation(NeighbourSolicitation { target, source_mac: mac });
+    }
+    Transport::NeighbourAdvertisement(NeighbourAdvertisement {
+        target,
+        mac,
+        solicited: message.rest & 0x4000_0000 != 0,
+        override_cache: message.rest & 0x2000_0000 != 0,
+        router: message.rest & 0x8000_0000 != 0,
+    })
+}
+
+/// Looks for the option `wanted` between `at` and `end`: the outer `None` says
+/// that the options are broken, the inner that it is not there.
+fn link_layer_option<L: Load + ?Sized>(frame: &L, at: usize, end: usize, wanted: u8) -> Option<Option<MacAddr>> {
+    let mut at = at;
+    for _ in 0..MAX_ND_OPTIONS {
+        if at + 8 > end {
+            return Some(None);
+        }
+        let start = frame.be16(at)?;
+        let len = usize::from(start & 0x00ff) * 8;
+        if len == 0 || at + len > end {
+            return None;
+        }
+        if (start >> 8) as u8 == wanted && len == 8 {
+            return Some(Some(frame.mac(at + 2)?));
+        }
+        at += len;
+    }
+    Some(None)
+}

@@ -1,0 +1,7 @@
+//! Tests of the frame codec, by part.
+
+mod build;
+mod edit;
+mod fuzz;
+mod parse;
+mod support;

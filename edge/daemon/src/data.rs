@@ -1,0 +1,299 @@
+//! The data thread: wait, stamp the time, feed the node, drain it, send.
+
+use crate::clock::Clock;
+use crate::peer::{DATAGRAMS, LISTENER, Peer, STREAM};
+use crate::poller::Poller;
+use crate::queue::{Inbox, Input, Job, JobSender};
+use holdfast_base::Instant;
+use holdfast_engine::{PortId, Verdict};
+use holdfast_netio::{PacketPorts, PacketSocket, Ports, TURN_FRAMES};
+use holdfast_node::{Effect, Level, Node};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The longest a turn should take; a longer one is counted.
+pub const TURN_LIMIT: Duration = Duration::from_millis(1);
+
+/// Peer datagrams handled in one turn.
+const TURN_DATAGRAMS: usize = 64;
+
+/// Inputs of other threads handled in one turn.
+const TURN_INPUTS: usize = 16;
+
+/// The longest sleep: the watchdog wants to see turns.
+const MAX_SLEEP: Duration = Duration::from_millis(500);
+
+/// Sleep while jobs wait for room in their queue.
+const BACKLOG_SLEEP: Duration = Duration::from_millis(1);
+
+/// Pause between two looks at the kernel's drop counters.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Token of the inbox at the poller.
+const WAKE: u64 = 4 << 32;
+
+/// What others may see of the data thread.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    /// Turns so far.
+    pub turns: AtomicU64,
+}
+
+/// How turns went.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    slow_turns: u64,
+    longest: Duration,
+    frames: u64,
+}
+
+/// The one owner of the node.
+pub struct Driver {
+    clock: Clock,
+    node: Node,
+    ports: PacketPorts,
+    open: Vec<PortId>,
+    rx_errors: u64,
+    peer: Peer,
+    poller: Poller,
+    ready: Vec<u64>,
+    inbox: Inbox,
+    jobs: JobSender,
+    pulse: Arc<Pulse>,
+    tally: Tally,
+    next_tick: Instant,
+}
+
+impl Driver {
+    /// Drives `node`; nothing happens before `run`.
+    pub fn new(clock: Clock, node: Node, inbox: Inbox, jobs: JobSender, pulse: Arc<Pulse>) -> std::io::Result<Driver> {
+        let poller = Poller::new()?;
+        poller.add(inbox.raw_fd(), WAKE, false)?;
+        Ok(Driver {
+            clock,
+            node,
+            ports: PacketPorts::new(),
+            open: Vec::new(),
+            rx_errors: 0,
+            peer: Peer::new(),
+            poller,
+            ready: Vec::new(),
+            inbox,
+            jobs,
+            pulse,
+            tally: Tally::default(),
+            next_tick: Instant::ZERO,
+        })
+    }
+
+    /// Turns for ever; the process ends around it.
+    pub fn run(mut self) -> ! {
+        loop {
+            self.turn();
+            let sleep = self.sleep();
+            self.ready.clear();
+            self.poller.wait(sleep, &mut self.ready);
+        }
+    }
+
+    /// One turn. Peer datagrams come before frames: an ack releases what is
+    /// held, and that must leave before later packets of the same flow.
+    fn turn(&mut self) {
+        let now = self.clock.now();
+        self.node.handle_turn(now);
+        self.drain(now);
+        self.take_peer(now);
+        self.take_frames(now);
+        self.take_inputs(now);
+        if self.node.poll_timeout().is_some_and(|due| due <= now) {
+            self.node.handle_timeout(now);
+        }
+        self.drain(now);
+        self.ports.flush(&mut |bytes| self.node.recycle(bytes));
+        self.peer.maintain(now, &self.poller, &mut self.jobs);
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            self.ports.collect_drops();
+            self.notice_port_trouble();
+        }
+        self.finish(now);
+    }
+
+    fn take_peer(&mut self, now: Instant) {
+        for token in [LISTENER, STREAM] {
+            if self.ready.contains(&token) {
+                self.peer.handle_ready(now, token, &self.poller);
+            }
+        }
+        if self.ready.contains(&DATAGRAMS) {
+            let node = &mut self.node;
+            self.peer.receive(now, TURN_DATAGRAMS, &mut |bytes| node.handle_peer_datagram(now, bytes));
+        }
+        for event in self.peer.take_events() {
+            self.node.handle_peer_stream(now, event);
+        }
+        self.drain(now);
+    }
+
+    fn take_frames(&mut self, now: Instant) {
+        let Driver { node, ports, ready, open, tally, .. } = self;
+        let ready: Vec<PortId> = open.iter().copied().filter(|id| ready.contains(&u64::from(id.0))).collect();
+        let budget = TURN_FRAMES / ready.len().max(1);
+        for id in ready {
+            let count = ports.receive(id, budget.max(1), &mut |frame, outbox| {
+                let out = match node.handle_frame(now, frame) {
+                    Verdict::Forward(port) => Some(port),
+                    Verdict::Consumed | Verdict::ForHost | Verdict::Drop(_) => None,
+                };
+                while let Some(made) = node.poll_frame() {
+                    outbox.send(made);
+                }
+                out
+            });
+            tally.frames += count as u64;
+        }
+        self.drain(now);
+    }
+
+    fn take_inputs(&mut self, now: Instant) {
+        if !self.ready.contains(&WAKE) {
+            return;
+        }
+        for input in self.inbox.take(TURN_INPUTS) {
+            self.take_input(now, input);
+            self.drain(now);
+        }
+    }
+
+    fn take_input(&mut self, now: Instant, input: Input) {
+        let node = &mut self.node;
+        match input {
+            Input::Ports { states, opened, closed } => {
+                self.swap_ports(opened, &closed);
+                self.node.handle_ports(now, states);
+            }
+            Input::HostAddresses(list) => {
+                node.handle_host_addresses(now, list.iter().map(|own| own.addr.into()).collect());
+            }
+            Input::Command { request, line, json } => node.handle_command(now, request, &line, json),
+            Input::PeerKey { request, key } => node.handle_peer_key(now, request, key),
+            Input::TermStored(term) => node.handle_term_stored(now, term),
+            Input::ConfigStored { request, result } => node.handle_config_stored(now, request, result),
+            Input::ProbeOutcome { id, outcome } => node.handle_probe_outcome(now, id, outcome),
+            Input::Dump => self.dump(),
+            Input::Stop => node.handle_stop(now),
+        }
+    }
+
+    /// What was queued for a socket leaves before it goes.
+    fn swap_ports(&mut self, opened: Vec<(PortId, PacketSocket)>, closed: &[PortId]) {
+        self.ports.flush(&mut |bytes| self.node.recycle(bytes));
+        for id in closed {
+            self.unwatch(*id);
+            let old = self.ports.remove(*id);
+            self.retire(old);
+        }
+        for (id, socket) in opened {
+            self.unwatch(id);
+            let old = self.ports.insert(id, socket);
+            self.retire(old);
+            let watched = self.ports.raw_fd(id).map(|fd| self.poller.add(fd, u64::from(id.0), false));
+            match watched {
+                Some(Ok(())) => self.open.push(id),
+                Some(Err(error)) => self.jobs.log(Level::Error, format!("cannot wait for port {}: {error}", id.0)),
+                None => {}
+            }
+        }
+    }
+
+    fn unwatch(&mut self, id: PortId) {
+        self.open.retain(|open| *open != id);
+        if let Some(fd) = self.ports.raw_fd(id) {
+            self.poller.remove(fd);
+        }
+    }
+
+    fn retire(&mut self, socket: Option<PacketSocket>) {
+        if let Some(socket) = socket {
+            self.jobs.send(Job::Close(socket));
+        }
+    }
+
+    /// Does what the node wants, in its order.
+    fn drain(&mut self, now: Instant) {
+        loop {
+            while let Some(frame) = self.node.poll_frame() {
+                self.ports.send(frame);
+            }
+            match self.node.poll_effect() {
+                Some(effect) => self.perform(now, effect),
+                None => return,
+            }
+        }
+    }
+
+    fn perform(&mut self, now: Instant, effect: Effect) {
+        let job = match effect {
+            Effect::PeerDatagram(bytes) => return self.peer.send(&bytes),
+            Effect::PeerLink(link) => return self.peer.set_link(now, link),
+            Effect::StoreTerm(term) => Job::StoreTerm(term),
+            Effect::StoreConfig { request, text } => Job::StoreConfig { request, text },
+            Effect::DeriveKey { request, password, salt } => Job::DeriveKey { request, password, salt },
+            Effect::Interfaces(wanted) => Job::Interfaces(wanted),
+            Effect::Guard { floating, transit } => Job::Guard { floating, transit },
+            Effect::Probe(request) => Job::Probe(request),
+            Effect::Reply(reply) => Job::Reply(reply),
+            Effect::Event(level, text) => Job::Log(level, text),
+            Effect::Stopped => Job::Stopped,
+        };
+        self.jobs.send(job);
+    }
+
+    /// A failed receive may mean that an interface went away: look before the next poll.
+    fn notice_port_trouble(&mut self) {
+        let errors = self.open.iter().map(|id| self.ports.counters(*id).rx_errors).sum();
+        if errors > self.rx_errors {
+            self.jobs.send(Job::CheckLinks);
+        }
+        self.rx_errors = errors;
+    }
+
+    fn finish(&mut self, started: Instant) {
+        let took = self.clock.now().since(started);
+        self.tally.longest = self.tally.longest.max(took);
+        self.tally.slow_turns += u64::from(took > TURN_LIMIT);
+        self.pulse.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sleep(&mut self) -> Duration {
+        if !self.jobs.push_on() {
+            return BACKLOG_SLEEP;
+        }
+        let now = self.clock.now();
+        let due = [self.node.poll_timeout(), self.peer.poll_timeout(), Some(self.next_tick)];
+        due.into_iter().flatten().map(|due| due.since(now)).fold(MAX_SLEEP, Duration::min)
+    }
+
+    fn dump(&mut self) {
+        let (turns, tally) = (self.pulse.turns.load(Ordering::Relaxed), self.tally);
+        let peer = self.peer.counters();
+        self.jobs.log(
+            Level::Info,
+            format!(
+                "driver: turns {turns}, longer than {} us {}, longest {} us, frames {}, jobs lost {}, peer datagrams unsent {}, foreign {}",
+                TURN_LIMIT.as_micros(),
+                tally.slow_turns,
+                tally.longest.as_micros(),
+                tally.frames,
+                self.jobs.lost(),
+                peer.unsent,
+                peer.foreign,
+            ),
+        );
+        for id in self.open.clone() {
+            let counters = self.ports.counters(id);
+            self.jobs.log(Level::Info, format!("driver: port {}: {counters:?}", id.0));
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The thread that watches the host: interfaces, addresses and the guard.
+//!
+//! Opening and closing packet sockets, `nft` and the like take milliseconds;
+//! here they keep nobody waiting.
+
+use crate::log::Log;
+use crate::queue::{Input, InboxSender};
+use holdfast_engine::{Port, PortId};
+use holdfast_netio::{Guard, GuardError, GuardPlan, HostAddress, Link, PacketSocket, host_addresses, link};
+use holdfast_node::PortState;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+/// How often interfaces and addresses are looked at.
+const POLL: Duration = Duration::from_millis(500);
+
+/// An interface that cannot be opened is tried again after 0.5, 1, 2, 4, 8, 8 … seconds.
+const MAX_BACK_OFF: Duration = Duration::from_secs(8);
+
+/// The host's addresses, for probes.
+pub type SharedAddresses = Arc<RwLock<Vec<HostAddress>>>;
+
+/// Work for this thread.
+#[derive(Debug)]
+pub enum LinkJob {
+    /// The wanted data ports: (id, device).
+    Wanted(Vec<(String, String)>),
+    /// What the host's stack must not see.
+    Guard {
+        /// The node's own addresses.
+        floating: Vec<IpAddr>,
+        /// All transit too.
+        transit: bool,
+    },
+    /// Close it here.
+    Close(PacketSocket),
+    /// Look at the interfaces at once.
+    Check,
+    /// Take the guard away and end.
+    Stop,
+}
+
+/// An interface that could not be opened.
+struct Trouble {
+    text: String,
+    pause: Duration,
+    again_at: Instant,
+}
+
+/// All that this thread knows.
+pub struct Links {
+    inbox: InboxSender,
+    log: Arc<Log>,
+    shared: SharedAddresses,
+    wanted: Vec<(String, String)>,
+    ids: BTreeMap<String, PortId>,
+    open: BTreeMap<PortId, u32>,
+    trouble: BTreeMap<PortId, Trouble>,
+    told: Vec<PortState>,
+    addresses: Option<Vec<HostAddress>>,
+    guard: Guard,
+    guard_works: bool,
+    floating: BTreeSet<IpAddr>,
+    transit: bool,
+}
+
+impl Links {
+    /// Nothing known yet.
+    pub fn new(inbox: InboxSender, log: Arc<Log>, shared: SharedAddresses) -> Links {
+        Links {
+            inbox,
+            log,
+            shared,
+            wanted: Vec::new(),
+            ids: BTreeMap::new(),
+            open: BTreeMap::new(),
+            trouble: BTreeMap::new(),
+            told: Vec::new(),
+            addresses: None,
+            guard: Guard::new(std::process::id()),
+            guard_works: true,
+            floating: BTreeSet::new(),
+            transit: false,
+        }
+    }
+
+    /// Works until `LinkJob::Stop`, or until nobody can send one.
+    pub fn run(mut self, jobs: &Receiver<LinkJob>) {
+        let removed = self.guard.remove_stale(is_our_daemon);
+        self.report_guard(removed);
+        let mut next_poll = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now >= next_poll {
+                self.look();
+                next_poll = Instant::now() + POLL;
+            }
+            match jobs.recv_timeout(next_poll.saturating_duration_since(now)) {
+                Ok(LinkJob::Wanted(wanted)) => {
+                    self.wanted = wanted;
+                    next_poll = Instant::now();
+                }
+                Ok(LinkJob::Guard { floating, transit }) => {
+                    self.floating = floating.into_iter().collect();
+                    self.transit = transit;
+                    self.renew_guard();
+                }
+                Ok(LinkJob::Close(socket)) => drop(socket),
+                Ok(LinkJob::Check) => next_poll = Instant::now(),
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(LinkJob::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let removed = self.guard.remove();
+        self.report_guard(removed);
+    }
+
+    /// Compares the host with what the data thread was told.
+    fn look(&mut self) {
+        match host_addresses() {
+            Ok(addresses) => self.take_addresses(addresses),
+            Err(error) => self.log.warn(&format!("cannot list the host's addresses: {error}")),
+        }
+        let mut closed = self.forget_unwanted();
+        let mut opened = Vec::new();
+        let mut states = Vec::new();
+        for (id, device) in self.wanted.clone() {
+            let Some(port) = self.port_number(&id) else { continue };
+            let found = link(&device).unwrap_or_else(|error| {
+                self.log.warn(&format!("interface {device}: cannot ask for its state: {error}"));
+                None
+            });
+            let usable = found.and_then(|link| self.keep_open(port, &device, link, &mut opened));
+            if usable.is_none() && self.open.remove(&port).is_some() {
+                closed.push(port);
+            }
+            states.push(state_of(port, id, device, usable));
+        }
+        let changed = !opened.is_empty() || !closed.is_empty();
+        if changed || states != self.told {
+            self.told.clone_from(&states);
+            self.inbox.send(Input::Ports { states, opened, closed });
+        }
+        if changed {
+            // A chain goes with its device.
+            self.guard.invalidate();
+        }
+        self.renew_guard();
+    }
+
+    fn take_addresses(&mut self, addresses: Vec<HostAddress>) {
+        if self.addresses.as_ref() == Some(&addresses) {
+            return;
+        }
+        if let Ok(mut shared) = self.shared.write() {
+            shared.clone_from(&addresses);
+        }
+        self.addresses = Some(addresses.clone());
+        self.inbox.send(Input::HostAddresses(addresses));
+    }
+
+    fn forget_unwanted(&mut self) -> Vec<PortId> {
+        let (wanted, open, trouble) = (&self.wanted, &mut self.open, &mut self.trouble);
+        let mut closed = Vec::new();
+        self.ids.retain(|id, port| {
+            let keep = wanted.iter().any(|(wanted, _)| wanted == id);
+            if !keep {
+                trouble.remove(port);
+                closed.extend(open.remove(port).map(|_| *port));
+            }
+            keep
+        });
+        closed
+    }
+
+    /// The lowest number that is free, and the same one for as long as the port is wanted.
+    fn port_number(&mut self, id: &str) -> Option<PortId> {
+        if let Some(port) = self.ids.get(id) {
+            return Some(*port);
+        }
+        let free = (0..=u8::MAX).map(PortId).find(|port| self.ids.values().all(|used| used != port));
+        match free {
+            Some(port) => drop(self.ids.insert(id.to_owned(), port)),
+            None => self.log.error(&format!("interface {id}: more than 256 data ports")),
+        }
+        free
+    }
+
+    /// Sees to it that the very interface `link` is open.
+    fn keep_open(
+        &mut self,
+        port: PortId,
+        device: &str,
+        link: Link,
+        opened: &mut Vec<(PortId, PacketSocket)>,
+    ) -> Option<Link> {
+        if self.open.get(&port) == Some(&link.index) {
+            return Some(link);
+        }
+        if self.trouble.get(&port).is_some_and(|trouble| Instant::now() < trouble.again_at) {
+            return None;
+        }
+        match PacketSocket::open(device, link.index) {
+            Ok(socket) => {
+                self.open.insert(port, link.index);
+                self.trouble.remove(&port);
+                opened.push((port, socket));
+                Some(link)
+            }
+            Err(error) => {
+                self.back_off(port, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn back_off(&mut self, port: PortId, text: String) {
+        let before = self.trouble.get(&port);
+        let pause = before.map_or(POLL, |trouble| (trouble.pause * 2).min(MAX_BACK_OFF));
+        if before.is_none_or(|trouble| trouble.text != text) {
+            self.log.warn(&text);
+        }
+        self.trouble.insert(port, Trouble { text, pause, again_at: Instant::now() + pause });
+    }
+
+    fn renew_guard(&mut self) {
+        if !self.guard_works {
+            return;
+        }
+        let present = self.told.iter().filter(|state| state.port.is_some());
+        let host = || self.addresses.iter().flatten().map(|own| own.addr).collect();
+        let plan = GuardPlan {
+            devices: present.map(|state| state.device.clone()).collect(),
+            floating: self.floating.clone(),
+            transit: self.transit.then(host),
+        };
+        let applied = self.guard.apply(&plan).map(drop);
+        self.report_guard(applied);
+    }
+
+    fn report_guard(&mut self, result: Result<(), GuardError>) {
+        match result {
+            Ok(()) => {}
+            Err(error @ GuardError::Missing) => {
+                if std::mem::replace(&mut self.guard_works, false) {
+                    self.log.warn(&error.to_string());
+                }
+            }
+            // Such as a device that went away meanwhile: the next look tries again.
+            Err(error) => self.log.warn(&error.to_string()),
+        }
+    }
+}
+
+fn state_of(port: PortId, id: String, device: String, link: Option<Link>) -> PortState {
+    let number = |link: Link| Port { id: port, mac: link.mac, mtu: link.mtu.min(u32::from(u16::MAX)) as u16 };
+    PortState { port: link.map(number), id, device, up: link.is_some_and(|link| link.up) }
+}
+
+/// Whether `pid` is a running daemon of ours: its guard is not ours to remove.
+fn is_our_daemon(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "holdfastd")
+}

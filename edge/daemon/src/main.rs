@@ -1,0 +1,204 @@
+//! `holdfastd`: the node's process. One data thread owns the node, one thread
+//! watches interfaces, and the main thread does what may take its time.
+
+mod args;
+mod check;
+mod clock;
+mod control;
+mod data;
+mod heap;
+mod key;
+mod links;
+mod log;
+mod manage;
+mod notify;
+mod peer;
+mod poller;
+mod probe;
+mod queue;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use anyhow::{Context, Result, bail};
+use args::Args;
+use clap::Parser;
+use clock::Clock;
+use data::{Driver, Pulse};
+use holdfast_engine::Limits;
+use holdfast_node::{Node, NodeOptions};
+use links::{LinkJob, Links, SharedAddresses};
+use log::Log;
+use manage::Manager;
+use notify::ServiceManager;
+use queue::{Inbox, JOB_LIMIT, JobSender};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
+use store::Store;
+
+#[global_allocator]
+static HEAP: heap::HugePageHeap = heap::HugePageHeap;
+
+/// Jobs that may wait for the interface watcher.
+const LINK_JOB_LIMIT: usize = 256;
+
+/// Time for taking the guard away at the end.
+const GUARD_LIMIT: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match start(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("holdfastd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: &Args) -> Result<ExitCode> {
+    let config = std::fs::read_to_string(&args.config)
+        .with_context(|| format!("cannot read the configuration {}", args.config.display()))?;
+    let findings = check::check(&config);
+    for finding in &findings {
+        eprintln!("{}:{finding}", args.config.display());
+    }
+    if !findings.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
+    if args.check {
+        println!("{}: the configuration is valid", args.config.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    end_process_on_panic();
+    serve(args, config)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A node without its data thread must not look alive. (Release builds abort anyway.)
+fn end_process_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
+}
+
+fn serve(args: &Args, config: String) -> Result<()> {
+    let log = Arc::new(Log::new(args.log_format));
+    let store = Store::open(&args.state, &args.config)?;
+    let clock = Clock::start();
+    let options = node_options(args, config, &store, clock)?;
+    let secret = options.seed.rotate_left(17);
+    let listener = control::bind(&args.socket)?;
+    let (inbox_sender, inbox) = queue::inbox().context("cannot make the queue to the data thread")?;
+    let (job_sender, jobs) = tokio::sync::mpsc::channel(JOB_LIMIT);
+    let pulse = Arc::new(Pulse::default());
+    start_data_thread(clock, options, inbox, JobSender::new(job_sender), Arc::clone(&pulse), &args.config)?;
+
+    let addresses = SharedAddresses::default();
+    let (links, link_jobs) = sync_channel(LINK_JOB_LIMIT);
+    let watcher = Links::new(inbox_sender.clone(), Arc::clone(&log), Arc::clone(&addresses));
+    let watcher = thread::Builder::new().name("links".to_owned()).spawn(move || watcher.run(&link_jobs))?;
+
+    let manager = Manager {
+        inbox: inbox_sender,
+        links: links.clone(),
+        addresses,
+        store,
+        log: Arc::clone(&log),
+        pulse,
+        manager: ServiceManager::from_environment(),
+        secret,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = tokio::task::LocalSet::new().block_on(&runtime, manager.run(jobs, listener));
+    // What still runs in the background (a probe, a save) need not end first.
+    runtime.shutdown_background();
+    let _ = std::fs::remove_file(&args.socket);
+    let _ = links.try_send(LinkJob::Stop);
+    wait_for(&watcher, GUARD_LIMIT);
+    outcome
+}
+
+fn node_options(args: &Args, config: String, store: &Store, clock: Clock) -> Result<NodeOptions> {
+    let mut limits = Limits::default();
+    if let Some(max_flows) = args.max_flows {
+        limits.max_flows = max_flows;
+    }
+    Ok(NodeOptions {
+        boot: random()?,
+        seed: random()?,
+        stored_term: store.load_term()?,
+        config,
+        limits,
+        unix_nanos_at_origin: clock.unix_nanos_at_origin(),
+        host_name: host_name(),
+    })
+}
+
+/// Starts the data thread and waits until the node is born, or is not.
+fn start_data_thread(
+    clock: Clock,
+    options: NodeOptions,
+    inbox: Inbox,
+    jobs: JobSender,
+    pulse: Arc<Pulse>,
+    config: &Path,
+) -> Result<()> {
+    let (born, birth) = sync_channel::<Result<(), String>>(1);
+    let place = config.display().to_string();
+    let body = move || {
+        prefer_this_thread();
+        let driver = match Node::new(clock.now(), options) {
+            Ok(node) => Driver::new(clock, node, inbox, jobs, pulse).map_err(|error| error.to_string()),
+            Err(error) => Err(format!("{place}:{}: {}", error.line, error.error)),
+        };
+        match driver {
+            Ok(driver) => {
+                let _ = born.send(Ok(()));
+                driver.run();
+            }
+            Err(error) => drop(born.send(Err(error))),
+        }
+    };
+    thread::Builder::new().name("data".to_owned()).spawn(body)?;
+    match birth.recv() {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => bail!("{error}"),
+        Err(_) => bail!("the data thread ended at its start"),
+    }
+}
+
+/// Heartbeats leave from this thread: on a busy host it goes before others.
+/// Without the right to it (CAP_SYS_NICE) it takes its turn like all.
+fn prefer_this_thread() {
+    // SAFETY: no preconditions; 0 is the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -15) };
+}
+
+fn random() -> Result<u64> {
+    let mut bytes = [0; 8];
+    // SAFETY: `bytes` is eight writable bytes.
+    let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if count != 8 {
+        bail!("cannot get random numbers: {}", std::io::Error::last_os_error());
+    }
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+fn wait_for(thread: &thread::JoinHandle<()>, limit: Duration) {
+    let started = std::time::Instant::now();
+    while !thread.is_finished() && started.elapsed() < limit {
+        thread::sleep(Duration::from_millis(5));
+    }
+}

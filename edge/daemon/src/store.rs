@@ -1,0 +1,78 @@
+//! What must survive the process: the term, and the saved configuration.
+
+use anyhow::{Context, Result, bail};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The files of a node.
+#[derive(Clone, Debug)]
+pub struct Store {
+    state: PathBuf,
+    config: PathBuf,
+}
+
+impl Store {
+    /// Files under the directory `state`, made if it is missing, and the
+    /// configuration at `config`.
+    pub fn open(state: &Path, config: &Path) -> Result<Store> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state)
+            .with_context(|| format!("cannot create the state directory {} (choose one with --state)", state.display()))?;
+        Ok(Store { state: state.to_owned(), config: config.to_owned() })
+    }
+
+    fn term_file(&self) -> PathBuf {
+        self.state.join("term")
+    }
+
+    /// The highest term that was made durable; 0 on a node's first start. A
+    /// file that makes no sense is an error: to start with a lower term than
+    /// this node once had would let two nodes believe they are primary.
+    pub fn load_term(&self) -> Result<u64> {
+        let path = self.term_file();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error).with_context(|| format!("cannot read the term from {}", path.display())),
+        };
+        match text.strip_prefix("term ").and_then(|rest| rest.trim_end().parse().ok()) {
+            Some(term) => Ok(term),
+            None => bail!(
+                "{} does not hold a term: write `term N` into it, with N above the term that `show ha node` tells on the peer",
+                path.display()
+            ),
+        }
+    }
+
+    /// Makes `term` durable.
+    pub fn save_term(&self, term: u64) -> Result<()> {
+        let path = self.term_file();
+        replace(&path, &format!("term {term}\n")).with_context(|| format!("cannot store the term in {}", path.display()))
+    }
+
+    /// Writes the configuration. Readable by its owner only: it holds passwords.
+    pub fn save_config(&self, text: &str) -> Result<()> {
+        let path = &self.config;
+        replace(path, text).with_context(|| format!("cannot save the configuration in {}", path.display()))
+    }
+}
+
+/// The old file or the new one, never a mixture, also after a power cut.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    // Through a symbolic link: the file it points at is the one to replace.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new().prefix(".holdfast-").permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(&path)?;
+    File::open(folder)?.sync_all()?;
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! Frames in and out.
+//!
+//! [`Ports`] is the door that the data thread uses; [`PacketPorts`] stands on
+//! AF_PACKET sockets, [`MemoryPorts`] on queues for tests. Beside them live the
+//! questions to the host that the edge asks now and then ([`link`],
+//! [`host_addresses`]) and the [`Guard`] that keeps the host's own stack away
+//! from floating addresses. Nothing here knows configuration, peers or roles.
+
+mod arena;
+mod guard;
+mod host;
+mod memory;
+mod packet;
+mod ports;
+mod socket;
+mod transmit;
+mod vnet;
+
+pub use guard::{Guard, GuardError, GuardPlan};
+pub use host::{HostAddress, Link, host_addresses, link};
+pub use memory::MemoryPorts;
+pub use packet::PacketPorts;
+pub use ports::{BATCH, Outbox, PortCounters, Ports, TURN_FRAMES};
+pub use socket::{OpenError, PacketSocket};
+pub use vnet::{VNET_HEADER_LEN, decode_offload, encode_offload};
+
+#[cfg(test)]
+mod tests;

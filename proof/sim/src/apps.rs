@@ -1,0 +1,283 @@
+//! What the hosts do: clients that say numbered things and check every echoed
+//! byte, servers that echo.
+
+use core::time::Duration;
+
+use holdfast_base::{Instant, Rng};
+use smoltcp::iface::SocketHandle;
+use smoltcp::socket::{tcp, udp};
+use smoltcp::wire::IpAddress;
+
+use crate::host::Host;
+
+/// The echo port of every server.
+pub const ECHO: u16 = 7;
+/// Listening sockets kept ready per server.
+const BACKLOG: usize = 8;
+
+/// What became of a client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Not established yet.
+    Opening,
+    /// Established; bytes flow.
+    Open,
+    /// All bytes came back and it was closed in order.
+    Finished,
+    /// Never established: refused, or nobody answered.
+    Failed,
+    /// It was established, and then it was reset or timed out.
+    Lost,
+    /// A byte came back that was not sent.
+    Corrupt,
+}
+
+/// One client connection.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Which vserver, an index of the world's list.
+    pub vserver: usize,
+    /// IPv6?
+    pub v6: bool,
+    /// The client's port.
+    pub port: u16,
+    /// When it was opened, was established, ended.
+    pub opened: Instant,
+    /// When the client saw it established.
+    pub established: Option<Instant>,
+    /// When it ended.
+    pub ended: Option<Instant>,
+    /// Where it stands.
+    pub outcome: Outcome,
+    socket: SocketHandle,
+    /// Bytes to send in all.
+    pub total: u64,
+    sent: u64,
+    /// Bytes that came back, all of them right.
+    pub echoed: u64,
+    next_chunk: Instant,
+    pause: Duration,
+}
+
+/// A client's UDP exchange: numbered datagrams, answered by the server's number.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// Which vserver.
+    pub vserver: usize,
+    socket: SocketHandle,
+    to: (IpAddress, u16),
+    next: Instant,
+    number: u32,
+    /// Datagrams answered.
+    pub answered: u32,
+    /// The server of the first answer.
+    pub server: Option<u8>,
+    /// An answer came from another server.
+    pub moved: bool,
+}
+
+/// A client host and what it runs.
+pub struct Client {
+    /// The host.
+    pub host: Host,
+    /// Its connections, ended ones too.
+    pub connections: Vec<Connection>,
+    /// Its UDP exchanges.
+    pub exchanges: Vec<Exchange>,
+    next_port: u16,
+}
+
+impl Client {
+    /// A client that runs nothing yet.
+    pub fn new(host: Host) -> Client {
+        Client { host, connections: Vec::new(), exchanges: Vec::new(), next_port: 20_000 }
+    }
+
+    /// Opens a connection that sends `total` bytes, a chunk every `pause`.
+    pub fn open(&mut self, now: Instant, vserver: usize, to: (IpAddress, u16), total: u64, pause: Duration) {
+        self.next_port += 1;
+        let port = self.next_port;
+        let socket = self.host.connect(to, port);
+        self.connections.push(Connection {
+            vserver,
+            v6: matches!(to.0, IpAddress::Ipv6(_)),
+            port,
+            opened: now,
+            established: None,
+            ended: None,
+            outcome: Outcome::Opening,
+            socket,
+            total,
+            sent: 0,
+            echoed: 0,
+            next_chunk: now,
+            pause,
+        });
+    }
+
+    /// Starts a UDP exchange.
+    pub fn exchange(&mut self, now: Instant, vserver: usize, to: (IpAddress, u16)) {
+        self.next_port += 1;
+        let socket = self.host.udp(self.next_port);
+        self.exchanges.push(Exchange { vserver, socket, to, next: now, number: 0, answered: 0, server: None, moved: false });
+    }
+
+    /// Lets every program run once.
+    pub fn run(&mut self, now: Instant, rng: &mut Rng) {
+        for connection in self.connections.iter_mut().filter(|connection| connection.ended.is_none()) {
+            connection.run(now, self.host.sockets.get_mut::<tcp::Socket<'_>>(connection.socket), rng);
+            if connection.ended.is_some() {
+                self.host.sockets.get_mut::<tcp::Socket<'_>>(connection.socket).abort();
+            }
+        }
+        for exchange in &mut self.exchanges {
+            exchange.run(now, self.host.sockets.get_mut::<udp::Socket<'_>>(exchange.socket));
+        }
+    }
+
+    /// When a program wants to run again.
+    pub fn next_run(&self) -> Option<Instant> {
+        let chunks = self.connections.iter().filter(|c| c.outcome == Outcome::Open && c.sent < c.total).map(|c| c.next_chunk);
+        chunks.chain(self.exchanges.iter().map(|exchange| exchange.next)).min()
+    }
+}
+
+impl Connection {
+    /// The byte at a place of this connection's stream.
+    fn byte(&self, at: u64) -> u8 {
+        (at.wrapping_mul(31).wrapping_add(u64::from(self.port).wrapping_mul(7)) >> 1) as u8
+    }
+
+    fn end(&mut self, now: Instant, outcome: Outcome) {
+        self.outcome = outcome;
+        self.ended = Some(now);
+    }
+
+    fn run(&mut self, now: Instant, socket: &mut tcp::Socket<'_>, rng: &mut Rng) {
+        if self.outcome == Outcome::Opening {
+            match socket.state() {
+                tcp::State::SynSent => return,
+                tcp::State::Closed => return self.end(now, Outcome::Failed),
+                _ => {
+                    self.outcome = Outcome::Open;
+                    self.established = Some(now);
+                }
+            }
+        }
+        self.check_echo(now, socket);
+        if self.ended.is_some() {
+            return;
+        }
+        if self.echoed == self.total {
+            socket.close();
+            if matches!(socket.state(), tcp::State::TimeWait | tcp::State::Closed | tcp::State::Closing) {
+                self.end(now, Outcome::Finished);
+            }
+        } else if socket.state() == tcp::State::Closed || !socket.may_recv() {
+            self.end(now, Outcome::Lost);
+        } else {
+            self.say(now, socket, rng);
+        }
+    }
+
+    fn say(&mut self, now: Instant, socket: &mut tcp::Socket<'_>, rng: &mut Rng) {
+        if self.sent >= self.total || now < self.next_chunk || !socket.can_send() {
+            return;
+        }
+        let len = (1 + rng.below(700)).min(self.total - self.sent);
+        let chunk: Vec<u8> = (self.sent..self.sent + len).map(|at| self.byte(at)).collect();
+        self.sent += socket.send_slice(&chunk).unwrap_or(0) as u64;
+        self.next_chunk = now + self.pause;
+    }
+
+    fn check_echo(&mut self, now: Instant, socket: &mut tcp::Socket<'_>) {
+        let mut buffer = [0; 2048];
+        while socket.can_recv() {
+            let Ok(len) = socket.recv_slice(&mut buffer) else { return };
+            for &byte in &buffer[..len] {
+                if byte != self.byte(self.echoed) || self.echoed >= self.sent {
+                    return self.end(now, Outcome::Corrupt);
+                }
+                self.echoed += 1;
+            }
+        }
+    }
+}
+
+impl Exchange {
+    fn run(&mut self, now: Instant, socket: &mut udp::Socket<'_>) {
+        while let Ok((data, _)) = socket.recv() {
+            let Some(&server) = data.last() else { continue };
+            self.answered += 1;
+            self.moved |= self.server.is_some_and(|first| first != server);
+            self.server.get_or_insert(server);
+        }
+        if now >= self.next {
+            self.number += 1;
+            let _ = socket.send_slice(&self.number.to_be_bytes(), self.to);
+            self.next = now + Duration::from_millis(100);
+        }
+    }
+}
+
+/// A server host: TCP and UDP echo.
+pub struct Server {
+    /// The host.
+    pub host: Host,
+    number: u8,
+    listening: Vec<SocketHandle>,
+    open: Vec<SocketHandle>,
+    udp: SocketHandle,
+}
+
+impl Server {
+    /// A server that listens.
+    pub fn new(mut host: Host, number: u8) -> Server {
+        let listening = (0..BACKLOG).map(|_| host.listen(ECHO)).collect();
+        let udp = host.udp(ECHO);
+        Server { host, number, listening, open: Vec::new(), udp }
+    }
+
+    /// Lets the echo programs run once.
+    pub fn run(&mut self) {
+        for index in 0..self.listening.len() {
+            let socket = self.host.sockets.get::<tcp::Socket<'_>>(self.listening[index]);
+            if socket.state() != tcp::State::Listen {
+                self.open.push(self.listening[index]);
+                self.listening[index] = self.host.listen(ECHO);
+            }
+        }
+        let sockets = &mut self.host.sockets;
+        self.open.retain(|&handle| {
+            let alive = echo(sockets.get_mut::<tcp::Socket<'_>>(handle));
+            if !alive {
+                sockets.remove(handle);
+            }
+            alive
+        });
+        let number = self.number;
+        let socket = sockets.get_mut::<udp::Socket<'_>>(self.udp);
+        while let Ok((data, from)) = socket.recv() {
+            let mut answer = data.to_vec();
+            answer.push(number);
+            let _ = socket.send_slice(&answer, from);
+        }
+    }
+}
+
+/// Sends back what came; false when the connection is over.
+fn echo(socket: &mut tcp::Socket<'_>) -> bool {
+    let mut buffer = [0; 1024];
+    while socket.can_recv() && socket.can_send() {
+        let room = (socket.send_capacity() - socket.send_queue()).min(buffer.len());
+        let Ok(len) = socket.recv_slice(&mut buffer[..room]) else { break };
+        if len == 0 {
+            break;
+        }
+        let _ = socket.send_slice(&buffer[..len]);
+    }
+    if !socket.may_recv() && !socket.can_recv() && socket.state() != tcp::State::SynReceived {
+        socket.close();
+    }
+    socket.state() != tcp::State::Closed
+}

@@ -1,0 +1,260 @@
+//! One simulated computer that runs the production `Node`.
+//!
+//! It plays the daemon's part: stamps time, feeds inputs, drains outputs, and
+//! carries out slow work (disk, key derivation, probes) with a delay.
+
+use holdfast_base::{Instant, StableHasher};
+use holdfast_engine::{Frame, Limits, Offload, Port, PortId, Verdict};
+use holdfast_node::{Effect, Level, Node, NodeOptions, PortState, ProbeOutcome, ProbeRequest, Reply, StreamEvent};
+use holdfast_wire::MacAddr;
+
+/// Data ports of each machine: client side and server side.
+pub const PORTS: [(&str, &str); 2] = [("1/1", "client-side"), ("1/2", "server-side")];
+
+/// Something that reaches a running process.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A frame on a data port.
+    Frame(PortId, Vec<u8>),
+    /// A datagram on the peer link.
+    Peer(Vec<u8>),
+    /// The idle connection.
+    Stream(StreamEvent),
+    /// The disk is done.
+    TermStored(u64),
+    /// The disk is done.
+    ConfigStored(u64),
+    /// The key is ready.
+    Key(u64, [u8; 32]),
+    /// A probe has ended.
+    Probe(u64, ProbeOutcome),
+    /// The state of the data ports.
+    Ports,
+    /// A command of the operator.
+    Command(u64, String),
+    /// SIGTERM.
+    Stop,
+    /// Nothing but time.
+    Timer,
+}
+
+/// What a process wants from the world after a turn.
+#[derive(Debug)]
+pub enum Wish {
+    /// Send a frame.
+    Frame(PortId, Vec<u8>),
+    /// Send a datagram on the peer link.
+    Peer(Vec<u8>),
+    /// Store a term.
+    StoreTerm(u64),
+    /// Store the configuration.
+    StoreConfig(u64, String),
+    /// Derive a key.
+    Key(u64, [u8; 32]),
+    /// Probe a service.
+    Probe(ProbeRequest),
+    /// Report the ports.
+    Ports,
+    /// The process ends.
+    Stopped,
+}
+
+/// How the driver is broken on purpose, to see whether the checkers notice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Not at all.
+    #[default]
+    None,
+    /// The clock stands still while the process is frozen, so that no lease ends.
+    ForgetLease,
+    /// A term counts as stored although nothing was written.
+    ForgetTerm,
+}
+
+/// A computer and, while it runs, its process.
+pub struct Machine {
+    /// 0 or 1.
+    pub index: usize,
+    /// The process.
+    pub node: Option<Node>,
+    /// Lives so far.
+    pub boot: u64,
+    /// What its disk says.
+    pub stored_term: u64,
+    /// What its disk says.
+    pub stored_config: String,
+    /// Not before then does the process get a turn.
+    pub frozen_until: Option<Instant>,
+    /// What arrived while it was frozen.
+    pub backlog: Vec<Input>,
+    /// How the driver is broken.
+    pub sabotage: Sabotage,
+    /// Time lost to freezes that a broken clock does not see.
+    hidden: core::time::Duration,
+    /// Answers to commands.
+    pub replies: Vec<Reply>,
+    /// Lines of the log, with their time.
+    pub log: Vec<(Instant, Level, String)>,
+    seed: u64,
+}
+
+impl Machine {
+    /// A computer that is off.
+    pub fn new(index: usize, config: String, seed: u64) -> Machine {
+        Machine {
+            index,
+            node: None,
+            boot: 0,
+            stored_term: 0,
+            stored_config: config,
+            frozen_until: None,
+            backlog: Vec::new(),
+            sabotage: Sabotage::None,
+            hidden: core::time::Duration::ZERO,
+            replies: Vec::new(),
+            log: Vec::new(),
+            seed,
+        }
+    }
+
+    /// Starts the process.
+    pub fn start(&mut self, now: Instant) {
+        self.boot += 1;
+        self.frozen_until = None;
+        self.backlog.clear();
+        let limits = Limits { max_flows: 2048, max_persistence: 512, max_snat_pools: 256, max_neighbours: 256, ..Limits::default() };
+        let mut hasher = StableHasher::new(self.seed, self.index as u64);
+        let boot = hasher.write(&self.boot.to_be_bytes()).finish() | 1;
+        let options = NodeOptions {
+            boot,
+            seed: boot.rotate_left(17),
+            stored_term: self.stored_term,
+            config: self.stored_config.clone(),
+            limits,
+            unix_nanos_at_origin: 1_700_000_000_000_000_000,
+            host_name: format!("node-{}", self.index),
+        };
+        match Node::new(self.seen(now), options) {
+            Ok(node) => self.node = Some(node),
+            Err(error) => panic!("configuration of machine {}: line {}: {}", self.index, error.line, error.error),
+        }
+    }
+
+    /// Ends the process at once.
+    pub fn stop(&mut self) {
+        self.node = None;
+        self.frozen_until = None;
+        self.backlog.clear();
+    }
+
+    /// Stops the process's clock turns until `until`.
+    pub fn freeze(&mut self, now: Instant, until: Instant) {
+        self.frozen_until = Some(until);
+        if self.sabotage == Sabotage::ForgetLease {
+            self.hidden += until.since(now);
+        }
+    }
+
+    /// Whether the process runs and is not frozen.
+    pub fn is_awake(&self) -> bool {
+        self.node.is_some() && self.frozen_until.is_none()
+    }
+
+    /// One turn of the driver.
+    pub fn turn(&mut self, now: Instant, inputs: Vec<Input>) -> Vec<Wish> {
+        let at = self.seen(now);
+        let mut wishes = Vec::new();
+        let Some(node) = &mut self.node else { return wishes };
+        node.handle_turn(at);
+        let (first, later): (Vec<_>, Vec<_>) =
+            inputs.into_iter().partition(|input| matches!(input, Input::Peer(_) | Input::Stream(_)));
+        for input in first.into_iter().chain(later) {
+            feed(node, at, self.index, input, &mut wishes);
+        }
+        if node.poll_timeout().is_some_and(|due| due <= at) {
+            node.handle_timeout(at);
+        }
+        while let Some(frame) = node.poll_frame() {
+            wishes.push(Wish::Frame(frame.port, frame.bytes.clone()));
+            node.recycle(frame.bytes);
+        }
+        let mut effects = Vec::new();
+        while let Some(effect) = node.poll_effect() {
+            effects.push(effect);
+        }
+        for effect in effects {
+            self.carry_out(now, effect, &mut wishes);
+        }
+        wishes
+    }
+
+    /// When the process wants its next turn.
+    pub fn next_turn(&self) -> Option<Instant> {
+        self.node.as_ref()?.poll_timeout().map(|at| at + self.hidden)
+    }
+
+    /// The time as the process sees it.
+    pub fn seen(&self, now: Instant) -> Instant {
+        now - self.hidden
+    }
+
+    fn carry_out(&mut self, now: Instant, effect: Effect, wishes: &mut Vec<Wish>) {
+        match effect {
+            Effect::PeerDatagram(bytes) => wishes.push(Wish::Peer(bytes)),
+            Effect::StoreTerm(term) => wishes.push(Wish::StoreTerm(term)),
+            Effect::StoreConfig { request, text } => wishes.push(Wish::StoreConfig(request, text)),
+            Effect::DeriveKey { request, password, salt } => {
+                let mut key = [0; 32];
+                for (index, part) in key.chunks_mut(8).enumerate() {
+                    let mut hasher = StableHasher::new(index as u64, 0);
+                    part.copy_from_slice(&hasher.write(password.as_bytes()).write(&salt).finish().to_be_bytes());
+                }
+                wishes.push(Wish::Key(request, key));
+            }
+            Effect::Interfaces(_) => wishes.push(Wish::Ports),
+            Effect::Probe(request) => wishes.push(Wish::Probe(request)),
+            Effect::Reply(reply) => self.replies.push(reply),
+            Effect::Event(level, text) => self.log.push((now, level, text)),
+            Effect::Stopped => wishes.push(Wish::Stopped),
+            // The idle connection is made by the world; there is no host stack to guard.
+            Effect::PeerLink(_) | Effect::Guard { .. } => {}
+        }
+    }
+}
+
+fn feed(node: &mut Node, now: Instant, machine: usize, input: Input, wishes: &mut Vec<Wish>) {
+    match input {
+        Input::Frame(port, mut bytes) => {
+            let frame = Frame { port, offload: Offload::default(), bytes: &mut bytes };
+            if let Verdict::Forward(out) = node.handle_frame(now, frame) {
+                wishes.push(Wish::Frame(out, bytes));
+            }
+        }
+        Input::Peer(bytes) => node.handle_peer_datagram(now, &bytes),
+        Input::Stream(event) => node.handle_peer_stream(now, event),
+        Input::TermStored(term) => node.handle_term_stored(now, term),
+        Input::ConfigStored(request) => node.handle_config_stored(now, request, Ok(())),
+        Input::Key(request, key) => node.handle_peer_key(now, request, key),
+        Input::Probe(id, outcome) => node.handle_probe_outcome(now, id, outcome),
+        Input::Ports => node.handle_ports(now, ports(machine)),
+        Input::Command(request, line) => node.handle_command(now, request, &line, false),
+        Input::Stop => node.handle_stop(now),
+        Input::Timer => {}
+    }
+}
+
+/// The data ports of a machine, both up.
+pub fn ports(machine: usize) -> Vec<PortState> {
+    let state = |(number, (id, device)): (usize, &(&str, &str))| PortState {
+        port: Some(Port { id: PortId(number as u8), mac: mac(machine, number), mtu: 1500 }),
+        id: (*id).into(),
+        device: (*device).into(),
+        up: true,
+    };
+    PORTS.iter().enumerate().map(state).collect()
+}
+
+/// The Ethernet address of a machine's port.
+pub fn mac(machine: usize, port: usize) -> MacAddr {
+    MacAddr([2, 0, 0, 0, machine as u8 + 1, port as u8 + 1])
+}

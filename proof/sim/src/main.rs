@@ -1,0 +1,44 @@
+//! `holdfast-sim [--first SEED] [--seeds N]`: runs seeds, prints progress, and
+//! for a failing one its story and how to replay it.
+
+use std::process::ExitCode;
+
+use holdfast_sim::run_seed;
+
+fn main() -> ExitCode {
+    let (mut first, mut seeds, mut verbose) = (1u64, 200u64, false);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let number = |value: Option<String>| value.and_then(|text| text.parse().ok());
+        match argument.as_str() {
+            "--first" => first = number(arguments.next()).unwrap_or(first),
+            "--seeds" => seeds = number(arguments.next()).unwrap_or(seeds),
+            "--verbose" => verbose = true,
+            other => {
+                eprintln!("unknown argument `{other}`; known: --first SEED, --seeds N, --verbose");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let (mut established, mut promotions, mut failed) = (0, 0, 0u64);
+    for seed in first..first + seeds {
+        let report = run_seed(seed);
+        established += report.established;
+        promotions += report.promotions;
+        if verbose {
+            println!("{}", report.log.join("\n"));
+        }
+        if !report.violations.is_empty() {
+            failed += 1;
+            println!("seed {seed}: {} violations", report.violations.len());
+            println!("{}", report.log.join("\n"));
+            println!("{}", report.violations.join("\n"));
+            println!("replay: cargo xtask sim --first {seed} --seeds 1 --verbose");
+        }
+        if (seed - first + 1).is_multiple_of(100) {
+            println!("{} seeds, {established} connections established, {promotions} promotions, {failed} failed", seed - first + 1);
+        }
+    }
+    println!("sim: {} passed, {failed} failed; {established} connections, {promotions} promotions", seeds - failed);
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

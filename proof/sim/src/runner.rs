@@ -1,0 +1,153 @@
+//! One run: the pair becomes whole, breaks, is mended, becomes whole again …
+//! and at the end everything is judged.
+
+use core::time::Duration;
+
+use holdfast_base::{Instant, Rng};
+
+use crate::apps::Outcome;
+use crate::scenario::{Fault, Scenario};
+use crate::world::{CLIENT_SIDE, SERVER_SIDE, World};
+
+/// The pair must be whole this long after the last thing was mended.
+const WHOLE_WITHIN: Duration = Duration::from_secs(15);
+/// Connections must have ended this long after the last fault.
+const FINISH_WITHIN: Duration = Duration::from_secs(60);
+/// After this long without traffic every flow has timed out.
+const ALL_FORGOTTEN: Duration = Duration::from_secs(130);
+/// One run in so many waits for every time-out, to find leaks.
+const LEAK_RUNS: u64 = 4;
+
+/// What a run showed.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// What was violated; empty is good.
+    pub violations: Vec<String>,
+    /// What was done, for the reader.
+    pub story: Vec<String>,
+    /// Connections that the clients saw established.
+    pub established: usize,
+    /// Promotions.
+    pub promotions: u64,
+    /// Events handled.
+    pub steps: u64,
+    /// The logs of both machines.
+    pub log: Vec<String>,
+}
+
+/// Runs a seed.
+pub fn run_seed(seed: u64) -> Report {
+    run(Scenario::from_seed(seed))
+}
+
+/// Runs a scenario to its end.
+pub fn run(scenario: Scenario) -> Report {
+    let mut rng = Rng::from_seed(scenario.seed ^ 0xfau64);
+    let (seed, rounds) = (scenario.seed, scenario.rounds);
+    let mut world = World::new(scenario);
+    if become_whole(&mut world, "after the start") {
+        for _ in 0..rounds {
+            if !round(&mut world, &mut rng) {
+                break;
+            }
+        }
+    }
+    if !world.checker.failed() {
+        finish(&mut world, seed);
+    }
+    report(seed, world)
+}
+
+/// One fault and its mending. False when the run is over.
+fn round(world: &mut World, rng: &mut Rng) -> bool {
+    let pause = Duration::from_micros(rng.below(1_500_000));
+    world.run_until(world.now + pause, |_| false);
+    let Some(primary) = world.primary() else { return become_whole(world, "in a pause") };
+    let fault = choose(rng, primary);
+    world.apply(fault);
+    let outage = Duration::from_millis(300 + rng.below(3000));
+    world.run_until(world.now + outage, |_| false);
+    if world.checker.failed() {
+        return false;
+    }
+    world.checker.story.push((world.now, "everything is mended".into()));
+    world.heal();
+    become_whole(world, "after a fault was mended")
+}
+
+fn choose(rng: &mut Rng, primary: usize) -> Fault {
+    let freeze = Duration::from_millis(20 + rng.below(2500));
+    match rng.below(12) {
+        0..=2 => Fault::Kill(primary),
+        3 | 4 => Fault::PowerOff(primary),
+        5 | 6 => Fault::Freeze(primary, freeze),
+        7 => Fault::Kill(1 - primary),
+        8 => Fault::Freeze(1 - primary, freeze),
+        9 => Fault::PeerLink(false),
+        10 => Fault::Cable(rng.below(2) as usize, [CLIENT_SIDE, SERVER_SIDE][rng.below(2) as usize], false),
+        _ => Fault::ForceFailover,
+    }
+}
+
+fn become_whole(world: &mut World, when: &str) -> bool {
+    let whole = world.run_until(world.now + WHOLE_WITHIN, |world| world.is_whole());
+    if world.checker.failed() {
+        return false;
+    }
+    if !whole {
+        world.checker.violations.push(format!("the pair is not whole {WHOLE_WITHIN:?} {when}"));
+    }
+    whole
+}
+
+fn finish(world: &mut World, seed: u64) {
+    world.run_until(world.now + FINISH_WITHIN, |world| {
+        let ended = |client: &crate::apps::Client| {
+            client.connections.iter().all(|c| !matches!(c.outcome, Outcome::Opening | Outcome::Open))
+        };
+        let last = world.scenario.opens.iter().map(|open| open.at).max().unwrap_or(Instant::ZERO);
+        world.now > last + Duration::from_secs(2) && world.clients.iter().all(ended)
+    });
+    if world.checker.failed() {
+        return;
+    }
+    world.checker.judge_clients(&world.scenario, &world.clients);
+    become_whole(world, "at the end");
+    world.run_until(world.now + Duration::from_millis(500), |_| false);
+    if let (Some(primary), true) = (world.primary(), world.is_whole()) {
+        let [a, b] = [primary, 1 - primary].map(|machine| world.machines[machine].node.as_ref());
+        if let (Some(a), Some(b)) = (a, b) {
+            world.checker.judge_tables(world.now, a, b);
+        }
+    }
+    if seed.is_multiple_of(LEAK_RUNS) {
+        for client in &mut world.clients {
+            client.exchanges.clear();
+        }
+        world.run_until(world.now + ALL_FORGOTTEN, |_| false);
+        world.checker.judge_leaks(&world.machines);
+    }
+}
+
+fn report(seed: u64, world: World) -> Report {
+    let micros = |at: Instant| at.as_nanos() / 1000;
+    let mut log: Vec<(Instant, String)> = Vec::new();
+    for machine in &world.machines {
+        for (at, level, text) in &machine.log {
+            log.push((*at, format!("{:>10} machine {} {level:?} {text}", micros(*at), machine.index)));
+        }
+    }
+    log.extend(world.checker.story.iter().map(|(at, text)| (*at, format!("{:>10} *** {text}", micros(*at)))));
+    log.sort_by_key(|(at, _)| *at);
+    Report {
+        seed,
+        violations: world.checker.violations,
+        story: world.checker.story.iter().map(|(at, text)| format!("{:>10} {text}", micros(*at))).collect(),
+        established: world.clients.iter().flat_map(|c| &c.connections).filter(|c| c.established.is_some()).count(),
+        promotions: world.checker.promotions,
+        steps: world.steps,
+        log: log.into_iter().map(|(_, line)| line).collect(),
+    }
+}

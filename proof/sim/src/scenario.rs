@@ -1,0 +1,247 @@
+//! What a seed decides: the pair's configuration, the network's manners, who
+//! connects when, and what breaks.
+
+use core::fmt::Write as _;
+use core::net::{Ipv4Addr, Ipv6Addr};
+use core::time::Duration;
+
+use holdfast_base::{Instant, Rng};
+
+use crate::apps::ECHO;
+use crate::link::Manners;
+use crate::machine::{PORTS, Sabotage};
+
+/// Something breaks or is mended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process of a machine dies; its kernel closes its connections.
+    Kill(usize),
+    /// A machine loses power.
+    PowerOff(usize),
+    /// A machine's cables are plugged in and its process starts.
+    Start(usize),
+    /// A machine's process stands still for a while.
+    Freeze(usize, Duration),
+    /// The peer link is cut or mended.
+    PeerLink(bool),
+    /// A machine's cable to a network is cut or mended.
+    Cable(usize, usize, bool),
+    /// The operator forces a failover.
+    ForceFailover,
+    /// A machine's process is asked to end.
+    Stop(usize),
+}
+
+/// A kind of traffic and the vservers (IPv4 and IPv6) that take it.
+#[derive(Clone, Debug)]
+pub struct VserverSpec {
+    /// Name in the configuration.
+    pub name: &'static str,
+    /// `TCP`, `UDP` or `ANY`.
+    pub kind: &'static str,
+    /// `STATEFUL`, `STATELESS` or `DISABLED`.
+    pub failover: &'static str,
+    /// Servers see the client's address.
+    pub usip: bool,
+    /// Further options.
+    pub options: &'static str,
+    /// The IPv4 VIP.
+    pub v4: Ipv4Addr,
+    /// The IPv6 VIP.
+    pub v6: Ipv6Addr,
+    /// The port that clients call.
+    pub port: u16,
+}
+
+/// A connection or exchange that a client opens.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// When.
+    pub at: Instant,
+    /// Which client.
+    pub client: usize,
+    /// Which vserver.
+    pub vserver: usize,
+    /// Over IPv6.
+    pub v6: bool,
+    /// A UDP exchange instead of a connection.
+    pub udp: bool,
+    /// Bytes to be echoed.
+    pub bytes: u64,
+    /// Time between chunks.
+    pub pause: Duration,
+}
+
+/// Everything that a run is made of.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Decides all else.
+    pub seed: u64,
+    /// Client hosts.
+    pub clients: usize,
+    /// Server hosts.
+    pub servers: usize,
+    /// Kinds of traffic.
+    pub vservers: Vec<VserverSpec>,
+    /// Manners of the peer link.
+    pub peer_manners: Manners,
+    /// Manners of the data networks.
+    pub data_manners: Manners,
+    /// `STRICT` or `ASYNC`.
+    pub mirror_mode: &'static str,
+    /// The machines start within this time, in milliseconds.
+    pub start_spread_ms: u64,
+    /// Slowest disk write, in microseconds.
+    pub disk_us: u64,
+    /// Traffic.
+    pub opens: Vec<Opening>,
+    /// Faults planned by time; the runner adds its own.
+    pub faults: Vec<(Instant, Fault)>,
+    /// Faults that the runner applies, one at a time, each to a whole pair.
+    pub rounds: usize,
+    /// How the driver is broken.
+    pub sabotage: Sabotage,
+}
+
+/// TCP through SNAT, STATEFUL.
+pub const SNAT: usize = 0;
+/// TCP with USIP, STATEFUL.
+pub const USIP: usize = 1;
+/// UDP, STATEFUL.
+pub const UDP: usize = 2;
+/// ANY with USIP, STATELESS.
+pub const STATELESS: usize = 3;
+/// TCP through SNAT, DISABLED.
+pub const DISABLED: usize = 4;
+
+impl Scenario {
+    /// A quiet pair on good cables with no traffic: the start of every story.
+    pub fn quiet(seed: u64) -> Scenario {
+        Scenario {
+            seed,
+            clients: 1,
+            servers: 2,
+            vservers: vservers(),
+            peer_manners: Manners::CALM,
+            data_manners: Manners::CALM,
+            mirror_mode: "STRICT",
+            start_spread_ms: 0,
+            disk_us: 1000,
+            opens: Vec::new(),
+            faults: Vec::new(),
+            rounds: 0,
+            sabotage: Sabotage::None,
+        }
+    }
+
+    /// The run that a seed stands for.
+    pub fn from_seed(seed: u64) -> Scenario {
+        let mut rng = Rng::from_seed(seed);
+        let clients = 1 + rng.below(3) as usize;
+        let rounds = 1 + rng.below(3) as usize;
+        let mut scenario = Scenario {
+            clients,
+            servers: 1 + rng.below(3) as usize,
+            peer_manners: manners(&mut rng),
+            data_manners: manners(&mut rng),
+            start_spread_ms: [0, 30, 1500][rng.below(3) as usize],
+            disk_us: [500, 5_000, 40_000][rng.below(3) as usize],
+            rounds,
+            ..Scenario::quiet(seed)
+        };
+        let connections = 10 + rng.below(40);
+        let span = 3000 + 5000 * rounds as u64;
+        for _ in 0..connections {
+            let vserver = rng.below(4) as usize;
+            scenario.opens.push(Opening {
+                at: Instant::ZERO + Duration::from_millis(2500 + rng.below(span)),
+                client: rng.below(clients as u64) as usize,
+                vserver,
+                v6: rng.chance(1, 3),
+                udp: vserver == UDP,
+                bytes: 1 + rng.below(30_000),
+                pause: Duration::from_millis(rng.below(300)),
+            });
+        }
+        scenario
+    }
+
+    /// `ns.conf` of a machine.
+    pub fn config(&self, machine: usize) -> String {
+        let mut text = String::new();
+        let (own, peer) = (machine + 1, 2 - machine);
+        let _ = writeln!(text, "set ns config -IPAddress 10.0.3.{own} -netmask 255.255.255.0");
+        for (id, device) in PORTS {
+            let _ = writeln!(text, "add interface {id} -device {device}");
+        }
+        let _ = writeln!(text, "add HA node 1 10.0.3.{peer}");
+        let _ = writeln!(text, "set HA node -mirrorMode {}", self.mirror_mode);
+        for node in [1, 2] {
+            let _ = writeln!(text, "set ns rpcNode 10.0.3.{node} -password correct-horse");
+        }
+        text.push_str(
+            "add ns ip 10.0.2.5 255.255.255.0 -type SNIP\nadd ns ip6 fd00:2::5/64 -type SNIP\n\
+             add ns ip 10.0.1.5 255.255.255.0 -type SNIP\nadd ns ip6 fd00:1::5/64 -type SNIP\n",
+        );
+        for server in 0..self.servers {
+            let last = server + 21;
+            let _ = writeln!(text, "add server v4-{server} 10.0.2.{last}\nadd server v6-{server} fd00:2::{last:x}");
+        }
+        for vserver in &self.vservers {
+            for (family, vip) in [("v4", vserver.v4.to_string()), ("v6", vserver.v6.to_string())] {
+                vserver.write(&mut text, family, &vip, self.servers);
+            }
+        }
+        text
+    }
+}
+
+impl VserverSpec {
+    fn write(&self, text: &mut String, family: &str, vip: &str, servers: usize) {
+        let VserverSpec { name, kind, failover, options, .. } = self;
+        let port = if *kind == "ANY" { "*".into() } else { self.port.to_string() };
+        let usip = if self.usip { "YES" } else { "NO" };
+        for server in 0..servers {
+            let service = format!("{name}-{family}-{server}");
+            let _ = writeln!(
+                text,
+                "add service {service} {family}-{server} {kind} {port} -usip {usip} -svrTimeout 30"
+            );
+        }
+        let vserver = format!("{name}-{family}");
+        let _ = writeln!(text, "add lb vserver {vserver} {kind} {vip} {port} {options} -cltTimeout 30");
+        for server in 0..servers {
+            let _ = writeln!(text, "bind lb vserver {vserver} {name}-{family}-{server}");
+        }
+        let _ = writeln!(text, "set lb vserver {vserver} -connFailover {failover}");
+    }
+}
+
+fn vservers() -> Vec<VserverSpec> {
+    let spec = |number: u8, name, kind, failover, usip, options| VserverSpec {
+        name,
+        kind,
+        failover,
+        usip,
+        options,
+        v4: Ipv4Addr::new(10, 0, 1, 100 + number),
+        v6: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0x100 + u16::from(number)),
+        port: ECHO,
+    };
+    vec![
+        spec(0, "snat", "TCP", "STATEFUL", false, ""),
+        spec(1, "usip", "TCP", "STATEFUL", true, "-lbMethod ROUNDROBIN"),
+        spec(2, "udp", "UDP", "STATEFUL", false, "-lbMethod ROUNDROBIN"),
+        spec(3, "stateless", "ANY", "STATELESS", true, "-lbMethod SRCIPSRCPORTHASH"),
+        spec(4, "disabled", "TCP", "DISABLED", false, ""),
+    ]
+}
+
+fn manners(rng: &mut Rng) -> Manners {
+    Manners {
+        delay: Duration::from_micros(10 + rng.below(200)),
+        jitter: Duration::from_micros([0, 100, 3000][rng.below(3) as usize]),
+        loss_permille: [0, 0, 5, 30][rng.below(4) as usize],
+        duplicate_permille: [0, 5][rng.below(2) as usize],
+    }
+}

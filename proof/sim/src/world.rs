@@ -1,0 +1,491 @@
+//! The world: two machines, hosts, three networks and a clock.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+use core::time::Duration;
+
+use holdfast_base::{Instant, Rng};
+use holdfast_engine::PortId;
+use holdfast_ha::Role;
+use holdfast_node::{ProbeOutcome, ProbeRequest, StreamEvent};
+use holdfast_wire::MacAddr;
+use smoltcp::wire::IpAddress;
+
+use crate::apps::{Client, Server};
+use crate::check::Checker;
+use crate::clock::Agenda;
+use crate::host::Host;
+use crate::machine::{Input, Machine, Wish, mac};
+use crate::scenario::{Fault, Scenario};
+
+/// The client-side network, and the index of the port on it.
+pub const CLIENT_SIDE: usize = 0;
+/// The server-side network, and the index of the port on it.
+pub const SERVER_SIDE: usize = 1;
+/// How long a kernel takes to tell the peer that a process is gone.
+const CLOSE_DELAY: Duration = Duration::from_millis(2);
+/// How long the idle connection takes to be made.
+const CONNECT_DELAY: Duration = Duration::from_millis(5);
+/// How long a key derivation takes.
+const KEY_DELAY: Duration = Duration::from_millis(40);
+/// Host programs look at their sockets at least this often while something runs.
+const PROGRAM_TICK: Duration = Duration::from_millis(10);
+
+/// What will happen.
+#[derive(Debug)]
+enum Event {
+    /// A frame arrives at a station of a network.
+    Frame { network: usize, station: usize, bytes: Vec<u8> },
+    /// Something reaches a machine's process, if it is still the same life.
+    Input { machine: usize, boot: u64, input: Input },
+    /// A machine's timer.
+    Timer { machine: usize, at: Instant },
+    /// A host runs.
+    Host { host: usize, at: Instant },
+    /// The disk of a machine has finished writing.
+    Stored { machine: usize, boot: u64, write: Write },
+    /// Something breaks or is mended.
+    Fault(Fault),
+    /// A client opens a connection or an exchange.
+    Open(usize),
+}
+
+#[derive(Debug)]
+enum Write {
+    Term(u64),
+    Config(u64, String),
+}
+
+/// Where frames can arrive: on each network, the two machines and its hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Station {
+    Machine(usize),
+    Client(usize),
+    Server(usize),
+}
+
+/// All of it.
+pub struct World {
+    /// The time.
+    pub now: Instant,
+    /// What the seed decided.
+    pub scenario: Scenario,
+    /// The two machines.
+    pub machines: [Machine; 2],
+    /// The client hosts.
+    pub clients: Vec<Client>,
+    /// The server hosts.
+    pub servers: Vec<Server>,
+    /// What must always hold.
+    pub checker: Checker,
+    agenda: Agenda<Event>,
+    rng: Rng,
+    networks: [Vec<Station>; 2],
+    /// Cable of machine `m` on network `n` is plugged in.
+    pub plugged: [[bool; 2]; 2],
+    /// The peer link works.
+    pub peer_link: bool,
+    stream_open: bool,
+    timers: [Option<Instant>; 2],
+    host_timers: Vec<Option<Instant>>,
+    /// Events handled.
+    pub steps: u64,
+}
+
+impl World {
+    /// The world that a scenario describes, switched on.
+    pub fn new(scenario: Scenario) -> World {
+        let mut rng = Rng::from_seed(scenario.seed ^ 0x5eed);
+        let machines = [0, 1].map(|index| Machine::new(index, scenario.config(index), rng.next_u64()));
+        let clients: Vec<Client> = (0..scenario.clients).map(|n| Client::new(client_host(n, rng.next_u64()))).collect();
+        let servers: Vec<Server> =
+            (0..scenario.servers).map(|n| Server::new(server_host(n, rng.next_u64()), n as u8)).collect();
+        let on_client_side = [0, 1].map(Station::Machine).into_iter().chain((0..clients.len()).map(Station::Client));
+        let on_server_side = [0, 1].map(Station::Machine).into_iter().chain((0..servers.len()).map(Station::Server));
+        let hosts = clients.len() + servers.len();
+        let mut world = World {
+            now: Instant::ZERO,
+            networks: [on_client_side.collect(), on_server_side.collect()],
+            machines,
+            clients,
+            servers,
+            checker: Checker::default(),
+            agenda: Agenda::default(),
+            rng,
+            plugged: [[true; 2]; 2],
+            peer_link: true,
+            stream_open: false,
+            timers: [None; 2],
+            host_timers: vec![None; hosts],
+            steps: 0,
+            scenario,
+        };
+        world.switch_on();
+        world
+    }
+
+    /// Runs until `end`, or until `done` says so after an event. Whether it did.
+    pub fn run_until(&mut self, end: Instant, mut done: impl FnMut(&mut World) -> bool) -> bool {
+        while self.agenda.next_at().is_some_and(|at| at <= end) {
+            let Some((at, event)) = self.agenda.next() else { break };
+            self.now = at;
+            self.steps += 1;
+            self.handle(event);
+            if self.checker.failed() || done(self) {
+                return true;
+            }
+        }
+        self.now = self.now.max(end);
+        false
+    }
+
+    /// Gives a running process something, in a turn of its own.
+    pub fn give(&mut self, machine: usize, input: Input) {
+        let wishes = {
+            let target = &mut self.machines[machine];
+            if target.node.is_none() {
+                return;
+            }
+            if target.frozen_until.is_some() {
+                target.backlog.push(input);
+                return;
+            }
+            target.turn(self.now, vec![input])
+        };
+        self.grant(machine, wishes);
+    }
+
+    /// Starts a machine's process.
+    pub fn start(&mut self, machine: usize) {
+        if self.machines[machine].node.is_some() {
+            return;
+        }
+        self.machines[machine].start(self.now);
+        self.give(machine, Input::Ports);
+        self.arm(machine);
+        self.connect_stream();
+    }
+
+    /// Ends a machine's process; the other's kernel may notice.
+    pub fn kill(&mut self, machine: usize, closes: bool) {
+        if self.machines[machine].node.is_none() {
+            return;
+        }
+        self.checker.note_death(self.now, machine);
+        self.machines[machine].stop();
+        if self.stream_open {
+            self.stream_open = false;
+            if closes && self.peer_link {
+                let boot = self.machines[1 - machine].boot;
+                let input = Input::Stream(StreamEvent::Closed);
+                self.agenda.plan(self.now + CLOSE_DELAY, Event::Input { machine: 1 - machine, boot, input });
+            }
+        }
+    }
+
+    /// Whether the pair is whole: one primary, and a secondary that has caught up.
+    pub fn is_whole(&self) -> bool {
+        let [Some(a), Some(b)] = [0, 1].map(|m| self.machines[m].node.as_ref()) else { return false };
+        let awake = self.machines.iter().all(Machine::is_awake);
+        let (primary, secondary) = if a.role() == Role::Primary { (a, b) } else { (b, a) };
+        awake
+            && primary.role() == Role::Primary
+            && secondary.role() == Role::Secondary
+            && secondary.caught_up()
+            && secondary.term() == primary.term()
+    }
+
+    /// The machine that is primary, if exactly one is.
+    pub fn primary(&self) -> Option<usize> {
+        let is = |m: &usize| self.machines[*m].node.as_ref().is_some_and(|n| n.role() == Role::Primary);
+        let mut primaries = [0, 1].into_iter().filter(is);
+        primaries.next().filter(|_| primaries.next().is_none())
+    }
+
+    /// Breaks or mends something.
+    pub fn apply(&mut self, fault: Fault) {
+        self.checker.story.push((self.now, format!("{fault:?}")));
+        match fault {
+            Fault::Kill(machine) => self.kill(machine, true),
+            Fault::PowerOff(machine) => {
+                self.plugged[machine] = [false; 2];
+                self.kill(machine, false);
+            }
+            Fault::Start(machine) => {
+                self.plugged[machine] = [true; 2];
+                self.start(machine);
+            }
+            Fault::Freeze(machine, pause) => {
+                if self.machines[machine].is_awake() {
+                    let until = self.now + pause;
+                    self.machines[machine].freeze(self.now, until);
+                    self.agenda.plan(until, Event::Timer { machine, at: until });
+                }
+            }
+            Fault::PeerLink(up) => {
+                self.peer_link = up;
+                if up {
+                    self.connect_stream();
+                }
+            }
+            Fault::Cable(machine, network, up) => self.plugged[machine][network] = up,
+            Fault::ForceFailover => {
+                if let Some(machine) = self.primary() {
+                    self.give(machine, Input::Command(1, "force HA failover -force".into()));
+                }
+            }
+            Fault::Stop(machine) => self.give(machine, Input::Stop),
+        }
+    }
+
+    /// The machine's own view of its neighbours' whereabouts aside, everything
+    /// that is broken is mended and everything that is off is switched on.
+    pub fn heal(&mut self) {
+        self.plugged = [[true; 2]; 2];
+        for machine in 0..2 {
+            if let Some(until) = self.machines[machine].frozen_until {
+                self.agenda.plan(until.max(self.now), Event::Timer { machine, at: until });
+            }
+            self.start(machine);
+        }
+        self.apply(Fault::PeerLink(true));
+    }
+
+    fn switch_on(&mut self) {
+        for machine in 0..2 {
+            let delay = Duration::from_millis(self.rng.below(self.scenario.start_spread_ms + 1));
+            self.agenda.plan(self.now + delay, Event::Fault(Fault::Start(machine)));
+        }
+        for (at, fault) in self.scenario.faults.clone() {
+            self.agenda.plan(at, Event::Fault(fault));
+        }
+        for (index, open) in self.scenario.opens.iter().enumerate() {
+            self.agenda.plan(open.at, Event::Open(index));
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Frame { network, station, bytes } => self.deliver(network, station, bytes),
+            Event::Input { machine, boot, input } => {
+                if self.machines[machine].boot == boot {
+                    if let Input::Stream(event) = &input {
+                        self.stream_open = *event == StreamEvent::Open || self.stream_open;
+                    }
+                    self.give(machine, input);
+                }
+            }
+            Event::Timer { machine, at } => self.timer(machine, at),
+            Event::Host { host, at } => {
+                if self.host_timers[host] == Some(at) {
+                    self.run_host(host);
+                }
+            }
+            Event::Stored { machine, boot, write } => self.stored(machine, boot, write),
+            Event::Fault(fault) => self.apply(fault),
+            Event::Open(index) => self.open(index),
+        }
+    }
+
+    fn timer(&mut self, machine: usize, at: Instant) {
+        let target = &mut self.machines[machine];
+        if let Some(until) = target.frozen_until {
+            if self.now < until || target.node.is_none() {
+                return;
+            }
+            target.frozen_until = None;
+            let backlog = core::mem::take(&mut target.backlog);
+            let wishes = target.turn(self.now, backlog);
+            self.grant(machine, wishes);
+        } else if self.timers[machine] == Some(at) {
+            self.timers[machine] = None;
+            self.give(machine, Input::Timer);
+        }
+    }
+
+    fn stored(&mut self, machine: usize, boot: u64, write: Write) {
+        // What was being written when the process died may or may not be there; here it is not.
+        if self.machines[machine].boot != boot || self.machines[machine].node.is_none() {
+            return;
+        }
+        match write {
+            Write::Term(term) => {
+                if self.scenario.sabotage != crate::machine::Sabotage::ForgetTerm {
+                    self.machines[machine].stored_term = term;
+                }
+                self.give(machine, Input::TermStored(term));
+            }
+            Write::Config(request, text) => {
+                self.machines[machine].stored_config = text;
+                self.give(machine, Input::ConfigStored(request));
+            }
+        }
+    }
+
+    /// Carries out what a process wants, and checks it.
+    fn grant(&mut self, machine: usize, wishes: Vec<Wish>) {
+        let boot = self.machines[machine].boot;
+        for wish in wishes {
+            match wish {
+                Wish::Frame(port, bytes) => self.send_from_machine(machine, port, bytes),
+                Wish::Peer(bytes) => self.send_peer(1 - machine, bytes),
+                Wish::StoreTerm(term) => self.write(machine, Write::Term(term)),
+                Wish::StoreConfig(request, text) => self.write(machine, Write::Config(request, text)),
+                Wish::Key(request, key) => {
+                    let input = Input::Key(request, key);
+                    self.agenda.plan(self.now + KEY_DELAY, Event::Input { machine, boot, input });
+                }
+                Wish::Probe(request) => self.probe(machine, &request),
+                Wish::Ports => {
+                    self.agenda.plan(self.now, Event::Input { machine, boot, input: Input::Ports });
+                }
+                Wish::Stopped => self.kill(machine, true),
+            }
+        }
+        self.checker.after_turn(self.now, &self.machines, self.peer_link, self.plugged);
+        self.arm(machine);
+    }
+
+    fn write(&mut self, machine: usize, write: Write) {
+        let boot = self.machines[machine].boot;
+        let delay = Duration::from_micros(200 + self.rng.below(self.scenario.disk_us));
+        self.agenda.plan(self.now + delay, Event::Stored { machine, boot, write });
+    }
+
+    fn probe(&mut self, machine: usize, request: &ProbeRequest) {
+        let boot = self.machines[machine].boot;
+        let ok = self.plugged[machine][SERVER_SIDE];
+        let took = if ok { Duration::from_millis(1) } else { request.timeout };
+        let outcome = ProbeOutcome { ok, text: "simulated".into(), took };
+        let input = Input::Probe(request.id, outcome);
+        self.agenda.plan(self.now + took, Event::Input { machine, boot, input });
+    }
+
+    fn arm(&mut self, machine: usize) {
+        let Some(at) = self.machines[machine].next_turn() else { return };
+        let at = at.max(self.now + Duration::from_micros(1));
+        if self.timers[machine].is_none_or(|armed| at < armed || armed < self.now) {
+            self.timers[machine] = Some(at);
+            self.agenda.plan(at, Event::Timer { machine, at });
+        }
+    }
+
+    fn send_peer(&mut self, to: usize, bytes: Vec<u8>) {
+        if !self.peer_link {
+            return;
+        }
+        let boot = self.machines[to].boot;
+        for at in self.scenario.peer_manners.arrivals(self.now, &mut self.rng) {
+            self.agenda.plan(at, Event::Input { machine: to, boot, input: Input::Peer(bytes.clone()) });
+        }
+    }
+
+    fn send_from_machine(&mut self, machine: usize, port: PortId, bytes: Vec<u8>) {
+        let network = usize::from(port.0);
+        if self.plugged[machine][network] {
+            self.broadcast(network, Station::Machine(machine), &bytes);
+        }
+    }
+
+    /// The switch floods; each station keeps what is meant for it.
+    fn broadcast(&mut self, network: usize, from: Station, bytes: &[u8]) {
+        let Some(Ok(to)) = bytes.get(..6).map(<[u8; 6]>::try_from) else { return };
+        for station in 0..self.networks[network].len() {
+            let target = self.networks[network][station];
+            let wanted = MacAddr(to).is_group() || MacAddr(to) == self.station_mac(target, network);
+            if target == from || !wanted {
+                continue;
+            }
+            for at in self.scenario.data_manners.arrivals(self.now, &mut self.rng) {
+                self.agenda.plan(at, Event::Frame { network, station, bytes: bytes.to_vec() });
+            }
+        }
+    }
+
+    fn station_mac(&self, station: Station, network: usize) -> MacAddr {
+        match station {
+            Station::Machine(machine) => mac(machine, network),
+            Station::Client(client) => self.clients[client].host.mac,
+            Station::Server(server) => self.servers[server].host.mac,
+        }
+    }
+
+    fn deliver(&mut self, network: usize, station: usize, bytes: Vec<u8>) {
+        match self.networks[network][station] {
+            Station::Machine(machine) => {
+                if self.plugged[machine][network] {
+                    self.give(machine, Input::Frame(PortId(network as u8), bytes));
+                }
+            }
+            Station::Client(client) => {
+                self.clients[client].host.receive(bytes);
+                self.run_host(client);
+            }
+            Station::Server(server) => {
+                self.servers[server].host.receive(bytes);
+                self.run_host(self.clients.len() + server);
+            }
+        }
+    }
+
+    /// Lets a host's stack and programs run, and sends what they send.
+    fn run_host(&mut self, host: usize) {
+        let (network, station, frames, next) = if host < self.clients.len() {
+            let client = &mut self.clients[host];
+            let mut frames = client.host.poll(self.now);
+            client.run(self.now, &mut self.rng);
+            frames.extend(client.host.poll(self.now));
+            let next = [client.host.poll_at(self.now), client.next_run()].into_iter().flatten().min();
+            (CLIENT_SIDE, Station::Client(host), frames, next)
+        } else {
+            let server = &mut self.servers[host - self.clients.len()];
+            let mut frames = server.host.poll(self.now);
+            server.run();
+            frames.extend(server.host.poll(self.now));
+            (SERVER_SIDE, Station::Server(host - self.clients.len()), frames, server.host.poll_at(self.now))
+        };
+        for frame in frames {
+            self.broadcast(network, station, &frame);
+        }
+        self.host_timers[host] = next.map(|at| at.max(self.now + Duration::from_micros(100)).min(self.now + PROGRAM_TICK * 100));
+        if let Some(at) = self.host_timers[host] {
+            self.agenda.plan(at, Event::Host { host, at });
+        }
+    }
+
+    fn open(&mut self, index: usize) {
+        let open = self.scenario.opens[index];
+        let vserver = &self.scenario.vservers[open.vserver];
+        let to: IpAddress = if open.v6 { IpAddress::Ipv6(vserver.v6) } else { IpAddress::Ipv4(vserver.v4) };
+        let client = &mut self.clients[open.client];
+        if open.udp {
+            client.exchange(self.now, open.vserver, (to, vserver.port));
+        } else {
+            client.open(self.now, open.vserver, (to, vserver.port), open.bytes, open.pause);
+        }
+        self.run_host(open.client);
+    }
+
+    fn connect_stream(&mut self) {
+        if !self.peer_link || self.stream_open || self.machines.iter().any(|machine| machine.node.is_none()) {
+            return;
+        }
+        for machine in 0..2 {
+            let boot = self.machines[machine].boot;
+            let input = Input::Stream(StreamEvent::Open);
+            self.agenda.plan(self.now + CONNECT_DELAY, Event::Input { machine, boot, input });
+        }
+    }
+}
+
+fn client_host(number: usize, seed: u64) -> Host {
+    let last = number as u8 + 11;
+    let v6 = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, last.into());
+    Host::new(Instant::ZERO, MacAddr([2, 0, 0, 1, 0, last]), Ipv4Addr::new(10, 0, 1, last), v6, None, seed)
+}
+
+fn server_host(number: usize, seed: u64) -> Host {
+    let last = number as u8 + 21;
+    let v6 = Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, last.into());
+    let gateway = (Ipv4Addr::new(10, 0, 2, 5), Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 5));
+    Host::new(Instant::ZERO, MacAddr([2, 0, 0, 2, 0, last]), Ipv4Addr::new(10, 0, 2, last), v6, Some(gateway), seed)
+}

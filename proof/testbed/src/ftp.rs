@@ -1,0 +1,258 @@
+//! Real FTP: vsftpd on both servers, curl on the client, one large random file.
+
+use crate::config::Vip;
+use crate::lab::{Family, Lab};
+use crate::role::mix;
+use crate::sys;
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::File;
+use std::io::{BufWriter, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const FILE_NAME: &str = "large.bin";
+const MIB: u64 = 1 << 20;
+
+/// vsftpd on both servers, serving one file.
+pub struct Servers {
+    children: Vec<Child>,
+    size: u64,
+    digest: String,
+}
+
+impl Servers {
+    /// Makes a file of `mib` MiB of noise and serves it anonymously on both servers.
+    pub fn start(lab: &Lab, mib: u64) -> Result<Servers> {
+        let root = lab.directory().join("ftp");
+        std::fs::create_dir_all(&root)?;
+        // vsftpd serves as user `ftp`, which must be able to walk here.
+        open_to_all(lab.directory())?;
+        open_to_all(&root)?;
+        let file = root.join(FILE_NAME);
+        write_noise(&file, mib * MIB)?;
+        let digest = digest_of(Stdio::from(File::open(&file)?))?;
+        std::fs::create_dir_all("/run/vsftpd/empty").context("vsftpd's empty folder")?;
+        let mut servers = Servers { children: Vec::new(), size: mib * MIB, digest };
+        for (index, namespace) in lab.servers.iter().enumerate() {
+            let conf = lab.directory().join(format!("vsftpd-{index}.conf"));
+            std::fs::write(&conf, vsftpd_conf(&root))?;
+            let log = File::options().create(true).append(true).open(lab.directory().join("vsftpd.log"))?;
+            let child = namespace
+                .command("vsftpd")?
+                .arg(&conf)
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log)
+                .spawn()
+                .context("start vsftpd")?;
+            servers.children.push(child);
+        }
+        for namespace in &lab.servers {
+            sys::wait_until("vsftpd listens", Duration::from_secs(10), || {
+                Ok(namespace.run("ss", &["-Hltn", "sport", "=", ":21"], "")?.contains(":21").then_some(()))
+            })?;
+        }
+        Ok(servers)
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A download that has ended.
+pub struct Verdict {
+    /// Its family.
+    pub family: Family,
+    /// Bytes received.
+    pub bytes: u64,
+    /// Longest time without a byte, in ms.
+    pub longest_stall_ms: f64,
+    /// Same SHA-256 as the file, and curl content.
+    pub equal: bool,
+    /// SHA-256 of what was received, and what curl said if it was not content.
+    pub message: String,
+}
+
+/// A running download through the virtual server.
+pub struct Download {
+    family: Family,
+    curl: Child,
+    received: Arc<AtomicU64>,
+    stall: Arc<Mutex<Duration>>,
+    reader: Option<JoinHandle<std::io::Result<()>>>,
+    digest: Option<Child>,
+    expected: String,
+    size: u64,
+}
+
+impl Download {
+    /// Starts curl (passive mode) at a rate that makes the download last `time`.
+    pub fn start(lab: &Lab, servers: &Servers, family: Family, time: Duration) -> Result<Download> {
+        let rate = (servers.size as f64 / time.as_secs_f64()) as u64;
+        let host = match family {
+            Family::V4 => Vip::Ftp.address(family),
+            Family::V6 => format!("[{}]", Vip::Ftp.address(family)),
+        };
+        let mut curl = lab
+            .client
+            .command("curl")?
+            .args(["--silent", "--show-error", "--globoff", "--limit-rate", &rate.to_string(), "--output", "-"])
+            .args(["--interface", &family.client_net(10), &format!("ftp://{host}/{FILE_NAME}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("start curl")?;
+        let mut digest = Command::new("sha256sum")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start sha256sum")?;
+        let mut from = curl.stdout.take().context("curl's output")?;
+        let mut to = digest.stdin.take().context("sha256sum's input")?;
+        let received = Arc::new(AtomicU64::new(0));
+        let stall = Arc::new(Mutex::new(Duration::ZERO));
+        let (count, longest) = (received.clone(), stall.clone());
+        let reader = std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            let mut last: Option<Instant> = None;
+            loop {
+                let bytes = from.read(&mut buffer)?;
+                let now = Instant::now();
+                if let (Some(last), Ok(mut longest)) = (last, longest.lock()) {
+                    *longest = longest.max(now - last);
+                }
+                if bytes == 0 {
+                    return Ok(());
+                }
+                last = Some(now);
+                to.write_all(&buffer[..bytes])?;
+                count.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
+        });
+        let (expected, size) = (servers.digest.clone(), servers.size);
+        Ok(Download { family, curl, received, stall, reader: Some(reader), digest: Some(digest), expected, size })
+    }
+
+    /// Bytes received so far.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Size of the file in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Received share of the file, 0 to 1.
+    pub fn share(&self) -> f64 {
+        self.received() as f64 / self.size.max(1) as f64
+    }
+
+    /// Longest time without a byte so far.
+    pub fn longest_stall_ms(&self) -> f64 {
+        self.stall.lock().map_or(0.0, |stall| stall.as_secs_f64() * 1000.0)
+    }
+
+    /// An error if curl has given up.
+    pub fn ensure_running(&mut self) -> Result<()> {
+        if let Some(status) = self.curl.try_wait()?
+            && !status.success()
+        {
+            let complaint = self.complaint();
+            bail!("the {} download failed after {} bytes: {status} {complaint}", self.family, self.received());
+        }
+        Ok(())
+    }
+
+    /// Waits for the end and compares.
+    pub fn finish(&mut self, limit: Duration) -> Result<Verdict> {
+        let status = sys::wait_until("the download is complete", limit, || Ok(self.curl.try_wait()?))?;
+        if let Some(reader) = self.reader.take() {
+            reader.join().map_err(|_| anyhow::anyhow!("the download's reader panicked"))??;
+        }
+        let output = self.digest.take().context("finish is called once")?.wait_with_output()?;
+        let digest = first_word(&output.stdout);
+        let equal = status.success() && self.received() == self.size && digest == self.expected;
+        let message = format!("sha256 {digest} {}", self.complaint()).trim().to_string();
+        Ok(Verdict {
+            family: self.family,
+            bytes: self.received(),
+            longest_stall_ms: self.longest_stall_ms(),
+            equal,
+            message,
+        })
+    }
+
+    fn complaint(&mut self) -> String {
+        let mut text = String::new();
+        if let Some(mut stderr) = self.curl.stderr.take() {
+            let _ = stderr.read_to_string(&mut text);
+        }
+        text.trim().to_string()
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        let _ = self.curl.kill();
+        let _ = self.curl.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        if let Some(mut digest) = self.digest.take() {
+            let _ = digest.wait();
+        }
+    }
+}
+
+fn vsftpd_conf(root: &Path) -> String {
+    let root = root.display();
+    format!(
+        "listen=NO\nlisten_ipv6=YES\nbackground=NO\nanonymous_enable=YES\nlocal_enable=NO\nanon_root={root}\n\
+         no_anon_password=YES\nsecure_chroot_dir=/run/vsftpd/empty\nseccomp_sandbox=NO\nxferlog_enable=NO\n\
+         pasv_min_port=30000\npasv_max_port=30999\npasv_address={}\n",
+        Vip::Ftp.address(Family::V4)
+    )
+}
+
+fn open_to_all(directory: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// Writes bytes that do not compress and do not repeat.
+fn write_noise(file: &PathBuf, size: u64) -> Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(file)?);
+    let seed = std::time::UNIX_EPOCH.elapsed()?.as_nanos() as u64;
+    let mut block = vec![0u8; 1 << 16];
+    for number in 0..size / block.len() as u64 {
+        for (at, word) in block.chunks_exact_mut(8).enumerate() {
+            word.copy_from_slice(&mix(seed ^ (number << 16 | at as u64)).to_le_bytes());
+        }
+        out.write_all(&block)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn digest_of(input: Stdio) -> Result<String> {
+    let output = Command::new("sha256sum").stdin(input).output().context("run sha256sum")?;
+    ensure!(output.status.success(), "sha256sum failed");
+    Ok(first_word(&output.stdout))
+}
+
+fn first_word(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).split_whitespace().next().unwrap_or_default().to_string()
+}

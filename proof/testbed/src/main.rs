@@ -1,0 +1,94 @@
+//! `holdfast-testbed`: the real daemon in network namespaces, with real kernels' TCP, real FTP, and real kills.
+//!
+//! ```text
+//! demo      one screen that shows the promise
+//! test      named stories
+//! campaign  the matrix of failures, with a table
+//! selftest  the lab's instruments, without the product
+//! ```
+
+mod campaign;
+mod cell;
+mod config;
+mod demo;
+mod ftp;
+mod lab;
+mod node;
+mod ns;
+mod pair;
+mod role;
+mod screen;
+mod sniff;
+mod standin;
+mod stories;
+mod sys;
+mod traffic;
+
+use anyhow::Result;
+use clap::Parser as _;
+use node::Binaries;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(clap::Parser)]
+#[command(version, about)]
+struct Cli {
+    /// Folder of `holdfastd` and `holdfast`; default: the folder of this program.
+    #[arg(long, global = true)]
+    bin_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Cmd,
+}
+
+#[derive(clap::Subcommand)]
+enum Cmd {
+    /// Downloads and 1,000 connections survive the death of each node in turn.
+    Demo(demo::Options),
+    /// The namespace tests.
+    Test(stories::Options),
+    /// Every way to fail × USIP × IP version, many times, under load.
+    Campaign(campaign::Options),
+    /// Checks the lab and its instruments without the product.
+    Selftest,
+    /// Prints the configuration of node 0 or 1 of the lab.
+    Config {
+        /// Which node.
+        #[arg(default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=1))]
+        node: u8,
+    },
+    /// Internal: one client or server program inside a namespace.
+    #[command(hide = true)]
+    Role {
+        #[command(subcommand)]
+        role: role::RoleCommand,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    if let Cmd::Role { role } = &cli.command {
+        return role::play(role);
+    }
+    sys::catch_signals()?;
+    let binaries = || Binaries::find(cli.bin_dir.as_deref());
+    match &cli.command {
+        Cmd::Demo(options) => demo::run(options, &binaries()?),
+        Cmd::Test(options) => stories::run(options, &binaries()?),
+        Cmd::Campaign(options) => campaign::run(options, &binaries()?),
+        Cmd::Selftest => standin::run(),
+        Cmd::Config { node } => {
+            print!("{}", config::ns_conf(*node, &config::Settings::default()));
+            Ok(())
+        }
+        Cmd::Role { .. } => Ok(()),
+    }
+}

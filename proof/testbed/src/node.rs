@@ -1,0 +1,311 @@
+//! One node of the pair: the daemon's process, how it is started and how it dies, and what its operator sees.
+
+use crate::config::{self, Settings};
+use crate::lab::{Lab, NODE_DEVICES};
+use crate::ns;
+use crate::sys;
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A daemon must answer on its socket within this time after its start.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// Time for a signal to take effect.
+const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
+
+/// The programs under test.
+#[derive(Clone, Debug)]
+pub struct Binaries {
+    /// `holdfastd`.
+    pub daemon: PathBuf,
+    /// `holdfast`.
+    pub cli: PathBuf,
+}
+
+impl Binaries {
+    /// Looks in `directory`, or beside this program.
+    pub fn find(directory: Option<&Path>) -> Result<Binaries> {
+        let own = std::env::current_exe()?;
+        let directory = directory.or(own.parent()).context("the folder of this program")?;
+        let (daemon, cli) = (directory.join("holdfastd"), directory.join("holdfast"));
+        for program in [&daemon, &cli] {
+            ensure!(
+                program.is_file(),
+                "{} is missing: build it with `cargo build --release -p holdfastd -p holdfast-cli`",
+                program.display()
+            );
+        }
+        Ok(Binaries { daemon, cli })
+    }
+}
+
+/// How a node fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Failure {
+    /// SIGKILL.
+    Kill,
+    /// All its links go down and its process is killed.
+    Power,
+    /// SIGSTOP; it wakes up later and must have noticed.
+    Freeze,
+}
+
+impl Failure {
+    /// All of them.
+    pub const ALL: [Failure; 3] = [Failure::Kill, Failure::Power, Failure::Freeze];
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Failure::Kill => "kill",
+            Failure::Power => "power",
+            Failure::Freeze => "freeze",
+        })
+    }
+}
+
+/// What `show ha node` says.
+#[derive(Clone, Debug)]
+pub struct HaView {
+    /// `Primary`, `Secondary`, …
+    pub role: String,
+    /// As secondary: it holds the primary's state.
+    pub caught_up: bool,
+    /// The peer said that it holds our state.
+    pub peer_caught_up: bool,
+    /// Holds that ended without an acknowledgement, since the start of the process.
+    pub released_unprotected: u64,
+    /// Peer messages refused since the start of the process.
+    pub refused: u64,
+    /// The whole answer.
+    pub raw: Value,
+}
+
+impl HaView {
+    /// Does it forward?
+    pub fn is_primary(&self) -> bool {
+        self.role.eq_ignore_ascii_case("primary")
+    }
+
+    /// Is it the stand-by?
+    pub fn is_secondary(&self) -> bool {
+        self.role.eq_ignore_ascii_case("secondary")
+    }
+}
+
+/// One node.
+pub struct Node {
+    /// 0 (a) or 1 (b).
+    pub index: u8,
+    /// Its configuration's variables; used at the next start.
+    pub settings: Settings,
+    directory: PathBuf,
+    binaries: Binaries,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// A node that has not been started.
+    pub fn new(lab: &Lab, index: u8, binaries: &Binaries) -> Result<Node> {
+        let directory = lab.directory().join(if index == 0 { "a" } else { "b" });
+        std::fs::create_dir_all(directory.join("state"))?;
+        Ok(Node { index, settings: Settings::default(), directory, binaries: binaries.clone(), child: None })
+    }
+
+    /// `a` or `b`.
+    pub fn name(&self) -> &'static str {
+        if self.index == 0 { "a" } else { "b" }
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("holdfast.sock")
+    }
+
+    /// Where its messages go.
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("holdfastd.log")
+    }
+
+    /// The process, while it lives.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub fn start(&mut self, lab: &Lab) -> Result<()> {
+        ensure!(self.child.is_none(), "node {} runs already", self.name());
+        let conf = self.directory.join("ns.conf");
+        std::fs::write(&conf, config::ns_conf(self.index, &self.settings))?;
+        let log = File::options().create(true).append(true).open(self.log())?;
+        let child = lab.nodes[usize::from(self.index)]
+            .command(&self.binaries.daemon)?
+            .arg("--config")
+            .arg(&conf)
+            .arg("--state")
+            .arg(self.directory.join("state"))
+            .arg("--socket")
+            .arg(self.socket())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("start holdfastd")?;
+        self.child = Some(child);
+        sys::wait_until(&format!("node {} answers", self.name()), START_LIMIT, || {
+            self.ensure_alive()?;
+            Ok(self.ha().ok())
+        })
+        .map(drop)
+    }
+
+    /// An error that quotes the log if the process has ended by itself.
+    pub fn ensure_alive(&mut self) -> Result<()> {
+        let Some(child) = self.child.as_mut() else { anyhow::bail!("node {} is not running", self.name()) };
+        if let Some(status) = child.try_wait()? {
+            self.child = None;
+            anyhow::bail!("node {} ended by itself ({status}); its last words:\n{}", self.name(), self.last_words());
+        }
+        Ok(())
+    }
+
+    /// The end of the log.
+    pub fn last_words(&self) -> String {
+        let text = std::fs::read(self.log()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    /// One command through the command line tool.
+    pub fn cli(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.binaries.cli);
+        command.arg("--socket").arg(self.socket()).args(words);
+        ns::run(command, "").with_context(|| format!("holdfast {} (node {})", words.join(" "), self.name()))
+    }
+
+    /// How to run a command by hand.
+    pub fn command_line(&self, words: &str) -> String {
+        format!("{} --socket {} {words}", self.binaries.cli.display(), self.socket().display())
+    }
+
+    /// What the node says about the pair.
+    pub fn ha(&self) -> Result<HaView> {
+        let text = self.cli(&["show", "ha", "node", "--json"])?;
+        let raw: Value = serde_json::from_str(&text).with_context(|| format!("JSON of show ha node: {text}"))?;
+        HaView::from_json(raw)
+    }
+
+    /// Lets the node fail. Returns when the failure is a fact.
+    pub fn fail(&mut self, lab: &Lab, failure: Failure) -> Result<()> {
+        self.ensure_alive()?;
+        let pid = self.pid().context("a living node has a pid")?;
+        match failure {
+            Failure::Kill => self.kill(),
+            Failure::Power => {
+                self.set_links(lab, "down")?;
+                self.kill()
+            }
+            Failure::Freeze => {
+                sys::signal(pid, libc::SIGSTOP)?;
+                sys::wait_until("the process is stopped", SIGNAL_LIMIT, || {
+                    Ok((sys::process_state(pid) == Some('T')).then_some(()))
+                })
+            }
+        }
+    }
+
+    /// Takes the failure back: the process runs again, or is started anew.
+    pub fn revive(&mut self, lab: &Lab, failure: Failure) -> Result<()> {
+        match failure {
+            Failure::Kill => self.start(lab),
+            Failure::Power => {
+                self.set_links(lab, "up")?;
+                self.start(lab)
+            }
+            Failure::Freeze => sys::signal(self.pid().context("a frozen node has a pid")?, libc::SIGCONT),
+        }
+    }
+
+    /// SIGKILL by pid; reaps the process.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Asks the daemon to end (SIGTERM) and waits for it.
+    pub fn stop(&mut self) -> Result<()> {
+        let Some(pid) = self.pid() else { return Ok(()) };
+        sys::signal(pid, libc::SIGTERM)?;
+        sys::wait_until("the daemon has ended", SIGNAL_LIMIT, || {
+            Ok(match self.child.as_mut() {
+                Some(child) => child.try_wait()?.map(drop),
+                None => Some(()),
+            })
+        })?;
+        self.child = None;
+        Ok(())
+    }
+
+    fn set_links(&self, lab: &Lab, state: &str) -> Result<()> {
+        let lines: String = NODE_DEVICES.iter().map(|device| format!("link set {device} {state}\n")).collect();
+        lab.nodes[usize::from(self.index)].ip_batch(&lines)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+impl HaView {
+    fn from_json(raw: Value) -> Result<HaView> {
+        let nodes: Vec<&Value> =
+            objects(&raw).into_iter().filter(|object| find(object, "masterstate").is_some()).collect();
+        let own = nodes.first().with_context(|| format!("no master state in {raw}"))?;
+        let truth = |object: &Value, key: &str| find(object, key).is_some_and(is_true);
+        let number =
+            |key: &str| objects(&raw).iter().find_map(|object| find(object, key).and_then(as_number)).unwrap_or(0);
+        Ok(HaView {
+            role: find(own, "masterstate").and_then(Value::as_str).unwrap_or_default().to_string(),
+            caught_up: truth(own, "caughtup"),
+            peer_caught_up: nodes.get(1).is_some_and(|peer| truth(peer, "caughtup")),
+            released_unprotected: number("releasedunprotected"),
+            refused: number("refusedmessages"),
+            raw,
+        })
+    }
+}
+
+/// All objects in a value, outer ones first.
+fn objects(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::Object(map) => std::iter::once(value).chain(map.values().flat_map(objects)).collect(),
+        Value::Array(items) => items.iter().flat_map(objects).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A member by name, without regard to case and separators.
+fn find<'v>(object: &'v Value, name: &str) -> Option<&'v Value> {
+    let plain = |key: &str| key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    object.as_object()?.iter().find(|(key, _)| plain(key) == name).map(|(_, value)| value)
+}
+
+fn is_true(value: &Value) -> bool {
+    value
+        .as_bool()
+        .unwrap_or_else(|| value.as_str().is_some_and(|text| ["yes", "true"].contains(&text.to_lowercase().as_str())))
+}
+
+fn as_number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}

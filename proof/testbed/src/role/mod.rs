@@ -1,0 +1,90 @@
+//! The programs that play clients and servers. Each runs as a process of its own inside a namespace
+//! (`holdfast-testbed role …`), is told what to do by lines on its standard input and answers with JSON lines on its
+//! standard output. It ends when its standard input does.
+
+mod clock;
+mod echo_client;
+mod echo_server;
+mod ends;
+mod garbage;
+mod handle;
+mod pattern;
+mod poller;
+mod udp;
+mod who;
+
+pub use handle::{Role, play_inside};
+pub use pattern::mix;
+
+use anyhow::Result;
+use serde_json::Value;
+use std::io::Write as _;
+
+/// What a process inside a namespace can be.
+#[derive(clap::Subcommand)]
+pub enum RoleCommand {
+    /// Echoes TCP and UDP; says its name on another port.
+    EchoServer(echo_server::Options),
+    /// Many TCP connections that send all the time, and a stream of short ones.
+    EchoClient(echo_client::Options),
+    /// UDP flows at a fixed rate.
+    UdpClient(udp::Options),
+    /// Idle TCP connections that speak once on command.
+    Ends(ends::Options),
+    /// Asks which server answers.
+    Who(who::Options),
+    /// Sends rubbish.
+    Garbage(garbage::Options),
+}
+
+/// Plays the role to its end.
+pub fn play(command: &RoleCommand) -> Result<()> {
+    crate::sys::raise_file_limit();
+    match command {
+        RoleCommand::EchoServer(options) => echo_server::run(options),
+        RoleCommand::EchoClient(options) => echo_client::run(options),
+        RoleCommand::UdpClient(options) => udp::run(options),
+        RoleCommand::Ends(options) => ends::run(options),
+        RoleCommand::Who(options) => who::run(options),
+        RoleCommand::Garbage(options) => garbage::run(options),
+    }
+}
+
+/// Writes one JSON line; a reader that is gone ends the role.
+fn say(value: &Value) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{value}")?;
+    out.flush()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RoleCommand, pattern};
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(subcommand)]
+        role: RoleCommand,
+    }
+
+    #[test]
+    fn the_lab_writes_arguments_that_the_roles_accept() {
+        let line = "x echo-client --target 192.0.2.100:7 --target [2001:db8::1]:7 --from 192.0.2.10 \
+                    --connections 10 --new-per-second 5";
+        let parsed = Line::try_parse_from(line.split_whitespace());
+        assert!(matches!(parsed, Ok(Line { role: RoleCommand::EchoClient(_) })));
+    }
+
+    #[test]
+    fn a_wrong_byte_anywhere_is_noticed() {
+        let mut bytes = [0; 3000];
+        pattern::fill(7, 13, &mut bytes);
+        assert!(pattern::matches(7, 13, &bytes));
+        assert!(!pattern::matches(8, 13, &bytes));
+        assert!(!pattern::matches(7, 14, &bytes));
+        bytes[2999] ^= 1;
+        assert!(!pattern::matches(7, 13, &bytes));
+    }
+}

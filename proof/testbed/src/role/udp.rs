@@ -1,0 +1,164 @@
+//! UDP flows that send numbered datagrams at a fixed rate and watch who answers, and when.
+//!
+//! Commands: `window` starts a new measurement, `report` says what was measured since, `stop` ends.
+
+use super::clock;
+use super::poller::{Poller, STDIN};
+use super::say;
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Virtual servers; flows are dealt out among them.
+    #[arg(long)]
+    target: Vec<SocketAddr>,
+    /// Source addresses, of any family.
+    #[arg(long)]
+    from: Vec<IpAddr>,
+    /// Number of flows.
+    #[arg(long, default_value_t = 1)]
+    flows: usize,
+    /// Datagrams a second on each flow.
+    #[arg(long, default_value_t = 1000)]
+    rate: u32,
+}
+
+struct Flow {
+    socket: UdpSocket,
+    due: Instant,
+    sent: u64,
+    received: u64,
+    server: Option<String>,
+    changed_server: bool,
+    corrupt: u64,
+    last_answer: Option<Instant>,
+    longest_gap: Duration,
+    sent_before_window: u64,
+    received_before_window: u64,
+}
+
+/// Sends until told to stop.
+pub fn run(options: &Options) -> Result<()> {
+    let mut poller = Poller::new()?;
+    let period = Duration::from_secs(1) / options.rate.max(1);
+    let mut flows = open(options, period)?;
+    for (index, flow) in flows.iter().enumerate() {
+        poller.watch(&flow.socket, index as u64, false)?;
+    }
+    say(&json!({ "event": "ready" }))?;
+    loop {
+        for event in poller.wait(Duration::from_millis(1))? {
+            if event.token != STDIN {
+                receive(&mut flows[event.token as usize]);
+                continue;
+            }
+            let Some(lines) = poller.commands()? else { return Ok(()) };
+            for line in lines {
+                command(&line, &mut flows)?;
+            }
+        }
+        let now = Instant::now();
+        for flow in &mut flows {
+            send_due(flow, now, period);
+        }
+    }
+}
+
+fn open(options: &Options, period: Duration) -> Result<Vec<Flow>> {
+    let start = Instant::now();
+    (0..options.flows)
+        .map(|index| {
+            let target = options.target.get(index % options.target.len().max(1)).context("a --target")?;
+            let sources: Vec<_> = options.from.iter().filter(|ip| ip.is_ipv4() == target.is_ipv4()).collect();
+            let from = sources.get(index / options.target.len() % sources.len().max(1)).context("a --from")?;
+            let socket = UdpSocket::bind((**from, 0))?;
+            socket.connect(target)?;
+            socket.set_nonblocking(true)?;
+            Ok(Flow {
+                socket,
+                due: start + period.mul_f64(index as f64 / options.flows as f64),
+                sent: 0,
+                received: 0,
+                server: None,
+                changed_server: false,
+                corrupt: 0,
+                last_answer: None,
+                longest_gap: Duration::ZERO,
+                sent_before_window: 0,
+                received_before_window: 0,
+            })
+        })
+        .collect()
+}
+
+fn send_due(flow: &mut Flow, now: Instant, period: Duration) {
+    while flow.due <= now {
+        flow.due += period;
+        // A refused or dropped datagram shows as a missing answer.
+        let _ = flow.socket.send(&flow.sent.to_be_bytes());
+        flow.sent += 1;
+    }
+}
+
+fn receive(flow: &mut Flow) {
+    let mut buffer = [0; 256];
+    loop {
+        let count = match flow.socket.recv(&mut buffer) {
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+            Err(_) => continue, // an ICMP error for an earlier datagram
+        };
+        let Some((number, name)) = buffer[..count].split_first_chunk::<8>() else {
+            flow.corrupt += 1;
+            continue;
+        };
+        flow.corrupt += u64::from(u64::from_be_bytes(*number) >= flow.sent);
+        let name = String::from_utf8_lossy(name).into_owned();
+        flow.changed_server |= flow.server.as_ref().is_some_and(|before| *before != name);
+        flow.server = Some(name);
+        let now = Instant::now();
+        if let Some(before) = flow.last_answer {
+            flow.longest_gap = flow.longest_gap.max(now - before);
+        }
+        flow.last_answer = Some(now);
+        flow.received += 1;
+    }
+}
+
+fn command(line: &str, flows: &mut [Flow]) -> Result<()> {
+    match line {
+        "window" => {
+            for flow in flows {
+                flow.longest_gap = Duration::ZERO;
+                (flow.sent_before_window, flow.received_before_window) = (flow.sent, flow.received);
+            }
+            say(&json!({ "event": "window" }))
+        }
+        "report" | "stop" => say(&report(line, flows)),
+        other => anyhow::bail!("unknown command {other}"),
+    }
+}
+
+fn report(event: &str, flows: &[Flow]) -> Value {
+    let now = Instant::now();
+    // A flow that is silent at this moment counts with its silence so far.
+    let gaps = flows.iter().map(|flow| {
+        let silence = flow.last_answer.map_or(Duration::ZERO, |last| now - last);
+        flow.longest_gap.max(silence)
+    });
+    json!({
+        "event": event,
+        "flows": flows.len(),
+        "answered": flows.iter().filter(|flow| flow.received > flow.received_before_window).count(),
+        "changed_server": flows.iter().filter(|flow| flow.changed_server).count(),
+        "servers": flows.iter().filter_map(|flow| flow.server.as_deref()).collect::<std::collections::BTreeSet<_>>(),
+        "corrupt": flows.iter().map(|flow| flow.corrupt).sum::<u64>(),
+        "sent": flows.iter().map(|flow| flow.sent - flow.sent_before_window).sum::<u64>(),
+        "received": flows.iter().map(|flow| flow.received - flow.received_before_window).sum::<u64>(),
+        "gap": clock::summary(gaps.collect()),
+    })
+}

@@ -1,0 +1,145 @@
+//! Watches a node's cables, from the switch's end: does it speak for a floating address?
+//!
+//! A node that is not primary may send what its host sends (monitors, the peer link, neighbour discovery of kernel
+//! addresses) and heartbeats, and nothing else.
+
+use crate::lab::{Family, Lab};
+use crate::sys;
+use anyhow::{Result, anyhow};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+/// The port of heartbeats, also those on data interfaces.
+const HEARTBEAT_PORT: u16 = 3003;
+
+/// What a watch has seen.
+#[derive(Default)]
+pub struct Seen {
+    /// Frames in the name of a floating address.
+    pub count: u64,
+    /// The first of them, in words.
+    pub first: Option<String>,
+}
+
+/// A running watch; stops on drop.
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Seen>>,
+}
+
+impl Watch {
+    /// Watches both data cables of a node from now on.
+    pub fn start(lab: &Lab, node: usize) -> Result<Watch> {
+        let prefix = ["a", "b"][node];
+        let sockets = lab.switch.inside(|| {
+            Ok([sys::packet_socket(&format!("{prefix}-c"))?, sys::packet_socket(&format!("{prefix}-s"))?])
+        })?;
+        let own = Family::ALL.map(|family| family.server_net(11 + node as u8));
+        let own: Vec<IpAddr> = own.iter().filter_map(|address| address.parse().ok()).collect();
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = stop.clone();
+        let thread = std::thread::spawn(move || watch(&sockets, &own, &flag));
+        Ok(Watch { stop, thread: Some(thread) })
+    }
+
+    /// Stops and tells.
+    pub fn finish(mut self) -> Result<Seen> {
+        self.stop.store(true, Ordering::SeqCst);
+        let thread = self.thread.take().ok_or_else(|| anyhow!("the watch has ended"))?;
+        thread.join().map_err(|_| anyhow!("the watch panicked"))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn watch(sockets: &[OwnedFd; 2], own: &[IpAddr], stop: &AtomicBool) -> Seen {
+    let mut seen = Seen::default();
+    let mut polls = sockets.each_ref().map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+    while !stop.load(Ordering::SeqCst) {
+        // SAFETY: two valid pollfd.
+        unsafe { libc::poll(polls.as_mut_ptr(), 2, 20) };
+        for fd in sockets {
+            let mut frame = [0u8; 128];
+            loop {
+                // SAFETY: the buffer and its length belong together; longer frames are cut, which is enough here.
+                let count =
+                    unsafe { libc::recv(fd.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), libc::MSG_DONTWAIT) };
+                let Ok(count) = usize::try_from(count) else { break };
+                if let Some(story) = floating(&frame[..count], own) {
+                    seen.count += 1;
+                    seen.first.get_or_insert(story);
+                }
+            }
+        }
+    }
+    seen
+}
+
+/// What a frame says in the name of an address that is not the host's own; `None` if it does not.
+fn floating(frame: &[u8], own: &[IpAddr]) -> Option<String> {
+    let at16 = |at: usize| Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
+    let v4 = |at: usize| Some(IpAddr::V4(Ipv4Addr::from(*frame.get(at..)?.first_chunk::<4>()?)));
+    let v6 = |at: usize| Some(IpAddr::V6(Ipv6Addr::from(*frame.get(at..)?.first_chunk::<16>()?)));
+    let foreign = |address: IpAddr| {
+        let local = matches!(address, IpAddr::V6(v6) if v6.segments()[0] & 0xffc0 == 0xfe80);
+        !local && !address.is_unspecified() && !own.contains(&address)
+    };
+    match at16(12)? {
+        0x0806 => v4(28).filter(|sender| foreign(*sender)).map(|sender| format!("ARP by {sender}")),
+        0x0800 => {
+            let (source, target, protocol) = (v4(26)?, v4(30)?, *frame.get(23)?);
+            let header = usize::from(*frame.get(14)? & 15) * 4;
+            let heartbeat = protocol == 17 && at16(14 + header + 2) == Some(HEARTBEAT_PORT);
+            (foreign(source) && !heartbeat).then(|| format!("IPv4 protocol {protocol} {source} to {target}"))
+        }
+        0x86dd => {
+            let (source, target, protocol) = (v6(22)?, v6(38)?, *frame.get(20)?);
+            let advertisement = protocol == 58 && frame.get(54) == Some(&136);
+            let subject = if advertisement { v6(62)? } else { source };
+            let heartbeat = protocol == 17 && at16(56) == Some(HEARTBEAT_PORT);
+            (foreign(subject) && !heartbeat)
+                .then(|| format!("IPv6 protocol {protocol} {source} to {target} about {subject}"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arp(sender: [u8; 4]) -> Vec<u8> {
+        let mut frame = vec![0; 42];
+        frame[12..14].copy_from_slice(&[8, 6]);
+        frame[28..32].copy_from_slice(&sender);
+        frame
+    }
+
+    #[test]
+    fn arp_for_a_floating_address_is_noticed_and_for_the_hosts_own_is_not() {
+        let own = [IpAddr::from([198, 51, 100, 11])];
+        assert!(floating(&arp([192, 0, 2, 100]), &own).is_some());
+        assert!(floating(&arp([198, 51, 100, 11]), &own).is_none());
+    }
+
+    #[test]
+    fn heartbeats_are_allowed_and_forwarded_packets_are_not() {
+        let mut frame = vec![0; 60];
+        frame[12..15].copy_from_slice(&[8, 0, 0x45]);
+        frame[23] = 17;
+        frame[26..30].copy_from_slice(&[192, 0, 2, 10]);
+        assert!(floating(&frame, &[]).is_some());
+        frame[36..38].copy_from_slice(&HEARTBEAT_PORT.to_be_bytes());
+        assert!(floating(&frame, &[]).is_none());
+    }
+}

@@ -1,0 +1,187 @@
+//! The few kernel calls that the standard library does not offer, and the one way to wait.
+//!
+//! Everything that waits goes through [`wait_until`]: it has a deadline, it says what it waited for, and it ends at once
+//! when the user interrupts, so that the lab's destructors run.
+
+use anyhow::{Context, Result, bail};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often a condition is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static WAKE: AtomicI32 = AtomicI32::new(-1);
+
+extern "C" fn on_signal(_signal: libc::c_int) {
+    INTERRUPTED.store(true, Ordering::SeqCst);
+    let one = 1u64.to_ne_bytes();
+    // SAFETY: write(2) is async-signal-safe; the descriptor is an eventfd that lives as long as the process.
+    unsafe { libc::write(WAKE.load(Ordering::SeqCst), one.as_ptr().cast(), one.len()) };
+}
+
+/// Turns SIGINT, SIGTERM and SIGHUP into the error that [`check_interrupt`] returns.
+pub fn catch_signals() -> Result<()> {
+    // SAFETY: eventfd(2) takes no pointers.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error()).context("eventfd");
+    }
+    WAKE.store(fd, Ordering::SeqCst);
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the handler only touches atomics and calls write(2).
+        unsafe { libc::signal(signal, on_signal as *const () as libc::sighandler_t) };
+    }
+    Ok(())
+}
+
+/// An error once the user has asked us to stop.
+pub fn check_interrupt() -> Result<()> {
+    if INTERRUPTED.load(Ordering::SeqCst) {
+        bail!("interrupted");
+    }
+    Ok(())
+}
+
+/// Lets `time` pass, or less when a signal arrives.
+pub fn pause(time: Duration) {
+    let mut wake = libc::pollfd { fd: WAKE.load(Ordering::SeqCst), events: libc::POLLIN, revents: 0 };
+    let ms = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: one valid pollfd; a negative descriptor is ignored by poll(2).
+    unsafe { libc::poll(&raw mut wake, 1, ms) };
+}
+
+/// Asks `condition` again and again until it yields a value. The error after `limit` names `what` was awaited.
+pub fn wait_until<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        check_interrupt()?;
+        if let Some(value) = condition()? {
+            return Ok(value);
+        }
+        if Instant::now() >= deadline {
+            bail!("gave up after {:.1} s waiting until {what}", limit.as_secs_f64());
+        }
+        pause(POLL_INTERVAL);
+    }
+}
+
+/// Moves the calling thread into the network namespace behind `fd`.
+pub fn enter_netns(fd: &impl AsRawFd) -> std::io::Result<()> {
+    // SAFETY: setns(2) on a descriptor that the caller keeps open.
+    match unsafe { libc::setns(fd.as_raw_fd(), libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// Sends `signal` to one process of ours.
+pub fn signal(pid: u32, signal: libc::c_int) -> Result<()> {
+    let pid = i32::try_from(pid).context("a pid fits 31 bits")?;
+    // SAFETY: kill(2) takes no pointers.
+    match unsafe { libc::kill(pid, signal) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()).with_context(|| format!("signal {signal} to pid {pid}")),
+    }
+}
+
+/// The letter of /proc/PID/stat: R, S, D, T (stopped), Z (dead), or nothing when the process is gone.
+pub fn process_state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Are we root? Namespaces need it.
+pub fn is_root() -> bool {
+    // SAFETY: geteuid(2) cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Raises the limit of open files to what the kernel allows us.
+pub fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid pointer to a local; failing leaves the old limit, and opening sockets then says so.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
+/// Asks the kernel to kill the calling (freshly forked) process when its parent dies.
+pub fn die_with_parent() -> std::io::Result<()> {
+    // SAFETY: prctl(PR_SET_PDEATHSIG) takes a plain number.
+    match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// The interface's index in the calling thread's namespace.
+pub fn interface_index(name: &str) -> Result<i32> {
+    let name_c = std::ffi::CString::new(name)?;
+    // SAFETY: a valid C string.
+    match unsafe { libc::if_nametoindex(name_c.as_ptr()) } {
+        0 => Err(std::io::Error::last_os_error()).with_context(|| format!("interface {name}")),
+        index => Ok(i32::try_from(index)?),
+    }
+}
+
+/// A raw packet socket on one interface of the calling thread's namespace; receives only what arrives there.
+pub fn packet_socket(interface: &str) -> Result<OwnedFd> {
+    let index = interface_index(interface)?;
+    let protocol = u16::try_from(libc::ETH_P_ALL)?.to_be();
+    // SAFETY: socket(2) with constants; the descriptor is owned at once.
+    let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(protocol)) };
+    if raw < 0 {
+        return Err(std::io::Error::last_os_error()).context("packet socket");
+    }
+    // SAFETY: `raw` is a fresh descriptor that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+    // SAFETY: sockaddr_ll is plain data; all zeroes is a valid value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol;
+    address.sll_ifindex = index;
+    // SAFETY: the address is a valid sockaddr_ll of the size given.
+    let bound =
+        unsafe { libc::bind(raw, (&raw const address).cast(), std::mem::size_of::<libc::sockaddr_ll>() as u32) };
+    let on: libc::c_int = 1;
+    // SAFETY: a valid pointer to an int of the size given.
+    let quiet =
+        unsafe { libc::setsockopt(raw, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, (&raw const on).cast(), 4) };
+    if bound != 0 || quiet != 0 {
+        return Err(std::io::Error::last_os_error()).with_context(|| format!("packet socket on {interface}"));
+    }
+    Ok(fd)
+}
+
+/// Retransmissions of a TCP socket over its whole life (`tcpi_total_retrans`).
+pub fn tcp_retransmits(socket: &impl AsRawFd) -> Option<u32> {
+    // SAFETY: tcp_info is plain data; all zeroes is a valid value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = std::mem::size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the buffer and its length belong together.
+    let done = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len)
+    };
+    (done == 0).then_some(info.tcpi_total_retrans)
+}
+
+/// Lets a socket bound to an address choose its port only when it connects, so that one port serves many destinations.
+pub fn bind_address_no_port(socket: &impl AsRawFd) -> std::io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: a valid pointer to an int of the size given.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            std::mem::size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}

@@ -1,2 +1,166 @@
-//! Entry point.
-fn main() {}
+//! `cargo xtask <chore>`: one command per chore; each prints what it runs.
+
+mod ebpf;
+mod setup;
+mod tidy;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// Simulation seeds of a test run.
+const CI_SEEDS: &str = "200";
+
+#[derive(clap::Parser)]
+#[command(about = "The project's chores")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(clap::Subcommand)]
+enum Chore {
+    /// Installs what building and testing need (Debian packages, as root).
+    Setup,
+    /// Everything that a change must pass: format, lints, tidy, tests, simulation, namespaces.
+    Ci {
+        /// Leave out what needs root.
+        #[arg(long)]
+        no_namespaces: bool,
+    },
+    /// Checks the walls between crates, sizes and words.
+    Tidy,
+    /// Simulation: `cargo xtask sim --seeds 1000`.
+    Sim {
+        /// Arguments of holdfast-sim.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// The lab: `cargo xtask testbed demo`, `… test`, `… campaign --kills 20`.
+    Testbed {
+        /// Arguments of holdfast-testbed.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Builds or checks the eBPF program.
+    Ebpf(ebpf::Options),
+    /// Measures: `cargo xtask bench`.
+    Bench {
+        /// Arguments of holdfast-bench.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Builds the API documentation of all crates.
+    Docs,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> Result<()> {
+    let root = root()?;
+    std::env::set_current_dir(&root).with_context(|| format!("enter {}", root.display()))?;
+    match chore {
+        Chore::Setup => setup::run(),
+        Chore::Ci { no_namespaces } => ci(no_namespaces),
+        Chore::Tidy => tidy::run(&root),
+        Chore::Sim { arguments } => {
+            step("build", cargo(&["build", "--release", "-p", "holdfast-sim"]))?;
+            step("simulation", program("holdfast-sim", &arguments)?)
+        }
+        Chore::Testbed { arguments } => {
+            build_testbed()?;
+            step("lab", program("holdfast-testbed", &arguments)?)
+        }
+        Chore::Ebpf(options) => ebpf::run(&root, &options),
+        Chore::Bench { arguments } => {
+            step("build", cargo(&["build", "--release", "-p", "holdfast-bench"]))?;
+            step("measurements", program("holdfast-bench", &arguments)?)
+        }
+        Chore::Docs => step("documentation", {
+            let mut command = cargo(&["doc", "--workspace", "--no-deps"]);
+            command.env("RUSTDOCFLAGS", "-D warnings");
+            command
+        }),
+    }
+}
+
+/// Everything that a change must pass, quick checks first.
+fn ci(no_namespaces: bool) -> Result<()> {
+    let started = Instant::now();
+    if is_there("fmt") {
+        step("format", cargo(&["fmt", "--all", "--check"]))?;
+    }
+    tidy::run(&root()?).context("tidy")?;
+    if is_there("clippy") {
+        step("lints", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    }
+    step("unit, property and golden tests", cargo(&["test", "--workspace"]))?;
+    step("build", cargo(&["build", "--release", "-p", "holdfast-sim"]))?;
+    step("simulation", program("holdfast-sim", &["--seeds".into(), CI_SEEDS.into()])?)?;
+    if no_namespaces {
+        println!("== namespace tests: left out on demand");
+    } else {
+        build_testbed()?;
+        step("lab instruments", program("holdfast-testbed", &["selftest".into()])?)?;
+        step("namespace tests", program("holdfast-testbed", &["test".into()])?)?;
+    }
+    println!("== all passed in {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+/// Debian's cargo comes without these two; a change is checked by whoever has them.
+fn is_there(subcommand: &str) -> bool {
+    let there = cargo(&[subcommand, "--version"]).output().is_ok_and(|output| output.status.success());
+    if !there {
+        println!("== cargo {subcommand} is not installed: left out");
+    }
+    there
+}
+
+fn build_testbed() -> Result<()> {
+    let packages = ["-p", "holdfastd", "-p", "holdfast-cli", "-p", "holdfast-testbed"];
+    step("build", cargo(&[&["build", "--release"], &packages[..]].concat()))
+}
+
+/// The workspace's root: the folder above this crate.
+fn root() -> Result<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(own.parent().context("xtask has a parent folder")?.to_path_buf())
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments);
+    command
+}
+
+/// A release build's program.
+fn program(name: &str, arguments: &[String]) -> Result<Command> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let mut command = Command::new(std::path::absolute(target.join("release").join(name))?);
+    command.args(arguments);
+    Ok(command)
+}
+
+/// Prints a command, runs it, and prints how long it took.
+fn step(what: &str, mut command: Command) -> Result<()> {
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+    println!("== {what}: {} {}", command.get_program().to_string_lossy(), words.join(" "));
+    let started = Instant::now();
+    let status = command.status().with_context(|| format!("start {}", command.get_program().to_string_lossy()))?;
+    if !status.success() {
+        bail!("{what} failed ({status})");
+    }
+    println!("== {what}: {:.1} s", started.elapsed().as_secs_f64());
+    Ok(())
+}

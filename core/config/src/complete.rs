@@ -198,7 +198,7 @@ fn reference_of(row: &'static Row, text: &mut String) {
     let extension = if row.extension { " (Extension.)" } else { "" };
     let _ = write!(text, "\n```\n{}\n```\n\n{}{extension}\n", syntax(row), row.doc);
     for arg in row.args {
-        let _ = writeln!(text, "- `{}`: {} ({})", arg.name, arg.doc, arg.kind.describe());
+        let _ = writeln!(text, "- `{}`: {} ({}; REST `{}`)", arg.name, arg.doc, arg.kind.describe(), arg.json);
     }
 }
 

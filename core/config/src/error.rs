@@ -145,10 +145,6 @@ pub mod messages {
         INVALID_PEER_IP = 415, "Not a valid peer IP";
         /// `set` without options.
         NOTHING_TO_SET = 431, "No arguments to set";
-        /// The named vserver does not exist.
-        NO_SUCH_VSERVER = 461, "No such Vserver";
-        /// The named service does not exist.
-        NO_SUCH_SERVICE = 462, "No such service";
         /// Greeting of a secondary.
         CONNECTED_TO_SECONDARY = 1028, "You are connected to a secondary node; configuration changes made in this session will not be propagated to, or saved on, other nodes";
         /// A value that the market knows and this program does not offer.

@@ -59,7 +59,7 @@ impl Engine {
             let end = if number(mirroring).is_some() { MirrorEnd::Sending } else { MirrorEnd::Idle };
             self.session.begin(end);
             self.protected = 0;
-            self.forget_marks();
+            self.marks.clear();
         }
         match mirroring {
             Mirroring::On { strict: true, .. } => {
@@ -79,10 +79,11 @@ impl Engine {
     pub(crate) fn mark(&mut self, slot: u32) {
         let stamp = self.next_stamp();
         let reference = self.flows.reference(slot);
+        let serial = self.session.serial;
         let flow = self.flows.at_mut(slot);
         flow.stamp = stamp;
-        if self.mirroring != Mirroring::Off && !flow.has(Flow::MARKED) {
-            flow.set(Flow::MARKED, true);
+        if self.mirroring != Mirroring::Off && flow.marked != serial {
+            flow.marked = serial;
             self.push_mark(Mark::Flow(reference), 0);
         }
     }
@@ -116,7 +117,7 @@ impl Engine {
     /// See [`Engine::record`].
     pub(crate) fn read_record(&mut self, flow: FlowRef) -> Option<FlowRecord> {
         let slot = self.flows.slot_of(flow)?;
-        self.flows.at_mut(slot).set(Flow::MARKED, false);
+        self.flows.at_mut(slot).marked = 0;
         self.enter_session(slot);
         Some(self.flows.at(slot).record())
     }
@@ -221,7 +222,7 @@ impl Engine {
         self.mirroring = Mirroring::Off;
         self.session.begin(MirrorEnd::Receiving(number));
         self.protected = 0;
-        self.forget_marks();
+        self.marks.clear();
         self.drop_holds();
     }
 
@@ -418,19 +419,6 @@ impl Engine {
         }
     }
 
-    fn forget_marks(&mut self) {
-        while let Some((mark, _)) = self.marks.pop_front() {
-            match mark {
-                Mark::Flow(flow) => {
-                    if let Some(slot) = self.flows.slot_of(flow) {
-                        self.flows.at_mut(slot).set(Flow::MARKED, false);
-                    }
-                }
-                Mark::Closed(_) | Mark::Persistence(_) => {}
-            }
-        }
-    }
-
     fn drop_holds(&mut self) {
         for flow in self.holds.flows() {
             if let Some(slot) = self.flows.slot_of(flow) {
@@ -470,6 +458,7 @@ fn flow_of(now: Instant, record: &FlowRecord) -> Flow {
         generation: 0,
         session: 0,
         acked: 0,
+        marked: 0,
         vserver: NONE,
         service: NONE,
         hold: NONE,

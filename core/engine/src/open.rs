@@ -295,6 +295,7 @@ fn new_flow(now: Instant, opening: &Opening) -> Flow {
         generation: 0,
         session: 0,
         acked: 0,
+        marked: 0,
         vserver: opening.vserver,
         service: opening.service,
         hold: NONE,

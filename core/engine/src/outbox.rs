@@ -27,11 +27,6 @@ impl Outbox {
         self.frames.pop_front()
     }
 
-    /// How many frames wait.
-    pub(crate) fn len(&self) -> usize {
-        self.frames.len()
-    }
-
     /// An empty buffer, from the pool if there is one.
     pub(crate) fn buffer(&mut self) -> Vec<u8> {
         self.pool.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_CAPACITY))

@@ -9,7 +9,7 @@ use crate::flow::tcp::{Segment, Step, TcpState, step};
 use crate::flow::{Flow, FlowState, Hop, NONE, Side, coarse};
 use crate::frame::{Frame, Offload, OwnedFrame, Port, PortId};
 use crate::icmp::Received;
-use crate::network::Resolution;
+use crate::network::{Resolution, is_link_local};
 use crate::path::{Arrival, Passage};
 use crate::verdict::{Drop, Verdict};
 
@@ -117,6 +117,8 @@ impl Engine {
         }
         let kept = self.copy_of(arrival.frame);
         self.counters.held += 1;
+        // The next hop is asked for now, so that the release need not wait for it.
+        self.way(now, slot, side);
         if hold == NONE {
             let flow = self.flows.reference(slot);
             let deadline = now + self.limits.hold_limit;
@@ -144,6 +146,10 @@ impl Engine {
     pub(crate) fn route(&mut self, now: Instant, arrival: &mut Arrival<'_, '_>) -> Verdict {
         let packet = arrival.packet;
         if !self.roster.plan().l3_mode || packet.dst.0[0] == 0xff || is_v4_group(packet.dst) {
+            return Verdict::Drop(Drop::NoRoute);
+        }
+        // RFC 4291 section 2.5.6, RFC 3927 section 2.7: nobody forwards these.
+        if is_link_local(packet.src) || is_link_local(packet.dst) {
             return Verdict::Drop(Drop::NoRoute);
         }
         if packet.ttl <= 1 {

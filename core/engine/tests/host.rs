@@ -422,6 +422,65 @@ fn without_l3_mode_nothing_is_routed() {
 }
 
 #[test]
+fn link_local_packets_are_not_routed() {
+    let mut lab = Lab::acquainted();
+    let mut own = V6.server;
+    own.0[..8].copy_from_slice(&[0xfe, 0x80, 0, 0, 0, 0, 0, 0]);
+    for (src, dst) in [(own, V6.far), (V6.server, own)] {
+        let outgoing = udp(from_server(), end(src, 123), end(dst, 123), 20);
+        assert_eq!(lab.hear(at(1), SERVER_PORT, &outgoing).0, Verdict::Drop(Drop::NoRoute));
+    }
+    assert_eq!(lab.sent(), []);
+}
+
+#[test]
+fn a_draining_node_says_nothing_about_floating_addresses_and_keeps_its_flows() {
+    for family in BOTH {
+        let mut lab = Lab::acquainted();
+        open_udp(&mut lab, family);
+        lab.engine.set_gate(at(2), Gate::Draining);
+        let asked = if family.vip.is_v4() {
+            let link = Link::new(MacAddr::BROADCAST, CLIENT_MAC);
+            built(|bytes| build::arp_request(bytes, link, family.client, family.vip))
+        } else {
+            built(|bytes| build::neighbour_solicitation(bytes, CLIENT_MAC, family.client, family.vip))
+        };
+        assert_eq!(lab.hear(at(3), CLIENT_PORT, &asked).0, Verdict::Drop(Drop::Draining));
+        let known = udp(from_client(), end(family.client, 40_000), end(family.vip, 53), 20);
+        assert_eq!(lab.hear(at(4), CLIENT_PORT, &known).0, Verdict::Forward(SERVER_PORT.id));
+        let unknown = udp(from_client(), end(family.client, 40_001), end(family.vip, 53), 20);
+        assert_eq!(lab.hear(at(5), CLIENT_PORT, &unknown).0, Verdict::Drop(Drop::Draining));
+        assert_eq!(lab.sent(), []);
+    }
+}
+
+#[test]
+fn somebody_who_claims_a_floating_address_is_counted() {
+    let mut lab = Lab::acquainted();
+    let claim = built(|bytes| build::gratuitous_arp_request(bytes, CLIENT_MAC, V4.vip));
+    assert_eq!(lab.hear(at(1), CLIENT_PORT, &claim).0, Verdict::Consumed);
+    let claim = built(|bytes| build::unsolicited_neighbour_advertisement(bytes, CLIENT_MAC, V6.vip));
+    assert_eq!(lab.hear(at(1), CLIENT_PORT, &claim).0, Verdict::Consumed);
+    assert_eq!(lab.engine.network_counters().address_conflicts, 2);
+}
+
+#[test]
+fn an_address_that_comes_with_a_new_plan_is_announced() {
+    let mut lab = Lab::acquainted();
+    lab.engine.promote(at(10));
+    for ms in [10, 110, 1_010] {
+        lab.run(at(ms));
+    }
+    let mut wider = plan();
+    let added = Addr::v4([192, 0, 2, 101]);
+    wider.epoch = 2;
+    wider.addresses.push(FloatingAddress { addr: added, ..wider.addresses[0] });
+    lab.engine.set_plan(at(6_000), Arc::new(wider));
+    let announced: Vec<_> = lab.run(at(6_000)).iter().map(|frame| arp(&frame.bytes).1.sender).collect();
+    assert_eq!(announced, [added, added], "on both ports, and no other address");
+}
+
+#[test]
 fn a_packet_too_big_for_the_servers_link_is_refused_with_its_mtu() {
     for family in BOTH {
         let mut lab = Lab::acquainted();
@@ -459,6 +518,26 @@ fn an_error_from_the_servers_side_reaches_the_client() {
         assert_eq!((ethernet.dst, packet.src, packet.dst), (CLIENT_MAC, family.vip, family.client));
         let Transport::IcmpError(told) = packet.transport else { panic!("{packet:?}") };
         assert_eq!((told.inner.src, told.inner.dst), (end(family.client, 40_000), end(family.vip, 53)));
+    }
+}
+
+#[test]
+fn an_error_from_the_clients_side_reaches_the_server() {
+    for family in BOTH {
+        let mut lab = Lab::acquainted();
+        let source = open_udp(&mut lab, family);
+        let forwarded = udp(from_client(), end(family.vip, 53), end(family.client, 40_000), 20);
+        let (_, packet) = ip(&forwarded);
+        let quote = Quote { frame: &forwarded, packet: &packet };
+        let report = ErrorReport::PortUnreachable;
+        let error =
+            built(|out| build::icmp_error(out, from_client(), family.client, quote, report).expect("an error is due"));
+        let (verdict, bytes) = lab.hear(at(2), CLIENT_PORT, &error);
+        assert_eq!(verdict, Verdict::Forward(SERVER_PORT.id));
+        let (ethernet, packet) = ip(&bytes);
+        assert_eq!((ethernet.dst, packet.src, packet.dst), (SERVER_MAC, source.addr, family.server));
+        let Transport::IcmpError(told) = packet.transport else { panic!("{packet:?}") };
+        assert_eq!((told.inner.src, told.inner.dst), (end(family.server, 5_353), source));
     }
 }
 
@@ -508,6 +587,47 @@ fn later_fragments_follow_the_first_to_the_server() {
         ids.push(bytes[18..20].to_vec());
     }
     assert_eq!(ids, [[0, 1], [0, 1]]);
+}
+
+/// The two fragments of an IPv6 datagram from the client to the UDP vserver.
+fn fragments_v6(id: u8) -> (Vec<u8>, Vec<u8>) {
+    let whole = udp(from_client(), end(V6.client, 40_000), end(V6.vip, 53), 1_000);
+    let cut = |payload: &[u8], offset_and_more: u16| {
+        let mut frame = whole[..54].to_vec();
+        let next_header = core::mem::replace(&mut frame[20], 44);
+        frame.extend([next_header, 0]);
+        frame.extend(offset_and_more.to_be_bytes());
+        frame.extend([0, 0, 0, id]);
+        frame.extend_from_slice(payload);
+        let len = (frame.len() - 54) as u16;
+        frame[18..20].copy_from_slice(&len.to_be_bytes());
+        frame
+    };
+    (cut(&whole[54..54 + 800], 1), cut(&whole[54 + 800..], 800))
+}
+
+#[test]
+fn ipv6_fragments_find_their_way_in_any_order() {
+    for overtaken in [false, true] {
+        let mut lab = Lab::acquainted();
+        let (first, later) = fragments_v6(1);
+        let mut forwarded = Vec::new();
+        for fragment in if overtaken { [later, first] } else { [first, later] } {
+            match lab.hear(at(1), CLIENT_PORT, &fragment) {
+                (Verdict::Forward(port), bytes) => {
+                    assert_eq!(port, SERVER_PORT.id);
+                    forwarded.push(bytes);
+                }
+                (verdict, _) => assert_eq!((verdict, overtaken), (Verdict::Consumed, true)),
+            }
+        }
+        forwarded.extend(lab.sent().into_iter().map(|frame| frame.bytes));
+        assert_eq!(forwarded.len(), 2);
+        for bytes in &forwarded {
+            let (ethernet, packet) = ip(bytes);
+            assert_eq!((ethernet.dst, packet.src, packet.dst), (SERVER_MAC, V6.server_snip, V6.server));
+        }
+    }
 }
 
 #[test]

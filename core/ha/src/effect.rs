@@ -48,6 +48,20 @@ pub enum Effect {
     Event(Event),
 }
 
+impl Effect {
+    pub(crate) fn is_send(&self) -> bool {
+        match self {
+            Effect::Send { .. } => true,
+            Effect::StoreTerm(_)
+            | Effect::Role { .. }
+            | Effect::Follow { .. }
+            | Effect::PeerJoined { .. }
+            | Effect::PeerLost { .. }
+            | Effect::Event(_) => false,
+        }
+    }
+}
+
 /// Why a role changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
@@ -79,8 +93,8 @@ pub enum Cause {
     SwitchoverFailed,
     /// The node ends.
     Stopping,
-    /// A change of settings.
-    Settings,
+    /// Start-up is over, but the settings or the disk forbid to lead.
+    NotReady,
 }
 
 /// How we know that a peer is gone.

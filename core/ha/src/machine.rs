@@ -214,12 +214,12 @@ impl Machine {
     }
 
     /// As secondary: whether we hold the state of the primary that we follow.
-    /// Ignored while we follow nobody. That the primary is gone takes nothing
-    /// from what we hold: `false` is ignored while the peer is not joined.
+    /// Ignored while we follow nobody. The loss of the
+    /// primary takes nothing from what we hold: do not call this for it.
     pub fn handle_caught_up(&mut self, now: Instant, caught_up: bool) {
         self.enter(now);
         let follows = self.role() == Role::Secondary && self.following.is_some();
-        if follows && self.current != caught_up && (caught_up || self.peer.joined) {
+        if follows && self.current != caught_up {
             self.current = caught_up;
             self.leave_room(now);
             self.send_hello(now);

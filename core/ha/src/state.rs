@@ -193,7 +193,7 @@ impl Machine {
         }
         if !self.is_ready(now) {
             if self.role() == Role::Init && now.since(self.since) >= self.settings.start_up() {
-                self.become_secondary(now, Cause::Settings);
+                self.become_secondary(now, Cause::NotReady);
             }
             return;
         }
@@ -290,8 +290,10 @@ impl Machine {
         self.announce_role(now, cause);
     }
 
-    /// The role changed (or its term): says so here and to the peer.
+    /// The role changed (or its term): says so here and to the peer. A hello
+    /// not yet polled would travel under the new term: it is dropped.
     fn announce_role(&mut self, now: Instant, cause: Cause) {
+        self.effects.retain(|effect| !effect.is_send());
         self.since = now;
         self.effects.push_back(Effect::Role { role: self.role(), term: self.term, cause });
         self.send_hello(now);

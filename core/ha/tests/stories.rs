@@ -219,7 +219,7 @@ fn a_node_without_a_durable_term_never_leads() {
     pair.break_disk(0);
     pair.kill(1);
     pair.run(ms(5000));
-    assert_eq!(pair.a().role(), Role::Init);
+    assert_eq!(pair.a().role(), Role::Secondary);
     pair.mend_disk(0);
     pair.run(ms(10));
     assert_eq!(pair.a().role(), Role::Primary);

@@ -2,7 +2,7 @@
 //!
 //! The driver (daemon or simulator) follows one routine per turn:
 //! `handle_turn(now)` first, then inputs (peer datagrams before frames), then
-//! `handle_timeout(now)` if due, then drain `poll_frame` and `poll_effect`
+//! `handle_timeout(now)` in every turn, due or not, then drain `poll_frame` and `poll_effect`
 //! until both are empty, then sleep until `poll_timeout`.
 #![forbid(unsafe_code)]
 

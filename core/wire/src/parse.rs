@@ -168,7 +168,7 @@ pub(crate) fn ipv6<L: Load + ?Sized>(frame: &L, at: usize, limit: usize) -> Resu
     if src.is_v4() || dst.is_v4() {
         return Err(ParseError::Malformed);
     }
-    let extensions = extensions(frame, at, limit)?;
+    let extensions = extensions(frame, at)?;
     let packet = IpPacket {
         l3: at as u16,
         l4: extensions.l4 as u16,
@@ -195,7 +195,8 @@ struct Extensions {
 
 /// Walks the extension headers (RFC 8200 section 4) of the IPv6 header at
 /// `l3`, up to the transport header or the end of a later fragment's headers.
-fn extensions<L: Load + ?Sized>(frame: &L, l3: usize, limit: usize) -> Result<Extensions, ParseError> {
+/// The last one may reach beyond the packet; who uses `l4` looks.
+fn extensions<L: Load + ?Sized>(frame: &L, l3: usize) -> Result<Extensions, ParseError> {
     let mut found = Extensions {
         l4: l3 + IPV6_HEADER,
         proto: frame.u8(l3 + 6).ok_or(ParseError::Truncated)?,
@@ -220,9 +221,6 @@ fn extensions<L: Load + ?Sized>(frame: &L, l3: usize, limit: usize) -> Result<Ex
         }
         found.proto = (start >> 8) as u8;
         found.l4 = at + len;
-        if found.l4 > limit {
-            return Err(ParseError::Truncated);
-        }
     }
     if is_extension(found.proto) && !matches!(found.fragment, Fragment::Later { .. }) {
         return Err(ParseError::TooManyHeaders);

@@ -106,9 +106,7 @@ impl Driver {
         self.take_peer(now);
         self.take_frames(now);
         self.take_inputs(now);
-        if self.node.poll_timeout().is_some_and(|due| due <= now) {
-            self.node.handle_timeout(now);
-        }
+        self.node.handle_timeout(now);
         self.drain(now);
         self.ports.flush(&mut |bytes| self.node.recycle(bytes));
         self.peer.maintain(now, &self.poller, &mut self.jobs);

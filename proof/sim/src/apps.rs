@@ -10,9 +10,10 @@ use smoltcp::wire::IpAddress;
 
 use crate::host::Host;
 
-/// The echo port of every server.
-pub const ECHO: u16 = 7;
-/// Listening sockets kept ready per server.
+/// The TCP echo ports of every server; the first is for UDP too. A server
+/// endpoint belongs to one service, so each kind of TCP vserver has its own.
+pub const ECHO: [u16; 3] = [7, 8, 9];
+/// Listening sockets kept ready per server and port.
 const BACKLOG: usize = 8;
 
 /// What became of a client's connection.
@@ -225,7 +226,7 @@ pub struct Server {
     /// The host.
     pub host: Host,
     number: u8,
-    listening: Vec<SocketHandle>,
+    listening: Vec<(u16, SocketHandle)>,
     open: Vec<SocketHandle>,
     udp: SocketHandle,
 }
@@ -233,18 +234,19 @@ pub struct Server {
 impl Server {
     /// A server that listens.
     pub fn new(mut host: Host, number: u8) -> Server {
-        let listening = (0..BACKLOG).map(|_| host.listen(ECHO)).collect();
-        let udp = host.udp(ECHO);
+        let ports = (0..BACKLOG).flat_map(|_| ECHO);
+        let listening = ports.map(|port| (port, host.listen(port))).collect();
+        let udp = host.udp(ECHO[0]);
         Server { host, number, listening, open: Vec::new(), udp }
     }
 
     /// Lets the echo programs run once.
     pub fn run(&mut self) {
         for index in 0..self.listening.len() {
-            let socket = self.host.sockets.get::<tcp::Socket<'_>>(self.listening[index]);
-            if socket.state() != tcp::State::Listen {
-                self.open.push(self.listening[index]);
-                self.listening[index] = self.host.listen(ECHO);
+            let (port, handle) = self.listening[index];
+            if self.host.sockets.get::<tcp::Socket<'_>>(handle).state() != tcp::State::Listen {
+                self.open.push(handle);
+                self.listening[index] = (port, self.host.listen(port));
             }
         }
         let sockets = &mut self.host.sockets;

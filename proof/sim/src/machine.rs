@@ -171,9 +171,7 @@ impl Machine {
         for input in first.into_iter().chain(later) {
             feed(node, at, self.index, input, &mut wishes);
         }
-        if node.poll_timeout().is_some_and(|due| due <= at) {
-            node.handle_timeout(at);
-        }
+        node.handle_timeout(at);
         while let Some(frame) = node.poll_frame() {
             wishes.push(Wish::Frame(frame.port, frame.bytes.clone()));
             node.recycle(frame.bytes);

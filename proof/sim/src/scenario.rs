@@ -218,7 +218,7 @@ impl VserverSpec {
 }
 
 fn vservers() -> Vec<VserverSpec> {
-    let spec = |number: u8, name, kind, failover, usip, options| VserverSpec {
+    let spec = |number: u8, port, name, kind, failover, usip, options| VserverSpec {
         name,
         kind,
         failover,
@@ -226,14 +226,14 @@ fn vservers() -> Vec<VserverSpec> {
         options,
         v4: Ipv4Addr::new(10, 0, 1, 100 + number),
         v6: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0x100 + u16::from(number)),
-        port: ECHO,
+        port,
     };
     vec![
-        spec(0, "snat", "TCP", "STATEFUL", false, ""),
-        spec(1, "usip", "TCP", "STATEFUL", true, "-lbMethod ROUNDROBIN"),
-        spec(2, "udp", "UDP", "STATEFUL", false, "-lbMethod ROUNDROBIN"),
-        spec(3, "stateless", "ANY", "STATELESS", true, "-lbMethod SRCIPSRCPORTHASH"),
-        spec(4, "disabled", "TCP", "DISABLED", false, ""),
+        spec(0, ECHO[0], "snat", "TCP", "STATEFUL", false, ""),
+        spec(1, ECHO[1], "usip", "TCP", "STATEFUL", true, "-lbMethod ROUNDROBIN"),
+        spec(2, ECHO[0], "udp", "UDP", "STATEFUL", false, "-lbMethod ROUNDROBIN"),
+        spec(3, ECHO[0], "stateless", "ANY", "STATELESS", true, "-lbMethod SRCIPSRCPORTHASH"),
+        spec(4, ECHO[2], "disabled", "TCP", "DISABLED", false, ""),
     ]
 }
 

@@ -79,8 +79,6 @@ pub struct HaView {
     pub peer_caught_up: bool,
     /// Holds that ended without an acknowledgement, since the start of the process.
     pub released_unprotected: u64,
-    /// Peer messages refused since the start of the process.
-    pub refused: u64,
     /// The whole answer.
     pub raw: Value,
 }
@@ -200,6 +198,13 @@ impl Node {
         HaView::from_json(raw)
     }
 
+    /// Peer messages refused since the start of the process: wrong password, malformed, replayed.
+    pub fn refused(&self) -> Result<u64> {
+        let text = self.cli(&["show", "ha", "node"])?;
+        let count = text.lines().find_map(|line| line.trim().strip_prefix("Refused Peer Messages: "));
+        count.and_then(|count| count.parse().ok()).with_context(|| format!("no refused messages in {text}"))
+    }
+
     /// Lets the node fail. Returns when the failure is a fact.
     pub fn fail(&mut self, lab: &Lab, failure: Failure) -> Result<()> {
         self.ensure_alive()?;
@@ -267,19 +272,15 @@ impl Drop for Node {
 }
 
 impl HaView {
+    /// The answer is a list: this node, then its peer.
     fn from_json(raw: Value) -> Result<HaView> {
-        let nodes: Vec<&Value> =
-            objects(&raw).into_iter().filter(|object| find(object, "masterstate").is_some()).collect();
-        let own = nodes.first().with_context(|| format!("no master state in {raw}"))?;
-        let truth = |object: &Value, key: &str| find(object, key).is_some_and(is_true);
-        let number =
-            |key: &str| objects(&raw).iter().find_map(|object| find(object, key).and_then(as_number)).unwrap_or(0);
+        let nodes: Vec<&Value> = objects(&raw).into_iter().filter(|object| object.get("caughtup").is_some()).collect();
+        let own = nodes.first().with_context(|| format!("no node in {raw}"))?;
         Ok(HaView {
-            role: find(own, "masterstate").and_then(Value::as_str).unwrap_or_default().to_string(),
-            caught_up: truth(own, "caughtup"),
-            peer_caught_up: nodes.get(1).is_some_and(|peer| truth(peer, "caughtup")),
-            released_unprotected: number("releasedunprotected"),
-            refused: number("refusedmessages"),
+            role: own["state"].as_str().unwrap_or_default().to_string(),
+            caught_up: own["caughtup"] == true,
+            peer_caught_up: nodes.get(1).is_some_and(|peer| peer["caughtup"] == true),
+            released_unprotected: own["releasedunprotected"].as_u64().context("releasedunprotected")?,
             raw,
         })
     }
@@ -292,20 +293,4 @@ fn objects(value: &Value) -> Vec<&Value> {
         Value::Array(items) => items.iter().flat_map(objects).collect(),
         _ => Vec::new(),
     }
-}
-
-/// A member by name, without regard to case and separators.
-fn find<'v>(object: &'v Value, name: &str) -> Option<&'v Value> {
-    let plain = |key: &str| key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
-    object.as_object()?.iter().find(|(key, _)| plain(key) == name).map(|(_, value)| value)
-}
-
-fn is_true(value: &Value) -> bool {
-    value
-        .as_bool()
-        .unwrap_or_else(|| value.as_str().is_some_and(|text| ["yes", "true"].contains(&text.to_lowercase().as_str())))
-}
-
-fn as_number(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }

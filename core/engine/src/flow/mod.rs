@@ -29,16 +29,6 @@ pub(crate) enum Side {
     Server,
 }
 
-impl Side {
-    /// The other end.
-    pub(crate) const fn other(self) -> Side {
-        match self {
-            Side::Client => Side::Server,
-            Side::Server => Side::Client,
-        }
-    }
-}
-
 /// What a flow's packets have shown so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FlowState {
@@ -99,6 +89,8 @@ pub(crate) struct Flow {
     pub(crate) session: u32,
     /// Serial of the session in which the peer acknowledged it, 0 = none.
     pub(crate) acked: u32,
+    /// Serial of the session in which a mark of it is outstanding, 0 = none.
+    pub(crate) marked: u32,
     /// Row of its vserver in the roster, or [`NONE`].
     pub(crate) vserver: u32,
     /// Row of its service in the roster, or [`NONE`].
@@ -122,8 +114,6 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// A mark is outstanding.
-    pub(crate) const MARKED: u8 = 1;
     /// A successor should know it: it counts as protected or unprotected.
     pub(crate) const TRACKED: u8 = 2;
     /// `source` is a leased SNAT port.

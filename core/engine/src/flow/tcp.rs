@@ -62,19 +62,6 @@ impl TcpState {
             TcpState::SynSeen | TcpState::Opening | TcpState::Closing | TcpState::Closed | TcpState::Reset => false,
         }
     }
-
-    /// Whether the connection is over and only lingers.
-    pub(crate) const fn is_lingering(self) -> bool {
-        match self {
-            TcpState::Closing | TcpState::Closed | TcpState::Reset => true,
-            TcpState::SynSeen
-            | TcpState::Opening
-            | TcpState::Established
-            | TcpState::ClientFin
-            | TcpState::ServerFin
-            | TcpState::Mirrored => false,
-        }
-    }
 }
 
 /// What a segment is, by its flags.

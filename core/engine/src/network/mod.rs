@@ -10,6 +10,8 @@ mod messages;
 mod neighbours;
 mod routes;
 
+pub(crate) use routes::is_link_local;
+
 use crate::engine::NeighbourRow;
 use crate::frame::{OwnedFrame, Port, PortId};
 use crate::limits::Limits;

@@ -127,7 +127,11 @@ fn is_subnet(address: &FloatingAddress) -> bool {
     address.prefix_len < if address.addr.is_v4() { 32 } else { 128 }
 }
 
-/// Whether `addr` is in fe80::/10 (RFC 4291 section 2.5.6): on-link by definition.
-pub(super) fn is_link_local(addr: Addr) -> bool {
-    addr.0[0] == 0xfe && addr.0[1] & 0xc0 == 0x80
+/// Whether `addr` is in fe80::/10 (RFC 4291 section 2.5.6) or 169.254/16
+/// (RFC 3927): on-link by definition.
+pub(crate) fn is_link_local(addr: Addr) -> bool {
+    match addr.0 {
+        [0xfe, second, ..] => second & 0xc0 == 0x80,
+        _ => addr.is_v4() && matches!(addr.v4_bytes(), [169, 254, ..]),
+    }
 }

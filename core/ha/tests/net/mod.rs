@@ -71,7 +71,8 @@ pub struct Node {
     pub machine: Option<Machine>,
     pub settings: Settings,
     pub boot: u64,
-    /// Microseconds of true time until which the process is not run.
+    /// Until when the process is not run, in microseconds of true time; 0: it
+    /// runs.
     pub frozen_until: u64,
     disk: u64,
     disk_delay: u64,
@@ -164,7 +165,9 @@ impl World {
         world.at(CHAOS, What::Heal);
         world.at(CHAOS + CALM, What::Settled);
         world.at(CHAOS + CALM + QUIET, What::End);
-        world.at(200_000, What::Fault);
+        // One way only, two nodes that never met cannot meet.
+        let first = if mode == Mode::OneWay { 1_500_000 } else { 200_000 };
+        world.at(first, What::Fault);
         world
     }
 
@@ -204,12 +207,13 @@ impl World {
             }
             What::CaughtUp { node, boot, follows } => self.caught_up(node, boot, follows),
             What::Closed { node } => {
-                if self.nodes[node].machine.is_some() && self.now >= self.nodes[node].frozen_until {
+                if !self.is_frozen(node) {
                     self.input(node, Machine::handle_peer_closed);
                 }
             }
             What::Thaw { node } => {
-                if self.now >= self.nodes[node].frozen_until {
+                if self.is_frozen(node) && self.now >= self.nodes[node].frozen_until {
+                    self.nodes[node].frozen_until = 0;
                     self.turn(node);
                 }
             }
@@ -230,7 +234,7 @@ impl World {
     }
 
     pub fn is_frozen(&self, node: usize) -> bool {
-        self.now < self.nodes[node].frozen_until
+        self.nodes[node].frozen_until != 0
     }
 
     fn start(&mut self, node: usize) {
@@ -499,8 +503,8 @@ impl World {
         self.links = [[GOOD; PATHS]; 2];
         for node in 0..2 {
             if self.is_frozen(node) {
-                self.nodes[node].frozen_until = self.now;
-                self.after(0, What::Thaw { node });
+                self.nodes[node].frozen_until = 0;
+                self.turn(node);
             }
             self.after(0, What::Start { node });
         }

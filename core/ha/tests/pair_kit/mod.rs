@@ -58,6 +58,7 @@ impl Pair {
         pair.run(Duration::from_millis(150));
         assert_eq!(pair.roles(), (Role::Primary, Role::Secondary));
         pair.history = [Vec::new(), Vec::new()];
+        pair.run(Duration::from_millis(100));
         pair
     }
 

@@ -243,6 +243,17 @@ fn datagram(src: Endpoint, dst: Endpoint, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn built_udp_checksum_of_zero_is_written_as_all_ones() {
+    let ends = (v4(10, 0, 0, 1), v4(10, 0, 0, 2));
+    let hits = (0..=0xffff)
+        .map(|port| datagram(end(ends.0, port), end(ends.1, 53), b"query"))
+        .filter(|frame| matches!(frame.be16(40), Some(0 | 0xffff)))
+        .inspect(|frame| assert_eq!(frame.be16(40), Some(0xffff)))
+        .count();
+    assert!(hits >= 1);
+}
+
+#[test]
 #[should_panic(expected = "buffer")]
 fn buffer_that_is_too_small_is_the_callers_bug() {
     arp_request(&mut [0; 41], link(), v4(1, 1, 1, 1), v4(2, 2, 2, 2));

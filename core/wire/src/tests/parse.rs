@@ -134,6 +134,22 @@ fn first_udp_fragment_may_state_more_than_it_carries() {
 }
 
 #[test]
+fn bytes_behind_a_datagram_in_its_packet_do_not_count() {
+    let mut bytes = frame(&Shape { body: Body::Udp { checksum: true }, padding: 3, ..plain_tcp(client(), vip()) });
+    bytes.set_be16(16, 20 + 8 + 5 + 3);
+    let packet = ip(&bytes);
+    assert_eq!(packet.transport, Transport::Udp(Udp { src_port: 40_000, dst_port: 80, payload_len: 5 }));
+    assert!(transport_checksum_ok(&bytes, &packet));
+}
+
+#[test]
+fn last_extension_header_must_end_in_the_packet() {
+    let mut bytes = frame(&Shape { extra: 1, ..plain_tcp(end(v6(1), 1), end(v6(2), 2)) });
+    bytes[14 + 40 + 1] = 200;
+    assert_eq!(parse(&bytes[..]), Err(ParseError::Malformed));
+}
+
+#[test]
 fn contradictions_are_malformed() {
     let good = frame(&plain_tcp(client(), vip()));
     for (at, value, why) in [
@@ -191,6 +207,9 @@ fn icmp_error_whose_quote_has_no_ports_is_some_other_message() {
     assert_eq!(quote(plain_tcp(vip(), client()), 27), other, "cut short");
     assert_eq!(quote(Shape { body: Body::Unknown(132), ..plain_tcp(vip(), client()) }, 60), other);
     assert_eq!(quote(Shape { place: Place::Later(1), ..plain_tcp(vip(), client()) }, 60), other);
+    let body = Body::Error { kind: 11, code: 0, quoted: Box::new(plain_tcp(vip(), client())), keep: 28 };
+    let first = Shape { body, place: Place::First(1), ..plain_tcp(end(v4(10, 0, 0, 254), 0), end(vip().addr, 0)) };
+    assert_eq!(ip(&frame(&first)).transport, other, "an error in pieces");
 }
 
 #[test]

@@ -16,6 +16,8 @@ fn the_longest_prefix_wins_and_connected_subnets_need_no_gateway() {
     assert_eq!(hop(v6(2, 77)), Some(v6(2, 77)));
     assert_eq!(hop(v6(9, 77)), Some(link_local(254)), "a link-local gateway is on-link by definition");
     assert_eq!(hop(link_local(5)), Some(link_local(5)));
+    let autoconfigured = Addr::v4([169, 254, 1, 1]);
+    assert_eq!(hop(autoconfigured), Some(autoconfigured), "not by way of the default gateway");
 }
 
 #[test]

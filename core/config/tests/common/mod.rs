@@ -1,0 +1,140 @@
+//! A console over a configuration with made-up facts, for transcripts.
+
+use core::time::Duration;
+use holdfast_config::{
+    ChannelState, Config, Facts, HaFacts, HaRole, Health, Kind, MonitorFacts, NodeFacts, NodeState, PeerFacts,
+    ServiceFacts, VserverFacts, complete, help, parse_all, show, show_json,
+};
+
+/// Sat Jan 16 05:23:00 2021.
+const NOW: u64 = 1_610_774_580_200;
+
+/// Facts of a node that never change.
+pub struct Fixed;
+
+impl Facts for Fixed {
+    fn now(&self) -> u64 {
+        NOW
+    }
+
+    fn node(&self) -> NodeFacts {
+        NodeFacts {
+            host_name: "adc-a".to_owned(),
+            version: "0.1.0".to_owned(),
+            ports_up: vec!["1/1".to_owned()],
+            ports_down: vec!["1/2".to_owned()],
+            drops: vec![("GateClosed", 3), ("NoRoute", 1)],
+        }
+    }
+
+    fn ha(&self) -> HaFacts {
+        HaFacts {
+            role: HaRole::Primary,
+            state: NodeState::Up,
+            term: 7,
+            caught_up: true,
+            in_role_for: Duration::from_secs(3 * 86_400 + 3 * 3600 + 13 * 60),
+            last_transition: NOW - 3_600_000,
+            hellos_received: 1234,
+            hellos_sent: 1240,
+            propagation_timeouts: 0,
+            sync_failures: 1,
+            refused_messages: 2,
+            silent_ports: Vec::new(),
+            peer: Some(PeerFacts {
+                host_name: String::new(),
+                role: HaRole::Secondary,
+                state: NodeState::Up,
+                term: 7,
+                caught_up: true,
+                channel: ChannelState::Up,
+                last_heard: Some(Duration::from_micros(41_300)),
+            }),
+            flows: 1001,
+            protected: 1000,
+            unprotected: 1,
+            held: 1,
+            released_unprotected: 0,
+            unacked_records: 2,
+            mirror_lag: Duration::from_micros(180),
+        }
+    }
+
+    fn vserver(&self, id: u32) -> VserverFacts {
+        VserverFacts {
+            health: if id == 1 { Health::Up } else { Health::Down },
+            last_change: NOW - 427_020,
+            hits: 5000 + u64::from(id),
+            client_flows: 1001,
+            server_flows: 1001,
+            established: 998,
+            protected: 1000,
+            unprotected: 1,
+            persistence_sessions: 12,
+            packets_in: 100_000,
+            packets_out: 200_000,
+            bytes_in: 5_000_000,
+            bytes_out: 900_000_000,
+        }
+    }
+
+    fn service(&self, id: u32) -> ServiceFacts {
+        ServiceFacts {
+            health: if id == 1 { Health::Up } else { Health::Down },
+            last_change: NOW - 67_250,
+            hits: 2500,
+            flows: 500,
+            packets_in: 50_000,
+            packets_out: 100_000,
+            bytes_in: 2_500_000,
+            bytes_out: 450_000_000,
+        }
+    }
+
+    fn monitor(&self, service: u32, _monitor: &str) -> MonitorFacts {
+        let up = service == 1;
+        MonitorFacts {
+            health: if up { Health::Up } else { Health::Down },
+            probes: 40,
+            failed_total: if up { 0 } else { 7 },
+            failed_current: if up { 0 } else { 3 },
+            last_response: if up { "Success - TCP syn+ack received." } else { "Failure - Time out." }.to_owned(),
+            response_time: Duration::from_micros(340),
+        }
+    }
+}
+
+/// Carries out a line as the node would, and answers what an operator would read.
+///
+/// Beside commands: `<command> --json`, `complete <line>|` and `help <words>`.
+pub fn console(config: &mut Config, line: &str) -> String {
+    if let Some(line) = line.strip_prefix("complete ") {
+        let list = complete(line.trim_end_matches('|'));
+        return list.iter().map(|c| format!("{} {}", c.word, c.doc).trim_end().to_owned() + "\n").collect();
+    }
+    if let Some(words) = line.strip_prefix("help ") {
+        return help(words);
+    }
+    let (line, json) = line.strip_suffix(" --json").map_or((line, false), |line| (line, true));
+    match run(config, line, json) {
+        Ok(text) => text + " Done\n",
+        Err(error) => format!("{error}\n"),
+    }
+}
+
+fn run(config: &mut Config, line: &str, json: bool) -> Result<String, holdfast_config::CommandError> {
+    let mut text = String::new();
+    for command in parse_all(line)? {
+        match command.kind() {
+            Kind::Change { .. } => {
+                for warning in config.apply(&command)? {
+                    text += &format!("{warning}\n");
+                }
+            }
+            Kind::Show if json => text += &(show_json(&command, config, &Fixed)? + "\n"),
+            Kind::Show => text += &show(&command, config, &Fixed)?,
+            Kind::Action(action) => text += &format!("({action:?})\n"),
+        }
+    }
+    Ok(text)
+}

@@ -1,0 +1,148 @@
+//! The interactive shell.
+
+use crate::client::{Client, Outcome};
+use crate::print::{print_text, run_and_print};
+use anyhow::{Context, Result};
+use holdfast_config::{complete, help};
+use reedline::{
+    ColumnarMenu, Completer, CursorConfig, DefaultHinter, Emacs, FileBackedHistory, KeyCode, KeyModifiers, MenuBuilder,
+    Prompt, PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent, ReedlineMenu, Signal, Span, Suggestion,
+    default_emacs_keybindings,
+};
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+/// Lines kept in `~/.holdfast_history`.
+const HISTORY_LINES: usize = 1000;
+
+const MENU: &str = "completions";
+
+/// `> `, in every mode.
+struct Arrow;
+
+impl Prompt for Arrow {
+    fn render_prompt_left(&self) -> Cow<'_, str> {
+        "> ".into()
+    }
+    fn render_prompt_right(&self) -> Cow<'_, str> {
+        "".into()
+    }
+    fn render_prompt_indicator(&self, _mode: PromptEditMode) -> Cow<'_, str> {
+        "".into()
+    }
+    fn render_prompt_multiline_indicator(&self) -> Cow<'_, str> {
+        "".into()
+    }
+    fn render_prompt_history_search_indicator(&self, search: PromptHistorySearch) -> Cow<'_, str> {
+        format!("(search: {}) ", search.term).into()
+    }
+}
+
+/// Completion by the command table.
+struct TableCompleter;
+
+impl Completer for TableCompleter {
+    fn complete(&mut self, line: &str, position: usize) -> Vec<Suggestion> {
+        suggestions(line.get(..position).unwrap_or(line))
+    }
+}
+
+/// What could stand at the end of `line`. `<values>` of the operator's own are
+/// shown and never inserted.
+pub(crate) fn suggestions(line: &str) -> Vec<Suggestion> {
+    let start = line.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+    let suggest = |found: holdfast_config::Completion| {
+        let own_value = found.word.starts_with('<');
+        Suggestion {
+            value: if own_value { line[start..].to_owned() } else { found.word.clone() },
+            display_override: own_value.then_some(found.word),
+            description: Some(found.doc).filter(|doc| !doc.is_empty()),
+            span: Span::new(start, line.len()),
+            append_whitespace: !own_value,
+            ..Suggestion::default()
+        }
+    };
+    complete(line).into_iter().map(suggest).collect()
+}
+
+/// Help about what is typed so far; the last word may be half of one.
+fn help_about(line: &str) -> String {
+    let text = help(line.trim_end_matches('?').trim());
+    if !text.is_empty() {
+        return text;
+    }
+    let words = complete(line).into_iter().map(|found| format!("  {:<28} {}\n", found.word, found.doc));
+    words.collect()
+}
+
+/// Reads, runs, prints, until `exit` or Ctrl-D. Returns how the last command ended.
+pub fn run(client: &mut Client, socket: &Path, json: bool) -> Result<Outcome> {
+    let mut editor = editor();
+    let mut outcome = Outcome::Done;
+    loop {
+        match editor.read_line(&Arrow).context("cannot read from the terminal")? {
+            Signal::Success(line) => match line.trim() {
+                "" => {}
+                "exit" | "quit" => return Ok(outcome),
+                line if line.ends_with('?') => print_text(&help_about(line)),
+                line => match line.split_once(char::is_whitespace).unwrap_or((line, "")) {
+                    ("help", words) => print_text(&help_about(words)),
+                    _ => outcome = run_line(client, socket, line, json)?,
+                },
+            },
+            Signal::HostCommand(_) => {
+                let line = editor.current_buffer_contents().to_owned();
+                print_text(&format!("?\n{}", help_about(&line)));
+            }
+            Signal::CtrlC => {}
+            Signal::CtrlD | Signal::ExternalBreak(_) => return Ok(outcome),
+            _ => {}
+        }
+    }
+}
+
+/// The node may have been restarted since the last command: connect once more.
+fn run_line(client: &mut Client, socket: &Path, line: &str, json: bool) -> Result<Outcome> {
+    match run_and_print(client, line, json) {
+        Ok(outcome) => Ok(outcome),
+        Err(lost) => {
+            eprintln!("{lost:#}");
+            match Client::connect(socket) {
+                Ok(fresh) => {
+                    *client = fresh;
+                    eprintln!("connected again; the command was not repeated");
+                }
+                Err(error) => eprintln!("{error:#}"),
+            }
+            Ok(Outcome::Failed)
+        }
+    }
+}
+
+fn editor() -> Reedline {
+    let mut keys = default_emacs_keybindings();
+    let menu = || ReedlineEvent::Menu(MENU.to_owned());
+    let next = ReedlineEvent::UntilFound(vec![menu(), ReedlineEvent::MenuNext]);
+    keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, next);
+    keys.add_binding(KeyModifiers::SHIFT, KeyCode::BackTab, ReedlineEvent::MenuPrevious);
+    for modifier in [KeyModifiers::NONE, KeyModifiers::SHIFT] {
+        keys.add_binding(modifier, KeyCode::Char('?'), ReedlineEvent::ExecuteHostCommand("help".to_owned()));
+    }
+    let menu = ColumnarMenu::default().with_name(MENU).with_columns(4);
+    let editor = Reedline::create()
+        .with_completer(Box::new(TableCompleter))
+        .with_quick_completions(true)
+        .with_partial_completions(true)
+        .with_hinter(Box::new(DefaultHinter::default()))
+        .with_cursor_config(CursorConfig::default())
+        .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
+        .with_edit_mode(Box::new(Emacs::new(keys)));
+    match history_file().and_then(|path| FileBackedHistory::with_file(HISTORY_LINES, path).ok()) {
+        Some(history) => editor.with_history(Box::new(history)),
+        None => editor,
+    }
+}
+
+fn history_file() -> Option<PathBuf> {
+    Some(PathBuf::from(std::env::var_os("HOME")?).join(".holdfast_history"))
+}

@@ -1,0 +1,107 @@
+//! The shell without a node, and with one that is a thread of the test.
+
+use crate::client::{Client, Outcome};
+use crate::status::{Verdict, judge};
+use crate::words::command_line;
+use crate::{Args, batch, shell};
+use clap::Parser;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::thread;
+
+fn words(line: &[&str]) -> String {
+    command_line(&line.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+}
+
+#[test]
+fn arguments_become_one_line_and_keep_their_blanks() {
+    assert_eq!(words(&["show", "lb", "vserver"]), "show lb vserver");
+    assert_eq!(words(&["show lb vserver"]), "show lb vserver");
+    assert_eq!(words(&["set", "x", "-comment", "a \"b\" c\\"]), r#"set x -comment "a \"b\" c\\""#);
+    assert_eq!(words(&["set", "x", ""]), "set x \"\"");
+}
+
+#[test]
+fn options_of_commands_are_not_options_of_the_program() {
+    let args = Args::try_parse_from(["holdfast", "--json", "set", "lb", "vserver", "v", "-connFailover", "STATEFUL"]);
+    let args = args.unwrap();
+    assert!(args.json);
+    assert_eq!(args.words[3..], ["v", "-connFailover", "STATEFUL"]);
+}
+
+#[test]
+fn completions_replace_the_last_word_and_values_are_only_shown() {
+    let found = shell::suggestions("sho");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].value.as_str(), found[0].span.start, found[0].span.end), ("show", 0, 3));
+    let own = shell::suggestions("add server s");
+    assert!(own.iter().all(|found| !found.value.starts_with('<')), "{own:?}");
+}
+
+/// A node that answers `good` in two parts and everything else with an error.
+fn fake_node(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("holdfast-cli-{name}-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).unwrap();
+    thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut line = String::new();
+        while reader.read_line(&mut line).unwrap() > 0 {
+            let request: Value = serde_json::from_str(&line).unwrap();
+            let parts = match request["line"].as_str().unwrap() {
+                "good" => vec![json!({"text": "one\n", "ok": true, "last": false}), json!({"text": "two", "ok": true, "last": true})],
+                other => vec![json!({"text": format!("ERROR: No such command [{other}]"), "ok": false, "last": true})],
+            };
+            for part in parts {
+                writeln!(&stream, "{part}").unwrap();
+            }
+            line.clear();
+        }
+    });
+    path
+}
+
+#[test]
+fn parts_are_joined_and_errors_are_outcomes() {
+    let path = fake_node("parts");
+    let mut client = Client::connect(&path).unwrap();
+    assert_eq!(client.ask("good", false).unwrap(), (Outcome::Done, "one\ntwo".to_owned()));
+    let (outcome, text) = client.ask("bad", false).unwrap();
+    assert_eq!((outcome, text.as_str()), (Outcome::Failed, "ERROR: No such command [bad]"));
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_batch_goes_on_after_a_failure_and_tells_it_in_the_end() {
+    let path = fake_node("batch");
+    let mut client = Client::connect(&path).unwrap();
+    let outcome = batch::run(&mut client, &b"# comment\n\ngood\nbad\ngood\nquit\nbad\n"[..], false).unwrap();
+    assert_eq!(outcome, Outcome::Failed);
+    let outcome = batch::run(&mut client, &b"good\n"[..], false).unwrap();
+    assert_eq!(outcome, Outcome::Done);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_node_that_is_not_there_is_explained() {
+    let error = Client::connect("/nonexistent/holdfast.sock".as_ref()).err().unwrap();
+    assert!(format!("{error:#}").contains("is holdfastd running?"), "{error:#}");
+}
+
+#[test]
+fn the_status_is_the_worst_finding() {
+    let own = json!({"state": "Primary", "hastatus": "UP", "caughtup": true, "disifaces": "", "unprotectedflows": 0});
+    let peer = |state: &str| json!({"state": "Secondary", "hastatus": state, "peerchannel": "UP", "ipaddress": "192.0.2.2"});
+    let vserver = |state: &str, up: &str| {
+        json!({"name": "v", "state": "ENABLED", "curstate": state, "activeservices": up, "totalservices": "2"})
+    };
+    let verdict = |nodes: &[Value], vservers: &[Value]| judge(nodes, vservers).verdict;
+    assert_eq!(verdict(&[own.clone(), peer("UP")], &[vserver("UP", "2")]), Verdict::Good);
+    assert_eq!(verdict(&[own.clone(), peer("NOT UP")], &[vserver("UP", "2")]), Verdict::Degraded);
+    assert_eq!(verdict(&[own.clone()], &[vserver("UP", "1")]), Verdict::Degraded);
+    assert_eq!(verdict(&[own.clone(), peer("NOT UP")], &[vserver("DOWN", "0")]), Verdict::Bad);
+    assert_eq!(verdict(&[], &[]), Verdict::Bad);
+}

@@ -1,0 +1,57 @@
+//! `cargo xtask setup`: the Debian packages that building and testing need.
+
+use anyhow::{Result, bail, ensure};
+use std::process::Command;
+
+/// Program that shows whether a package is there, and the package.
+const NEEDED: &[(&str, &str)] = &[
+    ("cc", "gcc"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("vsftpd", "vsftpd"),
+    ("curl", "curl"),
+    ("lftp", "lftp"),
+    ("ping", "iputils-ping"),
+    ("ps", "procps"),
+    ("python3", "python3-minimal"),
+];
+
+/// Installs what is missing.
+pub fn run() -> Result<()> {
+    let missing: Vec<&str> =
+        NEEDED.iter().filter(|(program, _)| !is_installed(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        println!("nothing is missing");
+        return Ok(());
+    }
+    println!("missing: {}", missing.join(" "));
+    ensure!(
+        is_root()?,
+        "installing packages needs root: sudo apt-get install --no-install-recommends {}",
+        missing.join(" ")
+    );
+    apt_get(&["update"])?;
+    apt_get(&[&["install", "-y", "--no-install-recommends"], &missing[..]].concat())
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    println!("apt-get {}", arguments.join(" "));
+    let status = Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").status()?;
+    if !status.success() {
+        bail!("apt-get {} failed ({status})", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// System programs live in sbin, which a user's PATH may lack.
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|folder: std::path::PathBuf| folder.join(program).is_file())
+}
+
+fn is_root() -> Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    Ok(std::fs::metadata("/proc/self")?.uid() == 0)
+}

@@ -19,8 +19,8 @@ const NEAR: usize = 2 << STRETCH_SHIFT;
 /// farthest bucket and are looked at again when the hand comes there.
 const FAR: usize = 1 << 14;
 /// Timers moved from the far to the near level by a `poll` that finds nothing
-/// due. A driver that turns once per tick so sorts a million in a stretch.
-const MOVES_PER_POLL: usize = 1024;
+/// due. A driver that turns once per tick so sorts half a million in a stretch.
+const MOVES_PER_POLL: usize = 512;
 /// No timer, no bucket.
 const NONE: u32 = u32::MAX;
 
@@ -90,8 +90,9 @@ impl TimerWheel {
     /// Takes one timer that is due at `now`, or `None` when no (more) timer is
     /// due. Empty stretches are jumped over, and timers that are not due are
     /// sorted in small portions ahead of time, so that one call stays in the
-    /// microseconds; only after a pause of more than a stretch (1 s) may one
-    /// call have to sort all timers of a stretch.
+    /// microseconds; only after a pause of more than a stretch (1 s), or with
+    /// more than half a million timers in one, may a call have to sort the
+    /// rest of a stretch.
     pub fn poll(&mut self, now: Instant) -> Option<u32> {
         self.advance(now.as_nanos() >> TICK_SHIFT);
         let slot = self.heads[near_bucket(self.hand)];

@@ -10,11 +10,11 @@ use crate::model::{ConnFailover, LbVserver, Method, Monitor, Persistence, Server
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// A vserver is being added or set.
-    ByVserver,
+    Vserver,
     /// A service is being bound.
-    ByBind,
+    Bind,
     /// A service or its server is being set.
-    ByService,
+    Service,
 }
 
 /// The configuration as it would be with one object exchanged.
@@ -46,7 +46,7 @@ impl<'a> Candidate<'a> {
         }
         for binding in &vserver.bindings {
             if let Some(service) = self.service(&binding.service) {
-                self.bound(vserver, service, Asked::ByVserver)?;
+                self.bound(vserver, service, Asked::Vserver)?;
             }
         }
         Ok(())
@@ -54,10 +54,8 @@ impl<'a> Candidate<'a> {
 
     /// All rules about a service as it would be, and about the vservers it is bound to.
     pub(crate) fn bound_service(&self, service: &Service) -> Result<(), CommandError> {
-        if service.usip && service.use_proxy_port {
-            return Err(CommandError::with(messages::USIP_KEEPS_PORT, format!("useproxyport, {}", service.name)));
-        }
-        self.config.vservers_of(&service.name).try_for_each(|v| self.bound(v, service, Asked::ByService))
+        proxy_port(service)?;
+        self.config.vservers_of(&service.name).try_for_each(|v| self.bound(v, service, Asked::Service))
     }
 
     /// All rules about one binding.
@@ -73,8 +71,8 @@ impl<'a> Candidate<'a> {
         }
         if vserver.failover != ConnFailover::Disabled && addr.is_some_and(|a| a.is_loopback()) {
             return match asked {
-                Asked::ByBind => refuse(messages::FAILOVER_BIND_LOOPBACK),
-                Asked::ByVserver | Asked::ByService => refuse(messages::FAILOVER_SET_LOOPBACK),
+                Asked::Bind => refuse(messages::FAILOVER_BIND_LOOPBACK),
+                Asked::Vserver | Asked::Service => refuse(messages::FAILOVER_SET_LOOPBACK),
             };
         }
         if vserver.failover == ConnFailover::Stateless && !service.usip {
@@ -87,6 +85,14 @@ impl<'a> Candidate<'a> {
             return refuse(messages::STATELESS_ONE_VSERVER);
         }
         Ok(())
+    }
+}
+
+/// With USIP the client's port is kept, whatever is asked.
+pub(crate) fn proxy_port(service: &Service) -> Result<(), CommandError> {
+    match service.usip && service.use_proxy_port {
+        true => Err(CommandError::with(messages::USIP_KEEPS_PORT, format!("useproxyport, {}", service.name))),
+        false => Ok(()),
     }
 }
 
@@ -120,14 +126,14 @@ pub(crate) fn vserver_address(config: &Config, vserver: &LbVserver) -> Result<()
     }
 }
 
-/// No other service is the same port of the same server.
-pub(crate) fn service_address(candidate: &Candidate<'_>, service: &Service) -> Result<(), CommandError> {
-    let addr = candidate.address(service);
+/// No other service is the same port of the same server. Servers have distinct addresses, so
+/// their names decide.
+pub(crate) fn service_address(config: &Config, service: &Service) -> Result<(), CommandError> {
     let same = |other: &&Service| {
-        let place = other.port == service.port && candidate.address(other) == addr;
-        other.name != service.name && place && other.kind == service.kind
+        let place = other.port == service.port && other.server == service.server;
+        place && other.kind == service.kind && other.name != service.name
     };
-    match candidate.config.services.iter().find(same) {
+    match config.services.iter().find(same) {
         Some(other) => Err(CommandError::with(messages::ADDRESS_IN_USE, other.name.clone())),
         None => Ok(()),
     }
@@ -138,7 +144,7 @@ fn overlap(a: ServiceType, b: ServiceType) -> bool {
 }
 
 /// The address belongs to no node.
-pub(crate) fn not_a_node(config: &Config, addr: IpAddr) -> Result<(), CommandError> {
+fn not_a_node(config: &Config, addr: IpAddr) -> Result<(), CommandError> {
     let peer = config.ha.peer.map(|p| p.addr);
     match config.ns_config.addr == Some(addr) || peer == Some(addr) {
         true => Err(CommandError::with(messages::ADDRESS_IN_USE, addr.to_string())),
@@ -153,6 +159,15 @@ pub(crate) fn host_address(addr: IpAddr) -> Result<(), CommandError> {
         true => Err(CommandError::with(messages::INVALID_IP, addr.to_string())),
         false => Ok(()),
     }
+}
+
+/// An address that a node can answer for on the network.
+pub(crate) fn floating_address(config: &Config, addr: IpAddr) -> Result<(), CommandError> {
+    host_address(addr)?;
+    if addr.is_loopback() {
+        return Err(CommandError::with(messages::INVALID_IP, addr.to_string()));
+    }
+    not_a_node(config, addr)
 }
 
 /// The answer must be due before the next probe.

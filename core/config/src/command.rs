@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use crate::table::{Effect, Opt, Row};
-use crate::value::Value;
+use crate::value::{Type, Value};
 
 /// What the node must do about a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,10 +94,8 @@ impl Command {
         for (arg, value) in self.row.args.iter().zip(&self.args) {
             let Some(value) = value else { continue };
             line.push(' ');
-            match (arg.kind, value) {
-                (crate::value::Type::Rest, Value::Text(text)) => line.push_str(text),
-                _ => line.push_str(&value.text()),
-            }
+            let raw = value.as_text().filter(|_| matches!(arg.kind, Type::Rest));
+            line.push_str(&raw.map_or_else(|| value.text(), str::to_owned));
         }
         for (opt, value) in &self.opts {
             line.push_str(" -");
@@ -106,7 +104,7 @@ impl Command {
                 continue;
             }
             line.push(' ');
-            let hidden = redact && matches!(opt.kind, crate::value::Type::Secret);
+            let hidden = redact && matches!(opt.kind, Type::Secret);
             line.push_str(&if hidden { "\"********\"".to_owned() } else { value.text() });
         }
         line
@@ -114,11 +112,8 @@ impl Command {
 
     /// The argument at a position, as text.
     pub(crate) fn text(&self, at: usize) -> Option<&str> {
-        match self.args.get(at)?.as_ref()? {
-            Value::Text(text) => Some(text),
-            Value::Word(word) => Some(word),
-            _ => None,
-        }
+        let value = self.arg(at)?;
+        value.as_text().or(value.as_word())
     }
 
     /// The name at a position that the table requires.
@@ -133,11 +128,7 @@ impl Command {
 
     /// The address at a position, with its prefix length if it has one.
     pub(crate) fn network(&self, at: usize) -> Option<(IpAddr, Option<u8>)> {
-        match self.arg(at)? {
-            Value::Network(addr, len) => Some((*addr, *len)),
-            Value::Address(Some(addr)) => Some((*addr, None)),
-            _ => None,
-        }
+        self.arg(at)?.as_network()
     }
 
     /// The value of an option.

@@ -127,7 +127,11 @@ pub fn help(words: &str) -> String {
         typed.all(|word| title.iter().any(|t| begins(t, word)))
     };
     let mut text = String::new();
-    for row in rows().filter(fits) {
+    let found: Vec<&'static Row> = rows().filter(fits).collect();
+    if let [only] = found.as_slice() {
+        return about(only);
+    }
+    for row in found {
         let _ = writeln!(text, "{:<28} {}", row.title(), row.doc);
     }
     text
@@ -142,7 +146,7 @@ fn about(row: &'static Row) -> String {
     for arg in row.args {
         line(arg.name.to_owned(), &arg.kind, None, arg.doc);
     }
-    for opt in row.opts {
+    for opt in row.opts.iter().filter(|o| !o.neutral) {
         line(format!("-{}", opt.name), &opt.kind, opt.default, opt.doc);
     }
     text
@@ -197,6 +201,9 @@ pub fn reference_markdown() -> String {
 fn reference_of(row: &'static Row, text: &mut String) {
     let extension = if row.extension { " (Extension.)" } else { "" };
     let _ = write!(text, "\n```\n{}\n```\n\n{}{extension}\n", syntax(row), row.doc);
+    if !row.args.is_empty() {
+        text.push('\n');
+    }
     for arg in row.args {
         let _ = writeln!(text, "- `{}`: {} ({}; REST `{}`)", arg.name, arg.doc, arg.kind.describe(), arg.json);
     }

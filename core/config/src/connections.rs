@@ -168,13 +168,13 @@ impl ConnectionFilter {
         if text.len() > MAX_FILTER {
             return Err(CommandError::with(messages::STRING_TOO_LONG, "filterexpression"));
         }
-        let text = text.trim().trim_matches(|c| c == '"' || c == '\'');
         let (terms, details) = split_details(text);
+        let terms = terms.trim().trim_matches(|c| c == '"' || c == '\'');
         let mut filter = ConnectionFilter::default();
         for word in details.split_whitespace() {
             filter.detail(word)?;
         }
-        if !terms.trim().is_empty() {
+        if !terms.is_empty() {
             let all = |part: &str| part.split("&&").map(term).collect::<Result<Vec<_>, _>>();
             filter.any = terms.split("||").map(all).collect::<Result<_, _>>()?;
         }
@@ -239,7 +239,7 @@ fn term(text: &str) -> Result<Term, CommandError> {
 fn expression(text: &str) -> Option<Term> {
     let (path, values) = text.strip_suffix(')')?.split_once('(')?;
     let (field, op) = path.rsplit_once('.')?;
-    let values = values.split(',').map(|v| unquoted(v)).collect();
+    let values = values.split(',').map(unquoted).collect();
     Some(Term { field: find(FIELDS, field)?, op: find(OPS, op)?, values })
 }
 
@@ -252,7 +252,7 @@ fn classic(text: &str) -> Option<Term> {
     let (op, values) = if signs > 0 { rest.split_at(signs) } else { rest.split_once(char::is_whitespace)? };
     let op = find(OPS, op)?;
     let values = match op {
-        Op::Between => values.split_whitespace().map(|v| unquoted(v)).collect(),
+        Op::Between => values.split_whitespace().map(unquoted).collect(),
         Op::Eq | Op::Ne | Op::Gt | Op::Lt | Op::Ge | Op::Le | Op::Contains | Op::StartsWith | Op::EndsWith => {
             vec![unquoted(values)]
         }

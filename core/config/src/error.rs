@@ -68,7 +68,7 @@ impl fmt::Display for CommandError {
     }
 }
 
-impl std::error::Error for CommandError {}
+impl core::error::Error for CommandError {}
 
 /// Something the operator should know although the command was carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,8 +161,6 @@ pub mod messages {
         VALUE_MISSING = 1091, "Required argument value missing";
         /// Two words that exclude each other, or one given twice.
         MUTUALLY_EXCLUSIVE = 1092, "Arguments cannot both be specified";
-        /// An option that needs another one.
-        PREREQUISITE_MISSING = 1093, "Argument pre-requisite missing";
         /// A required word is missing.
         ARGUMENT_MISSING = 1095, "Required argument missing";
         /// A value that is no such thing.

@@ -154,6 +154,8 @@ pub struct PeerFacts {
     pub term: u64,
     /// It said that it holds our state.
     pub caught_up: bool,
+    /// Ids of our data ports on which its hellos arrive.
+    pub heard_on: Vec<String>,
     /// State of the channel to it.
     pub channel: ChannelState,
     /// Time since an authenticated message of it arrived; `None` if never.

@@ -7,6 +7,8 @@ use core::fmt::Write as _;
 pub(crate) enum Json {
     Text(String),
     Number(u64),
+    /// Milliseconds, written as seconds with decimals.
+    Millis(u64),
     Bool(bool),
     List(Vec<Json>),
     Object(Vec<(&'static str, Json)>),
@@ -26,6 +28,7 @@ impl Json {
             Json::Number(n) => {
                 let _ = write!(out, "{n}");
             }
+            Json::Millis(ms) => out.push_str(&crate::value::seconds_text(*ms)),
             Json::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
             Json::List(items) => {
                 out.push('[');

@@ -20,9 +20,6 @@ pub(crate) fn begins(word: &str, typed: &str) -> bool {
 }
 
 /// The word among `words` that `typed` abbreviates; an exact word wins over longer ones.
-///
-/// A trailing `d` may be missing from a participle (`enable`, `disable`), which is a prefix
-/// anyway; nothing else is forgiven.
 pub(crate) fn by_prefix(words: impl Iterator<Item = &'static str>, typed: &str) -> Found {
     let mut found: Vec<&'static str> = Vec::new();
     for word in words {

@@ -30,10 +30,7 @@ pub(crate) trait Options {
 }
 
 fn word(value: Option<&Value>) -> &'static str {
-    match value {
-        Some(Value::Word(word)) => word,
-        _ => "",
-    }
+    value.and_then(Value::as_word).unwrap_or_default()
 }
 
 fn is_on(value: Option<&Value>) -> bool {
@@ -41,11 +38,7 @@ fn is_on(value: Option<&Value>) -> bool {
 }
 
 fn num(value: Option<&Value>) -> Option<u64> {
-    match value {
-        Some(Value::Number(n) | Value::Millis(n)) => Some(*n),
-        Some(Value::Mask(n)) => Some(u64::from(*n)),
-        _ => None,
-    }
+    value.and_then(Value::as_number)
 }
 
 /// Seconds, milliseconds and counts: the table keeps every range within 32 bits.
@@ -58,17 +51,11 @@ fn num8(value: Option<&Value>, otherwise: u8) -> u8 {
 }
 
 fn text(value: Option<&Value>) -> String {
-    match value {
-        Some(Value::Text(text)) => text.clone(),
-        _ => String::new(),
-    }
+    value.and_then(Value::as_text).unwrap_or_default().to_owned()
 }
 
 fn addr(value: Option<&Value>) -> Option<IpAddr> {
-    match value {
-        Some(Value::Address(addr)) => *addr,
-        _ => None,
-    }
+    value.and_then(Value::as_network).map(|(addr, _)| addr)
 }
 
 fn enabled(on: bool) -> Option<Value> {
@@ -213,12 +200,7 @@ impl Options for Monitor {
             "successRetries" => self.success_retries = num8(value, 1),
             "downTime" => self.down_time_ms = num32(value).unwrap_or(self.down_time_ms),
             "destIP" => self.dest_ip = addr(value),
-            "destPort" => {
-                self.dest_port = match value {
-                    Some(Value::Port(port)) => *port,
-                    _ => None,
-                };
-            }
+            "destPort" => self.dest_port = value.and_then(Value::as_port),
             "state" => self.enabled = is_on(value),
             _ => {}
         }

@@ -130,8 +130,8 @@ fn object_name(row: &'static Row) -> &'static str {
 
 /// How well the words fit the row's object: (words used, words exact), or not at all.
 fn object_rank(row: &Row, words: &[Token]) -> Option<(usize, usize)> {
-    let forms = [row.object, row.object.get(1..).unwrap_or(row.object)];
-    forms.iter().filter_map(|form| form_rank(form, words)).max()
+    let short = if row.object.len() > 1 { &row.object[1..] } else { row.object };
+    [row.object, short].iter().filter_map(|form| form_rank(form, words)).max()
 }
 
 fn form_rank(form: &[&'static str], words: &[Token]) -> Option<(usize, usize)> {

@@ -162,6 +162,7 @@ impl Type {
             Type::Text(max) => format!("text, at most {max} bytes"),
             Type::Token(max) => format!("word, at most {max} bytes"),
             Type::Secret => "password".to_owned(),
+            Type::Number(min, max) if min == max => min.to_string(),
             Type::Number(min, max) => format!("{min}-{max}"),
             Type::Seconds(min, max) => format!("seconds, {}-{}", seconds_text(*min), seconds_text(*max)),
             Type::Span(min, max) => {
@@ -182,6 +183,52 @@ impl Type {
 }
 
 impl Value {
+    /// The text of a name, comment or password.
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        if let Value::Text(text) = self { Some(text) } else { None }
+    }
+
+    /// The word of an enumeration.
+    pub(crate) fn as_word(&self) -> Option<&'static str> {
+        if let Value::Word(word) = self { Some(word) } else { None }
+    }
+
+    /// A count, a time in milliseconds, or a prefix length.
+    pub(crate) fn as_number(&self) -> Option<u64> {
+        match self {
+            Value::Number(n) | Value::Millis(n) => Some(*n),
+            Value::Mask(len) => Some(u64::from(*len)),
+            Value::Text(_)
+            | Value::Port(_)
+            | Value::Address(_)
+            | Value::Network(..)
+            | Value::Word(_)
+            | Value::Words(_)
+            | Value::Flag => None,
+        }
+    }
+
+    /// A port that is not `*`.
+    pub(crate) fn as_port(&self) -> Option<u16> {
+        if let Value::Port(port) = self { *port } else { None }
+    }
+
+    /// An address that is not `*`, with its prefix length if it has one.
+    pub(crate) fn as_network(&self) -> Option<(IpAddr, Option<u8>)> {
+        match self {
+            Value::Network(addr, len) => Some((*addr, *len)),
+            Value::Address(addr) => addr.map(|a| (a, None)),
+            Value::Text(_)
+            | Value::Number(_)
+            | Value::Millis(_)
+            | Value::Port(_)
+            | Value::Mask(_)
+            | Value::Word(_)
+            | Value::Words(_)
+            | Value::Flag => None,
+        }
+    }
+
     /// The value as a command would have it, quoted where needed.
     pub(crate) fn text(&self) -> String {
         match self {

@@ -28,8 +28,13 @@ use crate::snat::Snat;
 use crate::stray::Train;
 use crate::verdict::{Drop, Verdict};
 
-/// Flow timers served in one turn; the rest is due at once.
-const MAX_TIMERS_PER_TURN: usize = 512;
+/// Flow timers served in one turn, and likewise sessions and holds; the rest is
+/// due at once. Closing a flow costs a few microseconds, and a turn of the data
+/// thread stays under a millisecond.
+const MAX_TIMERS_PER_TURN: usize = 128;
+
+/// Ended holds passed over in one turn while looking for those to release.
+const MAX_HOLDS_LOOKED_AT: usize = 1024;
 
 /// Neighbours listed by [`Engine::neighbours`].
 const MAX_NEIGHBOURS_LISTED: usize = 1024;
@@ -263,21 +268,14 @@ impl Engine {
     /// sessions, neighbours, announcements. Bounded per call; what is left is
     /// due at once.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(flow) = self.holds.poll_expired(now) {
-            if let Some(slot) = self.flows.slot_of(flow) {
-                self.release_unprotected(now, slot);
-            }
-        }
+        self.release_overdue(now);
         for _ in 0..MAX_TIMERS_PER_TURN {
             let Some(slot) = self.flows.poll_timer(now) else { break };
             self.expire(now, slot);
         }
-        let running = self.gate != Gate::Closed;
         for _ in 0..MAX_TIMERS_PER_TURN {
-            let Some(key) = self.sessions.poll_expired(now, running, self.rebased_at) else { break };
-            let stamp = self.next_stamp();
-            let (vip, proto, client) = (key.vip, key.proto, key.client);
-            self.push_mark(Mark::Persistence(PersistenceRecord { stamp, vip, proto, client, server: None }), 0);
+            let Some(slot) = self.sessions.poll_timer(now) else { break };
+            self.expire_session(now, slot);
         }
         for _ in 0..self.fragments.handle_timeout(now) {
             self.counters.drop(Drop::Fragment);
@@ -460,14 +458,28 @@ impl Engine {
             state: flow.state_label(),
             idle: now.since(flow.last_seen),
             mirrored: flow.has(Flow::UNTOUCHED),
-            protected: flow.acked != 0 && flow.acked == self.session.serial,
+            protected: self.is_protected(flow),
+        }
+    }
+
+    /// Releases the holds that are over their limit, or that nobody will ever
+    /// acknowledge, a bounded number at a time.
+    pub(crate) fn release_overdue(&mut self, now: Instant) {
+        let mut released = 0;
+        for _ in 0..MAX_HOLDS_LOOKED_AT {
+            let Some(flow) = self.holds.poll_expired(now) else { return };
+            let holds = self.flows.slot_of(flow).is_some_and(|slot| self.release_unprotected(now, slot));
+            released += usize::from(holds);
+            if released == MAX_TIMERS_PER_TURN {
+                return;
+            }
         }
     }
 
     /// The timer of a flow has fired: it may have been used since, and nothing
     /// expires while this node does not forward.
     fn expire(&mut self, now: Instant, slot: u32) {
-        let flow = self.flows.at(slot);
+        let Some(flow) = self.flows.live_at(slot) else { return };
         let time_out = flow.time_out(&self.limits);
         let deadline = flow.last_seen.max(self.rebased_at) + time_out;
         if self.gate == Gate::Closed {
@@ -476,6 +488,16 @@ impl Engine {
             self.flows.arm(slot, deadline);
         } else {
             self.close(slot);
+        }
+    }
+
+    /// The timer of a persistence session has fired.
+    fn expire_session(&mut self, now: Instant, slot: u32) {
+        let running = self.gate != Gate::Closed;
+        if let Some(key) = self.sessions.expire(now, slot, running, self.rebased_at) {
+            let stamp = self.next_stamp();
+            let (vip, proto, client) = (key.vip, key.proto, key.client);
+            self.push_mark(Mark::Persistence(PersistenceRecord { stamp, vip, proto, client, server: None }), 0);
         }
     }
 

@@ -91,6 +91,7 @@ impl<T: Copy> Fragments<T> {
     /// The first fragment of `key` was seen and goes to `target`. Returns the
     /// later ones that waited for it, in the order they came, each with the
     /// port it came in by.
+    #[must_use]
     pub(crate) fn first(&mut self, now: Instant, key: FragmentKey, target: T) -> VecDeque<OwnedFrame> {
         let waited = self.remove(&key);
         if self.packets.len() >= MAX_PACKETS

@@ -63,14 +63,14 @@ impl Engine {
         }
         match mirroring {
             Mirroring::On { strict: true, .. } => {
+                self.holds.calm();
                 for flow in self.holds.flows() {
                     self.mark(flow.slot);
                 }
             }
             Mirroring::On { strict: false, .. } | Mirroring::Off => {
-                for flow in self.holds.flows() {
-                    self.release_unprotected(now, flow.slot);
-                }
+                self.holds.hasten();
+                self.release_overdue(now);
             }
         }
     }
@@ -132,20 +132,18 @@ impl Engine {
         }
         if flow.acked != serial {
             flow.acked = serial;
-            if flow.has(Flow::TRACKED) {
-                self.protected += 1;
-            }
+            self.protected += u32::from(flow.has(Flow::TRACKED));
         }
         if self.release(now, slot) {
             self.counters.hold_released_by_ack += 1;
         }
     }
 
-    /// Ends a hold that the peer has not acknowledged.
-    pub(crate) fn release_unprotected(&mut self, now: Instant, slot: u32) {
-        if self.release(now, slot) {
-            self.counters.hold_released_unprotected += 1;
-        }
+    /// Ends a hold that the peer has not acknowledged. False: there is none.
+    pub(crate) fn release_unprotected(&mut self, now: Instant, slot: u32) -> bool {
+        let released = self.release(now, slot);
+        self.counters.hold_released_unprotected += u64::from(released);
+        released
     }
 
     /// See [`Engine::next_for_bulk`].
@@ -207,14 +205,30 @@ impl Engine {
     fn prepare_for_bulk(&mut self, slot: u32) {
         let unstamped = self.flows.at(slot).stamp == 0;
         let stamp = if unstamped { self.next_stamp() } else { 0 };
-        let flow = self.flows.at_mut(slot);
         if unstamped {
-            flow.stamp = stamp;
+            self.flows.at_mut(slot).stamp = stamp;
         }
-        if !flow.has(Flow::TRACKED) {
-            flow.set(Flow::TRACKED, true);
-            self.tracked += 1;
+        self.set_tracked(slot, true);
+    }
+
+    /// Whether the peer has acknowledged the flow in this session.
+    pub(crate) fn is_protected(&self, flow: &Flow) -> bool {
+        flow.acked != 0 && flow.acked == self.session.serial
+    }
+
+    /// Sets whether the flow counts as one that a successor should know.
+    pub(crate) fn set_tracked(&mut self, slot: u32, tracked: bool) {
+        let flow = self.flows.at(slot);
+        if flow.has(Flow::TRACKED) == tracked {
+            return;
         }
+        let protected = u32::from(self.is_protected(flow));
+        if tracked {
+            (self.tracked, self.protected) = (self.tracked + 1, self.protected + protected);
+        } else {
+            (self.tracked, self.protected) = (self.tracked - 1, self.protected - protected);
+        }
+        self.flows.at_mut(slot).set(Flow::TRACKED, tracked);
     }
 
     /// See [`Engine::begin_session`].
@@ -243,7 +257,7 @@ impl Engine {
                 return Applied::Older(ours.record());
             }
             self.counters.record_conflicts += 1;
-            self.discard(slot);
+            self.close(slot);
         }
         self.install(now, record)
     }
@@ -255,7 +269,7 @@ impl Engine {
             && self.flows.at(slot).client_key() == close.key
             && self.flows.at(slot).stamp < close.stamp
         {
-            self.discard(slot);
+            self.close(slot);
         }
     }
 
@@ -271,7 +285,7 @@ impl Engine {
             self.counters.persistence_full += 1;
             return;
         }
-        let plan = self.roster.plan().clone();
+        let plan = self.roster.plan();
         let vserver = self.roster.vserver_for(record.vip, if record.proto == 0 { proto::TCP } else { record.proto });
         if let Some(persistence) = vserver.and_then(|place| plan.vservers[place].persistence) {
             self.sessions.set_timeout(&key, persistence.timeout);
@@ -285,7 +299,7 @@ impl Engine {
         let last_flow = self.flows.slots().min(flow.saturating_add(slots));
         for slot in flow..last_flow {
             if self.flows.live_at(slot).is_some_and(|flow| flow.session != serial) {
-                self.discard(slot);
+                self.close(slot);
             }
         }
         let last_session = self.sessions.slots().min(session.saturating_add(slots));
@@ -299,10 +313,10 @@ impl Engine {
         done
     }
 
-    /// Closes a flow: the peer hears of it if it was written to it.
+    /// Removes a flow: the peer hears of it if it was written to it.
     pub(crate) fn close(&mut self, slot: u32) {
         let flow = self.take_out(slot);
-        if flow.session != self.session.serial {
+        if flow.session == 0 || flow.session != self.session.serial {
             return;
         }
         match self.session.end {
@@ -315,24 +329,15 @@ impl Engine {
         }
     }
 
-    /// Removes a flow because the peer, or a sweep, says so.
-    fn discard(&mut self, slot: u32) {
-        let flow = self.take_out(slot);
-        if flow.session == self.session.serial {
-            self.leave_session(&flow);
-        }
-    }
-
     fn leave_session(&mut self, flow: &Flow) {
-        if flow.session != 0 {
-            self.session.digest ^= flow.fingerprint();
-            self.session.flows -= 1;
-        }
+        self.session.digest ^= flow.fingerprint();
+        self.session.flows -= 1;
     }
 
     /// Takes a flow out of the table and everything that counts it.
     fn take_out(&mut self, slot: u32) -> Flow {
         self.count_close(slot);
+        self.set_tracked(slot, false);
         let flow = self.flows.remove(slot);
         if flow.hold != NONE {
             for frame in self.holds.end(flow.hold).frames {
@@ -342,21 +347,18 @@ impl Engine {
         if flow.has(Flow::LEASED) {
             self.snat.release(destination_of(&flow), flow.source.port);
         }
-        if flow.has(Flow::TRACKED) {
-            self.tracked -= 1;
-            if flow.acked == self.session.serial && flow.acked != 0 {
-                self.protected -= 1;
-            }
-        }
         self.counters.flows_closed += 1;
         flow
     }
 
     /// A message of `session` with this stamp came: a session that nobody began
-    /// begins with it, and our own stamps continue above.
+    /// begins with it, and our own stamps continue above. A sender goes on
+    /// sending: what it hears was offered by the losing node of a split.
     fn hear(&mut self, session: u32, stamp: u64) {
-        if self.session.end != MirrorEnd::Receiving(session) {
-            self.receive_session(session);
+        match self.session.end {
+            MirrorEnd::Sending => {}
+            MirrorEnd::Receiving(current) if current == session => {}
+            MirrorEnd::Receiving(_) | MirrorEnd::Idle => self.receive_session(session),
         }
         self.last_stamp = self.last_stamp.max(stamp);
     }
@@ -369,12 +371,9 @@ impl Engine {
             (flow.client_idle_s, flow.server_idle_s) = (record.client_idle_s, record.server_idle_s);
             flow.state = state_of(record);
         }
-        if !flow.has(Flow::TRACKED) {
-            flow.set(Flow::TRACKED, true);
-            self.tracked += 1;
-        }
+        self.set_tracked(slot, true);
         self.count_established(slot);
-        self.enter_session(slot);
+        self.adopt(slot);
         if newer { Applied::Stored } else { Applied::Refreshed }
     }
 
@@ -394,7 +393,7 @@ impl Engine {
                 self.tracked += 1;
                 self.count_open(slot);
                 self.count_established(slot);
-                self.enter_session(slot);
+                self.adopt(slot);
                 self.counters.flows_mirrored += 1;
                 Applied::Stored
             }
@@ -405,6 +404,14 @@ impl Engine {
                 self.counters.record_full += 1;
                 Applied::Full
             }
+        }
+    }
+
+    /// A record's flow is in the session; a sender has to pass it on first.
+    fn adopt(&mut self, slot: u32) {
+        match self.session.end {
+            MirrorEnd::Sending => self.mark(slot),
+            MirrorEnd::Receiving(_) | MirrorEnd::Idle => self.enter_session(slot),
         }
     }
 

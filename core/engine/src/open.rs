@@ -8,7 +8,7 @@ use crate::flow::table::Refused;
 use crate::flow::tcp::TcpState;
 use crate::flow::{Flow, FlowState, Hop, NONE};
 use crate::path::Passage;
-use crate::plan::{ConnFailover, FloatingKind, Service, ServiceId, Vserver, VserverKind};
+use crate::plan::{ConnFailover, FloatingKind, Service, ServiceId, SourceIpPersistence, Vserver, VserverKind};
 use crate::record::{L2Disc, Mark, PersistenceRecord};
 use crate::roster::Bound;
 use crate::select::persistence::SessionKey;
@@ -166,8 +166,7 @@ impl Engine {
             let chosen = self.turns.choose(vserver, client, &self.roster);
             return chosen.map(|binding| binding.service).ok_or(Drop::NoService);
         };
-        let bits = if client.addr.is_v4() { persistence.v4_prefix_len } else { persistence.v6_prefix_len };
-        let key = session_key(vserver, client.addr.masked(bits));
+        let key = session_key(vserver, &persistence, client.addr);
         if let Some(server) = self.sessions.find(&key)
             && let Some(service) = self.usable_at(vserver, server)
         {
@@ -180,6 +179,16 @@ impl Engine {
             self.remember(now, key, server, persistence.timeout);
         }
         Ok(chosen.service)
+    }
+
+    /// Traffic of a flow keeps its client's session alive.
+    pub(crate) fn refresh_session(&mut self, now: Instant, slot: u32) {
+        let flow = self.flows.at(slot);
+        let Some(place) = self.roster.vserver_at(flow.vserver).and_then(|row| row.persistent) else { return };
+        let vserver = &self.roster.plan().vservers[place];
+        if let Some(persistence) = &vserver.persistence {
+            self.sessions.touch(now, &session_key(vserver, persistence, flow.client.addr));
+        }
     }
 
     fn usable_at(&self, vserver: &Vserver, server: Endpoint) -> Option<ServiceId> {
@@ -270,8 +279,10 @@ pub(crate) fn destination_of(flow: &Flow) -> Destination {
     Destination { snip: flow.source.addr, server: flow.server, proto: flow.proto }
 }
 
-/// The name of a vserver's session for a masked client address.
-fn session_key(vserver: &Vserver, client: Addr) -> SessionKey {
+/// The name of a vserver's session for a client.
+fn session_key(vserver: &Vserver, persistence: &SourceIpPersistence, client: Addr) -> SessionKey {
+    let bits = if client.is_v4() { persistence.v4_prefix_len } else { persistence.v6_prefix_len };
+    let client = client.masked(bits);
     let proto = match vserver.kind {
         VserverKind::Tcp => proto::TCP,
         VserverKind::Udp => proto::UDP,
@@ -308,4 +319,3 @@ fn new_flow(now: Instant, opening: &Opening) -> Flow {
         flags: opening.flags,
     }
 }
-

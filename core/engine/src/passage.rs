@@ -8,7 +8,6 @@ use crate::engine::{Engine, Mirroring};
 use crate::flow::tcp::{Segment, Step, TcpState, step};
 use crate::flow::{Flow, FlowState, Hop, NONE, Side, coarse};
 use crate::frame::{Frame, Offload, OwnedFrame, Port, PortId};
-use crate::icmp::Received;
 use crate::network::{Resolution, is_link_local};
 use crate::path::{Arrival, Passage};
 use crate::verdict::{Drop, Verdict};
@@ -73,13 +72,15 @@ impl Engine {
     /// Notes that a successor should know the flow, if its vserver is STATEFUL,
     /// and marks it. Answers whether the packet must wait for the peer.
     pub(crate) fn track(&mut self, slot: u32) -> bool {
-        let flow = self.flows.at_mut(slot);
+        let flow = self.flows.at(slot);
         let stateful = self.roster.vserver_at(flow.vserver).is_some_and(|row| row.stateful);
         if !stateful || flow.has(Flow::TRACKED) {
             return false;
         }
-        flow.set(Flow::TRACKED, true);
-        self.tracked += 1;
+        self.set_tracked(slot, true);
+        if self.is_protected(self.flows.at(slot)) {
+            return false;
+        }
         self.mark(slot);
         matches!(self.mirroring, Mirroring::On { strict: true, .. })
     }
@@ -107,8 +108,7 @@ impl Engine {
         if !self.holds.has_room(hold, arrival.frame.bytes.len()) {
             if hold == NONE {
                 // The next packet of its kind tries again.
-                self.flows.at_mut(slot).set(Flow::TRACKED, false);
-                self.tracked -= 1;
+                self.set_tracked(slot, false);
             }
             return Verdict::Drop(Drop::HoldQueueFull);
         }
@@ -117,8 +117,7 @@ impl Engine {
         }
         let kept = self.copy_of(arrival.frame);
         self.counters.held += 1;
-        // The next hop is asked for now, so that the release need not wait for it.
-        self.way(now, slot, side);
+        self.prepare(now, slot, side);
         if hold == NONE {
             let flow = self.flows.reference(slot);
             let deadline = now + self.limits.hold_limit;
@@ -171,42 +170,26 @@ impl Engine {
         self.leave(arrival.frame, way)
     }
 
-    /// Drops a packet and tells its sender why, within the rate limit.
-    pub(crate) fn refuse(
-        &mut self,
-        now: Instant,
-        arrival: &Arrival<'_, '_>,
-        report: ErrorReport,
-        reason: Drop,
-    ) -> Verdict {
-        let received = Received {
-            port: arrival.frame.port,
-            bytes: &*arrival.frame.bytes,
-            ethernet: arrival.ethernet,
-            packet: arrival.packet,
-        };
-        self.errors.send(now, &self.network, &received, report, &mut self.out);
-        Verdict::Drop(reason)
-    }
-
-    /// Sends an edited frame that left the caller's buffer.
+    /// Sends an edited frame of a flow that left the caller's buffer.
     pub(crate) fn send(&mut self, now: Instant, slot: u32, side: Side, mut frame: OwnedFrame) {
-        match self.way(now, slot, side) {
+        let way = self.way(now, slot, side);
+        let reason = match way {
+            Way::Ready(port, _) if !frame.offload.is_gso() && frame.bytes.len() > usize::from(port.mtu) + 14 => {
+                Drop::TooBig
+            }
             Way::Ready(port, mac) => {
                 set_macs(&mut frame.bytes, mac, port.mac);
                 frame.port = port.id;
-                self.out.push(frame);
+                return self.out.push(frame);
             }
-            Way::Asked(next_hop) => {
-                if let Err(reason) = self.network.enqueue(next_hop, frame) {
-                    self.counters.drop(reason);
-                }
-            }
-            Way::None => {
-                self.counters.drop(Drop::NoRoute);
-                self.out.recycle(frame.bytes);
-            }
-        }
+            Way::Asked(next_hop) => match self.network.enqueue(next_hop, frame) {
+                Ok(()) => return,
+                Err(reason) => return self.counters.drop(reason),
+            },
+            Way::None => Drop::NoRoute,
+        };
+        self.counters.drop(reason);
+        self.out.recycle(frame.bytes);
     }
 
     /// Lets an edited frame of a flow leave in the caller's buffer.
@@ -252,7 +235,7 @@ impl Engine {
     }
 
     /// The way out of a flow's packet from `side`: read from the flow, or
-    /// resolved and noted there.
+    /// resolved and noted there, about once a second.
     fn way(&mut self, now: Instant, slot: u32, side: Side) -> Way {
         let generation = self.network.generation();
         let flow = self.flows.at(slot);
@@ -268,6 +251,7 @@ impl Engine {
             return Way::Ready(port, hop.mac);
         }
         let (_, dst) = flow.rewritten(side);
+        self.refresh_session(now, slot);
         let way = self.way_to(now, dst.addr);
         if let Way::Ready(port, mac) = &way {
             let generation = self.network.generation();
@@ -279,6 +263,11 @@ impl Engine {
             }
         }
         way
+    }
+
+    /// Asks for the next hop of packets from `side` before one is on its way.
+    pub(crate) fn prepare(&mut self, now: Instant, slot: u32, side: Side) {
+        self.way(now, slot, side);
     }
 
     fn way_to(&mut self, now: Instant, dst: Addr) -> Way {

@@ -12,8 +12,8 @@ use holdfast_wire::build::ErrorReport;
 use holdfast_wire::{Ethernet, Fragment, IpPacket, Parsed, Transport, ipv4_checksum_ok, parse};
 
 use crate::engine::{Engine, Gate};
-use crate::flow::tcp::{Segment, TcpState};
 use crate::flow::Side;
+use crate::flow::tcp::{Segment, TcpState};
 use crate::frame::Frame;
 use crate::open::Whose;
 use crate::record::{FlowKey, L2Disc};
@@ -33,12 +33,7 @@ pub(crate) struct Arrival<'a, 'f> {
 impl Arrival<'_, '_> {
     /// How the packet names its flow.
     pub(crate) fn key(&self) -> FlowKey {
-        FlowKey {
-            proto: self.packet.proto,
-            l2: L2Disc(0),
-            src: self.packet.source(),
-            dst: self.packet.destination(),
-        }
+        FlowKey { proto: self.packet.proto, l2: L2Disc(0), src: self.packet.source(), dst: self.packet.destination() }
     }
 }
 
@@ -68,9 +63,7 @@ impl Engine {
         }
         match parsed {
             Parsed::Arp(arp) => self.arp(now, frame.port, &arp),
-            Parsed::Ip(packet) => {
-                self.packet(now, &mut Arrival { frame, ethernet: &ethernet, packet: &packet })
-            }
+            Parsed::Ip(packet) => self.packet(now, &mut Arrival { frame, ethernet: &ethernet, packet: &packet }),
             Parsed::Other => Verdict::Drop(Drop::Unserved),
         }
     }
@@ -134,9 +127,6 @@ impl Engine {
 
     /// A packet of no flow.
     fn unknown_packet(&mut self, now: Instant, arrival: &mut Arrival<'_, '_>) -> Verdict {
-        if self.gate == Gate::Draining {
-            return Verdict::Drop(Drop::Draining);
-        }
         let opens = match arrival.packet.transport {
             Transport::Tcp(tcp) => {
                 let flags = tcp.flags;
@@ -155,13 +145,14 @@ impl Engine {
             | Transport::None => true,
         };
         match self.whose(arrival.packet) {
+            Whose::Host => Verdict::ForHost,
+            _ if self.gate == Gate::Draining => Verdict::Drop(Drop::Draining),
             Whose::Vserver(vserver) if opens => self.first_packet(now, arrival, vserver),
             Whose::Vserver(vserver) => self.stray_packet(now, arrival, StrayEnd::Client(vserver)),
             Whose::ServerOf(bound) if opens && arrival.packet.tcp().is_some() => self.servers_own(now, arrival, bound),
             Whose::ServerOf(bound) => self.stray_packet(now, arrival, StrayEnd::Server(bound)),
             Whose::Snip => self.stray_to_snip(now, arrival),
             Whose::Nobody => Verdict::Drop(Drop::NoVserver),
-            Whose::Host => Verdict::ForHost,
             Whose::World => self.route(now, arrival),
         }
     }
@@ -175,6 +166,8 @@ impl Engine {
             Ok(slot) => slot,
             Err(reason) => return Verdict::Drop(reason),
         };
+        // The answer need not wait for the client's Ethernet address then.
+        self.prepare(now, slot, Side::Server);
         match self.opened(slot) {
             Passage::Go => self.forward(now, arrival, slot, Side::Client),
             Passage::Hold => self.hold(now, arrival, slot, Side::Client),

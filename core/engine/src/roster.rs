@@ -20,6 +20,8 @@ pub(crate) struct VserverRow {
     pub(crate) id: VserverId,
     /// Whether its flows are mirrored, by the plan in force; false once it is gone.
     pub(crate) stateful: bool,
+    /// Its place in the plan, if the plan has it and it has persistence.
+    pub(crate) persistent: Option<usize>,
     /// Its counters.
     pub(crate) counters: VserverCounters,
 }
@@ -75,14 +77,16 @@ impl Roster {
         self.by_address.clear();
         self.by_server.clear();
         for row in &mut self.vserver_rows {
-            row.stateful = false;
+            (row.stateful, row.persistent) = (false, None);
         }
         for service in &plan.services {
             self.service_row_or_new(service.id);
         }
         for (place, vserver) in plan.vservers.iter().enumerate() {
             let row = self.vserver_row_or_new(vserver.id);
-            self.vserver_rows[row as usize].stateful = vserver.failover == ConnFailover::Stateful;
+            let row = &mut self.vserver_rows[row as usize];
+            row.stateful = vserver.failover == ConnFailover::Stateful;
+            row.persistent = vserver.persistence.map(|_| place);
             self.by_address.entry((vserver.addr, vserver.port, vserver.kind)).or_insert(place);
             for binding in &vserver.services {
                 if let Some((index, service)) = find_service(&plan, binding.service) {
@@ -196,7 +200,7 @@ impl Roster {
     fn vserver_row_or_new(&mut self, id: VserverId) -> u32 {
         let rows = &mut self.vserver_rows;
         *self.vserver_row_of.entry(id).or_insert_with(|| {
-            rows.push(VserverRow { id, stateful: false, counters: VserverCounters::default() });
+            rows.push(VserverRow { id, stateful: false, persistent: None, counters: VserverCounters::default() });
             rows.len() as u32 - 1
         })
     }

@@ -5,12 +5,13 @@ use holdfast_base::Instant;
 use holdfast_wire::build::{self, Link};
 use holdfast_wire::{Endpoint, Fragment, IcmpError, Transport};
 
+use crate::complain::error_side;
 use crate::engine::{Engine, Gate};
 use crate::flow::tcp::TcpState;
 use crate::flow::{Flow, FlowState, NONE, Side};
 use crate::fragment::{FragmentKey, FragmentStep};
 use crate::frame::{Frame, Offload, OwnedFrame};
-use crate::icmp::{self, Ends, ErrorSide};
+use crate::icmp;
 use crate::open::{Opening, Whose, first_state};
 use crate::passage::checksum_of;
 use crate::path::Arrival;
@@ -190,12 +191,17 @@ impl Engine {
             Some((slot, side)) => Train::Flow(self.flows.reference(slot), side),
             None => Train::Routed,
         };
-        let waited = self.fragments.first(now, key, train);
-        for mut frame in waited {
+        self.lead(now, key, train);
+        verdict
+    }
+
+    /// Later fragments of `key` follow `train` from here on, those that came
+    /// too early at once.
+    fn lead(&mut self, now: Instant, key: FragmentKey, train: Train) {
+        for mut frame in self.fragments.first(now, key, train) {
             self.follow_late(now, &mut frame, train);
             self.out.recycle(frame.bytes);
         }
-        verdict
     }
 
     /// A later fragment: follows the first one.
@@ -256,13 +262,7 @@ impl Engine {
         if arrival.packet.ttl <= 1 {
             return Verdict::Drop(Drop::TtlExceeded);
         }
-        let flow = self.flows.at(slot);
-        let ends = Ends { client: flow.client, vip: flow.vip, server: flow.server, source: flow.source };
-        let from = match side {
-            Side::Client => ErrorSide::Client,
-            Side::Server => ErrorSide::Server,
-        };
-        if !icmp::translate_error(arrival.frame, arrival.packet, &ends, from) {
+        if !icmp::translate_error(arrival.frame, arrival.packet, &self.ends(slot), error_side(side)) {
             return Verdict::Drop(Drop::Malformed);
         }
         self.leave_with(now, arrival.frame, slot, side)
@@ -300,10 +300,11 @@ impl Engine {
                 Whose::Host => Verdict::ForHost,
                 _ if floating => Verdict::Drop(Drop::Unserved),
                 Whose::World | Whose::Vserver(_) | Whose::ServerOf(_) => {
+                    let verdict = self.route(now, arrival);
                     if let Fragment::First { id } = fragment {
-                        self.fragments.first(now, fragment_key(arrival, id), Train::Routed);
+                        self.lead(now, fragment_key(arrival, id), Train::Routed);
                     }
-                    self.route(now, arrival)
+                    verdict
                 }
                 Whose::Snip | Whose::Nobody => Verdict::Drop(Drop::Unserved),
             },

@@ -344,6 +344,8 @@ fn an_echo_request_with_a_wrong_checksum_is_dropped() {
 #[test]
 fn the_first_packet_waits_while_the_server_is_asked_for() {
     let mut lab = Lab::new();
+    lab.introduce(at(0), CLIENT_PORT, V4.client, CLIENT_MAC, V4.vip);
+    lab.sent();
     let opening = syn(from_client(), end(V4.client, 40_000), end(V4.vip, 80));
     assert_eq!(lab.hear(at(1), CLIENT_PORT, &opening).0, Verdict::Consumed);
     let asked = lab.sent();
@@ -557,7 +559,11 @@ fn an_error_about_nothing_known_is_dropped() {
 
 /// The two fragments of an IPv4 datagram from the client to the UDP vserver.
 fn fragments(id: u8) -> (Vec<u8>, Vec<u8>) {
-    let whole = udp(from_client(), end(V4.client, 40_000), end(V4.vip, 53), 1_000);
+    cut_v4(&udp(from_client(), end(V4.client, 40_000), end(V4.vip, 53), 1_000), id)
+}
+
+/// Cuts the IPv4 packet in `whole` after 800 bytes.
+fn cut_v4(whole: &[u8], id: u8) -> (Vec<u8>, Vec<u8>) {
     let cut = |payload: &[u8], flags_and_offset: u16| {
         let mut frame = whole[..34].to_vec();
         frame.extend_from_slice(payload);
@@ -639,6 +645,20 @@ fn a_fragment_that_overtakes_the_first_waits_for_it() {
     let sent = lab.sent();
     let (ethernet, packet) = ip(&sent[0].bytes);
     assert_eq!((sent.len(), sent[0].port, ethernet.dst, packet.dst), (1, SERVER_PORT.id, SERVER_MAC, V4.server));
+}
+
+#[test]
+fn fragments_of_a_large_ping_are_routed_in_any_order() {
+    let mut lab = Lab::acquainted();
+    let ends = (V4.server, V4.far);
+    let whole = built(|bytes| build::echo_request(bytes, from_server(), ends, (7, 3), &[7; 1_000]));
+    let (first, later) = cut_v4(&whole, 9);
+    assert_eq!(lab.hear(at(1), SERVER_PORT, &later).0, Verdict::Consumed);
+    assert_eq!(lab.hear(at(2), SERVER_PORT, &first).0, Verdict::Forward(CLIENT_PORT.id));
+    let sent = lab.sent();
+    let (ethernet, packet) = ip(&sent[0].bytes);
+    assert_eq!((sent.len(), sent[0].port, ethernet.dst), (1, CLIENT_PORT.id, CLIENT_MAC));
+    assert_eq!((packet.src, packet.dst), ends);
 }
 
 #[test]

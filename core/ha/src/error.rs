@@ -36,19 +36,13 @@ impl Refusal {
     pub fn text(self) -> &'static str {
         match self {
             Refusal::Standalone => "Operation not permitted on stand-alone node",
-            Refusal::PeerState => {
-                "Operation not possible due to invalid peer state. Rectify and retry."
-            }
+            Refusal::PeerState => "Operation not possible due to invalid peer state. Rectify and retry.",
             Refusal::OwnState => {
                 "Operation not possible as system state is invalid. Use show node for more information."
             }
-            Refusal::NotNow => {
-                "Operation not possible now. Please wait for system to stabilize before retrying."
-            }
+            Refusal::NotNow => "Operation not possible now. Please wait for system to stabilize before retrying.",
             Refusal::StayPrimary => "Cannot failover as Node State set to STAYPRIMARY",
-            Refusal::PeerDown => {
-                "Failover not permitted as one node is up and another node is down"
-            }
+            Refusal::PeerDown => "Failover not permitted as one node is up and another node is down",
         }
     }
 }

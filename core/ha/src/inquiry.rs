@@ -29,20 +29,14 @@ impl Machine {
         {
             return;
         }
-        let verdict =
-            (self.restarted && self.current).then_some(now + self.settings.probe_silence);
+        let verdict = (self.restarted && self.current).then_some(now + self.settings.probe_silence);
         self.start_inquiry(now, verdict);
     }
 
     fn start_inquiry(&mut self, now: Instant, verdict: Option<Instant>) {
         self.nonce = self.nonce.wrapping_add(1);
-        self.inquiry = Some(Inquiry {
-            nonce: self.nonce,
-            started: now,
-            next_probe: now + PROBE_INTERVAL,
-            verdict,
-            excuses: 0,
-        });
+        self.inquiry =
+            Some(Inquiry { nonce: self.nonce, started: now, next_probe: now + PROBE_INTERVAL, verdict, excuses: 0 });
         self.send(now, HelloKind::Probe { nonce: self.nonce }, 0);
     }
 
@@ -133,8 +127,7 @@ impl Machine {
     /// long that it is about to promote. It sent many probes before this one.
     pub(crate) fn is_given_up(&self, hello: &Hello) -> bool {
         let patience = self.peer.patience(self.settings.dead());
-        let limit =
-            if hello.caught_up { patience } else { patience.max(self.settings.start_up()) };
+        let limit = if hello.caught_up { patience } else { patience.max(self.settings.start_up()) };
         let limit = limit.saturating_sub(self.settings.hello / 4);
         hello.ready && hello.silence_ms >= millis(limit)
     }
@@ -152,9 +145,7 @@ impl Machine {
                 return;
             }
             (Role::Init | Role::Secondary, Role::Draining) => Cause::Switchover,
-            (Role::Init | Role::Secondary, Role::Init | Role::Secondary) if self.restarted => {
-                Cause::PeerDied
-            }
+            (Role::Init | Role::Secondary, Role::Init | Role::Secondary) if self.restarted => Cause::PeerDied,
             (Role::Init | Role::Secondary, Role::Init | Role::Secondary) => Cause::Elected,
         };
         let usable = hello.promise().saturating_sub(self.settings.lease_margin * 2);

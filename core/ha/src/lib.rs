@@ -13,6 +13,7 @@
 //!   stalled must learn that it was replaced before it forwards again.
 //! - After every input, drain [`Machine::poll_effect`]; then arm one timer at
 //!   [`Machine::poll_timeout`] for [`Machine::handle_timeout`].
+//! - A polled hello is sealed with [`Machine::term`] as it is at that moment.
 //! - The clock behind `now` runs on while the process or the machine sleeps.
 #![forbid(unsafe_code)]
 

@@ -4,8 +4,7 @@ use crate::peer::{Admission, Inquiry, Peer};
 use crate::state::State;
 use crate::terms::Terms;
 use crate::{
-    Effect, Event, HaStatus, Hello, HelloKind, LostCause, NodeId, PathId, PeerView, Refusal, Role,
-    Settings, StatusView,
+    Effect, Event, HaStatus, Hello, HelloKind, LostCause, NodeId, PathId, PeerView, Refusal, Role, Settings, StatusView,
 };
 use holdfast_base::{Duration, Instant};
 use std::collections::VecDeque;
@@ -165,14 +164,7 @@ impl Machine {
     }
 
     /// A hello that the envelope found authentic arrived on `path`.
-    pub fn handle_hello(
-        &mut self,
-        now: Instant,
-        path: PathId,
-        sender_term: u64,
-        sender: NodeId,
-        hello: &Hello,
-    ) {
+    pub fn handle_hello(&mut self, now: Instant, path: PathId, sender_term: u64, sender: NodeId, hello: &Hello) {
         self.enter(now);
         self.counts.received += 1;
         let ours = self.settings.peer == Some(sender) && sender_term <= Terms::MAX;
@@ -502,9 +494,7 @@ impl Machine {
             HaStatus::Enabled | HaStatus::StayPrimary => true,
             HaStatus::StaySecondary | HaStatus::Disabled => false,
         };
-        willing
-            && self.ending == Ending::No
-            && !self.terms.is_stuck(now, self.settings.dead())
+        willing && self.ending == Ending::No && !self.terms.is_stuck(now, self.settings.dead())
     }
 
     pub(crate) fn event(&mut self, event: Event) {

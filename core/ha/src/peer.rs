@@ -87,11 +87,7 @@ impl Peer {
                 {
                     Admission::NewBoot
                 }
-                (Some(candidate), _)
-                    if candidate.boot == hello.boot && candidate.seq >= hello.seq =>
-                {
-                    Admission::Old
-                }
+                (Some(candidate), _) if candidate.boot == hello.boot && candidate.seq >= hello.seq => Admission::Old,
                 (Some(_) | None, _) => Admission::Unproven,
             },
             Some(last) if last.hello.seq >= hello.seq => Admission::Old,

@@ -61,7 +61,7 @@ impl Machine {
     pub(crate) fn hear_role(&mut self, now: Instant, term: u64, hello: &Hello, parted: bool) {
         match (self.role(), hello.role) {
             (Role::Init | Role::Secondary, Role::Primary | Role::Draining) => {
-                self.follow(now, term, hello.boot);
+                self.follow(now, term, hello.boot, Cause::PeerIsPrimary);
             }
             (Role::Init | Role::Secondary, Role::Init | Role::Secondary) => {}
             (Role::Primary | Role::Draining, Role::Init | Role::Secondary) => {
@@ -75,16 +75,20 @@ impl Machine {
         }
     }
 
-    /// Becomes (or stays) the secondary of this primary.
-    fn follow(&mut self, now: Instant, term: u64, boot: u64) {
+    /// Becomes (or stays) the secondary of this primary. What we hold is not a
+    /// new primary's state, and the first hello in the role says so already.
+    fn follow(&mut self, now: Instant, term: u64, boot: u64, cause: Cause) {
         self.term = term;
         self.restarted = false;
-        if self.role() != Role::Secondary {
-            self.become_secondary(now, Cause::PeerIsPrimary);
-        }
-        if self.following != Some((boot, term)) {
+        let unknown = self.following != Some((boot, term));
+        if unknown {
             self.following = Some((boot, term));
             self.current = false;
+        }
+        if self.role() != Role::Secondary {
+            self.become_secondary(now, cause);
+        }
+        if unknown {
             self.effects.push_back(Effect::Follow { boot, term });
         }
     }
@@ -111,8 +115,7 @@ impl Machine {
             return;
         }
         let slack = self.settings.hello.as_millis() as u64;
-        let fresher = parted
-            && self.client_ago(now).saturating_add(slack) < hello.last_client_packet_ago;
+        let fresher = parted && self.client_ago(now).saturating_add(slack) < hello.last_client_packet_ago;
         match self.state {
             State::Primary { outbid: Some(outbid) } if outbid.over == term => {}
             State::Primary { .. } if fresher && hello.decided_over < self.term => {
@@ -127,9 +130,7 @@ impl Machine {
 
     fn yield_to_peer(&mut self, now: Instant, cause: Cause) {
         let Some(heard) = self.peer.heard else { return };
-        self.term = heard.term;
-        self.become_secondary(now, cause);
-        self.follow(now, heard.term, heard.hello.boot);
+        self.follow(now, heard.term, heard.hello.boot, cause);
     }
 
     /// What is due in the present state.
@@ -237,11 +238,7 @@ impl Machine {
     /// that, when to ask.
     pub(crate) fn silence_deadlines(&self) -> (Instant, Instant) {
         let patience = self.peer.patience(self.settings.dead());
-        let limit = if self.peer.joined || self.current {
-            patience
-        } else {
-            patience.max(self.settings.start_up())
-        };
+        let limit = if self.peer.joined || self.current { patience } else { patience.max(self.settings.start_up()) };
         let since = self.peer.quiet_since;
         (since + limit.saturating_sub(self.settings.hello / 2), since + limit)
     }
@@ -343,17 +340,15 @@ impl Machine {
         let Some(heard) = self.peer.alive() else { return };
         let mine = self.settings.status;
         let theirs = heard.hello.status;
-        let wanted = mine == HaStatus::StaySecondary
-            || theirs == HaStatus::StayPrimary && mine != HaStatus::StayPrimary;
+        let wanted =
+            mine == HaStatus::StaySecondary || theirs == HaStatus::StayPrimary && mine != HaStatus::StayPrimary;
         if wanted && now >= self.hand_over_after && self.peer_could_lead() {
             self.drain(now, Cause::Forced);
         }
     }
 
     fn peer_could_lead(&self) -> bool {
-        self.peer.alive().is_some_and(|heard| {
-            heard.hello.ready && (heard.hello.caught_up || self.peer_caught_up)
-        })
+        self.peer.alive().is_some_and(|heard| heard.hello.ready && (heard.hello.caught_up || self.peer_caught_up))
     }
 
     fn drain(&mut self, now: Instant, cause: Cause) {

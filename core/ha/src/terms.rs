@@ -61,7 +61,6 @@ impl Terms {
 
     /// Whether the disk has failed to answer for `patience`.
     pub(crate) fn is_stuck(&self, now: Instant, patience: Duration) -> bool {
-        self.reserved().is_none()
-            && self.storing.is_some_and(|(_, since)| now.since(since) >= patience)
+        self.reserved().is_none() && self.storing.is_some_and(|(_, since)| now.since(since) >= patience)
     }
 }

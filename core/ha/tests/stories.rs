@@ -274,3 +274,101 @@ fn an_old_copy_of_a_hello_is_not_a_sign_of_life() {
     }
     assert_eq!(pair.b().role(), Role::Primary);
 }
+
+#[test]
+fn a_stall_of_the_secondary_is_not_silence_of_the_primary() {
+    let mut pair = Pair::settled();
+    pair.freeze_and_lose_mail(1, ms(390));
+    pair.cut(true);
+    pair.run(ms(250));
+    assert_eq!(pair.b().role(), Role::Secondary, "it has listened for 350 ms at most");
+    pair.run(ms(200));
+    assert_eq!(pair.b().role(), Role::Primary);
+}
+
+#[test]
+fn a_late_turn_at_the_end_of_the_silence_listens_once_more() {
+    for half_millis in 600..900 {
+        let mut pair = Pair::settled();
+        pair.kill(0);
+        pair.run(Duration::from_micros(500) * half_millis);
+        if pair.b().role() == Role::Primary {
+            return;
+        }
+        pair.freeze(1, ms(30));
+        let now = pair.now();
+        pair.b_mut().handle_timeout(now);
+        assert_eq!(pair.b().role(), Role::Secondary, "what came meanwhile is still unread");
+    }
+    panic!("the silence of a dead primary never ends");
+}
+
+#[test]
+fn a_stall_while_probing_is_not_the_peers_death() {
+    let mut pair = Pair::settled();
+    pair.close_seen_by(1);
+    pair.run(Duration::from_micros(500));
+    pair.freeze(1, ms(10));
+    let now = pair.now();
+    pair.b_mut().handle_timeout(now);
+    assert_eq!(pair.b().role(), Role::Secondary, "the answers are still unread");
+    pair.run(ms(10));
+    assert_eq!(pair.roles(), (Role::Primary, Role::Secondary));
+}
+
+#[test]
+fn the_longer_dead_interval_of_the_two_counts() {
+    let mut pair = Pair::settled();
+    pair.set_dead(0, ms(800));
+    pair.run(ms(200));
+    pair.kill(0);
+    pair.run(ms(690));
+    assert_eq!(pair.b().role(), Role::Secondary, "the primary's lease may still run");
+    pair.run(ms(130));
+    assert_eq!(pair.b().role(), Role::Primary);
+}
+
+#[test]
+fn a_new_follower_no_longer_claims_to_hold_the_state() {
+    let mut pair = Pair::settled();
+    let now = pair.now();
+    pair.a_mut().handle_force_failover(now).expect("the peer has caught up");
+    pair.run(ms(10));
+    let (boot, term) = (pair.boot_of(1), pair.b().term());
+    assert!(pair.saw(0, Effect::Follow { boot, term }), "the tables are emptied");
+    assert!(!pair.last_hello(0).caught_up);
+    assert!(!pair.a().status().caught_up);
+}
+
+#[test]
+fn a_promise_is_kept_even_if_the_peer_seems_dead() {
+    let mut pair = Pair::settled();
+    let mut probe = pair.last_hello(0);
+    probe.kind = HelloKind::Probe { nonce: 5 };
+    probe.seq += 1000;
+    probe.role = Role::Secondary;
+    pair.kill(0);
+    pair.inject(1, &probe);
+    pair.run(ms(2));
+    assert_eq!(pair.last_hello(1).promise_ms, 400, "the lower node id outranks us");
+    pair.close_seen_by(1);
+    pair.run(ms(390));
+    assert_eq!(pair.b().role(), Role::Secondary, "the peer may lead on our word");
+    pair.run(ms(20));
+    assert_eq!(pair.b().role(), Role::Primary);
+}
+
+#[test]
+fn nothing_is_promised_to_a_node_of_lower_rank() {
+    let mut pair = Pair::settled();
+    let mut probe = pair.last_hello(0);
+    probe.kind = HelloKind::Probe { nonce: 5 };
+    probe.seq += 1000;
+    probe.role = Role::Init;
+    probe.caught_up = false;
+    pair.kill(0);
+    pair.inject(1, &probe);
+    pair.run(ms(1));
+    let promised = |hello: &holdfast_ha::Hello| hello.promise_ms != 0;
+    assert!(!pair.hellos_of(1).iter().any(promised));
+}

@@ -1,8 +1,8 @@
 //! Every event in every role: what the role is right after it.
 
+use Role::{Draining as D, Init as I, Primary as P, Secondary as S};
 use holdfast_base::{Duration, Instant};
 use holdfast_ha::{Effect, HaStatus, Hello, HelloKind, Machine, NodeId, PathId, Role, Settings};
-use Role::{Draining as D, Init as I, Primary as P, Secondary as S};
 
 const US: NodeId = NodeId(1);
 const PEER: NodeId = NodeId(2);
@@ -217,12 +217,12 @@ impl Fixture {
             Input::TermStored => self.machine.handle_term_stored(self.now, 60),
             Input::ForceFailover => {
                 let _ = self.machine.handle_force_failover(self.now);
-            },
+            }
             Input::Stop => self.machine.handle_stop(self.now),
             Input::ClientPacket => self.machine.handle_client_packet_seen(self.now),
             Input::Turn => {
                 self.machine.handle_turn(self.now + hello / 2);
-            },
+            }
             Input::TurnAfterFreeze => {
                 self.now = self.now + Duration::from_secs(2);
                 let closed = self.machine.handle_turn(self.now);

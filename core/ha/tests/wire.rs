@@ -5,14 +5,8 @@ use holdfast_ha::{HaStatus, Hello, HelloError, HelloKind, MAX_HELLO, Role};
 
 fn any_hello(rng: &mut Rng) -> Hello {
     let nonce = rng.next_u64() as u32;
-    let kinds = [
-        HelloKind::Hello,
-        HelloKind::Probe { nonce },
-        HelloKind::ProbeReply { nonce },
-        HelloKind::Goodbye,
-    ];
-    let statuses =
-        [HaStatus::Enabled, HaStatus::StaySecondary, HaStatus::StayPrimary, HaStatus::Disabled];
+    let kinds = [HelloKind::Hello, HelloKind::Probe { nonce }, HelloKind::ProbeReply { nonce }, HelloKind::Goodbye];
+    let statuses = [HaStatus::Enabled, HaStatus::StaySecondary, HaStatus::StayPrimary, HaStatus::Disabled];
     Hello {
         kind: kinds[rng.below(4) as usize],
         boot: rng.next_u64(),

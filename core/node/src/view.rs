@@ -42,7 +42,14 @@ impl<'a> View<'a> {
             caught_up: peer.caught_up,
             channel: self.channel_state(&peer),
             last_heard,
+            heard_on: self.heard_on(),
         })
+    }
+
+    /// The data ports through which the peer's hellos arrive.
+    fn heard_on(&self) -> Vec<String> {
+        let heard = |state: &&crate::effect::PortState| state.port.is_some_and(|port| self.node.hears_peer_on(port.id));
+        self.node.ports.iter().filter(heard).map(|state| state.id.clone()).collect()
     }
 
     fn channel_state(&self, peer: &PeerView) -> ChannelState {

@@ -117,6 +117,15 @@ pub struct Rewrite {
 /// errors, other protocols) get addresses only; what an error quotes is for
 /// [`rewrite_icmp_error`].
 pub fn rewrite(packet: &IpPacket, wanted: &Rewrite) -> EditList {
+    let mut list = EditList::default();
+    rewrite_into(&mut list, packet, wanted);
+    list
+}
+
+/// [`rewrite`] into a list that exists: a program in the kernel has no stack
+/// for one. What the list held before is forgotten.
+pub fn rewrite_into(list: &mut EditList, packet: &IpPacket, wanted: &Rewrite) {
+    *list = EditList::default();
     let ports = match packet.transport {
         Transport::Tcp(_) | Transport::Udp(_) => Some(Ports::Pair),
         Transport::Echo(echo) if echo.request => Some(Ports::EchoRequest),
@@ -139,12 +148,10 @@ pub fn rewrite(packet: &IpPacket, wanted: &Rewrite) -> EditList {
         ports,
         has_checksum,
     };
-    let mut list = EditList::default();
-    edits(&mut list, &headers, wanted);
+    edits(list, &headers, wanted);
     if wanted.decrement_ttl {
         list.push(ttl(packet));
     }
-    list
 }
 
 /// What an edit list is made from: the headers of a packet, or of one quoted

@@ -1,7 +1,7 @@
 //! ICMP and ICMPv6: echo, errors with the packet they quote, neighbour discovery.
 
 use crate::packet::proto;
-use crate::parse::{Header, ipv4, ipv6, is_multicast};
+use crate::parse::{ipv4, ipv6, is_multicast};
 use crate::{
     Echo, Embedded, Endpoint, Fragment, IcmpError, IcmpErrorKind, IpPacket, IpVersion, Load, MacAddr,
     NeighbourAdvertisement, NeighbourSolicitation, ParseError, Ports, Transport,
@@ -57,7 +57,7 @@ pub(crate) fn icmp<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<Tra
         v4::PARAMETER_PROBLEM => IcmpErrorKind::ParameterProblem,
         _ => return Ok(message.other()),
     };
-    Ok(error(frame, packet, &message, kind))
+    Ok(message.error(kind, quoted(frame, packet)))
 }
 
 pub(crate) fn icmpv6<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<Transport, ParseError> {
@@ -71,7 +71,7 @@ pub(crate) fn icmpv6<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<T
         v6::PARAMETER_PROBLEM => IcmpErrorKind::ParameterProblem,
         _ => return Ok(message.other()),
     };
-    Ok(error(frame, packet, &message, kind))
+    Ok(message.error(kind, quoted(frame, packet)))
 }
 
 /// The first eight bytes of a message.
@@ -85,6 +85,15 @@ struct Message {
 impl Message {
     fn echo(self, request: bool) -> Transport {
         Transport::Echo(Echo { request, id: (self.rest >> 16) as u16, seq: self.rest as u16 })
+    }
+
+    /// An error; when the packet it quotes does not name ports, just some message.
+    #[inline(always)]
+    fn error(self, kind: IcmpErrorKind, quoted: Option<Embedded>) -> Transport {
+        match quoted {
+            Some(inner) => Transport::IcmpError(IcmpError { kind, code: self.code, inner }),
+            None => self.other(),
+        }
     }
 
     fn other(self) -> Transport {
@@ -102,27 +111,24 @@ fn message<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<Message, Pa
     Ok(Message { kind: (kind_and_code >> 8) as u8, code: kind_and_code as u8, rest })
 }
 
-/// An error; when the packet it quotes does not name ports, just some message.
-fn error<L: Load + ?Sized>(frame: &L, packet: &IpPacket, message: &Message, kind: IcmpErrorKind) -> Transport {
-    let at = usize::from(packet.l4) + ICMP_HEADER;
-    let header = match packet.version {
-        IpVersion::V4 => ipv4(frame, at, packet.end()),
-        IpVersion::V6 => ipv6(frame, at, packet.end()),
-    };
-    let quoted = header.ok().and_then(|header| embedded(frame, &header, packet.end()));
-    match quoted {
-        Some(inner) if packet.fragment == Fragment::None => {
-            Transport::IcmpError(IcmpError { kind, code: message.code, inner })
-        }
-        Some(_) | None => message.other(),
+/// The packet that the error in `packet` quotes, if it names ports.
+fn quoted<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Option<Embedded> {
+    if packet.fragment != Fragment::None {
+        return None;
     }
+    let at = usize::from(packet.l4) + ICMP_HEADER;
+    let mut inner = IpPacket::default();
+    let stations_left = match packet.version {
+        IpVersion::V4 => ipv4(frame, at, packet.end(), &mut inner),
+        IpVersion::V6 => ipv6(frame, at, packet.end(), &mut inner),
+    };
+    if stations_left.ok()? { None } else { embedded(frame, &inner, packet.end()) }
 }
 
-/// The quoted packet under `header`, if its ports are among the bytes before `end`.
-fn embedded<L: Load + ?Sized>(frame: &L, header: &Header, end: usize) -> Option<Embedded> {
-    let packet = &header.packet;
+/// The quoted `packet`, if its ports are among the bytes before `end`.
+fn embedded<L: Load + ?Sized>(frame: &L, packet: &IpPacket, end: usize) -> Option<Embedded> {
     let at = usize::from(packet.l4);
-    if header.stations_left || matches!(packet.fragment, Fragment::Later { .. }) || at + QUOTED_TRANSPORT > end {
+    if matches!(packet.fragment, Fragment::Later { .. }) || at + QUOTED_TRANSPORT > end {
         return None;
     }
     let (ports, checksum_at) = match (packet.proto, packet.version) {

@@ -29,7 +29,8 @@ mod tests;
 pub use addr::{Addr, Endpoint, MacAddr};
 pub use checksum::{Checksum, icmp_checksum_ok, ipv4_checksum_ok, transport_checksum_ok};
 pub use edit::{
-    Cover, Edit, EditList, MAX_EDITS, Rewrite, TransportChecksum, apply, rewrite, rewrite_icmp_error, set_macs,
+    Cover, Edit, EditList, MAX_EDITS, Rewrite, TransportChecksum, apply, rewrite, rewrite_icmp_error,
+    rewrite_into, set_macs,
 };
 pub use load::{Load, Store};
 pub use packet::{
@@ -37,4 +38,4 @@ pub use packet::{
     NeighbourAdvertisement, NeighbourSolicitation, ParseError, Parsed, Ports, Tcp, TcpFlags, Transport, Udp, ethertype,
     proto,
 };
-pub use parse::{MAX_EXTENSION_HEADERS, MAX_VLAN_TAGS, parse};
+pub use parse::{MAX_EXTENSION_HEADERS, MAX_VLAN_TAGS, parse, parse_ethernet, parse_ip};

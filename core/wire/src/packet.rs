@@ -150,6 +150,26 @@ pub struct IpPacket {
     pub transport: Transport,
 }
 
+impl Default for IpPacket {
+    /// A packet that says nothing, to parse into.
+    fn default() -> IpPacket {
+        IpPacket {
+            l3: 0,
+            l4: 0,
+            version: IpVersion::V4,
+            src: Addr::UNSPECIFIED,
+            dst: Addr::UNSPECIFIED,
+            proto: 0,
+            ttl: 0,
+            total_len: 0,
+            dont_fragment: false,
+            fragment: Fragment::None,
+            options: false,
+            transport: Transport::None,
+        }
+    }
+}
+
 impl IpPacket {
     /// Source address and port. For echo the identifier is the port of the end
     /// that asks: the source of a request, the destination of a reply; the

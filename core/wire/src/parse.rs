@@ -27,18 +27,40 @@ const UDP_HEADER: usize = 8;
 /// All offsets in the answer lie inside the frame, and so does the whole
 /// packet from `l3` to [`IpPacket::end`].
 pub fn parse<L: Load + ?Sized>(frame: &L) -> Result<(Ethernet, Parsed), ParseError> {
-    let ethernet = ethernet(frame)?;
-    let at = usize::from(ethernet.len);
-    let parsed = match ethernet.ethertype {
-        ethertype::ARP => arp(frame, at)?,
-        ethertype::IPV4 => Parsed::Ip(outer(frame, ipv4(frame, at, frame.len())?)?),
-        ethertype::IPV6 => Parsed::Ip(outer(frame, ipv6(frame, at, frame.len())?)?),
-        _ => Parsed::Other,
+    let ethernet = parse_ethernet(frame)?;
+    let mut packet = IpPacket::default();
+    let parsed = if ethernet.ethertype == ethertype::ARP {
+        arp(frame, usize::from(ethernet.len))?
+    } else if parse_ip(frame, &ethernet, &mut packet)? {
+        Parsed::Ip(packet)
+    } else {
+        Parsed::Other
     };
     Ok((ethernet, parsed))
 }
 
-fn ethernet<L: Load + ?Sized>(frame: &L) -> Result<Ethernet, ParseError> {
+/// The IP part of [`parse`], into a packet that exists: a program in the kernel
+/// has no stack for several. `false`: it is no IP packet. Only after `true`
+/// does `packet` mean anything.
+pub fn parse_ip<L: Load + ?Sized>(frame: &L, ethernet: &Ethernet, packet: &mut IpPacket) -> Result<bool, ParseError> {
+    let at = usize::from(ethernet.len);
+    let stations_left = match ethernet.ethertype {
+        ethertype::IPV4 => ipv4(frame, at, frame.len(), packet)?,
+        ethertype::IPV6 => ipv6(frame, at, frame.len(), packet)?,
+        _ => return Ok(false),
+    };
+    if packet.end() > frame.len() {
+        return Err(ParseError::Truncated);
+    }
+    if usize::from(packet.l4) > packet.end() {
+        return Err(ParseError::Malformed);
+    }
+    packet.transport = if stations_left { Transport::Other } else { transport(frame, packet)? };
+    Ok(true)
+}
+
+/// The Ethernet part of [`parse`].
+pub fn parse_ethernet<L: Load + ?Sized>(frame: &L) -> Result<Ethernet, ParseError> {
     let dst = frame.mac(0).ok_or(ParseError::Truncated)?;
     let src = frame.mac(6).ok_or(ParseError::Truncated)?;
     let mut at = 12;
@@ -80,32 +102,15 @@ fn arp<L: Load + ?Sized>(frame: &L, at: usize) -> Result<Parsed, ParseError> {
     }))
 }
 
-/// Completes a header found in the frame itself (not quoted by an error).
-fn outer<L: Load + ?Sized>(frame: &L, header: Header) -> Result<IpPacket, ParseError> {
-    let mut packet = header.packet;
-    if packet.end() > frame.len() {
-        return Err(ParseError::Truncated);
-    }
-    if usize::from(packet.l4) > packet.end() {
-        return Err(ParseError::Malformed);
-    }
-    packet.transport = if header.stations_left { Transport::Other } else { transport(frame, &packet)? };
-    Ok(packet)
-}
-
-/// An IP header as found, before the transport header is looked at.
-#[derive(Clone, Copy)]
-pub(crate) struct Header {
-    /// Everything but the transport; the end may lie beyond the frame.
-    pub packet: IpPacket,
-    /// A routing header says that `dst` is not the final destination, so its
-    /// pseudo-header is not what stands in the IP header.
-    pub stations_left: bool,
-}
-
 /// The IPv4 header at `at`; nothing at or after `limit` is counted as packet
-/// where the header leaves the length open.
-pub(crate) fn ipv4<L: Load + ?Sized>(frame: &L, at: usize, limit: usize) -> Result<Header, ParseError> {
+/// where the header leaves the length open. Fills in everything but the
+/// transport; the end may lie beyond the frame. Answers what [`ipv6`] does: `false`.
+pub(crate) fn ipv4<L: Load + ?Sized>(
+    frame: &L,
+    at: usize,
+    limit: usize,
+    packet: &mut IpPacket,
+) -> Result<bool, ParseError> {
     const DONT_FRAGMENT: u16 = 0x4000;
     const MORE_FRAGMENTS: u16 = 0x2000;
     const OFFSET: u16 = 0x1fff;
@@ -125,21 +130,20 @@ pub(crate) fn ipv4<L: Load + ?Sized>(frame: &L, at: usize, limit: usize) -> Resu
     }
     let id = u32::from(frame.be16(at + 4).ok_or(ParseError::Truncated)?);
     let flags = frame.be16(at + 6).ok_or(ParseError::Truncated)?;
-    let packet = IpPacket {
-        l3: at as u16,
-        l4: (at + header_len) as u16,
-        version: IpVersion::V4,
-        src: frame.v4(at + 12).ok_or(ParseError::Truncated)?,
-        dst: frame.v4(at + 16).ok_or(ParseError::Truncated)?,
-        proto: frame.u8(at + 9).ok_or(ParseError::Truncated)?,
-        ttl: frame.u8(at + 8).ok_or(ParseError::Truncated)?,
-        total_len: total_len as u32,
-        dont_fragment: flags & DONT_FRAGMENT != 0,
-        fragment: fragment(flags & OFFSET, flags & MORE_FRAGMENTS != 0, id),
-        options: header_len > IPV4_HEADER,
-        transport: Transport::None,
-    };
-    Ok(Header { packet, stations_left: false })
+    // Field by field: a whole packet would be made on the stack first.
+    packet.l3 = at as u16;
+    packet.l4 = (at + header_len) as u16;
+    packet.version = IpVersion::V4;
+    packet.src = frame.v4(at + 12).ok_or(ParseError::Truncated)?;
+    packet.dst = frame.v4(at + 16).ok_or(ParseError::Truncated)?;
+    packet.proto = frame.u8(at + 9).ok_or(ParseError::Truncated)?;
+    packet.ttl = frame.u8(at + 8).ok_or(ParseError::Truncated)?;
+    packet.total_len = total_len as u32;
+    packet.dont_fragment = flags & DONT_FRAGMENT != 0;
+    packet.fragment = fragment(flags & OFFSET, flags & MORE_FRAGMENTS != 0, id);
+    packet.options = header_len > IPV4_HEADER;
+    packet.transport = Transport::None;
+    Ok(false)
 }
 
 fn fragment(offset: u16, more: bool, id: u32) -> Fragment {
@@ -150,8 +154,15 @@ fn fragment(offset: u16, more: bool, id: u32) -> Fragment {
     }
 }
 
-/// The IPv6 header at `at` with its extension headers; `limit` as in [`ipv4`].
-pub(crate) fn ipv6<L: Load + ?Sized>(frame: &L, at: usize, limit: usize) -> Result<Header, ParseError> {
+/// The IPv6 header at `at` with its extension headers; `limit` and what is
+/// filled in as in [`ipv4`]. Answers whether a routing header says that `dst` is
+/// not the final destination, so that the pseudo-header has another.
+pub(crate) fn ipv6<L: Load + ?Sized>(
+    frame: &L,
+    at: usize,
+    limit: usize,
+    packet: &mut IpPacket,
+) -> Result<bool, ParseError> {
     let first = frame.u8(at).ok_or(ParseError::Truncated)?;
     if first >> 4 != 6 {
         return Err(ParseError::Malformed);
@@ -162,70 +173,63 @@ pub(crate) fn ipv6<L: Load + ?Sized>(frame: &L, at: usize, limit: usize) -> Resu
     }
     let stated = usize::from(frame.be16(at + 4).ok_or(ParseError::Truncated)?);
     let total_len = if stated == 0 { available } else { stated + IPV6_HEADER };
-    let src = frame.v6(at + 8).ok_or(ParseError::Truncated)?;
-    let dst = frame.v6(at + 24).ok_or(ParseError::Truncated)?;
+    packet.src = frame.v6(at + 8).ok_or(ParseError::Truncated)?;
+    packet.dst = frame.v6(at + 24).ok_or(ParseError::Truncated)?;
     // Mapped addresses have no place on a link; here they would be taken for IPv4.
-    if src.is_v4() || dst.is_v4() {
+    if packet.src.is_v4() || packet.dst.is_v4() {
         return Err(ParseError::Malformed);
     }
-    let extensions = extensions(frame, at)?;
-    let packet = IpPacket {
-        l3: at as u16,
-        l4: extensions.l4 as u16,
-        version: IpVersion::V6,
-        src,
-        dst,
-        proto: extensions.proto,
-        ttl: frame.u8(at + 7).ok_or(ParseError::Truncated)?,
-        total_len: total_len as u32,
-        dont_fragment: true,
-        fragment: extensions.fragment,
-        options: extensions.l4 != at + IPV6_HEADER,
-        transport: Transport::None,
-    };
-    Ok(Header { packet, stations_left: extensions.stations_left })
-}
-
-struct Extensions {
-    l4: usize,
-    proto: u8,
-    fragment: Fragment,
-    stations_left: bool,
+    packet.l3 = at as u16;
+    packet.version = IpVersion::V6;
+    packet.ttl = frame.u8(at + 7).ok_or(ParseError::Truncated)?;
+    packet.total_len = total_len as u32;
+    packet.dont_fragment = true;
+    packet.transport = Transport::None;
+    let stations_left = extensions(frame, at, limit, packet)?;
+    packet.options = usize::from(packet.l4) != at + IPV6_HEADER;
+    Ok(stations_left)
 }
 
 /// Walks the extension headers (RFC 8200 section 4) of the IPv6 header at
-/// `l3`, up to the transport header or the end of a later fragment's headers.
-/// The last one may reach beyond the packet; who uses `l4` looks.
-fn extensions<L: Load + ?Sized>(frame: &L, l3: usize) -> Result<Extensions, ParseError> {
-    let mut found = Extensions {
-        l4: l3 + IPV6_HEADER,
-        proto: frame.u8(l3 + 6).ok_or(ParseError::Truncated)?,
-        fragment: Fragment::None,
-        stations_left: false,
-    };
+/// `l3`, up to the transport header or the end of a later fragment's headers,
+/// and fills in what they decide. Answers whether a routing header has stations left.
+fn extensions<L: Load + ?Sized>(
+    frame: &L,
+    l3: usize,
+    limit: usize,
+    packet: &mut IpPacket,
+) -> Result<bool, ParseError> {
+    let mut at = l3 + IPV6_HEADER;
+    let mut next = frame.u8(l3 + 6).ok_or(ParseError::Truncated)?;
+    let mut stations_left = false;
+    packet.fragment = Fragment::None;
     for _ in 0..MAX_EXTENSION_HEADERS {
-        if !is_extension(found.proto) || matches!(found.fragment, Fragment::Later { .. }) {
-            return Ok(found);
+        if !is_extension(next) || matches!(packet.fragment, Fragment::Later { .. }) {
+            break;
         }
-        let at = found.l4;
         let start = frame.be16(at).ok_or(ParseError::Truncated)?;
         let mut len = (usize::from(start & 0x00ff) + 1) * 8;
-        if found.proto == FRAGMENT {
+        if next == FRAGMENT {
             let place = frame.be16(at + 2).ok_or(ParseError::Truncated)?;
             let id = frame.be32(at + 4).ok_or(ParseError::Truncated)?;
-            found.fragment = fragment(place >> 3, place & 1 != 0, id);
+            packet.fragment = fragment(place >> 3, place & 1 != 0, id);
             len = 8;
         }
-        if found.proto == ROUTING {
-            found.stations_left |= frame.u8(at + 3).ok_or(ParseError::Truncated)? != 0;
+        if next == ROUTING {
+            stations_left |= frame.u8(at + 3).ok_or(ParseError::Truncated)? != 0;
         }
-        found.proto = (start >> 8) as u8;
-        found.l4 = at + len;
+        next = (start >> 8) as u8;
+        at += len;
+        if at > limit {
+            return Err(ParseError::Truncated);
+        }
     }
-    if is_extension(found.proto) && !matches!(found.fragment, Fragment::Later { .. }) {
+    if is_extension(next) && !matches!(packet.fragment, Fragment::Later { .. }) {
         return Err(ParseError::TooManyHeaders);
     }
-    Ok(found)
+    packet.l4 = at as u16;
+    packet.proto = next;
+    Ok(stations_left)
 }
 
 fn is_extension(next_header: u8) -> bool {

@@ -5,9 +5,9 @@ use crate::print::{print_text, run_and_print};
 use anyhow::{Context, Result};
 use holdfast_config::{complete, help};
 use reedline::{
-    ColumnarMenu, Completer, CursorConfig, DefaultHinter, Emacs, FileBackedHistory, KeyCode, KeyModifiers, MenuBuilder,
-    Prompt, PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent, ReedlineMenu, Signal, Span, Suggestion,
-    default_emacs_keybindings,
+    ColumnarMenu, Completer, CompletionResult, CursorConfig, DefaultHinter, Emacs, FileBackedHistory, KeyCode,
+    KeyModifiers, MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent, ReedlineMenu,
+    Signal, Span, Suggestion, default_emacs_keybindings,
 };
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -42,8 +42,8 @@ impl Prompt for Arrow {
 struct TableCompleter;
 
 impl Completer for TableCompleter {
-    fn complete(&mut self, line: &str, position: usize) -> Vec<Suggestion> {
-        suggestions(line.get(..position).unwrap_or(line))
+    fn complete(&mut self, line: &str, position: usize) -> CompletionResult {
+        CompletionResult::fresh(suggestions(line.get(..position).unwrap_or(line)))
     }
 }
 

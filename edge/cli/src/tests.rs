@@ -52,7 +52,10 @@ fn fake_node(name: &str) -> PathBuf {
         while reader.read_line(&mut line).unwrap() > 0 {
             let request: Value = serde_json::from_str(&line).unwrap();
             let parts = match request["line"].as_str().unwrap() {
-                "good" => vec![json!({"text": "one\n", "ok": true, "last": false}), json!({"text": "two", "ok": true, "last": true})],
+                "good" => vec![
+                    json!({"text": "one\n", "ok": true, "last": false}),
+                    json!({"text": "two", "ok": true, "last": true}),
+                ],
                 other => vec![json!({"text": format!("ERROR: No such command [{other}]"), "ok": false, "last": true})],
             };
             for part in parts {
@@ -94,14 +97,13 @@ fn a_node_that_is_not_there_is_explained() {
 #[test]
 fn the_status_is_the_worst_finding() {
     let own = json!({"state": "Primary", "hastatus": "UP", "caughtup": true, "disifaces": "", "unprotectedflows": 0});
-    let peer = |state: &str| json!({"state": "Secondary", "hastatus": state, "peerchannel": "UP", "ipaddress": "192.0.2.2"});
-    let vserver = |state: &str, up: &str| {
-        json!({"name": "v", "state": "ENABLED", "curstate": state, "activeservices": up, "totalservices": "2"})
-    };
+    let peer =
+        |state: &str| json!({"state": "Secondary", "hastatus": state, "peerchannel": "UP", "ipaddress": "192.0.2.2"});
+    let vserver = |state: &str, up: &str| json!({"name": "v", "state": "ENABLED", "curstate": state, "activeservices": up, "totalservices": "2"});
     let verdict = |nodes: &[Value], vservers: &[Value]| judge(nodes, vservers).verdict;
     assert_eq!(verdict(&[own.clone(), peer("UP")], &[vserver("UP", "2")]), Verdict::Good);
     assert_eq!(verdict(&[own.clone(), peer("NOT UP")], &[vserver("UP", "2")]), Verdict::Degraded);
-    assert_eq!(verdict(&[own.clone()], &[vserver("UP", "1")]), Verdict::Degraded);
-    assert_eq!(verdict(&[own.clone(), peer("NOT UP")], &[vserver("DOWN", "0")]), Verdict::Bad);
+    assert_eq!(verdict(std::slice::from_ref(&own), &[vserver("UP", "1")]), Verdict::Degraded);
+    assert_eq!(verdict(&[own, peer("NOT UP")], &[vserver("DOWN", "0")]), Verdict::Bad);
     assert_eq!(verdict(&[], &[]), Verdict::Bad);
 }

@@ -3,7 +3,7 @@
 //! Request: `{"line":"show lb vserver","json":false}`. Answer: one or more
 //! `{"text":"…","ok":true,"last":false}`; the one with `last` ends it.
 
-use crate::queue::{Input, InboxSender};
+use crate::queue::{InboxSender, Input};
 use anyhow::{Context, Result, bail};
 use holdfast_node::Reply;
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@
 //! here they keep nobody waiting.
 
 use crate::log::Log;
-use crate::queue::{Input, InboxSender};
+use crate::queue::{InboxSender, Input};
 use holdfast_engine::{Port, PortId};
 use holdfast_netio::{Guard, GuardError, GuardPlan, HostAddress, Link, PacketSocket, host_addresses, link};
 use holdfast_node::PortState;

@@ -7,7 +7,7 @@ use crate::links::{LinkJob, SharedAddresses};
 use crate::log::Log;
 use crate::notify::ServiceManager;
 use crate::probe::probe;
-use crate::queue::{Input, InboxSender, Job};
+use crate::queue::{InboxSender, Input, Job};
 use crate::store::Store;
 use anyhow::{Context, Result};
 use holdfast_node::{Level, ProbeRequest};
@@ -177,7 +177,9 @@ async fn store_terms(manager: Rc<Manager>, mut terms: watch::Receiver<u64>) {
                     manager.inbox.deliver(Input::TermStored(term)).await;
                     break;
                 }
-                Ok(Err(error)) => manager.log.error(&format!("{error:#}; this node cannot become primary until it works")),
+                Ok(Err(error)) => {
+                    manager.log.error(&format!("{error:#}; this node cannot become primary until it works"))
+                }
                 Err(error) => manager.log.error(&format!("cannot store the term: {error}")),
             }
             sleep(STORE_RETRY).await;

@@ -63,9 +63,8 @@ impl Poller {
         if !self.fine {
             let millis = timeout.as_nanos().div_ceil(1_000_000).min(60_000) as i32;
             // SAFETY: `events` holds EVENTS entries.
-            count = unsafe {
-                libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), EVENTS as i32, millis)
-            } as i64;
+            count = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), EVENTS as i32, millis) }
+                as i64;
         }
         // A signal or an error is an early wake-up: the next turn finds out.
         let count = usize::try_from(count).unwrap_or(0);
@@ -73,8 +72,7 @@ impl Poller {
     }
 
     fn wait_fine(&mut self, timeout: Duration) -> i64 {
-        let limit =
-            libc::timespec { tv_sec: timeout.as_secs() as libc::time_t, tv_nsec: timeout.subsec_nanos() as _ };
+        let limit = libc::timespec { tv_sec: timeout.as_secs() as libc::time_t, tv_nsec: timeout.subsec_nanos() as _ };
         let no_signals: *const libc::sigset_t = std::ptr::null();
         // SAFETY: `events` holds EVENTS entries and `limit` outlives the call; without a signal
         // set its size is not looked at.

@@ -1,8 +1,8 @@
 //! The two bounded queues between the data thread and everybody else.
 
+use holdfast_engine::PortId;
 use holdfast_netio::{HostAddress, PacketSocket};
 use holdfast_node::{Level, PortState, ProbeOutcome, ProbeRequest, Reply};
-use holdfast_engine::PortId;
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;

@@ -17,11 +17,9 @@ impl Store {
     /// Files under the directory `state`, made if it is missing, and the
     /// configuration at `config`.
     pub fn open(state: &Path, config: &Path) -> Result<Store> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(state)
-            .with_context(|| format!("cannot create the state directory {} (choose one with --state)", state.display()))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(state).with_context(|| {
+            format!("cannot create the state directory {} (choose one with --state)", state.display())
+        })?;
         Ok(Store { state: state.to_owned(), config: config.to_owned() })
     }
 
@@ -51,7 +49,8 @@ impl Store {
     /// Makes `term` durable.
     pub fn save_term(&self, term: u64) -> Result<()> {
         let path = self.term_file();
-        replace(&path, &format!("term {term}\n")).with_context(|| format!("cannot store the term in {}", path.display()))
+        replace(&path, &format!("term {term}\n"))
+            .with_context(|| format!("cannot store the term in {}", path.display()))
     }
 
     /// Writes the configuration. Readable by its owner only: it holds passwords.
@@ -69,7 +68,8 @@ fn replace(path: &Path, text: &str) -> Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let mut file = tempfile::Builder::new().prefix(".holdfast-").permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
+    let mut file =
+        tempfile::Builder::new().prefix(".holdfast-").permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist(&path)?;

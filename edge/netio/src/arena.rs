@@ -17,7 +17,7 @@ const STRIDE: usize = 65_536 + 576;
 /// Puts the IP header on a 4-byte boundary: 6 + 10 + 14 = 30, + 2.
 const HEAD_ROOM: usize = 8;
 
-const _: () = assert!(HEAD_ROOM + SLOT_LEN <= STRIDE && STRIDE % 64 == 0 && STRIDE % 4096 != 0);
+const _: () = assert!(HEAD_ROOM + SLOT_LEN <= STRIDE && STRIDE.is_multiple_of(64) && !STRIDE.is_multiple_of(4096));
 
 /// [`TURN_FRAMES`] slots. The process's allocator puts it in huge pages.
 pub(crate) struct Arena {

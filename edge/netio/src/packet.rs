@@ -97,8 +97,7 @@ impl PacketPorts {
         let (fd, flags) = (port.socket.as_raw_fd(), libc::MSG_DONTWAIT);
         // SAFETY: the first `want` messages each point at one part, and each part at SLOT_LEN bytes
         // of a slot of its own; all live until after the call.
-        let rc =
-            unsafe { libc::recvmmsg(fd, messages.as_mut_ptr(), want as _, flags as _, std::ptr::null_mut()) };
+        let rc = unsafe { libc::recvmmsg(fd, messages.as_mut_ptr(), want as _, flags as _, std::ptr::null_mut()) };
         let Ok(count) = usize::try_from(rc) else {
             if io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock {
                 port.counters.rx_errors += 1;

@@ -78,8 +78,7 @@ fn send_batch(fd: RawFd, batch: &[Waiting], arena: &mut Arena, counters: &mut Po
             Waiting::Own(frame) => {
                 *header = encode_offload(&frame.offload);
                 parts[0] = libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: VNET_HEADER_LEN };
-                parts[1] =
-                    libc::iovec { iov_base: frame.bytes.as_ptr().cast_mut().cast(), iov_len: frame.bytes.len() };
+                parts[1] = libc::iovec { iov_base: frame.bytes.as_ptr().cast_mut().cast(), iov_len: frame.bytes.len() };
                 2
             }
         } as _;

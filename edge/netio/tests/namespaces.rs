@@ -99,11 +99,8 @@ fn forward(seen: &Seen) {
     }
     seen.ready.store(true, Ordering::Release);
     while !seen.stop.load(Ordering::Acquire) {
-        let mut poll = [0u8, 1].map(|id| libc::pollfd {
-            fd: ports.raw_fd(PortId(id)).unwrap(),
-            events: libc::POLLIN,
-            revents: 0,
-        });
+        let mut poll =
+            [0u8, 1].map(|id| libc::pollfd { fd: ports.raw_fd(PortId(id)).unwrap(), events: libc::POLLIN, revents: 0 });
         // SAFETY: `poll` holds two entries.
         unsafe { libc::poll(poll.as_mut_ptr(), 2, 50) };
         for id in [0u8, 1] {
@@ -133,7 +130,10 @@ fn tcp_through_the_forwarder(test: &str, server: &'static str, addresses: [&str;
         row.ip(space, &format!("address add {address} dev eth0 {instantly}"));
     }
     let seen = Arc::new(Seen::default());
-    let forwarder = row.within("m", { let seen = Arc::clone(&seen); move || forward(&seen) });
+    let forwarder = row.within("m", {
+        let seen = Arc::clone(&seen);
+        move || forward(&seen)
+    });
     while !seen.ready.load(Ordering::Acquire) {
         thread::yield_now();
     }

@@ -9,11 +9,15 @@
 #![no_main]
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::generated::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use aya_ebpf::helpers::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use aya_ebpf::macros::{classifier, map};
-use aya_ebpf::maps::Array;
+use aya_ebpf::maps::{Array, PerCpuArray};
 use aya_ebpf::programs::TcContext;
-use holdfast_wire::{Addr, Cover, Edit, Endpoint, Load, MAX_EDITS, MacAddr, Parsed, Rewrite, parse, rewrite};
+use core::mem::MaybeUninit;
+use holdfast_wire::{
+    Addr, Cover, Edit, EditList, Endpoint, IpPacket, Load, MAX_EDITS, MacAddr, Rewrite, parse_ethernet, parse_ip,
+    rewrite_into,
+};
 
 /// The frame was rewritten (`TC_ACT_OK`).
 const REWRITTEN: i32 = 0;
@@ -82,27 +86,71 @@ impl Load for Skb {
     }
 }
 
-/// The program's door.
+/// What the phases hand to each other. A program's stack has 512 bytes for all
+/// nested calls together: a parsed packet and an edit list do not fit beside
+/// the temporaries of their making.
+struct Scratch {
+    packet: IpPacket,
+    list: EditList,
+}
+
+#[map]
+static SCRATCH: PerCpuArray<MaybeUninit<Scratch>> = PerCpuArray::with_max_entries(1, 0);
+
+/// The program's door: three phases, each with the stack for itself.
 #[classifier]
 pub fn wire_check(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return FAILED };
+    let scratch = scratch.cast::<Scratch>();
+    match find(&skb, scratch) {
+        REWRITTEN => {}
+        other => return other,
+    }
+    if decide(scratch) != REWRITTEN {
+        return FAILED;
+    }
+    execute(&skb, scratch)
+}
+
+/// First phase: finds the headers.
+#[inline(never)]
+fn find(skb: &Skb, scratch: *mut Scratch) -> i32 {
+    let Ok(ethernet) = parse_ethernet(skb) else { return BROKEN };
+    // SAFETY: `scratch` is this processor's map value, which nobody else uses
+    // during the program; a packet of any former bytes is overwritten whole.
+    match parse_ip(skb, &ethernet, unsafe { &mut (*scratch).packet }) {
+        Ok(true) => REWRITTEN,
+        Ok(false) => NOT_IP,
+        Err(_) => BROKEN,
+    }
+}
+
+/// Second phase: makes the edit list.
+#[inline(never)]
+fn decide(scratch: *mut Scratch) -> i32 {
     let Some(wanted) = wanted() else { return FAILED };
-    let packet = match parse(&skb) {
-        Ok((_, Parsed::Ip(packet))) => packet,
-        Ok((_, Parsed::Arp(_) | Parsed::Other)) => return NOT_IP,
-        Err(_) => return BROKEN,
-    };
-    let list = rewrite(&packet, &wanted);
+    // SAFETY: as in `find`, which has filled in `packet`.
+    let Scratch { packet, list } = unsafe { &mut *scratch };
+    rewrite_into(list, packet, &wanted);
+    REWRITTEN
+}
+
+/// Third phase: the kernel's helpers mend the checksums, then the fields are written.
+#[inline(never)]
+fn execute(skb: &Skb, scratch: *const Scratch) -> i32 {
+    // SAFETY: as in `find`; `decide` has written the list.
+    let list = unsafe { &(*scratch).list };
     for index in 0..MAX_EDITS {
         let Some(edit) = list.get(index) else { break };
         let header = if edit.in_header { list.header_checksum } else { None };
-        if let Some(at) = header && !mend_header(&skb, at, edit) {
+        if let Some(at) = header && !mend_header(skb, at, edit) {
             return FAILED;
         }
-        if let Some(field) = list.transport_checksum && !mend_transport(&skb, field.at, field.udp, edit) {
+        if let Some(field) = list.transport_checksum && !mend_transport(skb, field.at, field.udp, edit) {
             return FAILED;
         }
-        if !store(&skb, edit) {
+        if !store(skb, edit) {
             return FAILED;
         }
     }
@@ -176,7 +224,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The checksum helpers are open to programs under this licence only.
+/// None of the helpers used is reserved to programs under the GPL.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+static LICENSE: [u8; 11] = *b"Apache-2.0\0";

@@ -1,6 +1,7 @@
 //! What the hosts do: clients that say numbered things and check every echoed
 //! byte, servers that echo.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use holdfast_base::{Instant, Rng};
@@ -9,6 +10,7 @@ use smoltcp::socket::{tcp, udp};
 use smoltcp::wire::IpAddress;
 
 use crate::host::Host;
+use crate::trace;
 
 /// The TCP echo ports of every server; the first is for UDP too. A server
 /// endpoint belongs to one service, so each kind of TCP vserver has its own.
@@ -238,6 +240,22 @@ impl Server {
         let listening = ports.map(|port| (port, host.listen(port))).collect();
         let udp = host.udp(ECHO[0]);
         Server { host, number, listening, open: Vec::new(), udp }
+    }
+
+    /// A frame arrives. smoltcp hands a repeated SYN to any listening socket,
+    /// also while an earlier one is answering it; a real TCP looks for the
+    /// connection first. So a repeated SYN is left to the retransmission timer.
+    pub fn receive(&mut self, frame: Vec<u8>) {
+        let known = |remote: SocketAddr| {
+            self.open.iter().chain(self.listening.iter().map(|(_, handle)| handle)).any(|&handle| {
+                let socket = self.host.sockets.get::<tcp::Socket<'_>>(handle);
+                let over = matches!(socket.state(), tcp::State::TimeWait | tcp::State::Closed | tcp::State::Listen);
+                !over && socket.remote_endpoint() == Some(remote.into())
+            })
+        };
+        if !trace::syn_from(&frame).is_some_and(known) {
+            self.host.receive(frame);
+        }
     }
 
     /// Lets the echo programs run once.

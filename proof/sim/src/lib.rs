@@ -15,8 +15,9 @@ pub mod link;
 pub mod machine;
 pub mod runner;
 pub mod scenario;
+pub mod trace;
 pub mod world;
 
-pub use runner::{Report, run, run_seed};
+pub use runner::{Report, run, run_seed, run_traced};
 pub use scenario::Scenario;
 pub use world::World;

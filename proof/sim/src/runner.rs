@@ -42,11 +42,21 @@ pub fn run_seed(seed: u64) -> Report {
     run(Scenario::from_seed(seed))
 }
 
+/// Runs a seed and notes every frame in the log.
+pub fn run_traced(seed: u64) -> Report {
+    let mut world = World::new(Scenario::from_seed(seed));
+    world.traced = true;
+    run_world(world)
+}
+
 /// Runs a scenario to its end.
 pub fn run(scenario: Scenario) -> Report {
-    let mut rng = Rng::from_seed(scenario.seed ^ 0xfau64);
-    let (seed, rounds) = (scenario.seed, scenario.rounds);
-    let mut world = World::new(scenario);
+    run_world(World::new(scenario))
+}
+
+fn run_world(mut world: World) -> Report {
+    let (seed, rounds) = (world.scenario.seed, world.scenario.rounds);
+    let mut rng = Rng::from_seed(seed ^ 0xfa);
     if become_whole(&mut world, "after the start") {
         for _ in 0..rounds {
             if !round(&mut world, &mut rng) {

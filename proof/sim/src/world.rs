@@ -16,6 +16,7 @@ use crate::clock::Agenda;
 use crate::host::Host;
 use crate::machine::{Input, Machine, Wish, mac};
 use crate::scenario::{Fault, Scenario};
+use crate::trace;
 
 /// The client-side network, and the index of the port on it.
 pub const CLIENT_SIDE: usize = 0;
@@ -89,6 +90,8 @@ pub struct World {
     host_timers: Vec<Option<Instant>>,
     /// Events handled.
     pub steps: u64,
+    /// Note every frame in the checker's story.
+    pub traced: bool,
 }
 
 impl World {
@@ -117,6 +120,7 @@ impl World {
             timers: [None; 2],
             host_timers: vec![None; hosts],
             steps: 0,
+            traced: false,
             scenario,
         };
         world.switch_on();
@@ -388,6 +392,9 @@ impl World {
 
     /// The switch floods; each station keeps what is meant for it.
     fn broadcast(&mut self, network: usize, from: Station, bytes: &[u8]) {
+        if self.traced && let Some(line) = trace::describe(bytes) {
+            self.checker.story.push((self.now, format!("{from:?}: {line}")));
+        }
         let Some(Ok(to)) = bytes.get(..6).map(<[u8; 6]>::try_from) else { return };
         for station in 0..self.networks[network].len() {
             let target = self.networks[network][station];
@@ -421,7 +428,7 @@ impl World {
                 self.run_host(client);
             }
             Station::Server(server) => {
-                self.servers[server].host.receive(bytes);
+                self.servers[server].receive(bytes);
                 self.run_host(self.clients.len() + server);
             }
         }

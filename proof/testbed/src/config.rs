@@ -132,6 +132,7 @@ pub fn ns_conf(node: u8, settings: &Settings) -> String {
     for host in [Family::V6.server_net(SNIP_HOST), Family::V6.client_net(SNIP_HOST)] {
         let _ = writeln!(conf, "add ns ip6 {host}/64 -type SNIP");
     }
+    conf += "add lb monitor echo_ping PING\n";
     for family in Family::ALL {
         for row in crate::lab::SERVER_ROWS {
             for server in 1..=2 {
@@ -167,7 +168,7 @@ fn virtual_server(vip: Vip, family: Family) -> String {
             let host = format!("srv{}_{family}", vip.server_row() + server);
             let _ = writeln!(text, "add service {service} {host} {kind} {back} -usip {usip}");
             if *kind == "UDP" {
-                let _ = writeln!(text, "bind service {service} -monitorName ping");
+                let _ = writeln!(text, "bind service {service} -monitorName echo_ping");
             }
             let _ = writeln!(text, "bind lb vserver {name}_{lower} {service}");
         }

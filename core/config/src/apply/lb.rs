@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use super::net::{claim_vip, release_vips};
+use super::net::{claim_vip, release_vip};
 use super::{Applied, exists, missing};
 use crate::check::{self, Asked, Candidate};
 use crate::command::Command;
@@ -24,24 +24,16 @@ fn service_type(c: &Command, at: usize) -> ServiceType {
 }
 
 fn address(c: &Command, at: usize) -> Result<IpAddr, CommandError> {
-    match c.arg(at) {
-        Some(Value::Address(Some(addr))) => Ok(*addr),
-        Some(_) | None => Err(CommandError::with(messages::ARGUMENT_MISSING, "IPAddress")),
-    }
+    let (addr, _) = c.network(at).ok_or_else(|| CommandError::with(messages::ARGUMENT_MISSING, "IPAddress"))?;
+    Ok(addr)
 }
 
 fn port(c: &Command, at: usize) -> Option<u16> {
-    match c.arg(at) {
-        Some(Value::Port(port)) => *port,
-        Some(_) | None => None,
-    }
+    c.arg(at).and_then(Value::as_port)
 }
 
 fn weight(c: &Command) -> u8 {
-    match c.option("weight") {
-        Some(Value::Number(n)) => u8::try_from(*n).unwrap_or(100),
-        Some(_) | None => 1,
-    }
+    c.option("weight").and_then(Value::as_number).map_or(1, |n| u8::try_from(n).unwrap_or(100))
 }
 
 // Servers.
@@ -79,7 +71,6 @@ pub(super) fn set_server(config: &mut Config, c: &Command) -> Applied {
     let candidate = Candidate { server: Some(&wanted), ..Candidate::of(config) };
     for service in config.services.iter().filter(|s| s.server == name) {
         candidate.bound_service(service)?;
-        check::service_address(&candidate, service)?;
     }
     replace(config.servers.get_mut(name), wanted);
     Ok(())
@@ -132,9 +123,8 @@ pub(super) fn add_service(config: &mut Config, c: &Command) -> Applied {
         monitors: Vec::new(),
     };
     service.put_all(c);
-    let candidate = Candidate { service: Some(&service), server: made.as_ref(), ..Candidate::of(config) };
-    candidate.bound_service(&service)?;
-    check::service_address(&candidate, &service)?;
+    check::proxy_port(&service)?;
+    check::service_address(config, &service)?;
     if let Some(server) = made {
         config.servers.insert(&server.name.clone(), server);
     }
@@ -196,10 +186,7 @@ pub(super) fn bind_monitor(config: &mut Config, c: &Command) -> Applied {
 }
 
 fn monitor_option(c: &Command) -> &str {
-    match c.option("monitorName") {
-        Some(Value::Text(name)) => name,
-        Some(_) | None => "",
-    }
+    c.option("monitorName").and_then(Value::as_text).unwrap_or_default()
 }
 
 pub(super) fn unbind_monitor(config: &mut Config, c: &Command) -> Applied {
@@ -315,15 +302,16 @@ pub(super) fn set_vserver(config: &mut Config, c: &Command) -> Applied {
     let mut wanted = config.vservers.get(name).ok_or_else(|| missing("name", name))?.clone();
     wanted.put_all(c);
     checked_vserver(config, &wanted)?;
+    let old = config.vservers.get(name).and_then(|v| v.addr);
     replace(config.vservers.get_mut(name), wanted);
-    release_vips(config);
+    release_vip(config, old);
     Ok(())
 }
 
 pub(super) fn rm_vserver(config: &mut Config, c: &Command) -> Applied {
     let name = c.name(0);
-    config.vservers.remove(name).ok_or_else(|| missing("name", name))?;
-    release_vips(config);
+    let removed = config.vservers.remove(name).ok_or_else(|| missing("name", name))?;
+    release_vip(config, removed.addr);
     Ok(())
 }
 
@@ -341,7 +329,7 @@ pub(super) fn bind_vserver(config: &mut Config, c: &Command) -> Applied {
         return Err(exists("serviceName", service));
     }
     wanted.bindings.push(Binding { service: service.to_owned(), weight: weight(c) });
-    Candidate::of(config).bound(&wanted, bound, Asked::ByBind)?;
+    Candidate::of(config).bound(&wanted, bound, Asked::Bind)?;
     replace(config.vservers.get_mut(name), wanted);
     Ok(())
 }

@@ -13,11 +13,7 @@ use crate::value::{Value, address_bits, masked};
 
 pub(super) fn add_ip(config: &mut Config, c: &Command) -> Applied {
     let (addr, len) = ip_argument(c)?;
-    check::host_address(addr)?;
-    if addr.is_loopback() {
-        return Err(CommandError::with(messages::INVALID_IP, addr.to_string()));
-    }
-    check::not_a_node(config, addr)?;
+    check::floating_address(config, addr)?;
     let prefix_len = prefix_argument(addr, len, c.arg(1))?;
     let mut ip = NsIp { addr, prefix_len, kind: IpKind::Snip, arp: true, icmp: true, enabled: true, implicit: false };
     ip.put_all(c);
@@ -43,10 +39,7 @@ fn ip_argument(c: &Command) -> Result<(IpAddr, Option<u8>), CommandError> {
 
 /// The prefix length of an address: behind its slash, or as a mask of its own.
 fn prefix_argument(addr: IpAddr, len: Option<u8>, mask: Option<&Value>) -> Result<u8, CommandError> {
-    let mask = match mask {
-        Some(Value::Mask(len)) => Some(*len),
-        _ => None,
-    };
+    let mask = mask.and_then(Value::as_number).and_then(|len| u8::try_from(len).ok());
     match (len, mask) {
         (Some(_), Some(_)) => Err(CommandError::with(messages::MUTUALLY_EXCLUSIVE, "netmask")),
         (None, None) if addr.is_ipv6() => Err(CommandError::with(messages::PREFIX_LENGTH_MISSING, addr.to_string())),
@@ -95,8 +88,7 @@ pub(super) fn rm_ip(config: &mut Config, c: &Command) -> Applied {
 /// The VIP of a vserver: an existing one, or one that goes with its last vserver.
 pub(super) fn claim_vip(config: &mut Config, addr: Option<IpAddr>) -> Applied {
     let Some(addr) = addr.filter(|a| !a.is_unspecified()) else { return Ok(()) };
-    check::host_address(addr)?;
-    check::not_a_node(config, addr)?;
+    check::floating_address(config, addr)?;
     match config.ips.iter().find(|i| i.addr == addr).map(|i| i.kind) {
         Some(IpKind::Vip) => {}
         Some(IpKind::Snip) => {
@@ -115,10 +107,13 @@ pub(super) fn claim_vip(config: &mut Config, addr: Option<IpAddr>) -> Applied {
     Ok(())
 }
 
-/// Forgets VIPs that only vservers asked for and none uses.
-pub(super) fn release_vips(config: &mut Config) {
-    let vservers = &config.vservers;
-    config.ips.retain(|i| !i.implicit || vservers.iter().any(|v| v.addr == Some(i.addr)));
+/// Forgets the VIP that a vserver had, if only vservers asked for it and none has it any more.
+pub(super) fn release_vip(config: &mut Config, addr: Option<IpAddr>) {
+    let Some(addr) = addr else { return };
+    let at = config.ips.iter().position(|i| i.addr == addr && i.implicit);
+    if let Some(at) = at.filter(|_| !config.vservers.iter().any(|v| v.addr == Some(addr))) {
+        config.ips.remove(at);
+    }
 }
 
 fn route_arguments(c: &Command) -> Result<Route, CommandError> {

@@ -5,7 +5,7 @@ use crate::error::{CommandError, messages};
 use crate::facts::{ChannelState, HaFacts, HaRole, NodeState, PeerFacts};
 use crate::json::Json;
 use crate::model::{HaPeer, HaStatus, RpcNode};
-use crate::time::{days_hours, interval, millis};
+use crate::time::{days_hours, interval, micros, millis};
 use crate::value::Value;
 
 /// `show ha node` spelling; DRAINING is ours.
@@ -84,7 +84,7 @@ pub(super) fn nodes(s: &Scene<'_>) -> Result<String, CommandError> {
     }
     if let Some(peer) = peer {
         number += 1;
-        text += &peer_lines(s, peer, &facts.peer.clone().unwrap_or_default(), number);
+        text += &peer_lines(peer, &facts.peer.clone().unwrap_or_default(), number);
     }
     if own && peer.is_some() {
         text += "\tLocal node information:\n\tCritical Interfaces: ";
@@ -138,14 +138,14 @@ fn own_extension(s: &Scene<'_>, f: &HaFacts) -> Vec<String> {
         format!(
             "Unacknowledged Records: {}  Mirror Lag: {} ms  Released Unprotected: {}",
             f.unacked_records,
-            millis(f.mirror_lag),
+            micros(f.mirror_lag),
             f.released_unprotected
         ),
         format!("Refused Peer Messages: {}", f.refused_messages),
     ]
 }
 
-fn peer_lines(s: &Scene<'_>, peer: HaPeer, facts: &PeerFacts, number: usize) -> String {
+fn peer_lines(peer: HaPeer, facts: &PeerFacts, number: usize) -> String {
     let mut lines = common_lines(peer.id, peer.addr.to_string(), &facts.host_name);
     let heard = facts.last_heard.map_or("never".to_owned(), |d| format!("{} ms ago", millis(d)));
     lines.extend([
@@ -155,10 +155,10 @@ fn peer_lines(s: &Scene<'_>, peer: HaPeer, facts: &PeerFacts, number: usize) -> 
         "INC State: DISABLED".to_owned(),
         format!("Sync State: {}", sync_text(facts.role, facts.caught_up)),
         "Propagation: ENABLED".to_owned(),
-        format!("Enabled Interfaces : {}", list(&port_names(s))),
+        format!("Enabled Interfaces : {}", list(&facts.heard_on)),
         "Disabled Interfaces : None".to_owned(),
-        format!("HA MON ON Interfaces : {}", list(&port_names(s))),
-        format!("Interfaces on which heartbeats are not seen : {}", list(&s.facts.ha().silent_ports)),
+        format!("HA MON ON Interfaces : {}", list(&facts.heard_on)),
+        "Interfaces on which heartbeats are not seen : None".to_owned(),
         "Interfaces causing Partial Failure: None".to_owned(),
         "SSL Card Status: NOT PRESENT".to_owned(),
         format!("Term: {}", facts.term),
@@ -213,7 +213,7 @@ fn own_json(s: &Scene<'_>, f: &HaFacts) -> Json {
         ("haprop", "ENABLED".into()),
         ("inc", "DISABLED".into()),
         ("hellointerval", u64::from(s.config.ha.hello_ms).into()),
-        ("deadinterval", crate::value::seconds_text(s.config.ha.dead_ms.into()).into()),
+        ("deadinterval", Json::Millis(s.config.ha.dead_ms.into())),
         ("masterstatetime", f.in_role_for.as_secs().into()),
         ("enaifaces", node.ports_up.join(" ").into()),
         ("disifaces", node.ports_down.join(" ").into()),

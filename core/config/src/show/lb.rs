@@ -1,13 +1,13 @@
 //! Views of servers, services, monitors and vservers.
 
-use super::{Scene, chosen, health, numbered};
+use super::{Scene, chosen, health, numbered, service_health, vserver_health};
 use crate::error::CommandError;
 use crate::facts::Health;
 use crate::json::Json;
 use crate::lines::port;
 use crate::model::{ConnFailover, LbVserver, Method, Monitor, Persistence, Server, Service};
 use crate::time::{calendar, millis, since};
-use crate::value::{mask_text, seconds_text};
+use crate::value::mask_text;
 
 fn enabled(on: bool) -> &'static str {
     if on { "ENABLED" } else { "DISABLED" }
@@ -30,7 +30,7 @@ pub(super) fn servers(s: &Scene<'_>) -> Result<String, CommandError> {
         text += &format!("\tIPAddress:   {}\n", server.addr);
         let users = s.config.services.iter().filter(|service| service.server == server.name);
         for (n, service) in users.enumerate().filter(|_| s.command.text(0).is_some()) {
-            let state = health(s.facts.service(service.id).health);
+            let state = health(service_health(s, service));
             let (name, kind) = (&service.name, service.kind.word());
             text += &format!("{})\t{name} ({}: {}) - {kind} State: {state}\n", n + 1, server.addr, port(service.port));
         }
@@ -54,11 +54,6 @@ pub(super) fn servers_json(s: &Scene<'_>) -> Result<Json, CommandError> {
 
 fn chosen_services<'a>(s: &Scene<'a>) -> Result<Vec<&'a Service>, CommandError> {
     chosen(s, "name", s.config.services.iter(), |o| &o.name)
-}
-
-/// The health of a service, or that it is out of service.
-fn service_health(s: &Scene<'_>, service: &Service) -> Health {
-    if s.config.service_enabled(service) { s.facts.service(service.id).health } else { Health::OutOfService }
 }
 
 pub(super) fn services(s: &Scene<'_>) -> Result<String, CommandError> {
@@ -209,17 +204,29 @@ pub(super) fn monitors(s: &Scene<'_>) -> Result<String, CommandError> {
     Ok(text)
 }
 
+/// A time and its unit as two keys: whole seconds, else milliseconds.
+fn in_units(ms: u32) -> (Json, Json) {
+    match ms.is_multiple_of(1000) {
+        true => (u64::from(ms / 1000).into(), "SEC".into()),
+        false => (u64::from(ms).into(), "MSEC".into()),
+    }
+}
+
 pub(super) fn monitors_json(s: &Scene<'_>) -> Result<Json, CommandError> {
-    let seconds = |ms: u32| Json::from(seconds_text(ms.into()));
     let one = |m: &Monitor| {
+        let ((interval, units3), (timeout, units4)) = (in_units(m.interval_ms), in_units(m.resp_timeout_ms));
+        let (down, units2) = in_units(m.down_time_ms);
         Json::Object(vec![
             ("monitorname", m.name.clone().into()),
             ("type", m.kind.word().into()),
-            ("interval", seconds(m.interval_ms)),
-            ("resptimeout", seconds(m.resp_timeout_ms)),
+            ("interval", interval),
+            ("units3", units3),
+            ("resptimeout", timeout),
+            ("units4", units4),
             ("retries", u64::from(m.retries).into()),
             ("successretries", u64::from(m.success_retries).into()),
-            ("downtime", seconds(m.down_time_ms)),
+            ("downtime", down),
+            ("units2", units2),
             ("destip", m.dest_ip.map_or("0.0.0.0".to_owned(), |a| a.to_string()).into()),
             ("destport", u64::from(m.dest_port.unwrap_or(0)).into()),
             ("state", enabled(m.enabled).into()),
@@ -237,10 +244,6 @@ fn chosen_vservers<'a>(s: &Scene<'a>) -> Result<Vec<&'a LbVserver>, CommandError
 /// `192.0.2.10:8080`.
 fn place(vserver: &LbVserver) -> String {
     format!("{}:{}", vserver.addr.map_or("*".to_owned(), |a| a.to_string()), port(vserver.port))
-}
-
-fn vserver_health(s: &Scene<'_>, vserver: &LbVserver) -> Health {
-    if vserver.enabled { s.facts.vserver(vserver.id).health } else { Health::OutOfService }
 }
 
 /// Bound services, and how many of them are UP.

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::error::{CommandError, messages};
 use crate::facts::{Facts, Health};
 use crate::json::Json;
+use crate::model::{LbVserver, Service};
 use crate::table::{Effect, View};
 
 /// What a view is made of.
@@ -110,6 +111,16 @@ fn health(health: Health) -> &'static str {
         Health::Unknown => "UNKNOWN",
         Health::OutOfService => "OUT OF SERVICE",
     }
+}
+
+/// The health of a service, or that the operator took it out of service.
+fn service_health(s: &Scene<'_>, service: &Service) -> Health {
+    if s.config.service_enabled(service) { s.facts.service(service.id).health } else { Health::OutOfService }
+}
+
+/// The health of a vserver, or that the operator took it out of service.
+fn vserver_health(s: &Scene<'_>, vserver: &LbVserver) -> Health {
+    if vserver.enabled { s.facts.vserver(vserver.id).health } else { Health::OutOfService }
 }
 
 /// Numbers an entry of a list; a single one asked for by name stands alone.

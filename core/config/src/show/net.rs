@@ -206,7 +206,7 @@ fn running_lines(s: &Scene<'_>) -> Vec<String> {
 
 pub(super) fn running_config(s: &Scene<'_>) -> String {
     let version = s.facts.node().version;
-    let mut text = format!("#Holdfast {version}\n# Last modified {}\n", calendar(s.facts.now()));
+    let mut text = format!("#Holdfast {version}\n");
     text.extend(running_lines(s).into_iter().map(|line| line + "\n"));
     text
 }

@@ -1,17 +1,17 @@
 //! Views of counters.
 
 use super::net::table;
-use super::{Scene, chosen, health};
+use super::{Scene, chosen, health, service_health, vserver_health};
 use crate::error::CommandError;
-use crate::facts::{HaFacts, HaRole};
+use crate::facts::{HaFacts, HaRole, Health};
 use crate::json::Json;
 use crate::lines::port;
 use crate::model::{LbVserver, Service};
-use crate::time::{calendar, millis};
+use crate::time::{calendar, micros};
 
 /// `label    value` lines.
 fn pairs(lines: &[(&str, String)]) -> String {
-    lines.iter().fold(String::new(), |text, (label, value)| text + &format!("{label:<40} {value:>20}\n"))
+    lines.iter().fold(String::new(), |text, (label, value)| text + &format!("{label:<46} {value:>24}\n"))
 }
 
 fn address(vserver: &LbVserver) -> String {
@@ -31,7 +31,7 @@ pub(super) fn vservers(s: &Scene<'_>) -> Result<String, CommandError> {
     let mut rows: Vec<[String; 9]> = vec![header.map(str::to_owned)];
     for v in found {
         let f = s.facts.vserver(v.id);
-        let (kind, state) = (v.kind.word().to_owned(), health(f.health).to_owned());
+        let (kind, state) = (v.kind.word().to_owned(), health(vserver_health(s, v)).to_owned());
         let (hits, flows) = (f.hits.to_string(), f.client_flows.to_string());
         let (yes, no) = (f.protected.to_string(), f.unprotected.to_string());
         rows.push([v.name.clone(), address(v), port(v.port), kind, state, hits, flows, yes, no]);
@@ -41,10 +41,7 @@ pub(super) fn vservers(s: &Scene<'_>) -> Result<String, CommandError> {
 
 /// How many of the bound services are UP, and how many there are.
 fn active(s: &Scene<'_>, v: &LbVserver) -> (usize, usize) {
-    let up = |name: &str| {
-        let service = s.config.service(name).filter(|x| s.config.service_enabled(x));
-        service.is_some_and(|x| s.facts.service(x.id).health == crate::facts::Health::Up)
-    };
+    let up = |name: &str| s.config.service(name).is_some_and(|x| service_health(s, x) == Health::Up);
     (v.bindings.iter().filter(|b| up(&b.service)).count(), v.bindings.len())
 }
 
@@ -56,7 +53,7 @@ fn vserver_detail(s: &Scene<'_>, v: &LbVserver) -> String {
         ("Vserver IP address (vsvrIP)", address(v)),
         ("Port (port)", port(v.port)),
         ("Protocol", v.kind.word().to_owned()),
-        ("State", health(f.health).to_owned()),
+        ("State", health(vserver_health(s, v)).to_owned()),
         ("Vserver Health (Health)", (up * 100).checked_div(total).unwrap_or(0).to_string()),
         ("total ACTIVE services (actSvcs)", up.to_string()),
         ("total INACTIVE services (inactSvcs)", (total - up).to_string()),
@@ -87,7 +84,7 @@ pub(super) fn vservers_json(s: &Scene<'_>) -> Result<Json, CommandError> {
             ("primaryipaddress", address(v).into()),
             ("primaryport", u64::from(v.port.unwrap_or(u16::MAX)).into()),
             ("type", v.kind.word().into()),
-            ("state", health(f.health).into()),
+            ("state", health(vserver_health(s, v)).into()),
             ("vslbhealth", (up * 100).checked_div(total).unwrap_or(0).to_string().into()),
             ("actsvcs", up.to_string().into()),
             ("inactsvcs", (total - up).to_string().into()),
@@ -122,7 +119,7 @@ pub(super) fn services(s: &Scene<'_>) -> Result<String, CommandError> {
             s.config.service_address(service).to_string(),
             port(service.port),
             service.kind.word().to_owned(),
-            health(f.health).to_owned(),
+            health(service_health(s, service)).to_owned(),
             f.hits.to_string(),
             f.flows.to_string(),
             f.packets_in.to_string(),
@@ -142,7 +139,7 @@ pub(super) fn services_json(s: &Scene<'_>) -> Result<Json, CommandError> {
             ("primaryipaddress", s.config.service_address(service).to_string().into()),
             ("primaryport", u64::from(service.port.unwrap_or(u16::MAX)).into()),
             ("servicetype", service.kind.word().into()),
-            ("state", health(f.health).into()),
+            ("state", health(service_health(s, service)).into()),
             ("tothits", f.hits.to_string().into()),
             ("cursrvrconnections", f.flows.to_string().into()),
             ("totalpktssent", f.packets_in.to_string().into()),
@@ -192,7 +189,7 @@ pub(super) fn ha_node(s: &Scene<'_>) -> String {
         ("Held packets", f.held.to_string()),
         ("Released unprotected", f.released_unprotected.to_string()),
         ("Unacknowledged records", f.unacked_records.to_string()),
-        ("Mirror lag (ms)", millis(f.mirror_lag)),
+        ("Mirror lag (ms)", micros(f.mirror_lag)),
         ("Refused peer messages", f.refused_messages.to_string()),
     ]);
     let drops = s.facts.node().drops;

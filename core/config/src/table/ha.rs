@@ -24,7 +24,7 @@ const NODE_OPTS: &[Opt] = &[
         "mirrorMode",
         Type::Choice(MIRROR),
         "mirrormode",
-        "STRICT: packets wait until the peer has their flow. ASYNC: they do not. (Extension.)",
+        "Extension. STRICT: packets wait until the peer has their flow; ASYNC: they do not.",
     )
     .default("STRICT"),
     Opt::neutral("haSync", Type::Choice(ENABLED_ONLY)),

@@ -47,6 +47,7 @@ impl Facts for Fixed {
                 state: NodeState::Up,
                 term: 7,
                 caught_up: true,
+                heard_on: vec!["1/1".to_owned()],
                 channel: ChannelState::Up,
                 last_heard: Some(Duration::from_micros(41_300)),
             }),

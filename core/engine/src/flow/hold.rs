@@ -30,6 +30,8 @@ pub(crate) struct Holds {
     free: Vec<u32>,
     /// Deadlines in the order of their making: the limit is the same for all.
     deadlines: VecDeque<(Instant, FlowRef)>,
+    /// So many of the deadlines count as over.
+    hastened: usize,
     bytes: usize,
     max_bytes: usize,
     max_packets: usize,
@@ -38,7 +40,15 @@ pub(crate) struct Holds {
 impl Holds {
     /// No holds; at most `max_packets` per hold and `max_bytes` in all.
     pub(crate) fn new(max_packets: usize, max_bytes: usize) -> Holds {
-        Holds { holds: Vec::new(), free: Vec::new(), deadlines: VecDeque::new(), bytes: 0, max_bytes, max_packets }
+        Holds {
+            holds: Vec::new(),
+            free: Vec::new(),
+            deadlines: VecDeque::new(),
+            hastened: 0,
+            bytes: 0,
+            max_bytes,
+            max_packets,
+        }
     }
 
     /// How many flows hold packets.
@@ -95,18 +105,29 @@ impl Holds {
     /// A flow whose hold is over its limit, if any. The hold may have ended and
     /// the flow may be gone: the caller looks.
     pub(crate) fn poll_expired(&mut self, now: Instant) -> Option<FlowRef> {
-        match self.deadlines.front() {
-            Some(&(deadline, flow)) if deadline <= now => {
-                self.deadlines.pop_front();
-                Some(flow)
-            }
-            Some(_) | None => None,
+        let &(deadline, flow) = self.deadlines.front()?;
+        if deadline > now && self.hastened == 0 {
+            return None;
         }
+        self.deadlines.pop_front();
+        self.hastened = self.hastened.saturating_sub(1);
+        Some(flow)
+    }
+
+    /// Every hold is over its limit from now on: no ack will come.
+    pub(crate) fn hasten(&mut self) {
+        self.hastened = self.deadlines.len();
+    }
+
+    /// Holds wait for their deadlines again: acks may come.
+    pub(crate) fn calm(&mut self) {
+        self.hastened = 0;
     }
 
     /// When [`Holds::poll_expired`] is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.front().map(|&(deadline, _)| deadline)
+        let &(deadline, _) = self.deadlines.front()?;
+        Some(if self.hastened > 0 { Instant::ZERO } else { deadline })
     }
 
     /// The flows that hold packets, oldest number first.
@@ -119,6 +140,7 @@ impl Holds {
         self.holds.clear();
         self.free.clear();
         self.deadlines.clear();
+        self.hastened = 0;
         self.bytes = 0;
     }
 

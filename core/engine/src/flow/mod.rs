@@ -188,9 +188,7 @@ impl Flow {
     pub(crate) fn phase(&self) -> Phase {
         match self.state {
             FlowState::Tcp(TcpState::SynSeen | TcpState::Opening) => Phase::Opening,
-            FlowState::Tcp(
-                TcpState::Established | TcpState::ClientFin | TcpState::ServerFin | TcpState::Mirrored,
-            )
+            FlowState::Tcp(TcpState::Established | TcpState::ClientFin | TcpState::ServerFin | TcpState::Mirrored)
             | FlowState::Datagram
             | FlowState::Free => Phase::Established,
             FlowState::Tcp(TcpState::Closing | TcpState::Closed | TcpState::Reset) => Phase::Closing,

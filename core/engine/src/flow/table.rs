@@ -110,11 +110,8 @@ impl FlowTable {
             let entry = slot << 1 | side as u32;
             let key = flow.key(side);
             let (flows, keys) = (&self.flows, self.hash_keys);
-            let place = self.index.entry(
-                hash(keys, &key),
-                |&other| other == entry,
-                |&other| hash(keys, &key_of(flows, other)),
-            );
+            let place =
+                self.index.entry(hash(keys, &key), |&other| other == entry, |&other| hash(keys, &key_of(flows, other)));
             match place {
                 Entry::Vacant(vacant) => {
                     vacant.insert(entry);
@@ -158,14 +155,10 @@ impl FlowTable {
         self.wheel.set(slot, deadline);
     }
 
-    /// A live flow whose timer has fired, if any.
+    /// A slot whose timer has fired, if any. Its flow may be gone since the
+    /// table was cleared.
     pub(crate) fn poll_timer(&mut self, now: Instant) -> Option<u32> {
-        loop {
-            let slot = self.wheel.poll(now)?;
-            if self.live_at(slot).is_some() {
-                return Some(slot);
-            }
-        }
+        self.wheel.poll(now)
     }
 
     /// When [`FlowTable::poll_timer`] is due.

@@ -56,8 +56,8 @@ fn fragments_without_a_first_are_dropped_after_a_second_and_counted() {
 #[test]
 fn packets_with_the_same_id_between_other_hosts_are_other_packets() {
     let mut table = Fragments::new();
-    table.first(at(0), key(1), 'a');
-    table.first(at(0), FragmentKey { src: VIP, dst: CLIENT, ..key(1) }, 'b');
+    let _ = table.first(at(0), key(1), 'a');
+    let _ = table.first(at(0), FragmentKey { src: VIP, dst: CLIENT, ..key(1) }, 'b');
     assert_eq!(later(&mut table, at(1), 1, 0), FragmentStep::Follow('a'));
     assert_eq!(later(&mut table, at(1), 2, 0), FragmentStep::Queued);
 }
@@ -65,8 +65,8 @@ fn packets_with_the_same_id_between_other_hosts_are_other_packets() {
 #[test]
 fn an_identification_used_again_names_the_newer_packet() {
     let mut table = Fragments::new();
-    table.first(at(0), key(1), 'a');
-    table.first(at(3_000), key(1), 'b');
+    let _ = table.first(at(0), key(1), 'a');
+    let _ = table.first(at(3_000), key(1), 'b');
     table.handle_timeout(at(5_000));
     assert_eq!(later(&mut table, at(5_001), 1, 0), FragmentStep::Follow('b'));
 }
@@ -85,11 +85,11 @@ fn eight_wait_per_packet_and_no_more() {
 fn a_full_table_drops_later_fragments_and_gives_up_the_oldest_for_a_first() {
     let mut table = Fragments::new();
     for id in 0..MAX_PACKETS as u32 {
-        table.first(at(u64::from(id)), key(id), 'a');
+        let _ = table.first(at(u64::from(id)), key(id), 'a');
     }
     let now = at(4_200);
     assert_eq!(later(&mut table, now, 100_000, 0), FragmentStep::Drop);
-    table.first(now, key(100_000), 'z');
+    let _ = table.first(now, key(100_000), 'z');
     assert_eq!(later(&mut table, now, 100_000, 0), FragmentStep::Follow('z'));
     assert_eq!(later(&mut table, now, 1, 0), FragmentStep::Follow('a'));
     assert_eq!(later(&mut table, now, 0, 0), FragmentStep::Drop, "the oldest had to go");

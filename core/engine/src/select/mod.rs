@@ -46,9 +46,8 @@ impl Turns {
     fn least_connection(&mut self, vserver: &Vserver, roster: &Roster) -> Option<Binding> {
         let load = |binding: &Binding| u64::from(roster.open_flows(binding.service));
         let usable = || vserver.services.iter().filter(|binding| roster.is_usable(binding.service));
-        let lighter = |a: &&Binding, b: &&Binding| {
-            (load(a) * u64::from(b.weight)).cmp(&(load(b) * u64::from(a.weight)))
-        };
+        let lighter =
+            |a: &&Binding, b: &&Binding| (load(a) * u64::from(b.weight)).cmp(&(load(b) * u64::from(a.weight)));
         let best = *usable().min_by(lighter)?;
         self.round_robin(vserver, |binding| {
             roster.is_usable(binding.service)

@@ -123,26 +123,27 @@ impl Sessions {
         }
     }
 
-    /// Ends one session that is over, and says whose it was. While `running` is
-    /// false (standby) nothing ends. Sessions count as used at `since` at least.
-    pub(crate) fn poll_expired(&mut self, now: Instant, running: bool, since: Instant) -> Option<SessionKey> {
-        loop {
-            let slot = self.wheel.poll(now)?;
-            let Some(session) = self.slots.get(slot as usize).filter(|session| session.server.is_some()) else {
-                continue;
-            };
-            let deadline = session.last_used.max(since) + session.timeout;
-            if running && deadline <= now {
-                let key = session.key;
-                self.free_slot(slot);
-                return Some(key);
-            }
-            let again = if deadline > now { deadline } else { now + session.timeout };
-            self.wheel.set(slot, again);
-        }
+    /// A slot whose timer has fired, if any; for [`Sessions::expire`].
+    pub(crate) fn poll_timer(&mut self, now: Instant) -> Option<u32> {
+        self.wheel.poll(now)
     }
 
-    /// When [`Sessions::poll_expired`] is due.
+    /// Ends the session in `slot` if it is over, and says whose it was. While
+    /// `running` is false (standby) nothing ends. Sessions count as used at
+    /// `since` at least.
+    pub(crate) fn expire(&mut self, now: Instant, slot: u32, running: bool, since: Instant) -> Option<SessionKey> {
+        let session = self.slots.get(slot as usize).filter(|session| session.server.is_some())?;
+        let (key, timeout) = (session.key, session.timeout);
+        let deadline = session.last_used.max(since) + timeout;
+        if running && deadline <= now {
+            self.free_slot(slot);
+            return Some(key);
+        }
+        self.wheel.set(slot, if deadline > now { deadline } else { now + timeout });
+        None
+    }
+
+    /// When [`Sessions::poll_timer`] is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.wheel.next_deadline()
     }

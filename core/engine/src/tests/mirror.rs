@@ -7,7 +7,7 @@ const ANOTHER: Duration = Duration::from_millis(1);
 
 impl Lab {
     /// The SYN-ACK of a new connection is on hold after this.
-    fn to_the_hold(&mut self) -> (Endpoint, Endpoint) {
+    fn until_held(&mut self) -> (Endpoint, Endpoint) {
         self.client(SYN, 100, 0, b"");
         let syn = self.next().packet();
         let verdict = self.server(syn.destination(), syn.source(), (SYN_ACK, 500, 101), b"");
@@ -42,7 +42,7 @@ fn a_strict_hold_keeps_the_syn_ack_until_the_peer_has_the_flow() {
         for plan in [plan(&net), usip_plan(&net)] {
             let mut lab = Lab::new(net, plan);
             lab.mirror(1, true);
-            let (server, source) = lab.to_the_hold();
+            let (server, source) = lab.until_held();
             assert_eq!((lab.engine.counts().held, lab.engine.counts().unprotected), (1, 1));
             let flow = lab.flow_mark();
             let record = lab.engine.record(flow).expect("alive");
@@ -73,7 +73,7 @@ fn a_strict_hold_keeps_the_syn_ack_until_the_peer_has_the_flow() {
 fn what_the_server_sends_behind_the_hold_leaves_in_order() {
     let mut lab = Lab::new(v4(), plan(&v4()));
     lab.mirror(1, true);
-    let (server, source) = lab.to_the_hold();
+    let (server, source) = lab.until_held();
     assert_eq!(lab.server(server, source, (SYN_ACK, 500, 101), b""), Verdict::Drop(Drop::HoldDuplicate));
     for n in 0..63u8 {
         assert_eq!(lab.server(server, source, (ACK, 501 + u32::from(n), 101), &[n]), Verdict::Consumed);
@@ -93,7 +93,7 @@ fn what_the_server_sends_behind_the_hold_leaves_in_order() {
 fn a_hold_ends_unprotected_after_a_second_and_is_counted() {
     let mut lab = Lab::new(v4(), plan(&v4()));
     lab.mirror(1, true);
-    lab.to_the_hold();
+    lab.until_held();
     lab.pass(Duration::from_millis(999));
     lab.nothing();
     lab.pass(Duration::from_millis(2));
@@ -109,7 +109,7 @@ fn a_hold_ends_unprotected_after_a_second_and_is_counted() {
 fn when_the_peer_is_declared_gone_all_holds_end() {
     let mut lab = Lab::new(v4(), plan(&v4()));
     lab.mirror(1, true);
-    lab.to_the_hold();
+    lab.until_held();
     lab.engine.set_mirroring(lab.now, Mirroring::Off);
     lab.settle();
     assert_eq!(lab.next().tcp().flags, SYN_ACK);
@@ -118,10 +118,32 @@ fn when_the_peer_is_declared_gone_all_holds_end() {
 }
 
 #[test]
+fn a_thousand_holds_end_in_bounded_turns() {
+    let net = v4();
+    let mut lab = Lab::with_limits(net, plan(&net), Limits { max_flows: 2000, ..Limits::default() });
+    lab.mirror(1, true);
+    for n in 0..1000 {
+        lab.net.client.port = 1000 + n;
+        lab.until_held();
+    }
+    lab.engine.set_mirroring(lab.now, Mirroring::Off);
+    assert!(lab.engine.counts().held >= 800, "{:?}", lab.engine.counts());
+    for _ in 0..20 {
+        assert!(lab.engine.poll_timeout().is_some());
+        lab.engine.handle_timeout(lab.now);
+    }
+    lab.settle();
+    assert_eq!(lab.engine.counters().hold_released_unprotected, 1000);
+    assert_eq!(lab.sent.len(), 1000);
+    lab.net.client.port = 1000;
+    assert_eq!(lab.client(ACK, 101, 501, b""), Verdict::Forward(SERVER_PORT));
+}
+
+#[test]
 fn an_ack_of_an_older_stamp_releases_nothing() {
     let mut lab = Lab::new(v4(), plan(&v4()));
     lab.mirror(1, true);
-    lab.to_the_hold();
+    lab.until_held();
     let flow = lab.flow_mark();
     let stamp = lab.engine.record(flow).expect("alive").stamp;
     lab.engine.handle_ack(lab.now, flow, stamp - 1);
@@ -137,11 +159,11 @@ fn an_ack_of_an_older_stamp_releases_nothing() {
 fn a_new_session_marks_held_flows_again_and_unprotects_all_others() {
     let mut lab = Lab::new(v4(), plan(&v4()));
     lab.mirror(1, true);
-    lab.to_the_hold();
+    lab.until_held();
     lab.acknowledge();
     lab.next();
     lab.net.client.port += 1;
-    lab.to_the_hold();
+    lab.until_held();
     assert_eq!((lab.engine.counts().protected, lab.engine.counts().unprotected), (1, 1));
     lab.marks.clear();
     lab.mirror(2, true);
@@ -193,17 +215,54 @@ fn a_hold_that_finds_no_room_is_tried_again_by_the_retransmission() {
     let limits = Limits { max_flows: 16, held_bytes: 60, ..Limits::default() };
     let mut lab = Lab::with_limits(net, plan(&net), limits);
     lab.mirror(1, true);
-    lab.to_the_hold();
+    lab.until_held();
     lab.net.client.port += 1;
     lab.client(SYN, 100, 0, b"");
     let syn = lab.next().packet();
     let (server, source) = (syn.destination(), syn.source());
     assert_eq!(lab.server(server, source, (SYN_ACK, 9, 101), b""), Verdict::Drop(Drop::HoldQueueFull));
+    lab.marks.truncate(1);
     lab.acknowledge();
     lab.next();
     assert_eq!(lab.server(server, source, (SYN_ACK, 9, 101), b""), Verdict::Consumed);
     lab.nothing();
-    assert_eq!(lab.engine.counts().held, 1);
+    assert_eq!((lab.engine.counts().held, lab.engine.counts().protected, lab.engine.counts().unprotected), (1, 1, 1));
+}
+
+#[test]
+fn a_flow_acknowledged_before_its_hold_found_room_needs_none() {
+    let net = v4();
+    let limits = Limits { max_flows: 16, held_bytes: 10, ..Limits::default() };
+    let mut lab = Lab::with_limits(net, plan(&net), limits);
+    lab.mirror(1, true);
+    lab.client(SYN, 100, 0, b"");
+    let syn = lab.next().packet();
+    let (server, source) = (syn.destination(), syn.source());
+    assert_eq!(lab.server(server, source, (SYN_ACK, 9, 101), b""), Verdict::Drop(Drop::HoldQueueFull));
+    lab.acknowledge();
+    assert_eq!(lab.server(server, source, (SYN_ACK, 9, 101), b""), Verdict::Forward(CLIENT_PORT));
+    assert_eq!((lab.engine.counts().protected, lab.engine.counts().unprotected), (1, 0));
+    lab.client(ACK, 101, 10, b"");
+    lab.finish(server, source);
+    lab.pass(Duration::from_secs(60));
+    assert_eq!((lab.engine.counts().protected, lab.engine.counts().unprotected), (0, 0));
+}
+
+#[test]
+fn a_sender_that_hears_a_record_adopts_it_and_passes_it_on() {
+    let net = v4();
+    let mut lab = Lab::new(net, plan(&net));
+    lab.establish();
+    lab.mirror(1, false);
+    let record = lab.records()[0];
+    let mut other = lab.standby(plan(&net));
+    other.engine.set_gate(other.now, Gate::Open);
+    other.mirror(2, true);
+    assert_eq!(other.engine.apply_record(other.now, &record, 1), Applied::Stored);
+    other.settle();
+    assert_eq!(other.engine.digest(), 0, "not written yet");
+    other.acknowledge();
+    assert_eq!((other.engine.counts().protected, other.engine.counts().in_session), (1, 1));
 }
 
 #[test]
@@ -255,7 +314,7 @@ fn a_flow_lost_before_its_syn_ack_arrived_opens_on_the_other_node() {
     let mut lab = Lab::new(net, plan(&net));
     let mut other = lab.standby(plan(&net));
     lab.mirror(1, true);
-    let (server, source) = lab.to_the_hold();
+    let (server, source) = lab.until_held();
     let record = lab.engine.record(lab.flow_mark()).expect("alive");
     other.engine.apply_record(other.now, &record, 1);
     other.engine.set_gate(other.now, Gate::Open);
@@ -450,7 +509,7 @@ fn clearing_forgets_everything_at_once() {
     let net = v4();
     let mut lab = Lab::new(net, plan(&net));
     lab.mirror(1, true);
-    lab.to_the_hold();
+    lab.until_held();
     lab.engine.clear(lab.now);
     let counts = lab.engine.counts();
     assert_eq!((counts.flows, counts.leases, counts.held, counts.unprotected), (0, 0, 0, 0));

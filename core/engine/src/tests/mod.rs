@@ -210,6 +210,10 @@ impl Lab {
         self.hosts.insert(host, (port, mac));
     }
 
+    pub(super) fn remove_host(&mut self, host: Addr) {
+        self.hosts.remove(&host);
+    }
+
     pub(super) fn plan(&self) -> Plan {
         (**self.engine.roster.plan()).clone()
     }
@@ -429,7 +433,8 @@ pub(super) fn only_changed(lab: &mut Lab, step: impl FnOnce(&mut Lab), expected:
 }
 
 fn numbers(counters: &Counters) -> BTreeMap<&'static str, u64> {
-    let mut all: BTreeMap<&'static str, u64> = Drop::ALL.iter().map(|&reason| (reason.label(), counters.drops(reason))).collect();
+    let mut all: BTreeMap<&'static str, u64> =
+        Drop::ALL.iter().map(|&reason| (reason.label(), counters.drops(reason))).collect();
     all.insert("frames_in", counters.frames_in);
     all.insert("forwarded", counters.forwarded);
     all.insert("consumed", counters.consumed);

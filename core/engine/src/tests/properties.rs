@@ -1,1 +1,145 @@
+//! Properties over random operations.
+
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::*;
+use crate::engine::Half;
+use crate::snat::{Destination, Snat};
+use crate::{FlowClose, FlowRecord, L2Disc, Phase};
+
+fn record(client: u8, version: u8) -> FlowRecord {
+    let net = v4();
+    FlowRecord {
+        stamp: u64::from(version) + 1,
+        proto: 6,
+        l2: L2Disc(0),
+        client: Endpoint { port: 1000 + u16::from(client), ..net.client },
+        vip: net.vip,
+        server: net.servers[usize::from(version % 2)],
+        source: Endpoint { addr: net.snip, port: 2000 + u16::from(client) * 16 + u16::from(version) },
+        phase: Phase::Established,
+        client_idle_s: 10,
+        server_idle_s: 20,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Records in any order and any number of times leave the same table.
+    #[test]
+    fn records_converge(mut order in prop::collection::vec((0u8..8, 0u8..6), 1..60), seed in any::<u64>()) {
+        let net = v4();
+        let mut one = Lab::new(net, plan(&net));
+        let mut two = Lab::new(net, plan(&net));
+        one.engine.begin_session(1);
+        two.engine.begin_session(1);
+        for &(client, version) in &order {
+            one.engine.apply_record(one.now, &record(client, version), 1);
+        }
+        let mut rng = holdfast_base::Rng::from_seed(seed);
+        for index in (1..order.len()).rev() {
+            order.swap(index, rng.below(index as u64 + 1) as usize);
+        }
+        for &(client, version) in order.iter().chain(&order) {
+            two.engine.apply_record(two.now, &record(client, version), 1);
+        }
+        prop_assert_eq!(one.engine.digest(), two.engine.digest());
+        let clients: BTreeSet<u8> = order.iter().map(|&(client, _)| client).collect();
+        for lab in [&one, &two] {
+            let counts = lab.engine.counts();
+            prop_assert_eq!(counts.flows as usize, clients.len());
+            prop_assert_eq!((counts.leases, counts.in_session, counts.stale), (counts.flows, counts.flows, 0));
+        }
+    }
+
+    /// Records and closes in the sender's order leave what the sender has, and
+    /// no lease too many or too few.
+    #[test]
+    fn closes_leave_nothing_behind(steps in prop::collection::vec((0u8..6, any::<bool>()), 1..80)) {
+        let net = v4();
+        let mut lab = Lab::new(net, plan(&net));
+        lab.engine.begin_session(1);
+        let mut alive = BTreeSet::new();
+        for (index, (client, close)) in steps.into_iter().enumerate() {
+            let stamp = index as u64 + 1;
+            if close {
+                let key = record(client, 0).client_key();
+                lab.engine.apply_close(lab.now, &FlowClose { stamp, key }, 1);
+                alive.remove(&client);
+            } else {
+                lab.engine.apply_record(lab.now, &FlowRecord { stamp, ..record(client, 0) }, 1);
+                alive.insert(client);
+            }
+            let counts = lab.engine.counts();
+            prop_assert_eq!((counts.flows as usize, counts.leases as usize), (alive.len(), alive.len()));
+            prop_assert_eq!(counts.in_session as usize, alive.len());
+        }
+        for client in alive {
+            lab.engine.apply_close(lab.now, &FlowClose { stamp: 1000, key: record(client, 0).client_key() }, 1);
+        }
+        prop_assert_eq!(lab.engine.digest(), 0);
+    }
+
+    /// No port is leased twice, none is lost.
+    #[test]
+    fn leases_agree_with_a_model(steps in prop::collection::vec((0u8..3, 0u8..4, any::<u16>()), 1..400)) {
+        let mut snat = Snat::new(16);
+        let mut model: BTreeMap<u8, BTreeSet<u16>> = BTreeMap::new();
+        let destination = |n: u8| Destination {
+            snip: addr("198.51.100.1"),
+            server: Endpoint { addr: addr("198.51.100.11"), port: u16::from(n) },
+            proto: 6,
+        };
+        for (which, action, number) in steps {
+            let ours = model.entry(which).or_default();
+            match action {
+                0 | 1 => {
+                    snat.set_half(if number % 2 == 0 { Half::Lower } else { Half::Upper });
+                    let port = snat.lease(destination(which)).expect("far from exhausted");
+                    prop_assert!(port >= 1024 && (port < 33_280) == (number % 2 == 0));
+                    prop_assert!(ours.insert(port), "leased twice");
+                }
+                2 => prop_assert_eq!(snat.lease_exactly(destination(which), number).is_ok(), ours.insert(number)),
+                _ => {
+                    if let Some(&port) = ours.range(number..).next() {
+                        ours.remove(&port);
+                        snat.release(destination(which), port);
+                    }
+                }
+            }
+            prop_assert_eq!(snat.leases() as usize, model.values().map(BTreeSet::len).sum::<usize>());
+        }
+    }
+
+    /// Whatever comes in: no panic, every frame counted once, gate respected.
+    #[test]
+    fn garbage_is_counted_and_never_fatal(
+        frames in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..200), 0u8..3, 0usize..8), 1..40),
+    ) {
+        let net = v4();
+        let mut lab = Lab::new(net, plan(&net));
+        lab.mirror(1, true);
+        let (_, source) = { lab.client(SYN, 1, 0, b""); let packet = lab.next().packet(); ((), packet.source()) };
+        let link = Link::new(OWN_MACS[0], CLIENT_MAC);
+        for (noise, kind, cut) in frames {
+            let mut bytes = match kind {
+                0 => noise.clone(),
+                1 => tcp_bytes(link, net.client, net.vip, (ACK, 1, 1), &noise),
+                _ => tcp_bytes(Link::new(OWN_MACS[1], SERVER_MACS[0]), net.servers[0], source, (SYN_ACK, 1, 2), &noise),
+            };
+            for (place, value) in noise.iter().take(cut).enumerate() {
+                let at = usize::from(*value) % bytes.len().max(1);
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 1 << (place % 8);
+                }
+            }
+            bytes.truncate(bytes.len().saturating_sub(cut));
+            let before = lab.engine.counters().frames_in;
+            lab.give(PortId(kind % 2), bytes);
+            prop_assert!(lab.engine.counters().frames_in > before);
+        }
+        lab.pass(Duration::from_secs(5));
+    }
+}

@@ -164,6 +164,26 @@ fn an_idle_connection_is_forgotten_after_the_longer_time_out_and_nothing_is_sent
 }
 
 #[test]
+fn many_flows_that_end_at_once_end_in_bounded_turns() {
+    let net = v4();
+    let mut lab = Lab::with_limits(net, plan(&net), Limits { max_flows: 2000, ..Limits::default() });
+    for n in 0..1000 {
+        lab.net.client.port = 1000 + n;
+        lab.client(SYN, 1, 0, b"");
+    }
+    lab.now = lab.now + Duration::from_secs(40);
+    let mut turns = 0;
+    while lab.engine.poll_timeout().is_some_and(|due| due <= lab.now) {
+        let before = lab.engine.counts().flows;
+        lab.engine.handle_timeout(lab.now);
+        assert!(before - lab.engine.counts().flows <= 128);
+        turns += 1;
+        assert!(turns < 10_000);
+    }
+    assert_eq!(lab.engine.counts().flows, 0);
+}
+
+#[test]
 fn flags_that_no_end_sends_are_dropped() {
     let mut lab = Lab::new(v4(), plan(&v4()));
     lab.establish();
@@ -251,7 +271,8 @@ fn a_super_packet_with_a_partial_checksum_passes_as_one() {
     lab.establish();
     let link = Link::new(OWN_MACS[0], CLIENT_MAC);
     let bytes = tcp_bytes(link, net.client, net.vip, (ACK, 101, 501), &[7; 9000]);
-    let big = Offload { flags: 1, gso_type: 1, header_len: 54, segment_size: 1448, checksum_start: 34, checksum_offset: 16 };
+    let big =
+        Offload { flags: 1, gso_type: 1, header_len: 54, segment_size: 1448, checksum_start: 34, checksum_offset: 16 };
     assert_eq!(lab.give_with(CLIENT_PORT, bytes.clone(), big), Verdict::Forward(SERVER_PORT));
     let sent = lab.next();
     assert_eq!((sent.offload, sent.tcp().payload_len), (big, 9000));

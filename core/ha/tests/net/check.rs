@@ -144,9 +144,10 @@ impl Checker {
 /// May the node open flows and announce addresses at this instant?
 fn acts(world: &World, node: usize) -> bool {
     let now = world.nodes[node].local(world.now);
-    let open = world.nodes[node].machine.as_ref().is_some_and(|machine| {
-        machine.role() == Role::Primary && machine.lease_expiry().is_none_or(|end| now < end)
-    });
+    let open = world.nodes[node]
+        .machine
+        .as_ref()
+        .is_some_and(|machine| machine.role() == Role::Primary && machine.lease_expiry().is_none_or(|end| now < end));
     open && !world.is_frozen(node)
 }
 

@@ -392,8 +392,8 @@ impl World {
             return;
         }
         let other = &self.nodes[1 - node];
-        let alive = other.boot == follows.0
-            && other.machine.as_ref().is_some_and(|machine| machine.term() == follows.1);
+        let alive =
+            other.boot == follows.0 && other.machine.as_ref().is_some_and(|machine| machine.term() == follows.1);
         let leads = other.machine.as_ref().is_some_and(|machine| machine.role() == Role::Primary);
         let reached = !self.links[1 - node].iter().all(|link| link.cut);
         if alive && leads && reached && !self.is_frozen(node) && !self.is_frozen(1 - node) {

@@ -32,10 +32,7 @@ impl Pair {
         let settings = |node| Settings::new(NodeId(node), Some(NodeId(3 - node)));
         Pair {
             now,
-            machines: [
-                Machine::new(now, settings(1), 101, a),
-                Machine::new(now, settings(2), 102, b),
-            ],
+            machines: [Machine::new(now, settings(1), 101, a), Machine::new(now, settings(2), 102, b)],
             dead: [false; 2],
             frozen: [None; 2],
             cut: false,
@@ -152,6 +149,12 @@ impl Pair {
         self.frozen[node] = None;
     }
 
+    /// The same, and nothing that came meanwhile is kept.
+    pub fn freeze_and_lose_mail(&mut self, node: usize, time: Duration) {
+        self.freeze(node, time);
+        self.mail[node].clear();
+    }
+
     pub fn cut(&mut self, cut: bool) {
         self.cut = cut;
     }
@@ -174,12 +177,22 @@ impl Pair {
         self.machines[node].set_settings(self.now, settings);
     }
 
+    pub fn set_dead(&mut self, node: usize, dead: Duration) {
+        let id = node as u128 + 1;
+        let settings = Settings { dead, ..Settings::new(NodeId(id), Some(NodeId(3 - id))) };
+        self.machines[node].set_settings(self.now, settings);
+    }
+
     /// The present boot of a node.
     pub fn boot_of(&self, node: usize) -> u64 {
         self.boots[node]
     }
 
     pub fn last_hello(&self, node: usize) -> Hello {
+        *self.hellos_of(node).last().expect("the node has sent something")
+    }
+
+    pub fn hellos_of(&self, node: usize) -> Vec<Hello> {
         let sent = |effect: &Effect| match effect {
             Effect::Send { hello, .. } => Some(*hello),
             Effect::StoreTerm(_)
@@ -189,9 +202,7 @@ impl Pair {
             | Effect::PeerLost { .. }
             | Effect::Event(_) => None,
         };
-        self.history[node].iter().rev().find_map(sent).unwrap_or_else(|| {
-            panic!("node {node} has sent nothing");
-        })
+        self.history[node].iter().filter_map(sent).collect()
     }
 
     pub fn inject(&mut self, to: usize, hello: &Hello) {
@@ -208,8 +219,8 @@ impl Pair {
     }
 
     pub fn saw_role(&self, node: usize, wanted: Role, why: Cause) -> bool {
-        self.history[node].iter().any(
-            |effect| matches!(effect, Effect::Role { role, cause, .. } if (*role, *cause) == (wanted, why)),
-        )
+        self.history[node]
+            .iter()
+            .any(|effect| matches!(effect, Effect::Role { role, cause, .. } if (*role, *cause) == (wanted, why)))
     }
 }

@@ -4,7 +4,7 @@ use holdfast_base::Rng;
 use holdfast_wire::build::{Link, Segment, echo_request, tcp_segment, udp_datagram};
 use holdfast_wire::{Addr, Endpoint, MacAddr, TcpFlags};
 
-const LINK: Link = Link { dst: MacAddr([2, 0, 0, 0, 0, 1]), src: MacAddr([2, 0, 0, 0, 0, 2]) };
+const LINK: Link = Link { dst: MacAddr([2, 0, 0, 0, 0, 1]), src: MacAddr([2, 0, 0, 0, 0, 2]), vlan: None };
 const PAYLOAD: &[u8] = b"an odd number of bytes.";
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;

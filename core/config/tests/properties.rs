@@ -1,0 +1,309 @@
+//! Properties over random commands: nothing panics, what is written replays, rules always hold.
+
+use std::collections::BTreeMap;
+
+use holdfast_config::{
+    Command, Config, ConnFailover, ConnectionFilter, LbVserver, Method, Persistence, Scope, Service, ServiceType,
+    complete, help, parse, parse_all,
+};
+use proptest::prelude::*;
+
+/// Applies every line that is a change; what is refused is refused.
+fn run(config: &mut Config, lines: &[String]) {
+    for line in lines {
+        let Ok(command) = parse(line) else { continue };
+        let before = config.clone();
+        if config.apply(&command).is_err() {
+            assert_eq!(*config, before, "a refused command changes nothing: {line}");
+        }
+    }
+}
+
+fn replayed(lines: &[String]) -> Config {
+    let mut config = Config::new();
+    for line in lines {
+        let command = parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+        config.apply(&command).unwrap_or_else(|e| panic!("{line}: {e}"));
+    }
+    config
+}
+
+/// The configuration without what replaying cannot keep: ids, and where a VIP of a vserver stands.
+#[derive(Debug, PartialEq)]
+struct Content {
+    vservers: Vec<LbVserver>,
+    services: Vec<Service>,
+    addresses: BTreeMap<String, String>,
+    rest: String,
+}
+
+fn content(config: &Config) -> Content {
+    Content {
+        vservers: config.vservers().cloned().map(|v| LbVserver { id: 0, ..v }).collect(),
+        services: config.services().cloned().map(|s| Service { id: 0, ..s }).collect(),
+        addresses: config.ips().iter().map(|i| (i.addr.to_string(), format!("{i:?}"))).collect(),
+        rest: format!(
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            config.routes(),
+            config.modes(),
+            config.servers().collect::<Vec<_>>(),
+            config.monitors().collect::<Vec<_>>(),
+            config.ns_config(),
+            config.ha(),
+            config.rpc_nodes(),
+            config.interfaces()
+        ),
+    }
+}
+
+/// The rules of connection failover, said again without looking at how they are enforced.
+fn assert_rules(config: &Config) {
+    for v in config.vservers() {
+        let services: Vec<&Service> = v.bindings.iter().map(|b| config.service(&b.service).unwrap()).collect();
+        for s in &services {
+            assert_eq!(s.kind, v.kind);
+            let loopback = config.service_address(s).is_loopback();
+            assert!(v.failover == ConnFailover::Disabled || !loopback, "{}", v.name);
+        }
+        if v.failover == ConnFailover::Stateless {
+            assert_eq!(v.kind, ServiceType::Any);
+            assert!(v.persistence == Persistence::SourceIp || v.method == Method::SrcIpSrcPortHash);
+            assert!(services.iter().all(|s| s.usip && config.vservers_of(&s.name).count() == 1));
+        }
+        let claimed = v.addr.filter(|a| !a.is_unspecified());
+        assert!(claimed.is_none_or(|a| config.ips().iter().any(|i| i.addr == a)), "a vserver has its VIP");
+    }
+    for s in config.services() {
+        assert!(config.server(&s.server).is_some());
+        assert!(s.monitors.iter().all(|b| config.monitor(&b.monitor).is_some()));
+        assert!(!(s.usip && s.use_proxy_port));
+    }
+    for i in config.ips().iter().filter(|i| i.implicit) {
+        assert!(config.vservers().any(|v| v.addr == Some(i.addr)), "a VIP goes with its last vserver");
+    }
+}
+
+fn pick(words: &'static [&'static str]) -> impl Strategy<Value = String> {
+    prop::sample::select(words).prop_map(str::to_owned)
+}
+
+fn address() -> impl Strategy<Value = String> {
+    pick(&["192.0.2.1", "192.0.2.2", "192.0.2.3", "127.0.0.1", "2001:db8::1", "2001:db8::2", "0.0.0.0", "*"])
+}
+
+fn port() -> impl Strategy<Value = String> {
+    pick(&["80", "443", "*", "0", "65535"])
+}
+
+fn options(words: &'static [&'static str]) -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(words), 0..4).prop_map(|o| o.join(" "))
+}
+
+const SERVICE_OPTIONS: &[&str] = &[
+    "-usip YES",
+    "-usip NO",
+    "-useproxyport YES",
+    "-useproxyport NO",
+    "-cltTimeout 60",
+    "-svrTimeout 31536000",
+    "-healthMonitor NO",
+    "-monThreshold 2",
+    "-comment 'a \"b\" \\\\ #c'",
+    "-state DISABLED",
+];
+const VSERVER_OPTIONS: &[&str] = &[
+    "-connFailover STATELESS",
+    "-connFailover STATEFUL",
+    "-connFailover DISABLED",
+    "-persistenceType SOURCEIP",
+    "-persistenceType NONE",
+    "-lbMethod SRCIPSRCPORTHASH",
+    "-lbMethod ROUNDROBIN",
+    "-timeout 1440",
+    "-persistMask 255.255.255.0",
+    "-v6persistmasklen 64",
+    "-cltTimeout 1",
+    "-comment q/x y/",
+];
+const UNSET: &[&str] =
+    &["-connFailover", "-persistenceType", "-lbMethod", "-usip", "-cltTimeout", "-comment", "-srcIP"];
+
+fn line() -> impl Strategy<Value = String> {
+    let name = || pick(&["a", "b", "c", "'x y'", "_z#1"]);
+    let kind = || pick(&["TCP", "UDP", "ANY", "ANY", "ANY"]);
+    let of_service = prop_oneof![
+        (name(), address(), kind(), port(), options(SERVICE_OPTIONS))
+            .prop_map(|(n, a, k, p, o)| format!("add service {n} {a} {k} {p} {o}")),
+        (name(), options(SERVICE_OPTIONS)).prop_map(|(n, o)| format!("set service {n} {o}")),
+        (name(), options(UNSET)).prop_map(|(n, o)| format!("unset service {n} {o}")),
+        (name(), name()).prop_map(|(s, m)| format!("bind service {s} -monitorName {m} -weight 7")),
+        (name(), name()).prop_map(|(s, m)| format!("unbind service {s} -monitorName {m}")),
+        (pick(&["rm", "enable", "disable"]), name()).prop_map(|(v, n)| format!("{v} service {n}")),
+    ];
+    let of_vserver = prop_oneof![
+        (name(), kind(), address(), port(), options(VSERVER_OPTIONS))
+            .prop_map(|(n, k, a, p, o)| format!("add lb vserver {n} {k} {a} {p} {o}")),
+        (name(), options(VSERVER_OPTIONS)).prop_map(|(n, o)| format!("set lb vserver {n} {o}")),
+        (name(), address()).prop_map(|(n, a)| format!("set lb vserver {n} -IPAddress {a}")),
+        (name(), options(UNSET)).prop_map(|(n, o)| format!("unset lb vserver {n} {o}")),
+        (pick(&["bind", "bind", "bind", "unbind"]), name(), name())
+            .prop_map(|(v, a, b)| format!("{v} lb vserver {a} {b}")),
+        (pick(&["rm", "enable", "disable"]), name()).prop_map(|(v, n)| format!("{v} lb vserver {n}")),
+    ];
+    let of_others = prop_oneof![
+        (name(), address()).prop_map(|(n, a)| format!("add server {n} {a}")),
+        (name(), address()).prop_map(|(n, a)| format!("set server {n} -IPAddress {a}")),
+        (pick(&["rm", "enable", "disable"]), name()).prop_map(|(v, n)| format!("{v} server {n}")),
+        (name(), pick(&["TCP", "PING"]), pick(&["", "-interval 1 -resptimeout 0.5", "-interval 300 MSEC"]))
+            .prop_map(|(n, k, o)| format!("add lb monitor {n} {k} {o}")),
+        (pick(&["rm", "enable", "disable"]), name()).prop_map(|(v, n)| format!("{v} lb monitor {n}")),
+        (address(), pick(&["24", "32", "64", "128"]), pick(&["VIP", "SNIP"]))
+            .prop_map(|(a, m, t)| format!("add ns ip {a} {m} -type {t}")),
+        (pick(&["rm", "enable", "disable"]), address()).prop_map(|(v, a)| format!("{v} ns ip {a}")),
+        (address(), pick(&["-icmp", "-arp", "-nd"])).prop_map(|(a, o)| format!("set ns ip {a} {o} DISABLED")),
+        (pick(&["add", "rm"]), address()).prop_map(|(v, a)| format!("{v} route 10.0.0.0 255.0.0.0 {a}")),
+        (pick(&["add", "rm"]), address()).prop_map(|(v, a)| format!("{v} route6 2001:db8:1::/48 {a}")),
+        (pick(&["enable", "disable"]), pick(&["L3", "USIP", "l3 usip"])).prop_map(|(v, m)| format!("{v} ns mode {m}")),
+    ];
+    let of_pair = prop_oneof![
+        address().prop_map(|a| format!("set ns config -IPAddress {a} -netmask 24")),
+        address().prop_map(|a| format!("add HA node 1 {a}")),
+        Just("rm HA node 1".to_owned()),
+        pick(&["-deadInterval 3.25", "-helloInterval 200", "-haStatus STAYPRIMARY", "-mirrorMode ASYNC"])
+            .prop_map(|o| format!("set HA node {o}")),
+        (address(), pick(&["x", "'a b'", "\"q/z\"", "-x", "'[1-2]'", "\"\\\"\""]))
+            .prop_map(|(a, p)| format!("set ns rpcNode {a} -password {p}")),
+        (pick(&["1/1", "1/2"]), pick(&["eth0", "eth1"])).prop_map(|(i, d)| format!("add interface {i} -device {d}")),
+        pick(&["1/1", "1/2"]).prop_map(|i| format!("rm interface {i}")),
+    ];
+    prop_oneof![3 => of_service, 3 => of_vserver, 2 => of_others, 1 => of_pair]
+}
+
+/// Changes around two vservers and two services that could be STATELESS: the rules meet often.
+fn failover_line() -> impl Strategy<Value = String> {
+    let name = || pick(&["a", "b"]);
+    prop_oneof![
+        (name(), pick(&["YES", "NO"])).prop_map(|(s, u)| format!("set service {s} -usip {u}")),
+        (name(), pick(&["DISABLED", "STATEFUL", "STATELESS", "STATELESS"]))
+            .prop_map(|(v, f)| format!("set lb vserver {v} -connFailover {f}")),
+        (name(), pick(&["-persistenceType NONE", "-persistenceType SOURCEIP", "-lbMethod SRCIPSRCPORTHASH"]))
+            .prop_map(|(v, o)| format!("set lb vserver {v} {o}")),
+        (name(), pick(&["-usip", "-useproxyport"])).prop_map(|(s, o)| format!("unset service {s} {o}")),
+        (pick(&["bind", "bind", "unbind"]), name(), name()).prop_map(|(w, v, s)| format!("{w} lb vserver {v} {s}")),
+        (name(), pick(&["127.0.0.1", "192.0.2.21", "192.0.2.22", "2001:db8::21"]))
+            .prop_map(|(s, a)| format!("set server {s} -IPAddress {a}")),
+    ]
+}
+
+fn failover_world() -> Config {
+    replayed(
+        &[
+            "add server a 192.0.2.21",
+            "add server b 192.0.2.22",
+            "add service a a ANY * -usip YES",
+            "add service b b ANY * -usip YES",
+            "add lb vserver a ANY 192.0.2.1 * -persistenceType SOURCEIP",
+            "add lb vserver b ANY * 80 -persistenceType SOURCEIP",
+        ]
+        .map(str::to_owned),
+    )
+}
+
+/// Words of commands, signs and rubbish in any order.
+fn soup() -> impl Strategy<Value = String> {
+    let word = prop_oneof![
+        pick(&[
+            "add",
+            "set",
+            "show",
+            "unset",
+            "bind",
+            "lb",
+            "ns",
+            "ha",
+            "vserver",
+            "service",
+            "ip",
+            "node",
+            "route6",
+            "rpcnode",
+            "connectiontable",
+            "-connFailover",
+            "-",
+            "--",
+            "-detail",
+            "&&",
+            "||",
+            "==",
+            "*",
+            "[1-",
+            "a[1-3]",
+            "a[0-4294967295]",
+            "q/",
+            "\"",
+            "'",
+            "\\",
+            "#",
+            "::/0",
+            "1.2.3.4/33",
+            "-interval",
+            "5",
+            "msec",
+            "-1",
+            "0.0001",
+            "99999999999999999999",
+            "CONNECTION.",
+            "(",
+            ")",
+            "-d",
+            "é",
+            "\u{202e}",
+            "\0",
+        ]),
+        ".{0,12}",
+    ];
+    prop::collection::vec(word, 0..12).prop_map(|w| w.join(" "))
+}
+
+proptest! {
+    #[test]
+    fn garbage_is_answered_not_believed(text in prop_oneof![soup(), ".{0,200}"]) {
+        let _ = parse(&text);
+        let _ = parse_all(&text);
+        let _ = complete(&text);
+        let _ = help(&text);
+        let _ = ConnectionFilter::parse(&text);
+    }
+
+    #[test]
+    fn a_command_written_out_reads_back_the_same(text in prop_oneof![line(), soup()]) {
+        if let Ok(command) = parse(&text) {
+            let written = command.canonical();
+            let again: Command = parse(&written).unwrap_or_else(|e| panic!("{written}: {e}"));
+            prop_assert_eq!(&again, &command, "{}", written);
+            prop_assert_eq!(again.canonical(), written);
+        }
+    }
+
+    #[test]
+    fn the_rules_of_failover_hold_from_every_side(lines in prop::collection::vec(failover_line(), 1..40)) {
+        let mut config = failover_world();
+        for line in &lines {
+            run(&mut config, core::slice::from_ref(line));
+            assert_rules(&config);
+        }
+    }
+
+    #[test]
+    fn a_configuration_written_out_replays_the_same(lines in prop::collection::vec(line(), 1..60)) {
+        let mut config = Config::new();
+        run(&mut config, &lines);
+        assert_rules(&config);
+        let again = replayed(&config.lines(Scope::All));
+        prop_assert_eq!(content(&again), content(&config));
+        prop_assert_eq!(again.lines(Scope::All), config.lines(Scope::All));
+        prop_assert_eq!(again.fingerprint(), config.fingerprint());
+        let shared = replayed(&config.lines(Scope::Shared));
+        prop_assert_eq!(shared.fingerprint(), config.fingerprint(), "the shared part stands alone");
+    }
+}

@@ -1,0 +1,190 @@
+//! The table through the front door: every command can be shortened, every option changes something.
+
+use holdfast_config::{Config, Scope, parse};
+
+fn apply(config: &mut Config, line: &str) {
+    config.apply(&parse(line).unwrap_or_else(|e| panic!("{line}: {e}"))).unwrap_or_else(|e| panic!("{line}: {e}"));
+}
+
+/// A world in which every object named below exists.
+fn world() -> Config {
+    let mut config = Config::new();
+    for line in [
+        "set ns config -IPAddress 10.0.0.1 -netmask 24",
+        "add HA node 1 10.0.0.2",
+        "add interface 1/1 -device eth1",
+        "add ns ip 192.0.2.2 24",
+        "add ns ip6 2001:db8::2/64",
+        "add server srv 192.0.2.21",
+        "add service svc srv ANY *",
+        "add lb monitor mon TCP",
+        "add lb vserver vs ANY 192.0.2.10 *",
+    ] {
+        apply(&mut config, line);
+    }
+    config
+}
+
+#[test]
+fn every_set_is_kept_and_every_unset_takes_it_back() {
+    let cases: &[(&str, &[&str])] = &[
+        ("ns ip 192.0.2.2", &["-arp DISABLED", "-icmp DISABLED"]),
+        ("ns ip 2001:db8::2", &["-nd DISABLED"]),
+        ("server srv", &["-comment x"]),
+        (
+            "service svc",
+            &[
+                "-usip YES",
+                "-useproxyport YES",
+                "-cltTimeout 5",
+                "-svrTimeout 6",
+                "-healthMonitor NO",
+                "-monThreshold 3",
+                "-comment x",
+            ],
+        ),
+        (
+            "lb monitor mon",
+            &[
+                "-interval 7",
+                "-resptimeout 1",
+                "-retries 9",
+                "-successRetries 2",
+                "-downTime 3",
+                "-destIP 192.0.2.9",
+                "-destPort 99",
+                "-state DISABLED",
+            ],
+        ),
+        (
+            "lb vserver vs",
+            &[
+                "-persistenceType SOURCEIP",
+                "-timeout 9",
+                "-persistMask 255.0.0.0",
+                "-v6persistmasklen 9",
+                "-lbMethod ROUNDROBIN",
+                "-connFailover STATEFUL",
+                "-cltTimeout 77",
+                "-comment x",
+            ],
+        ),
+        ("HA node", &["-haStatus STAYSECONDARY", "-helloInterval 50", "-deadInterval 1", "-mirrorMode ASYNC"]),
+        ("ns rpcNode 10.0.0.2", &["-password x", "-srcIP 10.0.0.1"]),
+    ];
+    for (object, options) in cases {
+        for option in *options {
+            let mut config = world();
+            let before = config.lines(Scope::All);
+            apply(&mut config, &format!("set {object} {option}"));
+            assert_ne!(config.lines(Scope::All), before, "set {object} {option}");
+            let name = option.split(' ').next().unwrap();
+            apply(&mut config, &format!("unset {object} {name}"));
+            assert_eq!(config.lines(Scope::All), before, "unset {object} {name}");
+        }
+    }
+}
+
+#[test]
+fn the_shared_part_does_not_depend_on_the_node() {
+    let (a, mut b) = (world(), Config::new());
+    for line in a.lines(Scope::Shared) {
+        apply(&mut b, &line);
+    }
+    apply(&mut b, "set ns config -IPAddress 10.0.0.2 -netmask 24");
+    assert_eq!(a.fingerprint(), b.fingerprint());
+    apply(&mut b, "set lb vserver vs -comment other");
+    assert_ne!(a.fingerprint(), b.fingerprint());
+}
+
+#[test]
+fn numbers_of_objects_are_never_used_again() {
+    let mut config = world();
+    let first = config.vserver("vs").unwrap().id;
+    apply(&mut config, "rm lb vserver vs");
+    apply(&mut config, "add lb vserver vs ANY 192.0.2.10 *");
+    assert_ne!(config.vserver("vs").unwrap().id, first);
+    let first = config.service("svc").unwrap().id;
+    apply(&mut config, "rm service svc");
+    apply(&mut config, "add service svc srv ANY *");
+    assert_ne!(config.service("svc").unwrap().id, first);
+}
+
+#[test]
+fn time_outs_follow_the_type_unless_they_are_set() {
+    let mut config = world();
+    apply(&mut config, "add lb vserver t TCP 192.0.2.11 80");
+    apply(&mut config, "add service st srv TCP 80");
+    let idle = |c: &Config| {
+        (c.vserver("t").unwrap().client_idle().as_secs(), c.service("st").unwrap().server_idle().as_secs())
+    };
+    assert_eq!(idle(&config), (9000, 9000));
+    assert_eq!(config.vserver("vs").unwrap().client_idle().as_secs(), 120);
+    apply(&mut config, "set lb vserver t -cltTimeout 60");
+    apply(&mut config, "set service st -cltTimeout 30 -svrTimeout 45");
+    apply(&mut config, "bind lb vserver t st");
+    assert_eq!(idle(&config), (60, 45), "the vserver's value beats the service's");
+}
+
+#[test]
+fn the_built_in_monitor_counts_until_another_is_bound() {
+    let mut config = world();
+    apply(&mut config, "add service t srv TCP 80");
+    let names = |c: &Config, s: &str| {
+        c.effective_monitors(c.service(s).unwrap()).into_iter().map(|(m, _)| m.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&config, "t"), ["tcp-default"]);
+    assert_eq!(names(&config, "svc"), ["ping-default"]);
+    apply(&mut config, "bind service t -monitorName mon");
+    assert_eq!(names(&config, "t"), ["mon"]);
+    apply(&mut config, "unbind service t -monitorName mon");
+    assert_eq!(names(&config, "t"), ["tcp-default"]);
+    apply(&mut config, "set service t -healthMonitor NO");
+    assert!(names(&config, "t").is_empty());
+}
+
+#[test]
+fn passwords_never_leave_by_a_window() {
+    let mut config = world();
+    let command = parse("set ns rpcNode 10.0.0.2 -password s3cret").unwrap();
+    config.apply(&command).unwrap();
+    assert!(command.canonical().contains("s3cret"), "the file and the peer need it");
+    assert!(!command.redacted().contains("s3cret"));
+    assert!(config.lines(Scope::Local).iter().any(|l| l.contains("s3cret")));
+    assert!(!config.lines(Scope::Shared).iter().any(|l| l.contains("s3cret")));
+}
+
+#[test]
+fn a_show_is_no_change() {
+    let error = Config::new().apply(&parse("show lb vserver").unwrap()).unwrap_err();
+    assert_eq!(error.to_string(), "ERROR: Operation not permitted [show lb vserver]");
+}
+
+#[test]
+fn the_longest_object_still_fits_a_line() {
+    let mut config = Config::new();
+    let (long, comment) = ("n".repeat(127), "\\\"".repeat(255));
+    apply(
+        &mut config,
+        &format!("add server {long} 2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff -state DISABLED -comment \"{comment}\""),
+    );
+    apply(
+        &mut config,
+        &format!(
+            "add service {long} {long} ANY 65534 -usip YES -cltTimeout 31536000 -svrTimeout 31536000 -healthMonitor NO \
+             -monThreshold 65535 -state DISABLED -comment \"{comment}\""
+        ),
+    );
+    apply(
+        &mut config,
+        &format!(
+            "add lb vserver {long} ANY 2001:db8:aaaa:bbbb:cccc:dddd:eeee:fffe 65534 -persistenceType SOURCEIP -timeout 1440 \
+             -persistMask 255.255.255.128 -v6persistmasklen 127 -lbMethod SRCIPSRCPORTHASH -connFailover STATELESS \
+             -cltTimeout 31536000 -state DISABLED -comment \"{comment}\""
+        ),
+    );
+    apply(&mut config, &format!("bind lb vserver {long} {long} -weight 100"));
+    for line in config.lines(Scope::All) {
+        assert!(parse(&line).is_ok(), "{} bytes", line.len());
+    }
+}

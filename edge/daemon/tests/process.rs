@@ -1,0 +1,159 @@
+//! The daemon as a process: its command line, its socket, its end.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const CONF: &str = "# a node alone, without interfaces\n\nadd ns ip 198.51.100.9 255.255.255.0 -type SNIP\n";
+
+/// How long anything here may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Daemon {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+fn write_conf(folder: &Path, text: &str) -> PathBuf {
+    let path = folder.join("ns.conf");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfastd"));
+    command.arg("--config").arg(folder.join("ns.conf"));
+    command.arg("--state").arg(folder.join("state")).arg("--socket").arg(folder.join("hf.sock"));
+    command.args(["--max-flows", "1024"]);
+    command
+}
+
+fn check(text: &str) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    write_conf(folder.path(), text);
+    command(folder.path()).arg("--check").output().unwrap()
+}
+
+impl Daemon {
+    /// Starts one and waits until it says that it is ready.
+    fn start() -> Daemon {
+        let folder = tempfile::tempdir().unwrap();
+        write_conf(folder.path(), CONF);
+        let notify = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+        notify.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut command = command(folder.path());
+        command.env("NOTIFY_SOCKET", folder.path().join("notify")).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        let daemon = Daemon { child, folder };
+        let mut buffer = [0; 256];
+        let len = notify.recv(&mut buffer).expect("word from the daemon");
+        assert_eq!(&buffer[..len], b"READY=1");
+        daemon
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("hf.sock")
+    }
+
+    fn connect(&self) -> BufReader<UnixStream> {
+        let stream = UnixStream::connect(self.socket()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        BufReader::new(stream)
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: our own child, not yet waited for.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+
+    fn wait_for_end(&mut self) -> std::process::ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < PATIENCE, "the daemon does not end");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn ask(client: &mut BufReader<UnixStream>, request: &[u8]) -> serde_json::Value {
+    client.get_mut().write_all(request).unwrap();
+    let mut line = String::new();
+    client.read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
+}
+
+#[test]
+fn a_check_tells_every_error_with_its_line() {
+    let good = check(CONF);
+    assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
+    assert!(String::from_utf8_lossy(&good.stdout).contains("the configuration is valid"));
+    let bad = check("add ns ip 192.0.2.1 255.255.255.0 -type SNIP\n# fine\nadd nonsense\nadd server s1 300.1.1.1\n");
+    assert_eq!(bad.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&bad.stderr);
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines.len(), 2, "{told}");
+    assert!(lines[0].contains("ns.conf:3: ERROR: ") && lines[0].contains("nonsense"), "{told}");
+    assert!(lines[1].contains("ns.conf:4: ERROR: ") && lines[1].contains("300.1.1.1"), "{told}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = command(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("cannot read the configuration") && told.contains("ns.conf"), "{told}");
+}
+
+#[test]
+fn it_answers_on_its_socket_survives_garbage_and_ends_when_told() {
+    let mut daemon = Daemon::start();
+    let mut client = daemon.connect();
+    let answer = ask(&mut client, b"{\"line\":\"show ns ip\"}\n");
+    assert_eq!(answer["ok"], true, "{answer}");
+    assert!(answer["text"].as_str().unwrap().contains("198.51.100.9"), "{answer}");
+    let answer = ask(&mut client, b"{\"line\":\"show nonsense\"}\n");
+    assert!(answer["text"].as_str().unwrap().contains("ERROR") && answer["ok"] == false, "{answer}");
+    for garbage in [&b"\xff\xfe\x00\n"[..], b"{}\n", b"show ns ip\n", b"[[[[[[[[\n"] {
+        assert_eq!(ask(&mut client, garbage)["ok"], false);
+    }
+    let mut long = vec![b'x'; 70_000];
+    long.push(b'\n');
+    assert_eq!(ask(&mut daemon.connect(), &long)["ok"], false);
+    assert_eq!(ask(&mut client, b"{\"line\":\"show ns ip\"}\n")["ok"], true, "it still serves");
+    daemon.signal(libc::SIGTERM);
+    assert!(daemon.wait_for_end().success());
+    assert!(!daemon.socket().exists(), "the socket file is gone");
+    assert!(daemon.folder.path().join("state").join("term").exists());
+}
+
+#[test]
+fn save_ns_config_replaces_the_file_with_what_runs() {
+    let daemon = Daemon::start();
+    let mut client = daemon.connect();
+    assert_eq!(ask(&mut client, b"{\"line\":\"add server kept 192.0.2.77\"}\n")["ok"], true);
+    assert_eq!(ask(&mut client, b"{\"line\":\"save ns config\"}\n")["ok"], true);
+    let saved = std::fs::read_to_string(daemon.folder.path().join("ns.conf")).unwrap();
+    assert!(saved.contains("add server kept 192.0.2.77") && saved.contains("198.51.100.9"), "{saved}");
+}
+
+#[test]
+fn a_second_daemon_on_the_same_socket_is_refused() {
+    let daemon = Daemon::start();
+    let output = command(daemon.folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("another holdfastd"), "{told}");
+}

@@ -111,7 +111,14 @@ impl Channel {
 
     /// As [`Channel::send`], but meant for another life of the peer than the
     /// proven one: how two nodes that do not know each other yet get acquainted.
-    pub fn send_echoing(&mut self, path: Option<PathId>, kind: MessageKind, head: Letterhead, payload: &[u8], echo: u64) {
+    pub fn send_echoing(
+        &mut self,
+        path: Option<PathId>,
+        kind: MessageKind,
+        head: Letterhead,
+        payload: &[u8],
+        echo: u64,
+    ) {
         match path {
             Some(path) => self.send_one(path, kind, head, payload, echo),
             None => {

@@ -26,9 +26,10 @@ impl Node {
 
     /// Carries a command out. `None`: the answer follows later.
     fn command(&mut self, now: Instant, request: u64, line: &str, json: bool) -> Result<Option<String>, CommandError> {
-        let command = config::parse(line)?;
+        let commands = config::parse_all(line)?;
+        let [command] = &commands[..] else { return self.change_all(now, &commands).map(Some) };
         match command.kind() {
-            Kind::Change { node_local } => self.change(now, &command, node_local).map(Some),
+            Kind::Change { .. } => self.change_all(now, &commands).map(Some),
             Kind::Show if command.is_connection_table() => {
                 let filter = ConnectionFilter::parse(command.connection_filter().unwrap_or_default())?;
                 self.start_listing(request, filter, json);
@@ -37,24 +38,36 @@ impl Node {
             Kind::Show => {
                 let view = View::new(self, now);
                 let shown = if json { config::show_json } else { config::show };
-                shown(&command, &self.config, &view).map(Some)
+                shown(command, &self.config, &view).map(Some)
             }
             Kind::Action(action) => self.act(now, request, action),
         }
     }
 
-    fn change(&mut self, now: Instant, command: &Command, node_local: bool) -> Result<String, CommandError> {
-        // The primary's configuration is the pair's; what is typed here would be lost at the next synchronisation.
-        if !node_local && self.follows_a_primary() {
-            return Err(CommandError::new(config::messages::PRIMARY_ONLY));
+    /// Carries out the commands that one line stands for (`vs[1-4]`): all of them or none.
+    fn change_all(&mut self, now: Instant, commands: &[Command]) -> Result<String, CommandError> {
+        let mut next = self.config.clone();
+        let (mut warnings, mut shared) = (Vec::new(), Vec::new());
+        for command in commands {
+            let local = matches!(command.kind(), Kind::Change { node_local: true });
+            // The primary's configuration is the pair's; what is typed here would be lost at the next synchronisation.
+            if !local && self.follows_a_primary() {
+                return Err(CommandError::new(config::messages::PRIMARY_ONLY));
+            }
+            warnings.extend(next.apply(command)?.iter().map(ToString::to_string));
+            if !local {
+                shared.push(command.canonical());
+            }
         }
-        let warnings = self.config.apply(command)?;
+        self.config = next;
         self.config_changed(now);
-        if !node_local {
-            self.journal(command.canonical());
+        for line in shared {
+            self.journal(line);
         }
-        self.event(Level::Info, format!("command: {}", command.redacted()));
-        Ok(warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        for command in commands {
+            self.event(Level::Info, format!("command: {}", command.redacted()));
+        }
+        Ok(warnings.join("\n"))
     }
 
     /// Whether a living primary owns the configuration.

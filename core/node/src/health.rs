@@ -189,11 +189,6 @@ impl Health {
         self.services.get(&id)
     }
 
-    /// Every service and whether it is up, by id.
-    pub fn all(&self) -> impl Iterator<Item = (u32, bool)> + '_ {
-        self.services.iter().map(|(&id, state)| (id, state.up))
-    }
-
     fn start_probe(&mut self, now: Instant, id: u32, index: usize) {
         let Some(state) = self.services.get_mut(&id) else { return };
         let (addr, port) = (state.addr, state.port);

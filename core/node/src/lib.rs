@@ -20,7 +20,7 @@ mod view;
 
 pub use channel::PEER_ETHERTYPE;
 pub use effect::{
-    Effect, Level, NodeOptions, PEER_PORT, PeerLink, PortState, ProbeKind, ProbeOutcome, ProbeRequest, Reply, StartError,
-    StreamEvent,
+    Effect, Level, NodeOptions, PEER_PORT, PeerLink, PortState, ProbeKind, ProbeOutcome, ProbeRequest, Reply,
+    StartError, StreamEvent,
 };
 pub use node::Node;

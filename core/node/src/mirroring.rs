@@ -137,11 +137,6 @@ impl Mirroring {
         self.sweeping || (self.bulk != Bulk::Idle && self.sender.wants_bulk())
     }
 
-    /// Whether a bulk transfer is under way.
-    pub fn is_bulk(&self) -> bool {
-        self.bulk != Bulk::Idle
-    }
-
     /// Whether a datagram of the peer's life `boot` begins another session.
     pub fn begins(&self, boot: u64, session: u32) -> bool {
         let known = self.receiving_from == Some(boot);

@@ -625,14 +625,16 @@ impl Node {
         self.derived_from = source;
         self.key_request += 1;
         if unset {
-            let text = "no rpcNode password: anybody on the peer's network can speak for the peer; use `set ns rpcNode`";
+            let text =
+                "no rpcNode password: anybody on the peer's network can speak for the peer; use `set ns rpcNode`";
             self.event(Level::Warn, text.into());
         }
         self.effects.push_back(Effect::DeriveKey { request: self.key_request, password, salt });
     }
 
     fn publish_interfaces(&mut self) {
-        let wanted: Vec<_> = self.config.interfaces().iter().map(|port| (port.id.clone(), port.device.clone())).collect();
+        let wanted: Vec<_> =
+            self.config.interfaces().iter().map(|port| (port.id.clone(), port.device.clone())).collect();
         if wanted != self.interfaces {
             self.interfaces.clone_from(&wanted);
             self.effects.push_back(Effect::Interfaces(wanted));
@@ -671,7 +673,8 @@ fn load(text: &str) -> Result<Config, StartError> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let applied = config::parse(line).and_then(|command| config.apply(&command));
+        let applied = config::parse_all(line)
+            .and_then(|commands| commands.iter().try_for_each(|command| config.apply(command).map(drop)));
         if let Err(error) = applied {
             return Err(StartError { line: index + 1, error: error.to_string() });
         }

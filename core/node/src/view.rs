@@ -2,8 +2,8 @@
 
 use holdfast_base::Instant;
 use holdfast_config::{
-    ChannelState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState, PeerFacts,
-    ServiceFacts, VserverFacts,
+    ChannelState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState, PeerFacts, ServiceFacts,
+    VserverFacts,
 };
 use holdfast_engine::{Drop, ServiceId, VserverId};
 use holdfast_ha::{HaStatus, PeerView, Role};

@@ -45,33 +45,50 @@ const MAX_ND_OPTIONS: usize = 8;
 /// Transport bytes that every error must quote (RFC 792; IPv6 quotes more).
 const QUOTED_TRANSPORT: usize = 8;
 
-pub(crate) fn icmp<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<Transport, ParseError> {
+pub(crate) fn icmp<L: Load + ?Sized>(frame: &L, packet: &mut IpPacket) -> Result<(), ParseError> {
     let message = message(frame, packet)?;
     let kind = match message.kind {
-        v4::ECHO_REQUEST | v4::ECHO_REPLY => return Ok(message.echo(message.kind == v4::ECHO_REQUEST)),
+        v4::ECHO_REQUEST | v4::ECHO_REPLY => {
+            packet.transport = message.echo(message.kind == v4::ECHO_REQUEST);
+            return Ok(());
+        }
         v4::UNREACHABLE if message.code == v4::FRAGMENTATION_NEEDED => {
             IcmpErrorKind::TooBig { mtu: message.rest & 0xffff }
         }
         v4::UNREACHABLE => IcmpErrorKind::Unreachable,
         v4::TIME_EXCEEDED => IcmpErrorKind::TimeExceeded,
         v4::PARAMETER_PROBLEM => IcmpErrorKind::ParameterProblem,
-        _ => return Ok(message.other()),
+        _ => {
+            packet.transport = message.other();
+            return Ok(());
+        }
     };
-    Ok(message.error(kind, quoted(frame, packet)))
+    packet.transport = message.error(kind, quoted(frame, packet));
+    Ok(())
 }
 
-pub(crate) fn icmpv6<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<Transport, ParseError> {
+pub(crate) fn icmpv6<L: Load + ?Sized>(frame: &L, packet: &mut IpPacket) -> Result<(), ParseError> {
     let message = message(frame, packet)?;
     let kind = match message.kind {
-        v6::ECHO_REQUEST | v6::ECHO_REPLY => return Ok(message.echo(message.kind == v6::ECHO_REQUEST)),
-        v6::NEIGHBOUR_SOLICITATION | v6::NEIGHBOUR_ADVERTISEMENT => return Ok(neighbour(frame, packet, &message)),
+        v6::ECHO_REQUEST | v6::ECHO_REPLY => {
+            packet.transport = message.echo(message.kind == v6::ECHO_REQUEST);
+            return Ok(());
+        }
+        v6::NEIGHBOUR_SOLICITATION | v6::NEIGHBOUR_ADVERTISEMENT => {
+            packet.transport = neighbour(frame, packet, &message);
+            return Ok(());
+        }
         v6::UNREACHABLE => IcmpErrorKind::Unreachable,
         v6::PACKET_TOO_BIG => IcmpErrorKind::TooBig { mtu: message.rest },
         v6::TIME_EXCEEDED => IcmpErrorKind::TimeExceeded,
         v6::PARAMETER_PROBLEM => IcmpErrorKind::ParameterProblem,
-        _ => return Ok(message.other()),
+        _ => {
+            packet.transport = message.other();
+            return Ok(());
+        }
     };
-    Ok(message.error(kind, quoted(frame, packet)))
+    packet.transport = message.error(kind, quoted(frame, packet));
+    Ok(())
 }
 
 /// The first eight bytes of a message.

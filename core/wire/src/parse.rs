@@ -55,7 +55,11 @@ pub fn parse_ip<L: Load + ?Sized>(frame: &L, ethernet: &Ethernet, packet: &mut I
     if usize::from(packet.l4) > packet.end() {
         return Err(ParseError::Malformed);
     }
-    packet.transport = if stations_left { Transport::Other } else { transport(frame, packet)? };
+    if stations_left {
+        packet.transport = Transport::Other;
+    } else {
+        transport(frame, packet)?;
+    }
     Ok(true)
 }
 
@@ -185,20 +189,16 @@ pub(crate) fn ipv6<L: Load + ?Sized>(
     packet.total_len = total_len as u32;
     packet.dont_fragment = true;
     packet.transport = Transport::None;
-    let stations_left = extensions(frame, at, limit, packet)?;
+    let stations_left = extensions(frame, at, packet)?;
     packet.options = usize::from(packet.l4) != at + IPV6_HEADER;
     Ok(stations_left)
 }
 
 /// Walks the extension headers (RFC 8200 section 4) of the IPv6 header at
 /// `l3`, up to the transport header or the end of a later fragment's headers,
-/// and fills in what they decide. Answers whether a routing header has stations left.
-fn extensions<L: Load + ?Sized>(
-    frame: &L,
-    l3: usize,
-    limit: usize,
-    packet: &mut IpPacket,
-) -> Result<bool, ParseError> {
+/// and fills in what they decide. The last one may reach beyond the packet; who
+/// uses `l4` looks. Answers whether a routing header has stations left.
+fn extensions<L: Load + ?Sized>(frame: &L, l3: usize, packet: &mut IpPacket) -> Result<bool, ParseError> {
     let mut at = l3 + IPV6_HEADER;
     let mut next = frame.u8(l3 + 6).ok_or(ParseError::Truncated)?;
     let mut stations_left = false;
@@ -220,9 +220,6 @@ fn extensions<L: Load + ?Sized>(
         }
         next = (start >> 8) as u8;
         at += len;
-        if at > limit {
-            return Err(ParseError::Truncated);
-        }
     }
     if is_extension(next) && !matches!(packet.fragment, Fragment::Later { .. }) {
         return Err(ParseError::TooManyHeaders);
@@ -236,20 +233,24 @@ fn is_extension(next_header: u8) -> bool {
     matches!(next_header, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS)
 }
 
-fn transport<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<Transport, ParseError> {
+/// Fills in the transport of `packet`, which the header has left at [`Transport::None`].
+fn transport<L: Load + ?Sized>(frame: &L, packet: &mut IpPacket) -> Result<(), ParseError> {
     if matches!(packet.fragment, Fragment::Later { .. }) {
-        return Ok(Transport::None);
+        return Ok(());
     }
     match (packet.proto, packet.version) {
         (proto::TCP, _) => tcp(frame, packet),
         (proto::UDP, _) => udp(frame, packet),
         (proto::ICMP, IpVersion::V4) => crate::icmp::icmp(frame, packet),
         (proto::ICMPV6, IpVersion::V6) => crate::icmp::icmpv6(frame, packet),
-        (_, IpVersion::V4 | IpVersion::V6) => Ok(Transport::Other),
+        (_, IpVersion::V4 | IpVersion::V6) => {
+            packet.transport = Transport::Other;
+            Ok(())
+        }
     }
 }
 
-fn tcp<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<Transport, ParseError> {
+fn tcp<L: Load + ?Sized>(frame: &L, packet: &mut IpPacket) -> Result<(), ParseError> {
     let at = usize::from(packet.l4);
     let room = packet.end().saturating_sub(at);
     if room < TCP_HEADER {
@@ -260,7 +261,7 @@ fn tcp<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<Transport, Pars
     if header_len < TCP_HEADER || header_len > room {
         return Err(ParseError::Malformed);
     }
-    Ok(Transport::Tcp(Tcp {
+    packet.transport = Transport::Tcp(Tcp {
         src_port: frame.be16(at).ok_or(ParseError::Truncated)?,
         dst_port: frame.be16(at + 2).ok_or(ParseError::Truncated)?,
         seq: frame.be32(at + 4).ok_or(ParseError::Truncated)?,
@@ -269,10 +270,11 @@ fn tcp<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<Transport, Pars
         window: frame.be16(at + 14).ok_or(ParseError::Truncated)?,
         header_len: header_len as u8,
         payload_len: (room - header_len) as u32,
-    }))
+    });
+    Ok(())
 }
 
-fn udp<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<Transport, ParseError> {
+fn udp<L: Load + ?Sized>(frame: &L, packet: &mut IpPacket) -> Result<(), ParseError> {
     let at = usize::from(packet.l4);
     let room = packet.end().saturating_sub(at);
     if room < UDP_HEADER {
@@ -283,11 +285,12 @@ fn udp<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<Transport, Pars
     if stated < UDP_HEADER || (whole && stated > room) {
         return Err(ParseError::Malformed);
     }
-    Ok(Transport::Udp(Udp {
+    packet.transport = Transport::Udp(Udp {
         src_port: frame.be16(at).ok_or(ParseError::Truncated)?,
         dst_port: frame.be16(at + 2).ok_or(ParseError::Truncated)?,
         payload_len: (stated.min(room) - UDP_HEADER) as u32,
-    }))
+    });
+    Ok(())
 }
 
 /// Whether `addr` is a multicast group of either IP version.

@@ -122,7 +122,16 @@ impl Client {
     pub fn exchange(&mut self, now: Instant, vserver: usize, to: (IpAddress, u16)) {
         self.next_port += 1;
         let socket = self.host.udp(self.next_port);
-        self.exchanges.push(Exchange { vserver, socket, to, next: now, number: 0, answered: 0, server: None, moved: false });
+        self.exchanges.push(Exchange {
+            vserver,
+            socket,
+            to,
+            next: now,
+            number: 0,
+            answered: 0,
+            server: None,
+            moved: false,
+        });
     }
 
     /// Lets every program run once.
@@ -140,7 +149,8 @@ impl Client {
 
     /// When a program wants to run again.
     pub fn next_run(&self) -> Option<Instant> {
-        let chunks = self.connections.iter().filter(|c| c.outcome == Outcome::Open && c.sent < c.total).map(|c| c.next_chunk);
+        let chunks =
+            self.connections.iter().filter(|c| c.outcome == Outcome::Open && c.sent < c.total).map(|c| c.next_chunk);
         chunks.chain(self.exchanges.iter().map(|exchange| exchange.next)).min()
     }
 }

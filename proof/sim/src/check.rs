@@ -114,7 +114,9 @@ impl Checker {
             match theirs.get(key) {
                 Some(other) if (&other.0, &other.1) == (&flow.0, &flow.1) => {}
                 None if !stateful => {}
-                other => self.violations.push(format!("flow {key:?} is {flow:?} on the primary, {other:?} on the secondary")),
+                other => {
+                    self.violations.push(format!("flow {key:?} is {flow:?} on the primary, {other:?} on the secondary"))
+                }
             }
         }
         for node in [primary, secondary] {

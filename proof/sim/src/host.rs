@@ -40,7 +40,14 @@ pub struct Host {
 
 impl Host {
     /// A host with both addresses (/24 and /64) and, if it is a server, a way out.
-    pub fn new(now: Instant, mac: MacAddr, v4: Ipv4Addr, v6: Ipv6Addr, gateway: Option<(Ipv4Addr, Ipv6Addr)>, seed: u64) -> Host {
+    pub fn new(
+        now: Instant,
+        mac: MacAddr,
+        v4: Ipv4Addr,
+        v6: Ipv6Addr,
+        gateway: Option<(Ipv4Addr, Ipv6Addr)>,
+        seed: u64,
+    ) -> Host {
         let mut cable = Cable::default();
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac.0)));
         config.random_seed = seed;

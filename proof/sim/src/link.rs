@@ -19,12 +19,8 @@ pub struct Manners {
 
 impl Manners {
     /// A good cable.
-    pub const CALM: Manners = Manners {
-        delay: Duration::from_micros(20),
-        jitter: Duration::ZERO,
-        loss_permille: 0,
-        duplicate_permille: 0,
-    };
+    pub const CALM: Manners =
+        Manners { delay: Duration::from_micros(20), jitter: Duration::ZERO, loss_permille: 0, duplicate_permille: 0 };
 
     /// When the copies of a frame sent at `now` arrive: none, one or two.
     pub fn arrivals(&self, now: Instant, rng: &mut Rng) -> Vec<Instant> {

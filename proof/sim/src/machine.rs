@@ -122,7 +122,13 @@ impl Machine {
         self.boot += 1;
         self.frozen_until = None;
         self.backlog.clear();
-        let limits = Limits { max_flows: 2048, max_persistence: 512, max_snat_pools: 256, max_neighbours: 256, ..Limits::default() };
+        let limits = Limits {
+            max_flows: 2048,
+            max_persistence: 512,
+            max_snat_pools: 256,
+            max_neighbours: 256,
+            ..Limits::default()
+        };
         let mut hasher = StableHasher::new(self.seed, self.index as u64);
         let boot = hasher.write(&self.boot.to_be_bytes()).finish() | 1;
         let options = NodeOptions {

@@ -37,7 +37,10 @@ fn main() -> ExitCode {
             println!("replay: cargo xtask sim --first {seed} --seeds 1 --trace");
         }
         if (seed - first + 1).is_multiple_of(100) {
-            println!("{} seeds, {established} connections established, {promotions} promotions, {failed} failed", seed - first + 1);
+            println!(
+                "{} seeds, {established} connections established, {promotions} promotions, {failed} failed",
+                seed - first + 1
+            );
         }
     }
     println!("sim: {} passed, {failed} failed; {established} connections, {promotions} promotions", seeds - failed);

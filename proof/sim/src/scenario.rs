@@ -203,10 +203,7 @@ impl VserverSpec {
         let usip = if self.usip { "YES" } else { "NO" };
         for server in 0..servers {
             let service = format!("{name}-{family}-{server}");
-            let _ = writeln!(
-                text,
-                "add service {service} {family}-{server} {kind} {port} -usip {usip} -svrTimeout 30"
-            );
+            let _ = writeln!(text, "add service {service} {family}-{server} {kind} {port} -usip {usip} -svrTimeout 30");
         }
         let vserver = format!("{name}-{family}");
         let _ = writeln!(text, "add lb vserver {vserver} {kind} {vip} {port} {options} -cltTimeout 30");

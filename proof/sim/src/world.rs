@@ -392,7 +392,9 @@ impl World {
 
     /// The switch floods; each station keeps what is meant for it.
     fn broadcast(&mut self, network: usize, from: Station, bytes: &[u8]) {
-        if self.traced && let Some(line) = trace::describe(bytes) {
+        if self.traced
+            && let Some(line) = trace::describe(bytes)
+        {
             self.checker.story.push((self.now, format!("{from:?}: {line}")));
         }
         let Some(Ok(to)) = bytes.get(..6).map(<[u8; 6]>::try_from) else { return };
@@ -453,7 +455,8 @@ impl World {
         for frame in frames {
             self.broadcast(network, station, &frame);
         }
-        self.host_timers[host] = next.map(|at| at.max(self.now + Duration::from_micros(100)).min(self.now + PROGRAM_TICK * 100));
+        self.host_timers[host] =
+            next.map(|at| at.max(self.now + Duration::from_micros(100)).min(self.now + PROGRAM_TICK * 100));
         if let Some(at) = self.host_timers[host] {
             self.agenda.plan(at, Event::Host { host, at });
         }

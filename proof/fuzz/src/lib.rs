@@ -1,1 +1,78 @@
-//! Room.
+//! Hostile bytes for every decoder and machine that hears the outside.
+//!
+//! A target is a function from bytes to nothing that may only return: a panic,
+//! an overflow or a broken promise is a finding. The same targets serve the
+//! plain tests of this crate (committed corpus, then a bounded seeded mutation
+//! loop) and the optional cargo-fuzz crate in `fuzz/`.
+
+mod config;
+mod engine;
+mod frames;
+mod ha;
+mod mirror;
+mod mutate;
+mod node;
+mod wire;
+
+pub use config::{config_lines, connection_filter};
+pub use engine::engine_frames;
+pub use ha::ha_hello;
+pub use mirror::{mirror_ack, mirror_data};
+pub use mutate::mutate;
+pub use node::{node_envelope, node_scenario};
+pub use wire::wire_frame;
+
+/// A function under attack.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Name of the function, of its corpus folder and of its cargo-fuzz binary.
+    pub name: &'static str,
+    /// The function.
+    pub run: fn(&[u8]),
+    /// Well-formed inputs to start from, beside the corpus.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Mutated inputs in a plain test run; fewer where one costs more.
+    pub iterations: u64,
+}
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    Target { name: "wire_frame", run: wire_frame, seeds: frames::all, iterations: 20_000 },
+    Target { name: "mirror_data", run: mirror_data, seeds: mirror::data_seeds, iterations: 20_000 },
+    Target { name: "mirror_ack", run: mirror_ack, seeds: mirror::ack_seeds, iterations: 20_000 },
+    Target { name: "ha_hello", run: ha_hello, seeds: ha::seeds, iterations: 20_000 },
+    Target { name: "config_lines", run: config_lines, seeds: config::line_seeds, iterations: 10_000 },
+    Target { name: "connection_filter", run: connection_filter, seeds: config::filter_seeds, iterations: 20_000 },
+    Target { name: "engine_frames", run: engine_frames, seeds: engine::seeds, iterations: 10_000 },
+    Target { name: "node_envelope", run: node_envelope, seeds: node::envelope_seeds, iterations: 2_000 },
+    Target { name: "node_scenario", run: node_scenario, seeds: node::scenario_seeds, iterations: 1_000 },
+];
+
+/// Reads an input piece by piece; beyond its end everything is zero.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn u8(&mut self) -> u8 {
+        let Some((&first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        first
+    }
+
+    fn be16(&mut self) -> u16 {
+        u16::from_be_bytes([self.u8(), self.u8()])
+    }
+
+    fn be64(&mut self) -> u64 {
+        (0..8).fold(0, |word, _| word << 8 | u64::from(self.u8()))
+    }
+
+    fn take(&mut self, len: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(len.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+}

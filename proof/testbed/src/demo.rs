@@ -66,10 +66,10 @@ pub fn run(options: &Options, binaries: &Binaries) -> Result<()> {
 fn play(options: &Options, lab: &Lab, pair: &mut Pair) -> Result<()> {
     let mut screen = Screen::new();
     screen.say("laid cables: client and servers on two networks, nodes a and b between them");
+    let _servers = traffic::start_servers(lab)?;
     pair.bring_up(lab)?;
     let primary = pair.wait_whole()?;
     screen.say(&format!("the pair is up: node {} is primary, the other has caught up", pair.nodes[primary].name()));
-    let _servers = traffic::start_servers(lab)?;
     traffic::assert_no_bypass(lab)?;
     screen.say("client and servers have no route to each other: what arrives went through the virtual servers");
     let files = ftp::Servers::start(lab, options.size)?;

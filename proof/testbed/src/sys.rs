@@ -133,8 +133,9 @@ pub fn interface_index(name: &str) -> Result<i32> {
 pub fn packet_socket(interface: &str) -> Result<OwnedFd> {
     let index = interface_index(interface)?;
     let protocol = u16::try_from(libc::ETH_P_ALL)?.to_be();
+    // Protocol 0 receives nothing yet: with a protocol, frames of every interface would be queued until the bind.
     // SAFETY: socket(2) with constants; the descriptor is owned at once.
-    let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(protocol)) };
+    let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     if raw < 0 {
         return Err(std::io::Error::last_os_error()).context("packet socket");
     }
@@ -145,13 +146,13 @@ pub fn packet_socket(interface: &str) -> Result<OwnedFd> {
     address.sll_family = libc::AF_PACKET as u16;
     address.sll_protocol = protocol;
     address.sll_ifindex = index;
-    // SAFETY: the address is a valid sockaddr_ll of the size given.
-    let bound =
-        unsafe { libc::bind(raw, (&raw const address).cast(), std::mem::size_of::<libc::sockaddr_ll>() as u32) };
     let on: libc::c_int = 1;
     // SAFETY: a valid pointer to an int of the size given.
     let quiet =
         unsafe { libc::setsockopt(raw, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, (&raw const on).cast(), 4) };
+    // SAFETY: the address is a valid sockaddr_ll of the size given.
+    let bound =
+        unsafe { libc::bind(raw, (&raw const address).cast(), std::mem::size_of::<libc::sockaddr_ll>() as u32) };
     if bound != 0 || quiet != 0 {
         return Err(std::io::Error::last_os_error()).with_context(|| format!("packet socket on {interface}"));
     }

@@ -106,3 +106,16 @@ fn a_closed_gate_drops_everything_and_answers_nothing() {
     assert_eq!(lab.give(CLIENT_PORT, arp), Verdict::Drop(Drop::GateClosed));
     lab.nothing();
 }
+
+#[test]
+fn a_frame_cut_short_is_dropped_wherever_it_is_cut() {
+    for net in [v4(), v6()] {
+        let mut lab = Lab::new(net, plan(&net));
+        let whole = tcp_bytes(Link::new(OWN_MACS[0], CLIENT_MAC), net.client, net.vip, (SYN, 1, 0), b"data");
+        for len in 0..whole.len() {
+            let verdict = lab.give(CLIENT_PORT, whole[..len].to_vec());
+            assert_eq!(verdict, Verdict::Drop(Drop::Malformed), "{len} bytes");
+        }
+        assert_eq!(lab.engine.counts().flows, 0);
+    }
+}

@@ -224,6 +224,9 @@ impl Engine {
     /// Whether this node may forward. Closing the gate forgets neighbours,
     /// announcements and every frame not yet polled.
     pub fn set_gate(&mut self, _now: Instant, gate: Gate) {
+        if self.gate == Gate::Closed {
+            self.discard_output();
+        }
         self.gate = gate;
         self.network.set_quiet(gate == Gate::Closed);
         match gate {
@@ -231,9 +234,7 @@ impl Engine {
             Gate::Draining => self.network.clear_announcements(),
             Gate::Closed => {
                 self.network.clear_announcements();
-                while let Some(frame) = self.out.pop() {
-                    self.out.recycle(frame.bytes);
-                }
+                self.discard_output();
             }
         }
     }
@@ -299,8 +300,12 @@ impl Engine {
     }
 
     /// The next frame to send: replies, released holds, queued packets,
-    /// announcements, in order. Drain marks first.
+    /// announcements, in order. Drain marks first. Nothing leaves while the gate
+    /// is closed, whatever a timer or an ack has released meanwhile.
     pub fn poll_transmit(&mut self) -> Option<OwnedFrame> {
+        if self.gate == Gate::Closed {
+            self.discard_output();
+        }
         let frame = self.out.pop()?;
         self.counters.transmitted += 1;
         Some(frame)
@@ -459,6 +464,12 @@ impl Engine {
             idle: now.since(flow.last_seen),
             mirrored: flow.has(Flow::UNTOUCHED),
             protected: self.is_protected(flow),
+        }
+    }
+
+    fn discard_output(&mut self) {
+        while let Some(frame) = self.out.pop() {
+            self.out.recycle(frame.bytes);
         }
     }
 

@@ -74,6 +74,11 @@ impl Channel {
         self.key = Some(key);
     }
 
+    /// Whether anything can be sent or heard.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     pub fn set_ports(&mut self, ports: &[Port]) {
         self.ports = ports.to_vec();
     }

@@ -48,6 +48,9 @@ pub struct Node {
     fingerprint: u64,
     gate: Gate,
     frozen: bool,
+    /// The election has begun: a peer could be heard if it spoke.
+    listening: bool,
+    stream: Option<StreamEvent>,
     settled: bool,
     key_request: u64,
     derived_from: Option<(String, Vec<u8>)>,
@@ -80,6 +83,8 @@ impl Node {
             fingerprint: 0,
             gate: Gate::Closed,
             frozen: false,
+            listening: false,
+            stream: None,
             settled: false,
             key_request: 0,
             derived_from: None,
@@ -96,9 +101,24 @@ impl Node {
     /// First call of every turn, whatever woke the driver: notices a freeze.
     pub fn handle_turn(&mut self, now: Instant) {
         self.begin(now);
-        self.frozen = self.ha.handle_turn(now);
+        self.frozen = !self.listens(now) || self.ha.handle_turn(now);
         self.drain_ha(now);
         self.update_gate(now);
+    }
+
+    /// Begins the election as soon as the peer could be heard: its start-up
+    /// interval must not run out while the key is still being derived.
+    fn listens(&mut self, now: Instant) -> bool {
+        let deaf = self.link.is_some() && !self.channel.has_key();
+        if self.listening || deaf {
+            return self.listening;
+        }
+        self.listening = true;
+        self.ha = Machine::new(now, settings(&self.config), self.options.boot, self.options.stored_term);
+        if self.stream == Some(StreamEvent::Open) {
+            self.ha.handle_peer_open(now);
+        }
+        true
     }
 
     /// The data ports as they are; complete list, whenever something changed.
@@ -140,6 +160,10 @@ impl Node {
     /// The idle TCP connection changed.
     pub fn handle_peer_stream(&mut self, now: Instant, event: StreamEvent) {
         self.begin(now);
+        self.stream = Some(event);
+        if !self.listening {
+            return;
+        }
         match event {
             StreamEvent::Open => self.ha.handle_peer_open(now),
             StreamEvent::Closed => self.ha.handle_peer_closed(now),
@@ -194,9 +218,11 @@ impl Node {
     /// Whatever is due at `now`. Calling too often is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.begin(now);
-        self.ha.handle_timeout(now);
-        self.drain_ha(now);
-        self.update_gate(now);
+        if self.listening {
+            self.ha.handle_timeout(now);
+            self.drain_ha(now);
+            self.update_gate(now);
+        }
         self.engine.handle_timeout(now);
         self.mirroring.sender.handle_timeout(now);
         self.mirroring.sweep(&mut self.engine);
@@ -211,7 +237,7 @@ impl Node {
             return Some(self.now);
         }
         let deadlines = [
-            self.ha.poll_timeout(),
+            self.ha.poll_timeout().filter(|_| self.listening),
             self.engine.poll_timeout(),
             self.mirroring.sender.poll_timeout(),
             self.health.poll_timeout(),

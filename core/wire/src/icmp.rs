@@ -63,7 +63,9 @@ pub(crate) fn icmp<L: Load + ?Sized>(frame: &L, packet: &mut IpPacket) -> Result
             return Ok(());
         }
     };
-    packet.transport = message.error(kind, quoted(frame, packet));
+    if !error(frame, packet, kind, message.code) {
+        packet.transport = message.other();
+    }
     Ok(())
 }
 
@@ -75,7 +77,9 @@ pub(crate) fn icmpv6<L: Load + ?Sized>(frame: &L, packet: &mut IpPacket) -> Resu
             return Ok(());
         }
         v6::NEIGHBOUR_SOLICITATION | v6::NEIGHBOUR_ADVERTISEMENT => {
-            packet.transport = neighbour(frame, packet, &message);
+            if !neighbour(frame, packet, message) {
+                packet.transport = message.other();
+            }
             return Ok(());
         }
         v6::UNREACHABLE => IcmpErrorKind::Unreachable,
@@ -87,7 +91,9 @@ pub(crate) fn icmpv6<L: Load + ?Sized>(frame: &L, packet: &mut IpPacket) -> Resu
             return Ok(());
         }
     };
-    packet.transport = message.error(kind, quoted(frame, packet));
+    if !error(frame, packet, kind, message.code) {
+        packet.transport = message.other();
+    }
     Ok(())
 }
 
@@ -102,15 +108,6 @@ struct Message {
 impl Message {
     fn echo(self, request: bool) -> Transport {
         Transport::Echo(Echo { request, id: (self.rest >> 16) as u16, seq: self.rest as u16 })
-    }
-
-    /// An error; when the packet it quotes does not name ports, just some message.
-    #[inline(always)]
-    fn error(self, kind: IcmpErrorKind, quoted: Option<Embedded>) -> Transport {
-        match quoted {
-            Some(inner) => Transport::IcmpError(IcmpError { kind, code: self.code, inner }),
-            None => self.other(),
-        }
     }
 
     fn other(self) -> Transport {
@@ -128,10 +125,14 @@ fn message<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Result<Message, Pa
     Ok(Message { kind: (kind_and_code >> 8) as u8, code: kind_and_code as u8, rest })
 }
 
-/// The packet that the error in `packet` quotes, if it names ports.
-fn quoted<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Option<Embedded> {
+/// Fills in an error, unless the packet it quotes does not name ports (answers `false`).
+///
+/// Apart from its callers, so that the compiler cannot make one store of theirs
+/// and this one: parts of it would be undefined, which the verifier refuses.
+#[inline(never)]
+fn error<L: Load + ?Sized>(frame: &L, packet: &mut IpPacket, kind: IcmpErrorKind, code: u8) -> bool {
     if packet.fragment != Fragment::None {
-        return None;
+        return false;
     }
     let at = usize::from(packet.l4) + ICMP_HEADER;
     let mut inner = IpPacket::default();
@@ -139,7 +140,12 @@ fn quoted<L: Load + ?Sized>(frame: &L, packet: &IpPacket) -> Option<Embedded> {
         IpVersion::V4 => ipv4(frame, at, packet.end(), &mut inner),
         IpVersion::V6 => ipv6(frame, at, packet.end(), &mut inner),
     };
-    if stations_left.ok()? { None } else { embedded(frame, &inner, packet.end()) }
+    if stations_left != Ok(false) {
+        return false;
+    }
+    let Some(inner) = embedded(frame, &inner, packet.end()) else { return false };
+    packet.transport = Transport::IcmpError(IcmpError { kind, code, inner });
+    true
 }
 
 /// The quoted `packet`, if its ports are among the bytes before `end`.
@@ -182,38 +188,52 @@ fn echo_ports(kind: u8, request: u8, reply: u8) -> Option<Ports> {
     }
 }
 
-/// A neighbour message that passes the checks of RFC 4861 section 7.1 (the
-/// checksum apart), else just some message.
-fn neighbour<L: Load + ?Sized>(frame: &L, packet: &IpPacket, message: &Message) -> Transport {
+/// Fills in a neighbour message, if it passes the checks of RFC 4861 section
+/// 7.1 (the checksum apart). Apart from its caller for the reason of [`error`].
+#[inline(never)]
+fn neighbour<L: Load + ?Sized>(frame: &L, packet: &mut IpPacket, message: Message) -> bool {
     let at = usize::from(packet.l4);
-    let Some(target) = frame.v6(at + ICMP_HEADER) else { return message.other() };
+    let Some(target) = frame.v6(at + ICMP_HEADER) else { return false };
     let body_end = at + ICMP_HEADER + 16;
     let hop_limit_kept = packet.ttl == 255;
     if !hop_limit_kept || message.code != 0 || body_end > packet.end() || is_multicast(target) || target.is_v4() {
-        return message.other();
+        return false;
     }
-    let solicitation = message.kind == v6::NEIGHBOUR_SOLICITATION;
-    let wanted = if solicitation { SOURCE_LINK_LAYER } else { TARGET_LINK_LAYER };
-    let Some(mac) = link_layer_option(frame, body_end, packet.end(), wanted) else { return message.other() };
-    if solicitation {
-        return Transport::NeighbourSolicitation(NeighbourSolicitation { target, source_mac: mac });
+    let mut mac = MacAddr::default();
+    if message.kind == v6::NEIGHBOUR_SOLICITATION {
+        let Some(there) = link_layer_option(frame, body_end, packet.end(), SOURCE_LINK_LAYER, &mut mac) else {
+            return false;
+        };
+        let source_mac = there.then_some(mac);
+        packet.transport = Transport::NeighbourSolicitation(NeighbourSolicitation { target, source_mac });
+    } else {
+        let Some(there) = link_layer_option(frame, body_end, packet.end(), TARGET_LINK_LAYER, &mut mac) else {
+            return false;
+        };
+        packet.transport = Transport::NeighbourAdvertisement(NeighbourAdvertisement {
+            target,
+            mac: there.then_some(mac),
+            solicited: message.rest & 0x4000_0000 != 0,
+            override_cache: message.rest & 0x2000_0000 != 0,
+            router: message.rest & 0x8000_0000 != 0,
+        });
     }
-    Transport::NeighbourAdvertisement(NeighbourAdvertisement {
-        target,
-        mac,
-        solicited: message.rest & 0x4000_0000 != 0,
-        override_cache: message.rest & 0x2000_0000 != 0,
-        router: message.rest & 0x8000_0000 != 0,
-    })
+    true
 }
 
-/// Looks for the option `wanted` between `at` and `end`: the outer `None` says
-/// that the options are broken, the inner that it is not there.
-fn link_layer_option<L: Load + ?Sized>(frame: &L, at: usize, end: usize, wanted: u8) -> Option<Option<MacAddr>> {
+/// Looks for the option `wanted` between `at` and `end` and copies its address
+/// to `mac`: `None` says that the options are broken, `false` that it is not there.
+fn link_layer_option<L: Load + ?Sized>(
+    frame: &L,
+    at: usize,
+    end: usize,
+    wanted: u8,
+    mac: &mut MacAddr,
+) -> Option<bool> {
     let mut at = at;
     for _ in 0..MAX_ND_OPTIONS {
         if at + 8 > end {
-            return Some(None);
+            return Some(false);
         }
         let start = frame.be16(at)?;
         let len = usize::from(start & 0x00ff) * 8;
@@ -221,9 +241,10 @@ fn link_layer_option<L: Load + ?Sized>(frame: &L, at: usize, end: usize, wanted:
             return None;
         }
         if (start >> 8) as u8 == wanted && len == 8 {
-            return Some(Some(frame.mac(at + 2)?));
+            *mac = frame.mac(at + 2)?;
+            return Some(true);
         }
         at += len;
     }
-    Some(None)
+    Some(false)
 }

@@ -15,6 +15,7 @@ pub mod link;
 pub mod machine;
 pub mod runner;
 pub mod scenario;
+pub mod sums;
 pub mod trace;
 pub mod world;
 

@@ -16,7 +16,7 @@ use crate::clock::Agenda;
 use crate::host::Host;
 use crate::machine::{Input, Machine, Wish, mac};
 use crate::scenario::{Fault, Scenario};
-use crate::trace;
+use crate::{sums, trace};
 
 /// The client-side network, and the index of the port on it.
 pub const CLIENT_SIDE: usize = 0;
@@ -384,6 +384,9 @@ impl World {
     }
 
     fn send_from_machine(&mut self, machine: usize, port: PortId, bytes: Vec<u8>) {
+        if let Some(wrong) = sums::wrong(&bytes) {
+            self.checker.violations.push(format!("{:?}: machine {machine} sent a wrong {wrong}", self.now));
+        }
         let network = usize::from(port.0);
         if self.plugged[machine][network] {
             self.broadcast(network, Station::Machine(machine), &bytes);
@@ -404,7 +407,11 @@ impl World {
             if target == from || !wanted {
                 continue;
             }
-            for at in self.scenario.data_manners.arrivals(self.now, &mut self.rng) {
+            let arrivals = self.scenario.data_manners.arrivals(self.now, &mut self.rng);
+            if self.traced && arrivals.is_empty() {
+                self.checker.story.push((self.now, format!("  lost on its way to {target:?}")));
+            }
+            for at in arrivals {
                 self.agenda.plan(at, Event::Frame { network, station, bytes: bytes.to_vec() });
             }
         }

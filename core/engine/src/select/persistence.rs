@@ -50,13 +50,13 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// No sessions; at most `limit`.
+    /// No sessions; at most `limit`, for which all memory is reserved here.
     pub(crate) fn new(now: Instant, limit: u32, seed: u64) -> Sessions {
         let mut rng = Rng::from_seed(seed ^ 0x7065_7273);
         Sessions {
-            slots: Vec::new(),
+            slots: Vec::with_capacity(limit as usize),
             free: Vec::new(),
-            index: HashTable::new(),
+            index: HashTable::with_capacity(limit as usize),
             limit: limit as usize,
             hash_keys: (rng.next_u64(), rng.next_u64()),
             wheel: TimerWheel::new(now, limit as usize),

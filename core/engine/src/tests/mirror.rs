@@ -140,6 +140,25 @@ fn a_thousand_holds_end_in_bounded_turns() {
 }
 
 #[test]
+fn nothing_leaves_through_a_closed_gate_though_a_hold_ends() {
+    for by_ack in [true, false] {
+        let mut lab = Lab::new(v4(), plan(&v4()));
+        lab.mirror(1, true);
+        lab.until_held();
+        lab.engine.set_gate(lab.now, Gate::Closed);
+        if by_ack {
+            lab.acknowledge();
+        } else {
+            lab.pass(Duration::from_secs(2));
+        }
+        assert_eq!(lab.engine.counts().held, 0);
+        lab.engine.set_gate(lab.now, Gate::Open);
+        lab.settle();
+        lab.nothing();
+    }
+}
+
+#[test]
 fn an_ack_of_an_older_stamp_releases_nothing() {
     let mut lab = Lab::new(v4(), plan(&v4()));
     lab.mirror(1, true);

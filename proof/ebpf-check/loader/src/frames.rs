@@ -52,12 +52,22 @@ pub fn mutated(rng: &mut Rng) -> Vec<u8> {
         };
     }
     match rng.below(8) {
-        // The kernel runs no program on less than an Ethernet header.
         0 => frame.truncate(ETHERNET + rng.below((frame.len() - ETHERNET + 1) as u64) as usize),
         1 => frame.resize(frame.len() + rng.below(64) as usize, 0),
         _ => {}
     }
     frame
+}
+
+/// Whether the kernel runs a program on `frame` at all: it wants a whole IP
+/// header behind an IP Ethernet type, and something behind any other.
+pub fn is_runnable(frame: &[u8]) -> bool {
+    let headers = match frame.get(12..14) {
+        Some([8, 0]) => ETHERNET + IPV4,
+        Some([0x86, 0xdd]) => ETHERNET + IPV6,
+        _ => ETHERNET + 1,
+    };
+    frame.len() >= headers
 }
 
 fn ends(v6: bool) -> (Endpoint, Endpoint) {

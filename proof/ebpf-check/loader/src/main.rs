@@ -13,7 +13,9 @@ use aya::maps::Array;
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use holdfast_base::Rng;
-use holdfast_wire::{Addr, Checksum, Endpoint, IpVersion, Parsed, Rewrite, apply, parse, rewrite};
+use holdfast_wire::{
+    Addr, Checksum, Endpoint, IpPacket, IpVersion, ParseError, Rewrite, apply, parse_ethernet, parse_ip, rewrite,
+};
 
 /// Answers of the program; see its source.
 const REWRITTEN: u32 = 0;
@@ -47,12 +49,15 @@ fn run() -> Result<()> {
     let mut rng = Rng::from_seed(seed);
     for turn in 0..MUTATED {
         let frame = frames::mutated(&mut rng);
+        if !frames::is_runnable(&frame) {
+            continue;
+        }
         lab.compare(&frame).with_context(|| format!("mutated frame {turn} of seed {seed}"))?;
     }
     let [rewritten, broken, not_ip] = lab.seen;
     println!(
-        "wire-check: {} named and {MUTATED} mutated frames agree ({rewritten} rewritten, {broken} broken, {not_ip} not IP; seed {seed})",
-        frames::named().len(),
+        "wire-check: {} frames agree: {rewritten} rewritten, {broken} broken, {not_ip} not IP (seed {seed})",
+        rewritten + broken + not_ip,
     );
     ensure!(rewritten > 0 && broken > 0 && not_ip > 0, "the frames do not reach every answer");
     Ok(())
@@ -83,7 +88,7 @@ impl Lab {
         let mut out = vec![0; frame.len() + 256];
         let options =
             TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), repeat: 1, ..TestRunOptions::default() };
-        let result = program(&mut self.ebpf)?.test_run(options).context("BPF_PROG_TEST_RUN")?;
+        let result = program(&mut self.ebpf)?.test_run(options).with_context(|| format!("BPF_PROG_TEST_RUN on {}", hex(frame)))?;
         out.truncate(result.data_size_out as usize);
         if result.return_value != answer || out != expected {
             bail!(
@@ -110,20 +115,27 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
 /// What wire makes of `frame`, and the answer that the program must give.
 fn expectation(frame: &[u8]) -> (Vec<u8>, u32) {
     let mut out = frame.to_vec();
-    let answer = match parse(frame) {
-        Ok((_, Parsed::Ip(packet))) => {
+    let answer = match ip_packet(frame) {
+        Ok(Some(packet)) => {
             assert!(apply(&mut out[..], &rewrite(&packet, &wanted(frame)), Checksum::Complete), "its own frame");
             REWRITTEN
         }
-        Ok((_, Parsed::Arp(_) | Parsed::Other)) => NOT_IP,
+        Ok(None) => NOT_IP,
         Err(_) => BROKEN,
     };
     (out, answer)
 }
 
+/// The same steps as the program's: ARP is not looked into.
+fn ip_packet(frame: &[u8]) -> Result<Option<IpPacket>, ParseError> {
+    let ethernet = parse_ethernet(frame)?;
+    let mut packet = IpPacket::default();
+    Ok(parse_ip(frame, &ethernet, &mut packet)?.then_some(packet))
+}
+
 /// The rewrite asked for: of the frame's own IP version.
 fn wanted(frame: &[u8]) -> Rewrite {
-    let v6 = matches!(parse(frame), Ok((_, Parsed::Ip(packet))) if packet.version == IpVersion::V6);
+    let v6 = matches!(ip_packet(frame), Ok(Some(packet)) if packet.version == IpVersion::V6);
     let (src, dst) = if v6 {
         let net = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0x42, 0, 0, 0, 0, 0, 0, 0];
         let host = |last: u8| Addr(std::array::from_fn(|at| net.get(at).copied().unwrap_or(last)));

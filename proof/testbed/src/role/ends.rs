@@ -108,7 +108,6 @@ fn await_reactions(streams: &mut [TcpStream]) -> Outcome {
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {
                     outcome.reset += 1;
                     outcome.retransmitted += usize::from(sys::tcp_retransmits(*stream) != Some(0));
-                    eprintln!("DEBUG {:?}", sys::tcp_retransmits(*stream));
                 }
                 Err(_) => outcome.ended += 1,
             }

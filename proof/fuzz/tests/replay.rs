@@ -1,0 +1,85 @@
+//! Every target: the committed corpus, the well-formed seeds, then mutations.
+//!
+//! `HOLDFAST_FUZZ_ITERATIONS` sets the number of mutated inputs per target,
+//! `HOLDFAST_FUZZ_SEED` their seed, `HOLDFAST_FUZZ_TARGET` picks one target. A
+//! finding is written to the system's temporary folder; once mended it moves
+//! to `corpus/<target>/`.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use holdfast_base::Rng;
+use holdfast_fuzz::{TARGETS, Target, mutate};
+
+/// Seed of an ordinary test run.
+const SEED: u64 = 1;
+/// Inputs that a target keeps to mutate further.
+const MAX_POOL: usize = 256;
+
+macro_rules! targets {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { fuzz(stringify!($name)); })*
+
+        #[test]
+        fn every_target_has_a_test() {
+            let tested = [$(stringify!($name)),*];
+            let all: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+            assert_eq!(all, tested);
+        }
+    };
+}
+
+targets! {
+    wire_frame mirror_data mirror_ack ha_hello config_lines connection_filter engine_frames node_envelope node_scenario
+}
+
+fn fuzz(name: &str) {
+    if std::env::var("HOLDFAST_FUZZ_TARGET").is_ok_and(|wanted| wanted != name) {
+        return;
+    }
+    let target = TARGETS.iter().find(|target| target.name == name).expect("a target of this name");
+    let corpus = corpus(name);
+    for (path, input) in &corpus {
+        attack(target, input, &path.display().to_string());
+    }
+    let mut pool = (target.seeds)();
+    for (index, input) in pool.iter().enumerate() {
+        attack(target, input, &format!("well-formed input {index}"));
+    }
+    pool.extend(corpus.into_iter().map(|(_, input)| input));
+    let seed = number("HOLDFAST_FUZZ_SEED").unwrap_or(SEED);
+    let iterations = number("HOLDFAST_FUZZ_ITERATIONS").unwrap_or(target.iterations);
+    println!("{name}: seed {seed}, {iterations} mutated inputs");
+    let mut rng = Rng::from_seed(seed);
+    for turn in 0..iterations {
+        let mut input = pool[rng.below(pool.len() as u64) as usize].clone();
+        let other = &pool[rng.below(pool.len() as u64) as usize];
+        mutate(&mut rng, &mut input, other);
+        attack(target, &input, &format!("turn {turn} of seed {seed}"));
+        // No coverage is measured: a few mutated inputs are kept to go further from.
+        if rng.chance(1, 50) && pool.len() < MAX_POOL {
+            pool.push(input);
+        }
+    }
+}
+
+fn attack(target: &Target, input: &[u8], origin: &str) {
+    if catch_unwind(AssertUnwindSafe(|| (target.run)(input))).is_err() {
+        let file = std::env::temp_dir().join(format!("holdfast-fuzz-{}.bin", target.name));
+        fs::write(&file, input).expect("the finding is kept");
+        panic!("{}: {origin}: the input is in {}", target.name, file.display());
+    }
+}
+
+fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+    let Ok(entries) = fs::read_dir(&folder) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| (path.clone(), fs::read(&path).expect("a readable file"))).collect()
+}
+
+fn number(variable: &str) -> Option<u64> {
+    Some(std::env::var(variable).ok()?.parse().expect("a number"))
+}

@@ -105,7 +105,8 @@ fn product_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().enumerate().map(|(index, line)| (index + 1, line)).take_while({
         let mut previous = "";
         move |&(_, line)| {
-            let in_tests = previous.trim() == "#[cfg(test)]" && line.trim_start().starts_with("mod ") && line.ends_with('{');
+            let in_tests =
+                previous.trim() == "#[cfg(test)]" && line.trim_start().starts_with("mod ") && line.ends_with('{');
             previous = line;
             !in_tests
         }
@@ -125,7 +126,11 @@ fn check_words(path: &Path, text: &str, findings: &mut Vec<Finding>) {
         }
         for word in UNOWNED {
             if line.split(|c: char| !c.is_alphanumeric()).any(|part| part == *word) {
-                findings.push(Finding { file: path.into(), line: index + 1, what: format!("`{word}` without an owner") });
+                findings.push(Finding {
+                    file: path.into(),
+                    line: index + 1,
+                    what: format!("`{word}` without an owner"),
+                });
             }
         }
     }
@@ -141,7 +146,11 @@ fn check_unsafe(path: &Path, text: &str, findings: &mut Vec<Finding>) {
         let opens = code.contains("unsafe {") || code.contains("unsafe impl");
         let explained = lines[index.saturating_sub(6)..=index].iter().any(|near| near.contains("SAFETY:"));
         if opens && !explained {
-            findings.push(Finding { file: path.into(), line: index + 1, what: "unsafe without a SAFETY comment".into() });
+            findings.push(Finding {
+                file: path.into(),
+                line: index + 1,
+                what: "unsafe without a SAFETY comment".into(),
+            });
         }
     }
 }
@@ -167,7 +176,11 @@ fn check_sizes(root: &Path, sources: &[(PathBuf, String)], findings: &mut Vec<Fi
         let mut check = |name: String, line: usize, size: usize, budget: usize| {
             let limit = allowed.get(&name).copied().unwrap_or(budget);
             if size > limit {
-                findings.push(Finding { file: path.clone(), line, what: format!("{name}: {size} lines, budget {limit}") });
+                findings.push(Finding {
+                    file: path.clone(),
+                    line,
+                    what: format!("{name}: {size} lines, budget {limit}"),
+                });
             }
         };
         check(path.display().to_string(), 1, product_lines(text).count(), MAX_FILE_LINES);
@@ -196,7 +209,18 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
     for (index, line) in lines.iter().enumerate() {
         let code = line.trim_start();
         let Some(at) = code.find("fn ") else { continue };
-        let heads = ["", "pub ", "pub(crate) ", "pub(super) ", "const ", "pub const ", "async ", "pub async ", "unsafe ", "extern \"C\" "];
+        let heads = [
+            "",
+            "pub ",
+            "pub(crate) ",
+            "pub(super) ",
+            "const ",
+            "pub const ",
+            "async ",
+            "pub async ",
+            "unsafe ",
+            "extern \"C\" ",
+        ];
         if !heads.contains(&&code[..at]) || line.trim_end().ends_with(';') {
             continue;
         }
@@ -287,11 +311,13 @@ fn dependencies(manifest: &str) -> (Vec<String>, Vec<String>) {
 /// Every drop reason is named by a test somewhere.
 fn check_drop_reasons(sources: &[(PathBuf, String)], findings: &mut Vec<Finding>) -> Result<()> {
     let home = Path::new("core/engine/src/verdict.rs");
-    let (_, verdicts) = sources.iter().find(|(path, _)| path == home).context("core/engine/src/verdict.rs is missing")?;
+    let (_, verdicts) =
+        sources.iter().find(|(path, _)| path == home).context("core/engine/src/verdict.rs is missing")?;
     for (index, line) in verdicts.lines().enumerate() {
         let Some((name, _)) = line.trim().split_once(" = \"") else { continue };
         let wanted = format!("Drop::{name}");
-        let named = sources.iter().any(|(path, text)| (is_test(path) || path.starts_with("proof")) && text.contains(&wanted));
+        let named =
+            sources.iter().any(|(path, text)| (is_test(path) || path.starts_with("proof")) && text.contains(&wanted));
         if !named {
             findings.push(Finding { file: home.into(), line: index + 1, what: format!("no test names {wanted}") });
         }

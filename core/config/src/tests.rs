@@ -173,3 +173,11 @@ fn connection_rows_line_up_with_their_heading() {
     }
     assert!(connection_json(&row()).starts_with(r#"{"sourceip":"192.0.2.1","sourceport":40000,"#));
 }
+
+#[test]
+fn a_number_may_begin_with_any_character() {
+    for text in ["é4", "\u{fffd}\u{fffd}4", "-", "-é", "٣"] {
+        let error = crate::parse(&format!("set HA node -helloInterval {text}")).expect_err(text);
+        assert_eq!(error.code, crate::messages::INVALID_ARGUMENT_VALUE.code, "{text}");
+    }
+}

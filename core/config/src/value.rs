@@ -302,7 +302,7 @@ fn number(text: &str, min: u64, max: u64) -> Result<u64, Refused> {
     match text.parse::<u64>() {
         Ok(n) => in_range(n, min, max),
         Err(_) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => Err(messages::ABOVE_MAXIMUM),
-        Err(_) if text.len() > 1 && text[1..].bytes().all(|b| b.is_ascii_digit()) && text.starts_with('-') => {
+        Err(_) if text.strip_prefix('-').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) => {
             Err(messages::BELOW_MINIMUM)
         }
         Err(_) => Err(messages::INVALID_ARGUMENT_VALUE),

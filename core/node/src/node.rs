@@ -47,7 +47,8 @@ pub struct Node {
     epoch: u32,
     fingerprint: u64,
     gate: Gate,
-    frozen: bool,
+    /// The peer could not be heard yet: nothing is forwarded.
+    deaf: bool,
     /// The election has begun: a peer could be heard if it spoke.
     listening: bool,
     stream: Option<StreamEvent>,
@@ -82,7 +83,7 @@ impl Node {
             epoch: 0,
             fingerprint: 0,
             gate: Gate::Closed,
-            frozen: false,
+            deaf: true,
             listening: false,
             stream: None,
             settled: false,
@@ -101,7 +102,11 @@ impl Node {
     /// First call of every turn, whatever woke the driver: notices a freeze.
     pub fn handle_turn(&mut self, now: Instant) {
         self.begin(now);
-        self.frozen = !self.listens(now) || self.ha.handle_turn(now);
+        self.deaf = !self.listens(now);
+        // What a frozen primary must do is told by its role: it is secondary after this.
+        if !self.deaf {
+            self.ha.handle_turn(now);
+        }
         self.drain_ha(now);
         self.update_gate(now);
     }
@@ -307,12 +312,13 @@ impl Node {
         &self.config
     }
 
-    /// Opens, narrows or closes the engine's gate by role, lease and freeze.
+    /// Opens, narrows or closes the engine's gate by role and lease, in the very
+    /// turn in which they change: announcements of a promotion leave with it.
     pub(crate) fn update_gate(&mut self, now: Instant) {
         let leased = self.ha.lease_expiry().is_none_or(|end| now < end);
         let gate = match self.ha.role() {
-            Role::Primary if leased && !self.frozen => Gate::Open,
-            Role::Draining if leased && !self.frozen => Gate::Draining,
+            Role::Primary if leased && !self.deaf => Gate::Open,
+            Role::Draining if leased && !self.deaf => Gate::Draining,
             Role::Primary | Role::Draining | Role::Init | Role::Secondary => Gate::Closed,
         };
         if gate != self.gate {

@@ -29,8 +29,8 @@ mod tests;
 pub use addr::{Addr, Endpoint, MacAddr};
 pub use checksum::{Checksum, icmp_checksum_ok, ipv4_checksum_ok, transport_checksum_ok};
 pub use edit::{
-    Cover, Edit, EditList, MAX_EDITS, Rewrite, TransportChecksum, apply, rewrite, rewrite_icmp_error,
-    rewrite_into, set_macs,
+    Cover, Edit, EditList, MAX_EDITS, Rewrite, TransportChecksum, apply, rewrite, rewrite_icmp_error, rewrite_into,
+    set_macs,
 };
 pub use load::{Load, Store};
 pub use packet::{

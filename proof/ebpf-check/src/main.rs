@@ -144,10 +144,14 @@ fn execute(skb: &Skb, scratch: *const Scratch) -> i32 {
     for index in 0..MAX_EDITS {
         let Some(edit) = list.get(index) else { break };
         let header = if edit.in_header { list.header_checksum } else { None };
-        if let Some(at) = header && !mend_header(skb, at, edit) {
+        if let Some(at) = header
+            && !mend_header(skb, at, edit)
+        {
             return FAILED;
         }
-        if let Some(field) = list.transport_checksum && !mend_transport(skb, field.at, field.udp, edit) {
+        if let Some(field) = list.transport_checksum
+            && !mend_transport(skb, field.at, field.udp, edit)
+        {
             return FAILED;
         }
         if !store(skb, edit) {

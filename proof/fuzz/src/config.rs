@@ -21,7 +21,11 @@ pub fn config_lines(data: &[u8]) {
                 continue;
             }
             let again = parse(&command.canonical());
-            assert_eq!(again.as_ref().map(|c| c.canonical()).ok(), Some(command.canonical()), "canonical text is stable");
+            assert_eq!(
+                again.as_ref().map(|c| c.canonical()).ok(),
+                Some(command.canonical()),
+                "canonical text is stable"
+            );
             let _ = command.redacted();
             let before = config.lines(Scope::All);
             if config.apply(&command).is_err() {
@@ -86,7 +90,8 @@ bind lb vserver web6 web-v6
 bind lb vserver dns4 dns-v4
 set lb vserver web4 -connFailover STATEFUL
 set lb vserver web6 -connFailover STATEFUL
-set lb vserver dns4 -connFailover STATELESS
+add lb vserver any4 ANY 10.0.1.101 * -persistenceType SOURCEIP
+set lb vserver any4 -connFailover STATELESS
 add server pool[1-3] 10.0.2.[31-33]
 disable service web-v4
 unset lb vserver web4 -lbMethod

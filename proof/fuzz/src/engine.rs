@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use holdfast_base::{Duration, Instant};
 use holdfast_engine::{
-    Binding, BulkStep, ConnFailover, Engine, FloatingAddress, FloatingKind, Frame, Gate, Limits, Mark, Method, Mirroring,
-    Offload, Plan, Port, PortId, Route, Service, ServiceId, SourceIpPersistence, Verdict, Vserver, VserverId, VserverKind,
+    Binding, BulkStep, ConnFailover, Engine, FloatingAddress, FloatingKind, Frame, Gate, Limits, Mark, Method,
+    Mirroring, Offload, Plan, Port, PortId, Route, Service, ServiceId, SourceIpPersistence, Verdict, Vserver,
+    VserverId, VserverKind,
 };
 use holdfast_wire::{Endpoint, parse};
 
-use crate::frames::{self, OWN_MACS, host, server, vip};
 use crate::Input;
+use crate::frames::{self, OWN_MACS, host, server, vip};
 
 /// Pieces of one input at most.
 const MAX_STEPS: usize = 64;

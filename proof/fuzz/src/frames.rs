@@ -10,11 +10,7 @@ const SERVER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x51]);
 
 /// A host of the test network: subnet 1 is the clients', 2 the servers'.
 pub fn host(v6: bool, subnet: u8, last: u8) -> Addr {
-    if v6 {
-        Addr([0xfd, 0, 0, subnet, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last])
-    } else {
-        Addr::v4([10, 0, subnet, last])
-    }
+    if v6 { Addr([0xfd, 0, 0, subnet, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]) } else { Addr::v4([10, 0, subnet, last]) }
 }
 
 /// The client's end.

@@ -27,8 +27,8 @@ pub fn mirror_data(data: &[u8]) {
     receiver.start(session);
     let mut ack = Vec::new();
     for _ in 0..2 {
-        let stored = receiver.handle_data(Instant::ZERO, data);
-        assert!(stored.is_err() || valid.is_ok(), "only what is valid is stored");
+        let _ = receiver.handle_data(Instant::ZERO, data);
+        assert!(receiver.stats().datagrams == 0 || valid.is_ok(), "only what is valid is stored");
         while receiver.poll_record().is_some() {}
         if receiver.poll_ack(Instant::ZERO, &mut ack) {
             assert!(decode_ack(&ack).is_ok(), "own acknowledgements are readable");

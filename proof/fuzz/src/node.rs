@@ -60,6 +60,10 @@ fn seal(kind: u8, term: u64, sequence: u64, payload: &[u8]) -> Vec<u8> {
 
 /// Reads `data` as a list of events for a pair of nodes.
 pub fn node_scenario(data: &[u8]) {
+    play(data);
+}
+
+fn play(data: &[u8]) -> Pair {
     let mut input = Input(data);
     let mut pair = Pair { nodes: [One::new(0, 0x1111), One::new(1, 0x2222)], in_flight: Default::default() };
     for _ in 0..MAX_STEPS {
@@ -68,6 +72,7 @@ pub fn node_scenario(data: &[u8]) {
         }
         pair.step(&mut input);
     }
+    pair
 }
 
 /// A node and its driver.
@@ -141,7 +146,9 @@ impl One {
 
 /// The other node's `ns.conf`.
 fn mirror_image() -> String {
-    CONFIG.replace("-IPAddress 10.0.3.1", "-IPAddress 10.0.3.2").replace("add HA node 1 10.0.3.2", "add HA node 1 10.0.3.1")
+    CONFIG
+        .replace("-IPAddress 10.0.3.1", "-IPAddress 10.0.3.2")
+        .replace("add HA node 1 10.0.3.2", "add HA node 1 10.0.3.1")
 }
 
 /// Two nodes with a hostile wire between them.
@@ -172,7 +179,10 @@ impl Pair {
                 let (port, len) = (input.u8() & 1, usize::from(input.be16()));
                 let mut bytes = input.take(len).to_vec();
                 self.event(at, |node, now| {
-                    node.handle_frame(now, Frame { port: PortId(port), offload: Default::default(), bytes: &mut bytes });
+                    node.handle_frame(
+                        now,
+                        Frame { port: PortId(port), offload: Default::default(), bytes: &mut bytes },
+                    );
                 });
             }
             105..=107 => self.event(at, |node, now| node.handle_peer_stream(now, StreamEvent::Closed)),
@@ -259,9 +269,9 @@ const COMMANDS: &[&str] = &[
 /// Hellos and mirror messages as contents of an envelope.
 pub fn envelope_seeds() -> Vec<Vec<u8>> {
     let kinds = [(1, ha::seeds()), (2, mirror::data_seeds()), (3, mirror::ack_seeds()), (4, vec![vec![0, 0, 0, 5]])];
-    let sealed = kinds.into_iter().flat_map(|(kind, payloads)| {
-        payloads.into_iter().map(move |payload| [&[kind, 1][..], &payload].concat())
-    });
+    let sealed = kinds
+        .into_iter()
+        .flat_map(|(kind, payloads)| payloads.into_iter().map(move |payload| [&[kind, 1][..], &payload].concat()));
     sealed.chain([seal(1, 1, 1, &ha::seeds()[0])]).collect()
 }
 
@@ -291,4 +301,34 @@ pub fn scenario_seeds() -> Vec<Vec<u8>> {
     handed_over.extend([230, 5, 0]);
     handed_over.extend(&calm[..80]);
     vec![calm, busy, lost, handed_over]
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_ha::Role;
+
+    use super::*;
+
+    #[test]
+    fn the_well_formed_scenarios_reach_what_they_are_for() {
+        let seeds = scenario_seeds();
+        let roles = |pair: &Pair| [pair.nodes[0].node.role(), pair.nodes[1].node.role()];
+        let calm = play(&seeds[0]);
+        assert!(roles(&calm).contains(&Role::Primary) && roles(&calm).contains(&Role::Secondary), "{:?}", roles(&calm));
+        assert!(calm.nodes.iter().all(|one| one.node.caught_up()), "the pair is in step");
+        let busy = play(&seeds[1]);
+        assert!(busy.nodes.iter().any(|one| one.node.engine().counts().flows > 0), "flows are open");
+    }
+
+    #[test]
+    fn a_sealed_hello_is_heard() {
+        let mut one = One::new(0, BOOT);
+        let sealed = seal(1, 1, 1, &ha::seeds()[0]);
+        one.turn(|node, now| node.handle_peer_datagram(now, &sealed));
+        one.sent.clear();
+        one.now = one.now + Duration::from_millis(100);
+        one.turn(|_, _| {});
+        let echo = u64::from_be_bytes(one.sent[0][16..24].try_into().expect("eight bytes"));
+        assert_eq!(echo, 0x2222, "our answers are for its life");
+    }
 }

@@ -1,8 +1,8 @@
 //! Frames: what the parser finds lies inside, and edits undo each other.
 
 use holdfast_wire::{
-    Checksum, Endpoint, Fragment, IpPacket, Parsed, Rewrite, Transport, apply, icmp_checksum_ok, ipv4_checksum_ok, parse,
-    rewrite, rewrite_icmp_error, transport_checksum_ok,
+    Checksum, Endpoint, Fragment, IpPacket, Parsed, Rewrite, Transport, apply, icmp_checksum_ok, ipv4_checksum_ok,
+    parse, rewrite, rewrite_icmp_error, transport_checksum_ok,
 };
 
 use crate::frames::host;

@@ -14,7 +14,9 @@ use crate::trace;
 
 /// The TCP echo ports of every server; the first is for UDP too. A server
 /// endpoint belongs to one service, so each kind of TCP vserver has its own.
-pub const ECHO: [u16; 3] = [7, 8, 9];
+pub const ECHO: [u16; 5] = [7, 8, 9, 10, 11];
+/// The last byte of a connection that the server is asked to close; no other byte has this value.
+const PLEASE_CLOSE: u8 = 0xff;
 /// Listening sockets kept ready per server and port.
 const BACKLOG: usize = 8;
 
@@ -35,9 +37,42 @@ pub enum Outcome {
     Corrupt,
 }
 
+/// Who ends a connection, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// The client closes when everything has come back.
+    ClientCloses,
+    /// The server closes behind the last byte.
+    ServerCloses,
+    /// The client resets half-way.
+    ClientResets,
+}
+
+/// A connection that a client is to open.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Which vserver, an index of the world's list.
+    pub vserver: usize,
+    /// Its address and port.
+    pub to: (IpAddress, u16),
+    /// Bytes to send in all.
+    pub total: u64,
+    /// Time between chunks.
+    pub pause: Duration,
+    /// Who ends it.
+    pub manner: Manner,
+    /// Use the port of the last finished connection to the same place again.
+    pub reuse: bool,
+}
+
 /// One client connection.
 #[derive(Clone, Debug)]
 pub struct Connection {
+    /// A second failure, before the pair was whole again, may have taken it.
+    pub excused: bool,
+    /// Who ends it.
+    pub manner: Manner,
+    to: (IpAddress, u16),
     /// Which vserver, an index of the world's list.
     pub vserver: usize,
     /// IPv6?
@@ -65,6 +100,8 @@ pub struct Connection {
 /// A client's UDP exchange: numbered datagrams, answered by the server's number.
 #[derive(Clone, Debug)]
 pub struct Exchange {
+    /// A second failure, before the pair was whole again, may have moved it.
+    pub excused: bool,
     /// Which vserver.
     pub vserver: usize,
     socket: SocketHandle,
@@ -96,26 +133,56 @@ impl Client {
         Client { host, connections: Vec::new(), exchanges: Vec::new(), next_port: 20_000 }
     }
 
-    /// Opens a connection that sends `total` bytes, a chunk every `pause`.
-    pub fn open(&mut self, now: Instant, vserver: usize, to: (IpAddress, u16), total: u64, pause: Duration) {
-        self.next_port += 1;
-        let port = self.next_port;
-        let socket = self.host.connect(to, port);
+    /// Opens a connection; its number in the list.
+    pub fn open(&mut self, now: Instant, call: &Call) -> usize {
+        let port = self.port_for(call);
+        let socket = self.host.connect(call.to, port);
         self.connections.push(Connection {
-            vserver,
-            v6: matches!(to.0, IpAddress::Ipv6(_)),
+            excused: false,
+            manner: call.manner,
+            to: call.to,
+            vserver: call.vserver,
+            v6: matches!(call.to.0, IpAddress::Ipv6(_)),
             port,
             opened: now,
             established: None,
             ended: None,
             outcome: Outcome::Opening,
             socket,
-            total,
+            total: call.total,
             sent: 0,
             echoed: 0,
             next_chunk: now,
-            pause,
+            pause: call.pause,
         });
+        self.connections.len() - 1
+    }
+
+    /// A fresh port, or one that a finished connection to the same place had.
+    fn port_for(&mut self, call: &Call) -> u16 {
+        let over = |connection: &&mut Connection| {
+            connection.to == call.to && connection.outcome == Outcome::Finished && connection.manner != Manner::ClientResets
+        };
+        if let Some(old) = self.connections.iter_mut().rev().find(over).filter(|_| call.reuse) {
+            let (port, to) = (old.port, old.to);
+            let taken = self.connections.iter().any(|other| other.port == port && other.to == to && other.ended.is_none());
+            if !taken {
+                return self.forget_socket(port, to);
+            }
+        }
+        self.next_port += 1;
+        self.next_port
+    }
+
+    /// Takes the sockets of ended connections away without a word on the wire.
+    fn forget_socket(&mut self, port: u16, to: (IpAddress, u16)) -> u16 {
+        for old in self.connections.iter_mut().filter(|old| old.port == port && old.to == to) {
+            self.host.sockets.get_mut::<tcp::Socket<'_>>(old.socket);
+            self.host.sockets.remove(old.socket);
+            old.port = 0;
+            old.socket = self.host.idle_socket();
+        }
+        port
     }
 
     /// Starts a UDP exchange.
@@ -138,7 +205,7 @@ impl Client {
     pub fn run(&mut self, now: Instant, rng: &mut Rng) {
         for connection in self.connections.iter_mut().filter(|connection| connection.ended.is_none()) {
             connection.run(now, self.host.sockets.get_mut::<tcp::Socket<'_>>(connection.socket), rng);
-            if connection.ended.is_some() {
+            if connection.ended.is_some() && connection.outcome != Outcome::Finished {
                 self.host.sockets.get_mut::<tcp::Socket<'_>>(connection.socket).abort();
             }
         }
@@ -158,7 +225,8 @@ impl Client {
 impl Connection {
     /// The byte at a place of this connection's stream.
     fn byte(&self, at: u64) -> u8 {
-        (at.wrapping_mul(31).wrapping_add(u64::from(self.port).wrapping_mul(7)) >> 1) as u8
+        let byte = (at.wrapping_mul(31).wrapping_add(u64::from(self.port).wrapping_mul(7)) >> 1) as u8;
+        if self.manner == Manner::ServerCloses && at + 1 == self.total { PLEASE_CLOSE } else { byte.min(PLEASE_CLOSE - 1) }
     }
 
     fn end(&mut self, now: Instant, outcome: Outcome) {
@@ -181,8 +249,13 @@ impl Connection {
         if self.ended.is_some() {
             return;
         }
-        if self.echoed == self.total {
-            socket.close();
+        if self.manner == Manner::ClientResets && self.echoed * 2 >= self.total {
+            socket.abort();
+            self.end(now, Outcome::Finished);
+        } else if self.echoed == self.total {
+            if self.manner != Manner::ServerCloses || socket.state() != tcp::State::Established {
+                socket.close();
+            }
             if matches!(socket.state(), tcp::State::TimeWait | tcp::State::Closed | tcp::State::Closing) {
                 self.end(now, Outcome::Finished);
             }
@@ -241,6 +314,8 @@ pub struct Server {
     listening: Vec<(u16, SocketHandle)>,
     open: Vec<SocketHandle>,
     udp: SocketHandle,
+    /// Its programs do nothing before this time; its TCP goes on.
+    pub muted_until: Instant,
 }
 
 impl Server {
@@ -249,7 +324,12 @@ impl Server {
         let ports = (0..BACKLOG).flat_map(|_| ECHO);
         let listening = ports.map(|port| (port, host.listen(port))).collect();
         let udp = host.udp(ECHO[0]);
-        Server { host, number, listening, open: Vec::new(), udp }
+        Server { host, number, listening, open: Vec::new(), udp, muted_until: Instant::ZERO }
+    }
+
+    /// Connections that have not ended.
+    pub fn connections(&self) -> usize {
+        self.open.len()
     }
 
     /// A frame arrives. smoltcp hands a repeated SYN to any listening socket,
@@ -269,13 +349,16 @@ impl Server {
     }
 
     /// Lets the echo programs run once.
-    pub fn run(&mut self) {
+    pub fn run(&mut self, now: Instant) {
         for index in 0..self.listening.len() {
             let (port, handle) = self.listening[index];
             if self.host.sockets.get::<tcp::Socket<'_>>(handle).state() != tcp::State::Listen {
                 self.open.push(handle);
                 self.listening[index] = (port, self.host.listen(port));
             }
+        }
+        if now < self.muted_until {
+            return;
         }
         let sockets = &mut self.host.sockets;
         self.open.retain(|&handle| {
@@ -305,6 +388,9 @@ fn echo(socket: &mut tcp::Socket<'_>) -> bool {
             break;
         }
         let _ = socket.send_slice(&buffer[..len]);
+        if buffer[len - 1] == PLEASE_CLOSE {
+            socket.close();
+        }
     }
     if !socket.may_recv() && !socket.can_recv() && socket.state() != tcp::State::SynReceived {
         socket.close();

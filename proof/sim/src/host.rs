@@ -15,7 +15,8 @@ const ETHERNET_MTU: usize = 1514;
 /// in flight when a window had closed and opens again (seed 134 with 4 KiB).
 const TCP_BUFFER: usize = 64 * 1024;
 /// A TCP end gives up after this long without an answer.
-const TCP_PATIENCE_MS: u64 = 20_000;
+/// The pauses between retransmissions grow to tens of seconds while a fault lasts.
+const TCP_PATIENCE_MS: u64 = 60_000;
 
 /// The host's cable: frames in, frames out.
 #[derive(Default)]
@@ -86,6 +87,11 @@ impl Host {
         let mut socket = tcp_socket();
         socket.connect(self.interface.context(), to, from_port).expect("a fresh socket connects");
         self.sockets.add(socket)
+    }
+
+    /// A socket that does nothing.
+    pub fn idle_socket(&mut self) -> SocketHandle {
+        self.sockets.add(tcp_socket())
     }
 
     /// Waits for one TCP connection on a port.

@@ -13,9 +13,10 @@ const IPV6: usize = 40;
 /// One frame of each kind that the parser tells apart.
 pub fn named() -> Vec<(&'static str, Vec<u8>)> {
     let mut all = Vec::new();
-    for (v6, tcp_name, udp_name, echo_name) in
-        [(false, "TCP over IPv4", "UDP over IPv4", "ICMP echo"), (true, "TCP over IPv6", "UDP over IPv6", "ICMPv6 echo")]
-    {
+    for (v6, tcp_name, udp_name, echo_name) in [
+        (false, "TCP over IPv4", "UDP over IPv4", "ICMP echo"),
+        (true, "TCP over IPv6", "UDP over IPv6", "ICMPv6 echo"),
+    ] {
         all.push((tcp_name, tcp(v6)));
         all.push((udp_name, udp(v6)));
         all.push((echo_name, echo(v6)));
@@ -72,11 +73,7 @@ pub fn is_runnable(frame: &[u8]) -> bool {
 
 fn ends(v6: bool) -> (Endpoint, Endpoint) {
     let host = |last: u8| {
-        if v6 {
-            Addr([0xfd, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last])
-        } else {
-            Addr::v4([10, 1, 0, last])
-        }
+        if v6 { Addr([0xfd, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]) } else { Addr::v4([10, 1, 0, last]) }
     };
     (Endpoint { addr: host(9), port: 51_234 }, Endpoint { addr: host(100), port: 80 })
 }
@@ -91,7 +88,8 @@ fn build(write: impl FnOnce(&mut [u8]) -> usize) -> Vec<u8> {
 fn tcp(v6: bool) -> Vec<u8> {
     let (src, dst) = ends(v6);
     let flags = TcpFlags::ACK.with(TcpFlags::PSH);
-    let segment = Segment { src, dst, seq: 0x1234_5678, ack: 0x9abc_def0, flags, window: 502, mss: None, payload: PAYLOAD };
+    let segment =
+        Segment { src, dst, seq: 0x1234_5678, ack: 0x9abc_def0, flags, window: 502, mss: None, payload: PAYLOAD };
     build(|out| tcp_segment(out, LINK, &segment))
 }
 

@@ -83,12 +83,15 @@ impl Lab {
     /// Runs the program on `frame` and does the same with wire; both must agree.
     fn compare(&mut self, frame: &[u8]) -> Result<()> {
         let (expected, answer) = expectation(frame);
-        let mut map: Array<_, [u8; WANTED_LEN]> = Array::try_from(self.ebpf.map_mut("WANTED").context("no map WANTED")?)?;
+        let mut map: Array<_, [u8; WANTED_LEN]> =
+            Array::try_from(self.ebpf.map_mut("WANTED").context("no map WANTED")?)?;
         map.set(0, lay_out(&wanted(frame)), 0)?;
         let mut out = vec![0; frame.len() + 256];
         let options =
             TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), repeat: 1, ..TestRunOptions::default() };
-        let result = program(&mut self.ebpf)?.test_run(options).with_context(|| format!("BPF_PROG_TEST_RUN on {}", hex(frame)))?;
+        let result = program(&mut self.ebpf)?
+            .test_run(options)
+            .with_context(|| format!("BPF_PROG_TEST_RUN on {}", hex(frame)))?;
         out.truncate(result.data_size_out as usize);
         if result.return_value != answer || out != expected {
             bail!(

@@ -14,10 +14,10 @@ pub(crate) fn promote(node: &mut Node, now: Instant, term: u64, cause: Cause) {
     let found = node.mirroring.receiver.salvage();
     node.apply_records(now);
     node.mirroring.stop_receiving();
-    // 2. Idle time-outs start afresh, strays get their grace, addresses are announced.
-    node.engine.promote(now);
-    // 3. The gate opens (`Node::update_gate`, by role and lease).
+    // 2. The gate opens (`Node::update_gate`, by role and lease): a closed one would swallow what follows.
     node.update_gate(now);
+    // 3. Idle time-outs start afresh, strays get their grace, addresses are announced.
+    node.engine.promote(now);
     // 4. Monitors go on from the mirrored picture.
     node.health.set_active(now, true);
     // 5. A peer that is there already gets the state; without one nothing is held.

@@ -22,6 +22,13 @@ const MAX_SENT: usize = 4096;
 
 /// Reads `data` as pieces and plays them on an engine.
 pub fn engine_frames(data: &[u8]) {
+    let mut lab = play(data);
+    lab.now = lab.now + Duration::from_secs(600);
+    lab.engine.handle_timeout(lab.now);
+    lab.drain();
+}
+
+fn play(data: &[u8]) -> Lab {
     let mut input = Input(data);
     let options = input.u8();
     let mut lab = Lab::new(options);
@@ -32,15 +39,15 @@ pub fn engine_frames(data: &[u8]) {
         lab.step(&mut input);
         lab.drain();
     }
-    lab.now = lab.now + Duration::from_secs(600);
-    lab.engine.handle_timeout(lab.now);
-    lab.drain();
+    lab
 }
 
 struct Lab {
     engine: Engine,
     now: Instant,
     marks: Vec<Mark>,
+    /// Frames that went straight through.
+    forwarded: u32,
 }
 
 impl Lab {
@@ -59,7 +66,7 @@ impl Lab {
         if options & 1 != 0 {
             engine.set_mirroring(now, Mirroring::On { session: 1, strict: true });
         }
-        Lab { engine, now, marks: Vec::new() }
+        Lab { engine, now, marks: Vec::new(), forwarded: 0 }
     }
 
     /// Control byte: 0..=199 a frame (bit 0 port, bit 1 partial checksum, bit 2
@@ -104,6 +111,7 @@ impl Lab {
         }
         let frame = Frame { port: PortId(control & 1), offload, bytes: &mut bytes };
         if let Verdict::Forward(port) = self.engine.handle_frame(self.now, frame) {
+            self.forwarded += 1;
             assert!(port.0 < 2, "only ports that exist");
             assert!(parse(&bytes[..]).is_ok(), "what is forwarded still parses");
         }
@@ -210,4 +218,18 @@ fn conversation(options: u8, v6: bool) -> Vec<u8> {
     }
     out.extend([240, 0, 245, 0]);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_conversations_open_flows_and_get_through() {
+        for data in seeds() {
+            let lab = play(&data);
+            assert!(lab.engine.counts().flows > 0, "options {:#b}", data[0]);
+            assert!(lab.forwarded > 1, "options {:#b}", data[0]);
+        }
+    }
 }

@@ -37,15 +37,15 @@ pub struct Target {
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
-    Target { name: "wire_frame", run: wire_frame, seeds: frames::all, iterations: 20_000 },
-    Target { name: "mirror_data", run: mirror_data, seeds: mirror::data_seeds, iterations: 20_000 },
-    Target { name: "mirror_ack", run: mirror_ack, seeds: mirror::ack_seeds, iterations: 20_000 },
+    Target { name: "wire_frame", run: wire_frame, seeds: frames::all, iterations: 200_000 },
+    Target { name: "mirror_data", run: mirror_data, seeds: mirror::data_seeds, iterations: 100_000 },
+    Target { name: "mirror_ack", run: mirror_ack, seeds: mirror::ack_seeds, iterations: 100_000 },
     Target { name: "ha_hello", run: ha_hello, seeds: ha::seeds, iterations: 20_000 },
     Target { name: "config_lines", run: config_lines, seeds: config::line_seeds, iterations: 10_000 },
-    Target { name: "connection_filter", run: connection_filter, seeds: config::filter_seeds, iterations: 20_000 },
+    Target { name: "connection_filter", run: connection_filter, seeds: config::filter_seeds, iterations: 100_000 },
     Target { name: "engine_frames", run: engine_frames, seeds: engine::seeds, iterations: 10_000 },
-    Target { name: "node_envelope", run: node_envelope, seeds: node::envelope_seeds, iterations: 2_000 },
-    Target { name: "node_scenario", run: node_scenario, seeds: node::scenario_seeds, iterations: 1_000 },
+    Target { name: "node_envelope", run: node_envelope, seeds: node::envelope_seeds, iterations: 10_000 },
+    Target { name: "node_scenario", run: node_scenario, seeds: node::scenario_seeds, iterations: 3_000 },
 ];
 
 /// Reads an input piece by piece; beyond its end everything is zero.
@@ -74,5 +74,26 @@ impl<'a> Input<'a> {
         let (taken, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn well_formed_inputs_are_accepted() {
+        assert!(frames::all().iter().skip(1).all(|frame| holdfast_wire::parse(&frame[..]).is_ok()));
+        assert!(mirror::data_seeds().iter().all(|data| holdfast_mirror::wire::validate_data(data).is_ok()));
+        assert!(mirror::ack_seeds().iter().all(|data| holdfast_mirror::wire::decode_ack(data).is_ok()));
+        assert!(ha::seeds().iter().all(|data| holdfast_ha::Hello::decode(data).is_ok()));
+        for line in config::line_seeds() {
+            let text = String::from_utf8(line).expect("text");
+            assert!(text.lines().all(|line| holdfast_config::parse_all(line).is_ok()), "{text}");
+        }
+        for filter in config::filter_seeds() {
+            let text = String::from_utf8(filter).expect("text");
+            assert!(holdfast_config::ConnectionFilter::parse(&text).is_ok(), "{text}");
+        }
     }
 }

@@ -14,8 +14,8 @@ use holdfast_fuzz::{TARGETS, Target, mutate};
 
 /// Seed of an ordinary test run.
 const SEED: u64 = 1;
-/// Inputs that a target keeps to mutate further.
-const MAX_POOL: usize = 256;
+/// Mutated inputs that a target keeps to mutate further.
+const MAX_KEPT: usize = 256;
 
 macro_rules! targets {
     ($($name:ident)*) => {
@@ -41,34 +41,45 @@ fn fuzz(name: &str) {
     let target = TARGETS.iter().find(|target| target.name == name).expect("a target of this name");
     let corpus = corpus(name);
     for (path, input) in &corpus {
-        attack(target, input, &path.display().to_string());
+        attack(target, input, || path.display().to_string());
     }
-    let mut pool = (target.seeds)();
-    for (index, input) in pool.iter().enumerate() {
-        attack(target, input, &format!("well-formed input {index}"));
+    let mut start = (target.seeds)();
+    for (index, input) in start.iter().enumerate() {
+        attack(target, input, || format!("well-formed input {index}"));
     }
-    pool.extend(corpus.into_iter().map(|(_, input)| input));
+    start.extend(corpus.into_iter().map(|(_, input)| input));
+    let mut kept: Vec<Vec<u8>> = Vec::new();
     let seed = number("HOLDFAST_FUZZ_SEED").unwrap_or(SEED);
     let iterations = number("HOLDFAST_FUZZ_ITERATIONS").unwrap_or(target.iterations);
     println!("{name}: seed {seed}, {iterations} mutated inputs");
     let mut rng = Rng::from_seed(seed);
     for turn in 0..iterations {
-        let mut input = pool[rng.below(pool.len() as u64) as usize].clone();
-        let other = &pool[rng.below(pool.len() as u64) as usize];
+        // No coverage is measured: a few mutated inputs are kept to go further
+        // from, but most begin where the decoder still says yes.
+        let pool = if rng.chance(3, 4) || kept.is_empty() { &start } else { &kept };
+        let mut input = pick(&mut rng, pool).clone();
+        let other = pick(&mut rng, &start);
         mutate(&mut rng, &mut input, other);
-        attack(target, &input, &format!("turn {turn} of seed {seed}"));
-        // No coverage is measured: a few mutated inputs are kept to go further from.
-        if rng.chance(1, 50) && pool.len() < MAX_POOL {
-            pool.push(input);
+        attack(target, &input, || format!("turn {turn} of seed {seed}"));
+        if rng.chance(1, 50) {
+            if kept.len() == MAX_KEPT {
+                let one = rng.below(MAX_KEPT as u64) as usize;
+                kept.swap_remove(one);
+            }
+            kept.push(input);
         }
     }
 }
 
-fn attack(target: &Target, input: &[u8], origin: &str) {
+fn pick<'a>(rng: &mut Rng, pool: &'a [Vec<u8>]) -> &'a Vec<u8> {
+    &pool[rng.below(pool.len() as u64) as usize]
+}
+
+fn attack(target: &Target, input: &[u8], origin: impl Fn() -> String) {
     if catch_unwind(AssertUnwindSafe(|| (target.run)(input))).is_err() {
         let file = std::env::temp_dir().join(format!("holdfast-fuzz-{}.bin", target.name));
         fs::write(&file, input).expect("the finding is kept");
-        panic!("{}: {origin}: the input is in {}", target.name, file.display());
+        panic!("{}: {}: the input is in {}", target.name, origin(), file.display());
     }
 }
 

@@ -177,9 +177,7 @@ impl Client {
     /// Takes the sockets of ended connections away without a word on the wire.
     fn forget_socket(&mut self, port: u16, to: (IpAddress, u16)) -> u16 {
         for old in self.connections.iter_mut().filter(|old| old.port == port && old.to == to) {
-            self.host.sockets.get_mut::<tcp::Socket<'_>>(old.socket);
             self.host.sockets.remove(old.socket);
-            old.port = 0;
             old.socket = self.host.idle_socket();
         }
         port
@@ -190,6 +188,7 @@ impl Client {
         self.next_port += 1;
         let socket = self.host.udp(self.next_port);
         self.exchanges.push(Exchange {
+            excused: false,
             vserver,
             socket,
             to,

@@ -9,11 +9,12 @@ use core::time::Duration;
 use holdfast_base::Instant;
 use holdfast_engine::Gate;
 use holdfast_ha::Role;
-use holdfast_node::Node;
+use holdfast_node::{Level, Node};
 
 use crate::apps::{Client, Outcome};
 use crate::machine::Machine;
 use crate::scenario::Scenario;
+use crate::watch::Watch;
 
 /// After all paths were cut, two primaries are excused for this long.
 const PARTITION_GRACE: Duration = Duration::from_secs(1);
@@ -27,6 +28,8 @@ pub struct Checker {
     pub story: Vec<(Instant, String)>,
     /// Which life was primary in which term.
     terms: BTreeMap<u64, (usize, u64)>,
+    /// The primary of the highest term: machine, life, term.
+    ruler: Option<(usize, u64, u64)>,
     partitioned: Option<Instant>,
     /// Failovers seen.
     pub promotions: u64,
@@ -38,14 +41,18 @@ impl Checker {
         !self.violations.is_empty()
     }
 
-    /// After every turn: at most one node opens flows or announces, and no term
-    /// has two primaries.
-    pub fn after_turn(&mut self, now: Instant, machines: &[Machine; 2], peer_link: bool, plugged: [[bool; 2]; 2]) {
-        let path = peer_link || (0..2).any(|network| plugged[0][network] && plugged[1][network]);
+    /// Notes a violation.
+    pub fn violate(&mut self, now: Instant, what: String) {
+        self.violations.push(format!("{:?}: {what}", millis(now)));
+    }
+
+    /// After a turn of `machine` and before its frames leave: at most one node
+    /// opens flows or announces, no term has two primaries, no hold ends
+    /// without reason, no log line says that there is a bug.
+    pub fn after_turn(&mut self, now: Instant, machines: &[Machine; 2], machine: usize, path: bool) {
         if !path {
             self.partitioned = Some(now);
         }
-        let excused = self.partitioned.is_some_and(|at| now.since(at) < PARTITION_GRACE);
         let mut open = 0;
         for machine in machines.iter().filter(|machine| machine.is_awake()) {
             let Some(node) = &machine.node else { continue };
@@ -56,9 +63,36 @@ impl Checker {
                 self.note_primary(machine, node.term());
             }
         }
-        if open > 1 && !excused {
-            self.violations.push(format!("{:?}: both nodes may open flows", millis(now)));
+        if open > 1 && !self.is_parted(now) {
+            self.violate(now, "both nodes may open flows".into());
         }
+        self.judge_turn(now, &machines[machine]);
+    }
+
+    /// What the last turn of a machine logged and counted.
+    fn judge_turn(&mut self, now: Instant, machine: &Machine) {
+        let lines = machine.log.get(machine.before.logged..).unwrap_or_default();
+        for (_, _, text) in lines.iter().filter(|(_, level, _)| *level == Level::Error) {
+            self.violate(now, format!("machine {}: {text}", machine.index));
+        }
+        let Some(node) = &machine.node else { return };
+        let released = node.engine().counters().hold_released_unprotected;
+        let reason = |text: &str| text.starts_with("peer lost") || text.contains(", cause ");
+        if released > machine.before.unprotected && !lines.iter().any(|(_, _, text)| reason(text)) {
+            self.violate(now, format!("machine {} released a hold although the peer was there", machine.index));
+        }
+    }
+
+    /// Whether the other machine, and not this one, is the rightful primary.
+    pub fn rules_instead(&self, now: Instant, machines: &[Machine; 2], machine: usize) -> bool {
+        let Some((ruler, boot, term)) = self.ruler else { return false };
+        let other = &machines[ruler];
+        let rules = other.node.as_ref().is_some_and(|node| node.role() == Role::Primary && node.term() == term);
+        ruler != machine && other.boot == boot && other.is_awake() && rules && !self.is_parted(now)
+    }
+
+    fn is_parted(&self, now: Instant) -> bool {
+        self.partitioned.is_some_and(|at| now.since(at) < PARTITION_GRACE)
     }
 
     /// A process is about to die.
@@ -74,9 +108,8 @@ impl Checker {
                 let survives = vserver.failover != "DISABLED";
                 let bad = match connection.outcome {
                     Outcome::Corrupt => true,
-                    Outcome::Lost => survives,
-                    // Established and still not finished although the world was given time.
-                    Outcome::Open => survives,
+                    // Open: established and still not finished although the world was given time.
+                    Outcome::Lost | Outcome::Open => survives && !connection.excused,
                     Outcome::Opening | Outcome::Finished | Outcome::Failed => false,
                 };
                 if bad {
@@ -95,11 +128,28 @@ impl Checker {
                 }
             }
             for exchange in &client.exchanges {
-                if exchange.moved && scenario.vservers[exchange.vserver].failover == "STATEFUL" {
+                if exchange.moved && !exchange.excused && scenario.vservers[exchange.vserver].failover == "STATEFUL" {
                     self.violations.push(format!("client {number}: a UDP exchange moved to another server"));
                 }
                 if exchange.answered == 0 {
                     self.violations.push(format!("client {number}: a UDP exchange was never answered"));
+                }
+            }
+        }
+    }
+
+    /// Connections of a client to a vserver with SOURCEIP persistence all go to
+    /// one server, whichever node chose it.
+    pub fn judge_persistence(&mut self, scenario: &Scenario, clients: &[Client], watch: &Watch) {
+        let sticky = |index: usize| scenario.vservers[index].options.contains("SOURCEIP");
+        for (number, client) in clients.iter().enumerate() {
+            let mut first = BTreeMap::new();
+            let known = client.connections.iter().filter(|c| sticky(c.vserver) && c.established.is_some() && !c.excused);
+            for connection in known {
+                let server = watch.server_of(number, connection.port, connection.v6);
+                let expected = *first.entry((connection.vserver, connection.v6)).or_insert(server);
+                if server != expected {
+                    self.violations.push(format!("client {number}: SOURCEIP sent it to {expected:?} and to {server:?}"));
                 }
             }
         }
@@ -112,12 +162,20 @@ impl Checker {
         for (key, flow) in &ours {
             let stateful = flow.2;
             match theirs.get(key) {
+                // A protected flow is equal; an unprotected one is of a vserver that is not mirrored.
                 Some(other) if (&other.0, &other.1) == (&flow.0, &flow.1) => {}
                 None if !stateful => {}
                 other => {
                     self.violations.push(format!("flow {key:?} is {flow:?} on the primary, {other:?} on the secondary"))
                 }
             }
+        }
+        for (key, flow) in theirs.iter().filter(|(key, _)| !ours.contains_key(*key)) {
+            self.violations.push(format!("flow {key:?} is {flow:?} on the secondary and not on the primary"));
+        }
+        let digest = |node: &Node| (node.engine().digest(), node.engine().counts().in_session);
+        if digest(primary) != digest(secondary) {
+            self.violations.push(format!("digests differ: {:?} and {:?}", digest(primary), digest(secondary)));
         }
         for node in [primary, secondary] {
             let mut sources: Vec<_> = table(now, node).into_iter().map(|(key, flow)| (key.0, flow.0, flow.1)).collect();
@@ -143,6 +201,9 @@ impl Checker {
 
     fn note_primary(&mut self, machine: &Machine, term: u64) {
         let life = (machine.index, machine.boot);
+        if self.ruler.is_none_or(|(_, _, highest)| term > highest) {
+            self.ruler = Some((life.0, life.1, term));
+        }
         match self.terms.get(&term) {
             None => {
                 self.promotions += 1;

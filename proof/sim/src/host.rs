@@ -16,7 +16,7 @@ const ETHERNET_MTU: usize = 1514;
 const TCP_BUFFER: usize = 64 * 1024;
 /// A TCP end gives up after this long without an answer.
 /// The pauses between retransmissions grow to tens of seconds while a fault lasts.
-const TCP_PATIENCE_MS: u64 = 60_000;
+const TCP_PATIENCE_MS: u64 = 150_000;
 
 /// The host's cable: frames in, frames out.
 #[derive(Default)]

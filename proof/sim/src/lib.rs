@@ -15,10 +15,13 @@ pub mod link;
 pub mod machine;
 pub mod runner;
 pub mod scenario;
+pub mod story;
 pub mod sums;
 pub mod trace;
+pub mod watch;
 pub mod world;
 
 pub use runner::{Report, run, run_seed, run_traced};
 pub use scenario::Scenario;
+pub use story::Story;
 pub use world::World;

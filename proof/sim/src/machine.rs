@@ -5,6 +5,7 @@
 
 use holdfast_base::{Instant, StableHasher};
 use holdfast_engine::{Frame, Limits, Offload, Port, PortId, Verdict};
+use holdfast_ha::Role;
 use holdfast_node::{Effect, Level, Node, NodeOptions, PortState, ProbeOutcome, ProbeRequest, Reply, StreamEvent};
 use holdfast_wire::MacAddr;
 
@@ -71,8 +72,27 @@ pub enum Sabotage {
     ForgetTerm,
 }
 
+/// What was true of a process when its last turn began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// It was primary or draining.
+    pub serving: bool,
+    /// Its lease had ended, by the world's clock.
+    pub lapsed: bool,
+    /// Lines of its log.
+    pub logged: usize,
+    /// Holds it had released without an ack.
+    pub unprotected: u64,
+}
+
 /// A computer and, while it runs, its process.
 pub struct Machine {
+    /// The beginning of its last turn.
+    pub before: Before,
+    /// On waking up it finds that its sockets had no room for the peer's messages.
+    pub deaf_thaw: bool,
+    /// The lease as the process gave it, and its end by the world's clock.
+    lease: Option<(Instant, Instant)>,
     /// 0 or 1.
     pub index: usize,
     /// The process.
@@ -102,6 +122,9 @@ impl Machine {
     /// A computer that is off.
     pub fn new(index: usize, config: String, seed: u64) -> Machine {
         Machine {
+            before: Before::default(),
+            deaf_thaw: false,
+            lease: None,
             index,
             node: None,
             boot: 0,
@@ -120,6 +143,7 @@ impl Machine {
     /// Starts the process.
     pub fn start(&mut self, now: Instant) {
         self.boot += 1;
+        self.lease = None;
         self.frozen_until = None;
         self.backlog.clear();
         let limits = Limits {
@@ -166,8 +190,42 @@ impl Machine {
         self.node.is_some() && self.frozen_until.is_none()
     }
 
+    /// Ends a freeze; what arrived meanwhile.
+    pub fn thaw(&mut self) -> Vec<Input> {
+        self.frozen_until = None;
+        let mut backlog = core::mem::take(&mut self.backlog);
+        if self.deaf_thaw {
+            backlog.retain(|input| match input {
+                Input::Peer(_) => false,
+                Input::Frame(_, bytes) => !crate::trace::is_peer(bytes),
+                _ => true,
+            });
+        }
+        backlog
+    }
+
     /// One turn of the driver.
     pub fn turn(&mut self, now: Instant, inputs: Vec<Input>) -> Vec<Wish> {
+        self.before = self.standing(now);
+        let wishes = self.run(now, inputs);
+        let lease = self.node.as_ref().and_then(Node::lease_expiry);
+        if lease != self.lease.map(|(said, _)| said) {
+            self.lease = lease.map(|said| (said, said + self.hidden));
+        }
+        wishes
+    }
+
+    fn standing(&self, now: Instant) -> Before {
+        let Some(node) = &self.node else { return Before::default() };
+        Before {
+            serving: matches!(node.role(), Role::Primary | Role::Draining),
+            lapsed: self.lease.is_some_and(|(_, end)| now >= end),
+            logged: self.log.len(),
+            unprotected: node.engine().counters().hold_released_unprotected,
+        }
+    }
+
+    fn run(&mut self, now: Instant, inputs: Vec<Input>) -> Vec<Wish> {
         let at = self.seen(now);
         let mut wishes = Vec::new();
         let Some(node) = &mut self.node else { return wishes };

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use holdfast_base::{Instant, Rng};
 
-use crate::apps::ECHO;
+use crate::apps::{ECHO, Manner};
 use crate::link::Manners;
 use crate::machine::{PORTS, Sabotage};
 
@@ -30,6 +30,22 @@ pub enum Fault {
     ForceFailover,
     /// A machine's process is asked to end.
     Stop(usize),
+    /// Nothing gets from one machine to the other, or again something does;
+    /// both reach all hosts.
+    Split(bool),
+    /// Frames are lost on the data networks, per thousand.
+    Loss(u64),
+}
+
+impl Fault {
+    /// Whether it takes away what a machine knows, or its ability to tell.
+    pub fn takes_state(self) -> bool {
+        match self {
+            Fault::Kill(_) | Fault::PowerOff(_) | Fault::Freeze(..) | Fault::Cable(_, _, false) | Fault::Stop(_) => true,
+            Fault::Start(_) | Fault::PeerLink(_) | Fault::Cable(_, _, true) | Fault::ForceFailover => false,
+            Fault::Split(_) | Fault::Loss(_) => false,
+        }
+    }
 }
 
 /// A kind of traffic and the vservers (IPv4 and IPv6) that take it.
@@ -70,6 +86,27 @@ pub struct Opening {
     pub bytes: u64,
     /// Time between chunks.
     pub pause: Duration,
+    /// Who ends the connection.
+    pub manner: Manner,
+    /// From a port that was used for the same place before.
+    pub reuse: bool,
+}
+
+impl Opening {
+    /// A connection of the first client that is open for a while and says a lot.
+    pub fn plain(at: Instant, vserver: usize, v6: bool) -> Opening {
+        Opening {
+            at,
+            client: 0,
+            vserver,
+            v6,
+            udp: vserver == UDP,
+            bytes: 20_000,
+            pause: Duration::from_millis(50),
+            manner: Manner::ClientCloses,
+            reuse: false,
+        }
+    }
 }
 
 /// Everything that a run is made of.
@@ -99,8 +136,12 @@ pub struct Scenario {
     pub faults: Vec<(Instant, Fault)>,
     /// Faults that the runner applies, one at a time, each to a whole pair.
     pub rounds: usize,
+    /// A machine that wakes up has lost what the peer sent meanwhile.
+    pub deaf_thaw: bool,
     /// How the driver is broken.
     pub sabotage: Sabotage,
+    /// Further lines of `ns.conf`, by machine.
+    pub extra_config: [String; 2],
 }
 
 /// TCP through SNAT, STATEFUL.
@@ -113,6 +154,10 @@ pub const UDP: usize = 2;
 pub const STATELESS: usize = 3;
 /// TCP through SNAT, DISABLED.
 pub const DISABLED: usize = 4;
+/// TCP with USIP, DISABLED.
+pub const DISABLED_USIP: usize = 5;
+/// TCP through SNAT, STATEFUL, SOURCEIP persistence.
+pub const STICKY: usize = 6;
 
 impl Scenario {
     /// A quiet pair on good cables with no traffic: the start of every story.
@@ -130,7 +175,9 @@ impl Scenario {
             opens: Vec::new(),
             faults: Vec::new(),
             rounds: 0,
+            deaf_thaw: false,
             sabotage: Sabotage::None,
+            extra_config: [const { String::new() }; 2],
         }
     }
 
@@ -147,21 +194,13 @@ impl Scenario {
             start_spread_ms: [0, 30, 1500][rng.below(3) as usize],
             disk_us: [500, 5_000, 40_000][rng.below(3) as usize],
             rounds,
+            deaf_thaw: rng.chance(1, 2),
             ..Scenario::quiet(seed)
         };
         let connections = 10 + rng.below(40);
         let span = 3000 + 5000 * rounds as u64;
         for _ in 0..connections {
-            let vserver = rng.below(4) as usize;
-            scenario.opens.push(Opening {
-                at: Instant::ZERO + Duration::from_millis(2500 + rng.below(span)),
-                client: rng.below(clients as u64) as usize,
-                vserver,
-                v6: rng.chance(1, 3),
-                udp: vserver == UDP,
-                bytes: 1 + rng.below(30_000),
-                pause: Duration::from_millis(rng.below(300)),
-            });
+            scenario.opens.push(opening(&mut rng, clients, span));
         }
         scenario
     }
@@ -192,6 +231,7 @@ impl Scenario {
                 vserver.write(&mut text, family, &vip, self.servers);
             }
         }
+        text.push_str(&self.extra_config[machine]);
         text
     }
 }
@@ -203,14 +243,43 @@ impl VserverSpec {
         let usip = if self.usip { "YES" } else { "NO" };
         for server in 0..servers {
             let service = format!("{name}-{family}-{server}");
-            let _ = writeln!(text, "add service {service} {family}-{server} {kind} {port} -usip {usip} -svrTimeout 30");
+            let _ = writeln!(text, "add service {service} {family}-{server} {kind} {port} -usip {usip} -svrTimeout 90");
         }
         let vserver = format!("{name}-{family}");
-        let _ = writeln!(text, "add lb vserver {vserver} {kind} {vip} {port} {options} -cltTimeout 30");
+        let _ = writeln!(text, "add lb vserver {vserver} {kind} {vip} {port} {options} -cltTimeout 90");
         for server in 0..servers {
             let _ = writeln!(text, "bind lb vserver {vserver} {name}-{family}-{server}");
         }
         let _ = writeln!(text, "set lb vserver {vserver} -connFailover {failover}");
+    }
+}
+
+/// One connection or exchange somewhere in the run.
+fn opening(rng: &mut Rng, clients: usize, span: u64) -> Opening {
+    let vserver = match rng.below(20) {
+        0..=3 => SNAT,
+        4..=7 => USIP,
+        8..=10 => UDP,
+        11..=14 => STATELESS,
+        15 => DISABLED,
+        16 => DISABLED_USIP,
+        _ => STICKY,
+    };
+    let most = if rng.chance(1, 3) { 500 } else { 30_000 };
+    Opening {
+        at: Instant::ZERO + Duration::from_millis(2500 + rng.below(span)),
+        client: rng.below(clients as u64) as usize,
+        vserver,
+        v6: rng.chance(1, 3),
+        udp: vserver == UDP,
+        bytes: 1 + rng.below(most),
+        pause: Duration::from_millis(rng.below(300)),
+        manner: match rng.below(8) {
+            0 | 1 => Manner::ServerCloses,
+            2 => Manner::ClientResets,
+            _ => Manner::ClientCloses,
+        },
+        reuse: rng.chance(1, 2),
     }
 }
 
@@ -231,6 +300,8 @@ fn vservers() -> Vec<VserverSpec> {
         spec(2, ECHO[0], "udp", "UDP", "STATEFUL", false, "-lbMethod ROUNDROBIN"),
         spec(3, ECHO[0], "stateless", "ANY", "STATELESS", true, "-lbMethod SRCIPSRCPORTHASH"),
         spec(4, ECHO[2], "disabled", "TCP", "DISABLED", false, ""),
+        spec(5, ECHO[3], "disabled-usip", "TCP", "DISABLED", true, ""),
+        spec(6, ECHO[4], "sticky", "TCP", "STATEFUL", false, "-lbMethod ROUNDROBIN -persistenceType SOURCEIP"),
     ]
 }
 

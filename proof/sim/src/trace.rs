@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use holdfast_wire::{Parsed, TcpFlags, Transport, parse};
+use holdfast_wire::{ArpOp, Endpoint, Parsed, TcpFlags, Transport, parse};
 
 /// One line about a frame; `None` for what is not TCP, UDP or ARP.
 pub fn describe(frame: &[u8]) -> Option<String> {
@@ -17,18 +17,47 @@ pub fn describe(frame: &[u8]) -> Option<String> {
                 tcp.ack,
                 tcp.payload_len
             )),
+            Transport::NeighbourSolicitation(asked) => Some(format!("asks for {}", core::net::IpAddr::from(asked.target))),
+            Transport::NeighbourAdvertisement(said) => {
+                Some(format!("says {} is at {:?}", core::net::IpAddr::from(said.target), said.mac))
+            }
             Transport::Udp(_) => Some(format!("{} > {} udp", packet.source(), packet.destination())),
             _ => None,
         },
-        Parsed::Arp(arp) => Some(format!("{arp:?}")),
+        Parsed::Arp(arp) => Some(format!(
+            "ARP {:?} of {} for {}",
+            arp.op,
+            core::net::IpAddr::from(arp.sender),
+            core::net::IpAddr::from(arp.target)
+        )),
         Parsed::Other => None,
     }
 }
 
-/// The sender of a frame that opens a TCP connection.
-pub fn syn_from(frame: &[u8]) -> Option<SocketAddr> {
+/// Whether a frame is one node's message to the other.
+pub fn is_peer(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&holdfast_node::PEER_ETHERTYPE.to_be_bytes())
+}
+
+/// Whether a frame says that an address is where it comes from.
+pub fn claims(frame: &[u8]) -> bool {
+    match parse(frame) {
+        Ok((_, Parsed::Arp(arp))) => arp.op == ArpOp::Reply || arp.sender == arp.target,
+        Ok((_, Parsed::Ip(packet))) => matches!(packet.transport, Transport::NeighbourAdvertisement(_)),
+        Ok((_, Parsed::Other)) | Err(_) => false,
+    }
+}
+
+/// Both ends and the sequence number of a segment that opens a TCP connection.
+pub fn opening(frame: &[u8]) -> Option<(Endpoint, Endpoint, u32)> {
     let Parsed::Ip(packet) = parse(frame).ok()?.1 else { return None };
     let Transport::Tcp(tcp) = packet.transport else { return None };
     let opens = tcp.flags.0 & (TcpFlags::SYN.0 | TcpFlags::ACK.0) == TcpFlags::SYN.0;
-    opens.then(|| SocketAddr::new(IpAddr::from(packet.src), tcp.src_port))
+    opens.then(|| (packet.source(), packet.destination(), tcp.seq))
+}
+
+/// The sender of a frame that opens a TCP connection.
+pub fn syn_from(frame: &[u8]) -> Option<SocketAddr> {
+    let (from, ..) = opening(frame)?;
+    Some(SocketAddr::new(IpAddr::from(from.addr), from.port))
 }

@@ -10,13 +10,14 @@ use holdfast_node::{ProbeOutcome, ProbeRequest, StreamEvent};
 use holdfast_wire::MacAddr;
 use smoltcp::wire::IpAddress;
 
-use crate::apps::{Client, Server};
+use crate::apps::{Call, Client, Server};
 use crate::check::Checker;
 use crate::clock::Agenda;
 use crate::host::Host;
 use crate::machine::{Input, Machine, Wish, mac};
-use crate::scenario::{Fault, Scenario};
-use crate::{sums, trace};
+use crate::scenario::{Fault, Opening, Scenario};
+use crate::watch::Watch;
+use crate::trace;
 
 /// The client-side network, and the index of the port on it.
 pub const CLIENT_SIDE: usize = 0;
@@ -78,6 +79,8 @@ pub struct World {
     pub servers: Vec<Server>,
     /// What must always hold.
     pub checker: Checker,
+    /// What was seen on the wire.
+    pub watch: Watch,
     agenda: Agenda<Event>,
     rng: Rng,
     networks: [Vec<Station>; 2],
@@ -85,6 +88,10 @@ pub struct World {
     pub plugged: [[bool; 2]; 2],
     /// The peer link works.
     pub peer_link: bool,
+    /// Nothing gets from one machine to the other, while both reach all hosts.
+    pub split: bool,
+    /// Frames lost on the data networks on top of their manners, per thousand.
+    pub extra_loss: u64,
     stream_open: bool,
     timers: [Option<Instant>; 2],
     host_timers: Vec<Option<Instant>>,
@@ -98,7 +105,11 @@ impl World {
     /// The world that a scenario describes, switched on.
     pub fn new(scenario: Scenario) -> World {
         let mut rng = Rng::from_seed(scenario.seed ^ 0x5eed);
-        let machines = [0, 1].map(|index| Machine::new(index, scenario.config(index), rng.next_u64()));
+        let machines = [0, 1].map(|index| {
+            let mut machine = Machine::new(index, scenario.config(index), rng.next_u64());
+            (machine.sabotage, machine.deaf_thaw) = (scenario.sabotage, scenario.deaf_thaw);
+            machine
+        });
         let clients: Vec<Client> = (0..scenario.clients).map(|n| Client::new(client_host(n, rng.next_u64()))).collect();
         let servers: Vec<Server> =
             (0..scenario.servers).map(|n| Server::new(server_host(n, rng.next_u64()), n as u8)).collect();
@@ -112,10 +123,13 @@ impl World {
             clients,
             servers,
             checker: Checker::default(),
+            watch: Watch::default(),
             agenda: Agenda::default(),
             rng,
             plugged: [[true; 2]; 2],
             peer_link: true,
+            split: false,
+            extra_loss: 0,
             stream_open: false,
             timers: [None; 2],
             host_timers: vec![None; hosts],
@@ -178,7 +192,7 @@ impl World {
         self.machines[machine].stop();
         if self.stream_open {
             self.stream_open = false;
-            if closes && self.peer_link {
+            if closes && self.peer_link && !self.split {
                 let boot = self.machines[1 - machine].boot;
                 let input = Input::Stream(StreamEvent::Closed);
                 self.agenda.plan(self.now + CLOSE_DELAY, Event::Input { machine: 1 - machine, boot, input });
@@ -208,6 +222,9 @@ impl World {
     /// Breaks or mends something.
     pub fn apply(&mut self, fault: Fault) {
         self.checker.story.push((self.now, format!("{fault:?}")));
+        if fault.takes_state() && !self.is_whole() || fault == Fault::Split(true) {
+            self.excuse();
+        }
         match fault {
             Fault::Kill(machine) => self.kill(machine, true),
             Fault::PowerOff(machine) => {
@@ -238,13 +255,51 @@ impl World {
                 }
             }
             Fault::Stop(machine) => self.give(machine, Input::Stop),
+            Fault::Split(split) => self.split = split,
+            Fault::Loss(permille) => self.extra_loss = permille,
         }
+    }
+
+    /// A failure strikes a pair that is not whole (or all paths are cut): what
+    /// is open now may be lost.
+    pub fn excuse(&mut self) {
+        self.checker.story.push((self.now, "what is open is excused".into()));
+        for client in &mut self.clients {
+            client.connections.iter_mut().filter(|connection| connection.ended.is_none()).for_each(|c| c.excused = true);
+            client.exchanges.iter_mut().for_each(|exchange| exchange.excused = true);
+        }
+    }
+
+    /// The networks lose nothing any more.
+    pub fn calm_networks(&mut self) {
+        self.scenario.data_manners.loss_permille = 0;
+        self.scenario.peer_manners.loss_permille = 0;
+    }
+
+    /// An operator types a command at a machine.
+    pub fn command(&mut self, machine: usize, request: u64, line: &str) {
+        self.give(machine, Input::Command(request, line.into()));
+    }
+
+    /// Keeps the servers' programs silent for a while; their TCP goes on.
+    pub fn mute_servers(&mut self, until: Instant) {
+        let mut hosts = Vec::new();
+        for (number, server) in self.servers.iter_mut().enumerate() {
+            server.muted_until = until;
+            let host = self.clients.len() + number;
+            hosts.push(host);
+        }
+        hosts.into_iter().for_each(|host| self.run_host(host));
     }
 
     /// The machine's own view of its neighbours' whereabouts aside, everything
     /// that is broken is mended and everything that is off is switched on.
     pub fn heal(&mut self) {
         self.plugged = [[true; 2]; 2];
+        self.extra_loss = 0;
+        if core::mem::take(&mut self.split) {
+            self.excuse();
+        }
         for machine in 0..2 {
             if let Some(until) = self.machines[machine].frozen_until {
                 self.agenda.plan(until.max(self.now), Event::Timer { machine, at: until });
@@ -296,8 +351,7 @@ impl World {
             if self.now < until || target.node.is_none() {
                 return;
             }
-            target.frozen_until = None;
-            let backlog = core::mem::take(&mut target.backlog);
+            let backlog = target.thaw();
             let wishes = target.turn(self.now, backlog);
             self.grant(machine, wishes);
         } else if self.timers[machine] == Some(at) {
@@ -328,9 +382,13 @@ impl World {
     /// Carries out what a process wants, and checks it.
     fn grant(&mut self, machine: usize, wishes: Vec<Wish>) {
         let boot = self.machines[machine].boot;
+        self.checker.after_turn(self.now, &self.machines, machine, self.has_path());
         for wish in wishes {
             match wish {
-                Wish::Frame(port, bytes) => self.send_from_machine(machine, port, bytes),
+                Wish::Frame(port, bytes) => {
+                    self.watch.frame_of_machine(self.now, &mut self.checker, &self.machines, &self.clients, machine, usize::from(port.0), &bytes);
+                    self.send_from_machine(machine, port, bytes);
+                }
                 Wish::Peer(bytes) => self.send_peer(1 - machine, bytes),
                 Wish::StoreTerm(term) => self.write(machine, Write::Term(term)),
                 Wish::StoreConfig(request, text) => self.write(machine, Write::Config(request, text)),
@@ -345,8 +403,13 @@ impl World {
                 Wish::Stopped => self.kill(machine, true),
             }
         }
-        self.checker.after_turn(self.now, &self.machines, self.peer_link, self.plugged);
         self.arm(machine);
+    }
+
+    /// Whether anything gets from one machine to the other.
+    fn has_path(&self) -> bool {
+        let data = (0..2).any(|network| self.plugged[0][network] && self.plugged[1][network]);
+        (self.peer_link || data) && !self.split
     }
 
     fn write(&mut self, machine: usize, write: Write) {
@@ -374,7 +437,7 @@ impl World {
     }
 
     fn send_peer(&mut self, to: usize, bytes: Vec<u8>) {
-        if !self.peer_link {
+        if !self.peer_link || self.split {
             return;
         }
         let boot = self.machines[to].boot;
@@ -384,9 +447,6 @@ impl World {
     }
 
     fn send_from_machine(&mut self, machine: usize, port: PortId, bytes: Vec<u8>) {
-        if let Some(wrong) = sums::wrong(&bytes) {
-            self.checker.violations.push(format!("{:?}: machine {machine} sent a wrong {wrong}", self.now));
-        }
         let network = usize::from(port.0);
         if self.plugged[machine][network] {
             self.broadcast(network, Station::Machine(machine), &bytes);
@@ -404,7 +464,8 @@ impl World {
         for station in 0..self.networks[network].len() {
             let target = self.networks[network][station];
             let wanted = MacAddr(to).is_group() || MacAddr(to) == self.station_mac(target, network);
-            if target == from || !wanted {
+            let apart = self.split && matches!((from, target), (Station::Machine(_), Station::Machine(_)));
+            if target == from || !wanted || apart || self.rng.chance(self.extra_loss, 1000) {
                 continue;
             }
             let arrivals = self.scenario.data_manners.arrivals(self.now, &mut self.rng);
@@ -455,11 +516,16 @@ impl World {
         } else {
             let server = &mut self.servers[host - self.clients.len()];
             let mut frames = server.host.poll(self.now);
-            server.run();
+            server.run(self.now);
             frames.extend(server.host.poll(self.now));
-            (SERVER_SIDE, Station::Server(host - self.clients.len()), frames, server.host.poll_at(self.now))
+            let unmuted = Some(server.muted_until).filter(|&at| at > self.now);
+            let next = [server.host.poll_at(self.now), unmuted].into_iter().flatten().min();
+            (SERVER_SIDE, Station::Server(host - self.clients.len()), frames, next)
         };
         for frame in frames {
+            if network == CLIENT_SIDE {
+                self.watch.frame_of_client(host, &frame);
+            }
             self.broadcast(network, station, &frame);
         }
         self.host_timers[host] =
@@ -470,20 +536,28 @@ impl World {
     }
 
     fn open(&mut self, index: usize) {
-        let open = self.scenario.opens[index];
+        self.open_one(self.scenario.opens[index]);
+    }
+
+    /// A client opens a connection or an exchange now; its number in the client's list.
+    pub fn open_one(&mut self, open: Opening) -> usize {
         let vserver = &self.scenario.vservers[open.vserver];
         let to: IpAddress = if open.v6 { IpAddress::Ipv6(vserver.v6) } else { IpAddress::Ipv4(vserver.v4) };
+        let port = vserver.port;
         let client = &mut self.clients[open.client];
-        if open.udp {
-            client.exchange(self.now, open.vserver, (to, vserver.port));
+        let number = if open.udp {
+            client.exchange(self.now, open.vserver, (to, port));
+            client.exchanges.len() - 1
         } else {
-            client.open(self.now, open.vserver, (to, vserver.port), open.bytes, open.pause);
-        }
+            let Opening { vserver, bytes: total, pause, manner, reuse, .. } = open;
+            client.open(self.now, &Call { vserver, to: (to, port), total, pause, manner, reuse })
+        };
         self.run_host(open.client);
+        number
     }
 
     fn connect_stream(&mut self) {
-        if !self.peer_link || self.stream_open || self.machines.iter().any(|machine| machine.node.is_none()) {
+        if !self.peer_link || self.split || self.stream_open || self.machines.iter().any(|machine| machine.node.is_none()) {
             return;
         }
         for machine in 0..2 {

@@ -1,0 +1,103 @@
+//! What must hold of the frames on the wire, whatever the nodes say of
+//! themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use holdfast_base::Instant;
+use holdfast_ha::Role;
+use holdfast_wire::{Addr, Endpoint};
+
+use crate::apps::{Client, Outcome};
+use crate::check::Checker;
+use crate::machine::Machine;
+use crate::world::SERVER_SIDE;
+use crate::{sums, trace};
+
+/// A client's connection: the client and its port.
+type Caller = (usize, u16);
+
+/// Memory of the wire.
+#[derive(Default)]
+pub struct Watch {
+    /// Which client's connection began with a sequence number (and IP version).
+    /// The nodes never change it, so it names the connection on both sides.
+    callers: BTreeMap<(u32, bool), Caller>,
+    /// SYNs that were sent to servers before: their flows are known ones.
+    opened: BTreeSet<(Endpoint, Endpoint, u32)>,
+    /// Whose connection uses a source towards a server.
+    owners: BTreeMap<(Endpoint, Endpoint), Caller>,
+    /// The server to which a connection's SYN went last.
+    servers: BTreeMap<(Caller, bool), Addr>,
+}
+
+impl Watch {
+    /// A frame leaves a client.
+    pub fn frame_of_client(&mut self, client: usize, frame: &[u8]) {
+        if let Some((from, _, seq)) = trace::opening(frame) {
+            self.callers.insert((seq, from.addr.is_v4()), (client, from.port));
+        }
+    }
+
+    /// A frame leaves a machine in the turn that has just ended.
+    #[allow(clippy::too_many_arguments)]
+    pub fn frame_of_machine(
+        &mut self,
+        now: Instant,
+        checker: &mut Checker,
+        machines: &[Machine; 2],
+        clients: &[Client],
+        machine: usize,
+        network: usize,
+        frame: &[u8],
+    ) {
+        if trace::is_peer(frame) {
+            return;
+        }
+        if let Some(wrong) = sums::wrong(frame) {
+            checker.violate(now, format!("machine {machine} sent a wrong {wrong}"));
+        }
+        let sender = &machines[machine];
+        let serving = sender.node.as_ref().is_some_and(|node| matches!(node.role(), Role::Primary | Role::Draining));
+        if !serving && !sender.before.serving {
+            checker.violate(now, format!("machine {machine} sent a frame without being primary"));
+        }
+        if sender.before.lapsed && sender.before.serving {
+            checker.violate(now, format!("machine {machine} sent a frame in a turn that began after its lease"));
+        }
+        let opening = trace::opening(frame).filter(|_| network == SERVER_SIDE);
+        let first = opening.is_some_and(|syn| self.opened.insert(syn));
+        if (first || trace::claims(frame)) && checker.rules_instead(now, machines, machine) {
+            let what = if first { "opened a connection to a server" } else { "claimed an address" };
+            checker.violate(now, format!("machine {machine} {what} while the other is the rightful primary"));
+        }
+        if let Some((source, server, seq)) = opening {
+            self.note_owner(now, checker, clients, (source, server), (seq, source.addr.is_v4()));
+        }
+    }
+
+    /// Two live connections of clients never share a source towards a server.
+    fn note_owner(
+        &mut self,
+        now: Instant,
+        checker: &mut Checker,
+        clients: &[Client],
+        ends: (Endpoint, Endpoint),
+        name: (u32, bool),
+    ) {
+        let Some(&caller) = self.callers.get(&name) else { return };
+        self.servers.insert((caller, name.1), ends.1.addr);
+        let before = self.owners.insert(ends, caller);
+        let live = |&(client, port): &Caller| {
+            let mut connections = clients[client].connections.iter();
+            connections.any(|c| c.port == port && c.v6 != name.1 && !c.excused && c.outcome == Outcome::Open)
+        };
+        if let Some(other) = before.filter(|other| *other != caller && live(other)) {
+            checker.violate(now, format!("{} to {} belongs to {caller:?} and to {other:?}", ends.0, ends.1));
+        }
+    }
+
+    /// The server to which a client's connection went.
+    pub fn server_of(&self, client: usize, port: u16, v6: bool) -> Option<Addr> {
+        self.servers.get(&((client, port), !v6)).copied()
+    }
+}

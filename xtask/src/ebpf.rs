@@ -43,7 +43,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 pub struct Options {
     /// Only build and load; change nothing.
     #[arg(long)]
-    check: bool,
+    pub check: bool,
 }
 
 /// Rebuilds the committed object (installing the tool-chain as root); with

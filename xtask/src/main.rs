@@ -110,6 +110,8 @@ fn ci(no_namespaces: bool) -> Result<()> {
     if no_namespaces {
         println!("== namespace tests: left out on demand");
     } else {
+        println!("== ebpf: the kernel's verifier reads core/wire");
+        ebpf::run(&root()?, &ebpf::Options { check: true })?;
         build_testbed()?;
         step("lab instruments", program("holdfast-testbed", &["selftest".into()])?)?;
         step("namespace tests", program("holdfast-testbed", &["test".into()])?)?;

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::ebpf;
+
 /// Longest function, in lines.
 const MAX_FUNCTION_LINES: usize = 70;
 /// Longest file without its inline tests, in lines.
@@ -66,6 +68,9 @@ pub fn run(root: &Path) -> Result<()> {
     check_forbid_unsafe(&sources, &mut findings);
     check_edges(root, &mut findings)?;
     check_drop_reasons(&sources, &mut findings)?;
+    if let Err(stale) = ebpf::ensure_fresh(root) {
+        findings.push(Finding { file: "proof/ebpf-check".into(), line: 1, what: format!("{stale:#}") });
+    }
     if findings.is_empty() {
         println!("tidy: {} files, nothing to report", sources.len());
         return Ok(());

@@ -110,6 +110,12 @@ pub struct VserverCounters {
     pub flows: u32,
     /// Flows of those that are established.
     pub established: u32,
+    /// Flows of those that a successor should know.
+    pub tracked: u32,
+    /// Flows of those that the peer has acknowledged in this session.
+    pub protected: u32,
+    /// SOURCEIP sessions.
+    pub persistence: u32,
     /// What passed through it, on this node.
     pub traffic: Traffic,
 }

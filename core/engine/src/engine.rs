@@ -16,6 +16,7 @@ use crate::icmp::ErrorMaker;
 use crate::limits::Limits;
 use crate::mirror::Session;
 use crate::network::{Network, NetworkCounters};
+use crate::open::session_owner;
 use crate::outbox::Outbox;
 use crate::passage::checksum_of;
 use crate::path::Arrival;
@@ -424,7 +425,12 @@ impl Engine {
     /// Counters of a vserver; zeros for one never heard of.
     pub fn vserver_counters(&self, vserver: VserverId) -> VserverCounters {
         let row = self.roster.vserver_at(self.roster.vserver_row(vserver));
-        row.map_or_else(VserverCounters::default, |row| row.counters)
+        let counters = row.map_or_else(VserverCounters::default, |row| row.counters);
+        let sessions = self.roster.vserver(vserver).map(session_owner);
+        VserverCounters {
+            persistence: sessions.map_or(0, |(vip, proto)| self.sessions.of_vserver(vip, proto)),
+            ..counters
+        }
     }
 
     /// Counters of a service; zeros for one never heard of.

@@ -58,7 +58,7 @@ impl Engine {
         if number(before) != number(mirroring) {
             let end = if number(mirroring).is_some() { MirrorEnd::Sending } else { MirrorEnd::Idle };
             self.session.begin(end);
-            self.protected = 0;
+            self.forget_protected();
             self.marks.clear();
         }
         match mirroring {
@@ -132,7 +132,10 @@ impl Engine {
         }
         if flow.acked != serial {
             flow.acked = serial;
-            self.protected += u32::from(flow.has(Flow::TRACKED));
+            let (vserver, tracked) = (flow.vserver, flow.has(Flow::TRACKED));
+            if tracked {
+                self.count_protected(vserver, true);
+            }
         }
         if self.release(now, slot) {
             self.counters.hold_released_by_ack += 1;
@@ -222,20 +225,51 @@ impl Engine {
         if flow.has(Flow::TRACKED) == tracked {
             return;
         }
-        let protected = u32::from(self.is_protected(flow));
-        if tracked {
-            (self.tracked, self.protected) = (self.tracked + 1, self.protected + protected);
-        } else {
-            (self.tracked, self.protected) = (self.tracked - 1, self.protected - protected);
+        let (vserver, protected) = (flow.vserver, self.is_protected(flow));
+        self.count_tracked(vserver, tracked);
+        if protected {
+            self.count_protected(vserver, tracked);
         }
         self.flows.at_mut(slot).set(Flow::TRACKED, tracked);
+    }
+
+    /// One flow more (or less) that a successor should know, in all and at its vserver.
+    fn count_tracked(&mut self, vserver: u32, more: bool) {
+        shift(&mut self.tracked, more);
+        if let Some(counters) = self.roster.vserver_counters(vserver) {
+            shift(&mut counters.tracked, more);
+        }
+    }
+
+    /// One flow more (or less) that the peer has, in all and at its vserver.
+    fn count_protected(&mut self, vserver: u32, more: bool) {
+        shift(&mut self.protected, more);
+        if let Some(counters) = self.roster.vserver_counters(vserver) {
+            shift(&mut counters.protected, more);
+        }
+    }
+
+    /// A flow has found its vserver: what is known of it counts there from here on.
+    pub(crate) fn count_bound(&mut self, slot: u32) {
+        let flow = self.flows.at(slot);
+        let (vserver, tracked) = (flow.vserver, flow.has(Flow::TRACKED));
+        let protected = tracked && self.is_protected(flow);
+        if let Some(counters) = self.roster.vserver_counters(vserver) {
+            counters.tracked += u32::from(tracked);
+            counters.protected += u32::from(protected);
+        }
+    }
+
+    fn forget_protected(&mut self) {
+        self.protected = 0;
+        self.roster.forget_protected();
     }
 
     /// See [`Engine::begin_session`].
     pub(crate) fn receive_session(&mut self, number: u32) {
         self.mirroring = Mirroring::Off;
         self.session.begin(MirrorEnd::Receiving(number));
-        self.protected = 0;
+        self.forget_protected();
         self.marks.clear();
         self.drop_holds();
     }
@@ -390,7 +424,7 @@ impl Engine {
         match self.flows.insert(flow) {
             Ok(slot) => {
                 self.flows.arm(slot, now + flow.time_out(&self.limits));
-                self.tracked += 1;
+                self.set_tracked(slot, true);
                 self.count_open(slot);
                 self.count_established(slot);
                 self.adopt(slot);
@@ -443,6 +477,10 @@ fn supersedes(record: &FlowRecord, ours: &FlowRecord) -> bool {
     order(record) > order(ours)
 }
 
+fn shift(count: &mut u32, more: bool) {
+    *count = if more { *count + 1 } else { *count - 1 };
+}
+
 fn state_of(record: &FlowRecord) -> FlowState {
     match (record.proto, record.phase) {
         (proto::TCP, Phase::Opening | Phase::Established) => FlowState::Tcp(TcpState::Mirrored),
@@ -475,6 +513,6 @@ fn flow_of(now: Instant, record: &FlowRecord) -> Flow {
         server_idle_s: record.server_idle_s,
         proto: record.proto,
         state: state_of(record),
-        flags: Flow::TRACKED | Flow::UNTOUCHED,
+        flags: Flow::UNTOUCHED,
     }
 }

@@ -257,6 +257,7 @@ impl Engine {
         let flow = self.flows.at_mut(slot);
         (flow.vserver, flow.service) = (vserver, service);
         self.count_open(slot);
+        self.count_bound(slot);
     }
 
     /// Rows of the vserver at `vip` and of its service at `server`.
@@ -283,12 +284,8 @@ pub(crate) fn destination_of(flow: &Flow) -> Destination {
 fn session_key(vserver: &Vserver, persistence: &SourceIpPersistence, client: Addr) -> SessionKey {
     let bits = if client.is_v4() { persistence.v4_prefix_len } else { persistence.v6_prefix_len };
     let client = client.masked(bits);
-    let proto = match vserver.kind {
-        VserverKind::Tcp => proto::TCP,
-        VserverKind::Udp => proto::UDP,
-        VserverKind::Any => 0,
-    };
-    SessionKey { vip: Endpoint { addr: vserver.addr, port: vserver.port }, proto, client }
+    let (vip, proto) = session_owner(vserver);
+    SessionKey { vip, proto, client }
 }
 
 fn new_flow(now: Instant, opening: &Opening) -> Flow {
@@ -318,4 +315,14 @@ fn new_flow(now: Instant, opening: &Opening) -> Flow {
         state: opening.state,
         flags: opening.flags,
     }
+}
+
+/// How sessions name their vserver: by what clients call, and its protocol.
+pub(crate) fn session_owner(vserver: &Vserver) -> (Endpoint, u8) {
+    let proto = match vserver.kind {
+        VserverKind::Tcp => proto::TCP,
+        VserverKind::Udp => proto::UDP,
+        VserverKind::Any => 0,
+    };
+    (Endpoint { addr: vserver.addr, port: vserver.port }, proto)
 }

@@ -11,7 +11,7 @@ use holdfast_wire::{Addr, Endpoint};
 
 use crate::counters::{ServiceCounters, VserverCounters};
 use crate::flow::NONE;
-use crate::plan::{ConnFailover, Plan, Service, ServiceId, VserverId, VserverKind};
+use crate::plan::{ConnFailover, Plan, Service, ServiceId, Vserver, VserverId, VserverKind};
 
 /// What stays of a vserver across plans.
 #[derive(Clone, Debug)]
@@ -123,6 +123,12 @@ impl Roster {
         })
     }
 
+    /// The vserver with this number, if the plan has it.
+    pub(crate) fn vserver(&self, id: VserverId) -> Option<&Vserver> {
+        let place = self.plan.vservers.binary_search_by_key(&id, |vserver| vserver.id).ok()?;
+        Some(&self.plan.vservers[place])
+    }
+
     /// The service with this number, if the plan has it.
     pub(crate) fn service(&self, id: ServiceId) -> Option<&Service> {
         find_service(&self.plan, id).map(|(_, service)| service)
@@ -185,9 +191,17 @@ impl Roster {
     pub(crate) fn forget_flows(&mut self) {
         for row in &mut self.vserver_rows {
             (row.counters.flows, row.counters.established) = (0, 0);
+            (row.counters.tracked, row.counters.protected) = (0, 0);
         }
         for row in &mut self.service_rows {
             (row.counters.flows, row.counters.established) = (0, 0);
+        }
+    }
+
+    /// The peer has no flow any more, as far as we know.
+    pub(crate) fn forget_protected(&mut self) {
+        for row in &mut self.vserver_rows {
+            row.counters.protected = 0;
         }
     }
 

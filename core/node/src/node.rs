@@ -41,6 +41,8 @@ pub struct Node {
     pub(crate) ports: Vec<PortState>,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) peer_boot: Option<u64>,
+    /// The primary that this node follows: its life and its term.
+    following: Option<(u64, u64)>,
     pub(crate) hellos_refused: u64,
     pub(crate) events_dropped: u64,
     frames: VecDeque<OwnedFrame>,
@@ -77,6 +79,7 @@ impl Node {
             ports: Vec::new(),
             effects: VecDeque::new(),
             peer_boot: None,
+            following: None,
             hellos_refused: 0,
             events_dropped: 0,
             frames: VecDeque::new(),
@@ -181,6 +184,8 @@ impl Node {
         self.begin(now);
         if request == self.key_request {
             self.channel.set_key(key);
+            // The election begins here, not at whatever wakes the driver next.
+            self.handle_turn(now);
         }
     }
 
@@ -411,7 +416,10 @@ impl Node {
                 ha::Effect::Role { role: role @ (Role::Init | Role::Secondary), term, cause } => {
                     promote::demote(self, now, role, term, cause);
                 }
-                ha::Effect::Follow { term, .. } => promote::follow(self, now, term),
+                ha::Effect::Follow { boot, term } => {
+                    self.following = Some((boot, term));
+                    promote::follow(self, now, term);
+                }
                 ha::Effect::PeerJoined { boot } => {
                     self.peer_boot = Some(boot);
                     self.event(Level::Info, "peer joined".into());
@@ -510,7 +518,7 @@ impl Node {
             // A lower term is ignored; a higher one is first heard in a hello.
             MessageKind::MirrorData | MessageKind::MirrorAck | MessageKind::AskSession
                 if header.term != self.ha.term() => {}
-            MessageKind::MirrorData => self.mirror_data(now, header.boot, letter.payload),
+            MessageKind::MirrorData => self.mirror_data(now, (header.boot, header.term), letter.payload),
             MessageKind::MirrorAck => {
                 let engine = &mut self.engine;
                 let mut stored = |flow, stamp| engine.handle_ack(now, flow, stamp);
@@ -529,10 +537,14 @@ impl Node {
         }
     }
 
-    fn mirror_data(&mut self, now: Instant, boot: u64, payload: &[u8]) {
-        if !matches!(self.ha.role(), Role::Secondary | Role::Init) {
+    /// The primary's stream. It counts only once this node follows that very
+    /// primary: following forgets what was received before, and what was
+    /// acknowledged would not come again.
+    fn mirror_data(&mut self, now: Instant, from: (u64, u64), payload: &[u8]) {
+        if self.ha.role() != Role::Secondary || self.following != Some(from) {
             return;
         }
+        let (boot, _) = from;
         let Ok((_, session)) = holdfast_mirror::wire::peek(payload) else {
             self.hellos_refused += 1;
             return;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant as Clock};
 
 use holdfast_base::Instant;
 use holdfast_engine::{
-    Binding, ConnFailover, Engine, FloatingAddress, FloatingKind, Frame, Gate, Limits, Method, Offload, Plan, Port, PortId,
-    Service, ServiceId, Verdict, Vserver, VserverId, VserverKind,
+    Binding, ConnFailover, Engine, FloatingAddress, FloatingKind, Frame, Gate, Limits, Method, Offload, Plan, Port,
+    PortId, Service, ServiceId, Verdict, Vserver, VserverId, VserverKind,
 };
 use holdfast_wire::build::{self, Link, Segment};
 use holdfast_wire::{Addr, Endpoint, MacAddr, TcpFlags};
@@ -19,7 +19,8 @@ const SERVER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 1, 2]);
 const VIP: Endpoint = Endpoint { addr: Addr::v4([10, 0, 1, 100]), port: 80 };
 const SERVER: Endpoint = Endpoint { addr: Addr::v4([10, 0, 2, 21]), port: 80 };
 const CLIENT_SNIP: Addr = Addr::v4([10, 0, 0, 5]);
-const SNIPS: [Addr; 4] = [Addr::v4([10, 0, 2, 5]), Addr::v4([10, 0, 2, 6]), Addr::v4([10, 0, 2, 7]), Addr::v4([10, 0, 2, 8])];
+const SNIPS: [Addr; 4] =
+    [Addr::v4([10, 0, 2, 5]), Addr::v4([10, 0, 2, 6]), Addr::v4([10, 0, 2, 7]), Addr::v4([10, 0, 2, 8])];
 /// Packets measured in each run.
 const PACKETS: usize = 2_000_000;
 const DATA: TcpFlags = TcpFlags(0x18);

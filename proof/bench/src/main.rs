@@ -9,7 +9,12 @@ fn main() {
     println!("{:<44} {:>12} {:>14}", "engine, one thread", "ns/packet", "packets/s");
     for flows in [1, 10_000, 100_000] {
         let nanos = engine::established(flows);
-        println!("{:<44} {:>12.0} {:>14.0}", format!("established TCP, {flows} flows, 64-byte data"), nanos, 1e9 / nanos);
+        println!(
+            "{:<44} {:>12.0} {:>14.0}",
+            format!("established TCP, {flows} flows, 64-byte data"),
+            nanos,
+            1e9 / nanos
+        );
     }
     let nanos = engine::connections(100_000);
     println!("{:<44} {:>12.0} {:>14.0}", "TCP set-up, 3 packets, DISABLED (per conn.)", nanos, 1e9 / nanos);

@@ -1,10 +1,13 @@
 //! What the hosts do: clients that say numbered things and check every echoed
 //! byte, servers that echo.
 
+use std::collections::BTreeMap;
+
 use core::net::SocketAddr;
 use core::time::Duration;
 
 use holdfast_base::{Instant, Rng};
+use holdfast_wire::Endpoint;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::{tcp, udp};
 use smoltcp::wire::IpAddress;
@@ -161,11 +164,14 @@ impl Client {
     /// A fresh port, or one that a finished connection to the same place had.
     fn port_for(&mut self, call: &Call) -> u16 {
         let over = |connection: &&mut Connection| {
-            connection.to == call.to && connection.outcome == Outcome::Finished && connection.manner != Manner::ClientResets
+            connection.to == call.to
+                && connection.outcome == Outcome::Finished
+                && connection.manner != Manner::ClientResets
         };
         if let Some(old) = self.connections.iter_mut().rev().find(over).filter(|_| call.reuse) {
             let (port, to) = (old.port, old.to);
-            let taken = self.connections.iter().any(|other| other.port == port && other.to == to && other.ended.is_none());
+            let taken =
+                self.connections.iter().any(|other| other.port == port && other.to == to && other.ended.is_none());
             if !taken {
                 return self.forget_socket(port, to);
             }
@@ -225,7 +231,11 @@ impl Connection {
     /// The byte at a place of this connection's stream.
     fn byte(&self, at: u64) -> u8 {
         let byte = (at.wrapping_mul(31).wrapping_add(u64::from(self.port).wrapping_mul(7)) >> 1) as u8;
-        if self.manner == Manner::ServerCloses && at + 1 == self.total { PLEASE_CLOSE } else { byte.min(PLEASE_CLOSE - 1) }
+        if self.manner == Manner::ServerCloses && at + 1 == self.total {
+            PLEASE_CLOSE
+        } else {
+            byte.min(PLEASE_CLOSE - 1)
+        }
     }
 
     fn end(&mut self, now: Instant, outcome: Outcome) {
@@ -312,6 +322,8 @@ pub struct Server {
     number: u8,
     listening: Vec<(u16, SocketHandle)>,
     open: Vec<SocketHandle>,
+    /// The sequence number of the last SYN from each place.
+    begun: BTreeMap<(Endpoint, Endpoint), u32>,
     udp: SocketHandle,
     /// Its programs do nothing before this time; its TCP goes on.
     pub muted_until: Instant,
@@ -323,7 +335,7 @@ impl Server {
         let ports = (0..BACKLOG).flat_map(|_| ECHO);
         let listening = ports.map(|port| (port, host.listen(port))).collect();
         let udp = host.udp(ECHO[0]);
-        Server { host, number, listening, open: Vec::new(), udp, muted_until: Instant::ZERO }
+        Server { host, number, listening, open: Vec::new(), begun: BTreeMap::new(), udp, muted_until: Instant::ZERO }
     }
 
     /// Connections that have not ended.
@@ -334,16 +346,29 @@ impl Server {
     /// A frame arrives. smoltcp hands a repeated SYN to any listening socket,
     /// also while an earlier one is answering it; a real TCP looks for the
     /// connection first. So a repeated SYN is left to the retransmission timer.
+    /// Another SYN from the same place means that the other end has forgotten:
+    /// a real TCP challenges it and is reset in answer; here the old connection
+    /// goes without these two segments, and the next SYN finds nothing in its way.
     pub fn receive(&mut self, frame: Vec<u8>) {
-        let known = |remote: SocketAddr| {
-            self.open.iter().chain(self.listening.iter().map(|(_, handle)| handle)).any(|&handle| {
-                let socket = self.host.sockets.get::<tcp::Socket<'_>>(handle);
-                let over = matches!(socket.state(), tcp::State::TimeWait | tcp::State::Closed | tcp::State::Listen);
-                !over && socket.remote_endpoint() == Some(remote.into())
-            })
+        let Some((from, to, sequence)) = trace::opening(&frame) else { return self.host.receive(frame) };
+        let before = self.begun.insert((from, to), sequence);
+        let remote = SocketAddr::new(from.addr.into(), from.port);
+        let sockets = &self.host.sockets;
+        let known = |handle: SocketHandle| {
+            let socket = sockets.get::<tcp::Socket<'_>>(handle);
+            let over = matches!(socket.state(), tcp::State::TimeWait | tcp::State::Closed | tcp::State::Listen);
+            let local = socket.local_endpoint().map(|local| local.port);
+            !over && socket.remote_endpoint() == Some(remote.into()) && local == Some(to.port)
         };
-        if !trace::syn_from(&frame).is_some_and(known) {
-            self.host.receive(frame);
+        let answering = self.listening.iter().any(|&(_, handle)| known(handle));
+        let open = self.open.iter().position(|&handle| known(handle));
+        match open {
+            Some(place) if before != Some(sequence) => {
+                let handle = self.open.remove(place);
+                self.host.sockets.remove(handle);
+            }
+            None if !answering => self.host.receive(frame),
+            Some(_) | None => {}
         }
     }
 

@@ -25,7 +25,7 @@ impl<E> Agenda<E> {
     }
 
     /// The next event and its time.
-    pub fn next(&mut self) -> Option<(Instant, E)> {
+    pub fn pop(&mut self) -> Option<(Instant, E)> {
         let ((at, _), event) = self.events.pop_first()?;
         Some((at, event))
     }

@@ -19,7 +19,7 @@ const ALL_FORGOTTEN: Duration = Duration::from_secs(250);
 const LEAK_RUNS: u64 = 4;
 
 /// What a run showed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The seed.
     pub seed: u64,
@@ -118,8 +118,16 @@ fn choose(rng: &mut Rng, primary: usize) -> Vec<(Duration, Fault)> {
         19 => then(Fault::Kill(primary), soon, Fault::Kill(secondary)),
         20 => then(Fault::Freeze(secondary, freeze), soon, Fault::Kill(primary)),
         // The returning node is ended at once, or its primary is: death during bulk.
-        21 => vec![(Duration::ZERO, Fault::Kill(primary)), (later, Fault::Start(primary)), (soon * 10, Fault::Kill(primary))],
-        22 => vec![(Duration::ZERO, Fault::Kill(primary)), (later, Fault::Start(primary)), (soon * 10, Fault::Kill(secondary))],
+        21 => vec![
+            (Duration::ZERO, Fault::Kill(primary)),
+            (later, Fault::Start(primary)),
+            (soon * 10, Fault::Kill(primary)),
+        ],
+        22 => vec![
+            (Duration::ZERO, Fault::Kill(primary)),
+            (later, Fault::Start(primary)),
+            (soon * 10, Fault::Kill(secondary)),
+        ],
         _ => then(Fault::ForceFailover, soon, Fault::Kill(primary)),
     }
 }

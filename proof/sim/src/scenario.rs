@@ -41,7 +41,9 @@ impl Fault {
     /// Whether it takes away what a machine knows, or its ability to tell.
     pub fn takes_state(self) -> bool {
         match self {
-            Fault::Kill(_) | Fault::PowerOff(_) | Fault::Freeze(..) | Fault::Cable(_, _, false) | Fault::Stop(_) => true,
+            Fault::Kill(_) | Fault::PowerOff(_) | Fault::Freeze(..) | Fault::Cable(_, _, false) | Fault::Stop(_) => {
+                true
+            }
             Fault::Start(_) | Fault::PeerLink(_) | Fault::Cable(_, _, true) | Fault::ForceFailover => false,
             Fault::Split(_) | Fault::Loss(_) => false,
         }
@@ -140,6 +142,8 @@ pub struct Scenario {
     pub deaf_thaw: bool,
     /// How the driver is broken.
     pub sabotage: Sabotage,
+    /// Only the first machine is switched on in the beginning.
+    pub first_only: bool,
     /// Further lines of `ns.conf`, by machine.
     pub extra_config: [String; 2],
 }
@@ -177,6 +181,7 @@ impl Scenario {
             rounds: 0,
             deaf_thaw: false,
             sabotage: Sabotage::None,
+            first_only: false,
             extra_config: [const { String::new() }; 2],
         }
     }

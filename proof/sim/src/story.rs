@@ -24,15 +24,18 @@ pub struct Story {
 impl Story {
     /// Switches a world on and waits until the pair is whole.
     pub fn whole(scenario: Scenario) -> Story {
-        let mut story = Story { world: World::new(scenario), requests: 0 };
+        let mut story = Story::begin(scenario);
         story.until("the pair is whole", World::is_whole);
         story.run_ms(1000);
         story
     }
 
-    /// A story that begins with the machines off or starting.
+    /// A story that begins with the machines starting. With `HOLDFAST_SIM_TRACE`
+    /// in the environment its log has every frame.
     pub fn begin(scenario: Scenario) -> Story {
-        Story { world: World::new(scenario), requests: 0 }
+        let mut world = World::new(scenario);
+        world.traced = std::env::var_os("HOLDFAST_SIM_TRACE").is_some();
+        Story { world, requests: 0 }
     }
 
     /// Lets time pass.
@@ -127,9 +130,15 @@ impl Story {
     /// The logs of both machines and what was done, by time.
     pub fn log(&self) -> String {
         let world = &self.world;
-        let mut lines: Vec<(Instant, String)> = world.checker.story.iter().map(|(at, text)| (*at, format!("*** {text}"))).collect();
+        let mut lines: Vec<(Instant, String)> =
+            world.checker.story.iter().map(|(at, text)| (*at, format!("*** {text}"))).collect();
         for machine in &world.machines {
-            lines.extend(machine.log.iter().map(|(at, level, text)| (*at, format!("machine {} {level:?} {text}", machine.index))));
+            lines.extend(
+                machine
+                    .log
+                    .iter()
+                    .map(|(at, level, text)| (*at, format!("machine {} {level:?} {text}", machine.index))),
+            );
         }
         lines.sort_by_key(|(at, _)| *at);
         lines.iter().map(|(at, text)| format!("{:>10} {text}\n", at.as_nanos() / 1000)).collect()

@@ -39,9 +39,10 @@ fn transport(protocol: IpProtocol, src: IpAddress, dst: IpAddress, payload: &[u8
         (IpProtocol::Icmp, ..) => {
             ("ICMP checksum", Icmpv4Packet::new_checked(payload).is_ok_and(|packet| packet.verify_checksum()))
         }
-        (IpProtocol::Icmpv6, IpAddress::Ipv6(src), IpAddress::Ipv6(dst)) => {
-            ("ICMPv6 checksum", Icmpv6Packet::new_checked(payload).is_ok_and(|packet| packet.verify_checksum(&src, &dst)))
-        }
+        (IpProtocol::Icmpv6, IpAddress::Ipv6(src), IpAddress::Ipv6(dst)) => (
+            "ICMPv6 checksum",
+            Icmpv6Packet::new_checked(payload).is_ok_and(|packet| packet.verify_checksum(&src, &dst)),
+        ),
         _ => return None,
     };
     (!right).then_some(name)

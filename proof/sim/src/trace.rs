@@ -1,7 +1,5 @@
 //! What went over the networks, for the reader of a failure.
 
-use core::net::{IpAddr, SocketAddr};
-
 use holdfast_wire::{ArpOp, Endpoint, Parsed, TcpFlags, Transport, parse};
 
 /// One line about a frame; `None` for what is not TCP, UDP or ARP.
@@ -17,7 +15,9 @@ pub fn describe(frame: &[u8]) -> Option<String> {
                 tcp.ack,
                 tcp.payload_len
             )),
-            Transport::NeighbourSolicitation(asked) => Some(format!("asks for {}", core::net::IpAddr::from(asked.target))),
+            Transport::NeighbourSolicitation(asked) => {
+                Some(format!("asks for {}", core::net::IpAddr::from(asked.target)))
+            }
             Transport::NeighbourAdvertisement(said) => {
                 Some(format!("says {} is at {:?}", core::net::IpAddr::from(said.target), said.mac))
             }
@@ -48,16 +48,10 @@ pub fn claims(frame: &[u8]) -> bool {
     }
 }
 
-/// Both ends and the sequence number of a segment that opens a TCP connection.
+/// Sender, receiver and sequence number of a segment that opens a TCP connection.
 pub fn opening(frame: &[u8]) -> Option<(Endpoint, Endpoint, u32)> {
     let Parsed::Ip(packet) = parse(frame).ok()?.1 else { return None };
     let Transport::Tcp(tcp) = packet.transport else { return None };
     let opens = tcp.flags.0 & (TcpFlags::SYN.0 | TcpFlags::ACK.0) == TcpFlags::SYN.0;
     opens.then(|| (packet.source(), packet.destination(), tcp.seq))
-}
-
-/// The sender of a frame that opens a TCP connection.
-pub fn syn_from(frame: &[u8]) -> Option<SocketAddr> {
-    let (from, ..) = opening(frame)?;
-    Some(SocketAddr::new(IpAddr::from(from.addr), from.port))
 }

@@ -26,8 +26,11 @@ pub struct Watch {
     opened: BTreeSet<(Endpoint, Endpoint, u32)>,
     /// Whose connection uses a source towards a server.
     owners: BTreeMap<(Endpoint, Endpoint), Caller>,
-    /// The server to which a connection's SYN went last.
-    servers: BTreeMap<(Caller, bool), Addr>,
+    /// Source and server of a connection, as of its last SYN: one that was
+    /// half-open when a node died is opened afresh by the other.
+    ends: BTreeMap<(Caller, bool), (Endpoint, Endpoint)>,
+    /// When each machine first claimed an address.
+    claimed: [Option<Instant>; 2],
 }
 
 impl Watch {
@@ -64,9 +67,13 @@ impl Watch {
         if sender.before.lapsed && sender.before.serving {
             checker.violate(now, format!("machine {machine} sent a frame in a turn that began after its lease"));
         }
+        let claims = trace::claims(frame);
+        if claims {
+            self.claimed[machine].get_or_insert(now);
+        }
         let opening = trace::opening(frame).filter(|_| network == SERVER_SIDE);
         let first = opening.is_some_and(|syn| self.opened.insert(syn));
-        if (first || trace::claims(frame)) && checker.rules_instead(now, machines, machine) {
+        if (first || claims) && checker.rules_instead(now, machines, machine) {
             let what = if first { "opened a connection to a server" } else { "claimed an address" };
             checker.violate(now, format!("machine {machine} {what} while the other is the rightful primary"));
         }
@@ -85,7 +92,11 @@ impl Watch {
         name: (u32, bool),
     ) {
         let Some(&caller) = self.callers.get(&name) else { return };
-        self.servers.insert((caller, name.1), ends.1.addr);
+        if let Some(old) = self.ends.insert((caller, name.1), ends)
+            && self.owners.get(&old) == Some(&caller)
+        {
+            self.owners.remove(&old);
+        }
         let before = self.owners.insert(ends, caller);
         let live = |&(client, port): &Caller| {
             let mut connections = clients[client].connections.iter();
@@ -96,8 +107,13 @@ impl Watch {
         }
     }
 
+    /// When a machine first claimed an address.
+    pub fn claims_by(&self, machine: usize) -> Option<Instant> {
+        self.claimed[machine]
+    }
+
     /// The server to which a client's connection went.
     pub fn server_of(&self, client: usize, port: u16, v6: bool) -> Option<Addr> {
-        self.servers.get(&((client, port), !v6)).copied()
+        self.ends.get(&((client, port), !v6)).map(|(_, server)| server.addr)
     }
 }

@@ -16,8 +16,8 @@ use crate::clock::Agenda;
 use crate::host::Host;
 use crate::machine::{Input, Machine, Wish, mac};
 use crate::scenario::{Fault, Opening, Scenario};
-use crate::watch::Watch;
 use crate::trace;
+use crate::watch::Watch;
 
 /// The client-side network, and the index of the port on it.
 pub const CLIENT_SIDE: usize = 0;
@@ -90,6 +90,7 @@ pub struct World {
     pub peer_link: bool,
     /// Nothing gets from one machine to the other, while both reach all hosts.
     pub split: bool,
+    split_at: Instant,
     /// Frames lost on the data networks on top of their manners, per thousand.
     pub extra_loss: u64,
     stream_open: bool,
@@ -129,6 +130,7 @@ impl World {
             plugged: [[true; 2]; 2],
             peer_link: true,
             split: false,
+            split_at: Instant::ZERO,
             extra_loss: 0,
             stream_open: false,
             timers: [None; 2],
@@ -144,7 +146,7 @@ impl World {
     /// Runs until `end`, or until `done` says so after an event. Whether it did.
     pub fn run_until(&mut self, end: Instant, mut done: impl FnMut(&mut World) -> bool) -> bool {
         while self.agenda.next_at().is_some_and(|at| at <= end) {
-            let Some((at, event)) = self.agenda.next() else { break };
+            let Some((at, event)) = self.agenda.pop() else { break };
             self.now = at;
             self.steps += 1;
             self.handle(event);
@@ -255,7 +257,8 @@ impl World {
                 }
             }
             Fault::Stop(machine) => self.give(machine, Input::Stop),
-            Fault::Split(split) => self.split = split,
+            Fault::Split(true) => (self.split, self.split_at) = (true, self.now),
+            Fault::Split(false) => self.join(),
             Fault::Loss(permille) => self.extra_loss = permille,
         }
     }
@@ -264,8 +267,13 @@ impl World {
     /// is open now may be lost.
     pub fn excuse(&mut self) {
         self.checker.story.push((self.now, "what is open is excused".into()));
+        self.checker.excused_at = self.now;
         for client in &mut self.clients {
-            client.connections.iter_mut().filter(|connection| connection.ended.is_none()).for_each(|c| c.excused = true);
+            client
+                .connections
+                .iter_mut()
+                .filter(|connection| connection.ended.is_none())
+                .for_each(|c| c.excused = true);
             client.exchanges.iter_mut().for_each(|exchange| exchange.excused = true);
         }
     }
@@ -274,6 +282,16 @@ impl World {
     pub fn calm_networks(&mut self) {
         self.scenario.data_manners.loss_permille = 0;
         self.scenario.peer_manners.loss_permille = 0;
+    }
+
+    /// A split ends: what was opened in it may be lost, for one of two primaries yields.
+    fn join(&mut self) {
+        if core::mem::take(&mut self.split) {
+            self.excuse();
+            for connection in self.clients.iter_mut().flat_map(|client| &mut client.connections) {
+                connection.excused |= connection.opened >= self.split_at;
+            }
+        }
     }
 
     /// An operator types a command at a machine.
@@ -297,9 +315,7 @@ impl World {
     pub fn heal(&mut self) {
         self.plugged = [[true; 2]; 2];
         self.extra_loss = 0;
-        if core::mem::take(&mut self.split) {
-            self.excuse();
-        }
+        self.join();
         for machine in 0..2 {
             if let Some(until) = self.machines[machine].frozen_until {
                 self.agenda.plan(until.max(self.now), Event::Timer { machine, at: until });
@@ -310,7 +326,7 @@ impl World {
     }
 
     fn switch_on(&mut self) {
-        for machine in 0..2 {
+        for machine in 0..if self.scenario.first_only { 1 } else { 2 } {
             let delay = Duration::from_millis(self.rng.below(self.scenario.start_spread_ms + 1));
             self.agenda.plan(self.now + delay, Event::Fault(Fault::Start(machine)));
         }
@@ -386,7 +402,15 @@ impl World {
         for wish in wishes {
             match wish {
                 Wish::Frame(port, bytes) => {
-                    self.watch.frame_of_machine(self.now, &mut self.checker, &self.machines, &self.clients, machine, usize::from(port.0), &bytes);
+                    self.watch.frame_of_machine(
+                        self.now,
+                        &mut self.checker,
+                        &self.machines,
+                        &self.clients,
+                        machine,
+                        usize::from(port.0),
+                        &bytes,
+                    );
                     self.send_from_machine(machine, port, bytes);
                 }
                 Wish::Peer(bytes) => self.send_peer(1 - machine, bytes),
@@ -557,7 +581,11 @@ impl World {
     }
 
     fn connect_stream(&mut self) {
-        if !self.peer_link || self.split || self.stream_open || self.machines.iter().any(|machine| machine.node.is_none()) {
+        if !self.peer_link
+            || self.split
+            || self.stream_open
+            || self.machines.iter().any(|machine| machine.node.is_none())
+        {
             return;
         }
         for machine in 0..2 {

@@ -231,9 +231,9 @@ fn wait_for_player(lab: &Lab, pair: &Pair) -> Result<()> {
     println!("  echo through it:    ip netns exec {client} curl -s telnet://{}:7", Vip::Nat.address(Family::V4));
     for (node, namespace) in pair.nodes.iter().zip(&lab.nodes) {
         println!(
-            "  node {}: pid {:?}, host {}, log {}\n    {}",
+            "  node {}: pid {}, host {}, log {}\n    {}",
             node.name(),
-            node.pid(),
+            node.pid().map_or("gone".into(), |pid| pid.to_string()),
             namespace.name(),
             node.log().display(),
             node.command_line("show ha node")

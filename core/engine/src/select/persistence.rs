@@ -5,6 +5,7 @@
 
 use core::hash::Hasher;
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use hashbrown::HashTable;
 use holdfast_base::{Instant, Rng, TimerWheel};
@@ -47,6 +48,8 @@ pub(crate) struct Sessions {
     limit: usize,
     hash_keys: (u64, u64),
     wheel: TimerWheel,
+    /// Sessions of each vserver, by its address, port and protocol.
+    by_vserver: BTreeMap<(Endpoint, u8), u32>,
 }
 
 impl Sessions {
@@ -60,12 +63,18 @@ impl Sessions {
             limit: limit as usize,
             hash_keys: (rng.next_u64(), rng.next_u64()),
             wheel: TimerWheel::new(now, limit as usize),
+            by_vserver: BTreeMap::new(),
         }
     }
 
     /// Sessions in the table.
     pub(crate) fn len(&self) -> u32 {
         self.index.len() as u32
+    }
+
+    /// Sessions of one vserver.
+    pub(crate) fn of_vserver(&self, vip: Endpoint, proto: u8) -> u32 {
+        self.by_vserver.get(&(vip, proto)).copied().unwrap_or(0)
     }
 
     /// Slots ever used: the range for walks.
@@ -167,7 +176,14 @@ impl Sessions {
         let hash = hash(self.hash_keys, &self.slots[slot as usize].key);
         let found = self.index.find_entry(hash, |&other| other == slot);
         found.expect("a session is indexed").remove();
-        self.slots[slot as usize].server = None;
+        let session = &mut self.slots[slot as usize];
+        session.server = None;
+        let vserver = (session.key.vip, session.key.proto);
+        let left = self.by_vserver.get_mut(&vserver).expect("its vserver's sessions are counted");
+        *left -= 1;
+        if *left == 0 {
+            self.by_vserver.remove(&vserver);
+        }
         self.free.push(slot);
         self.wheel.cancel(slot);
     }
@@ -177,6 +193,7 @@ impl Sessions {
         self.slots.clear();
         self.free.clear();
         self.index.clear();
+        self.by_vserver.clear();
     }
 
     fn slot(&self, key: &SessionKey) -> Option<u32> {
@@ -196,6 +213,7 @@ impl Sessions {
             None => return None,
         };
         self.slots[slot as usize] = session;
+        *self.by_vserver.entry((key.vip, key.proto)).or_default() += 1;
         let (slots, keys) = (&self.slots, self.hash_keys);
         self.index.insert_unique(hash(keys, &key), slot, |&other| hash(keys, &slots[other as usize].key));
         self.wheel.set(slot, now + timeout);

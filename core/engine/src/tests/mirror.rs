@@ -70,6 +70,30 @@ fn a_strict_hold_keeps_the_syn_ack_until_the_peer_has_the_flow() {
 }
 
 #[test]
+fn a_vserver_counts_which_of_its_flows_the_peer_has() {
+    let mut lab = Lab::new(v4(), plan(&v4()));
+    let counted = |lab: &Lab| {
+        let counters = lab.engine.vserver_counters(VSERVER);
+        (counters.flows, counters.tracked, counters.protected)
+    };
+    lab.mirror(1, true);
+    lab.until_held();
+    assert_eq!(counted(&lab), (1, 1, 0));
+    let flow = lab.flow_mark();
+    let record = lab.engine.record(flow).expect("alive");
+    lab.engine.handle_ack(lab.now, flow, record.stamp);
+    assert_eq!(counted(&lab), (1, 1, 1));
+    lab.mirror(2, true);
+    assert_eq!(counted(&lab), (1, 1, 0), "another session begins with nothing");
+
+    let mut standby = Lab::new(v4(), plan(&v4()));
+    standby.engine.apply_record(standby.now, &record, 1);
+    assert_eq!(counted(&standby), (1, 1, 0));
+    standby.engine.clear(standby.now);
+    assert_eq!(counted(&standby), (0, 0, 0));
+}
+
+#[test]
 fn what_the_server_sends_behind_the_hold_leaves_in_order() {
     let mut lab = Lab::new(v4(), plan(&v4()));
     lab.mirror(1, true);

@@ -142,8 +142,10 @@ fn persistence_keeps_a_clients_server_until_it_fails_or_the_session_ends() {
     assert_eq!(open(&mut lab, 5), second, "use keeps it alive");
     lab.pass(Duration::from_secs(50));
     assert_eq!(lab.engine.counts().persistence, 1);
+    assert_eq!(lab.engine.vserver_counters(VSERVER).persistence, 1);
     lab.pass(Duration::from_secs(15));
     assert_eq!(lab.engine.counts().persistence, 0);
+    assert_eq!(lab.engine.vserver_counters(VSERVER).persistence, 0);
 }
 
 #[test]

@@ -249,6 +249,14 @@ impl Engine {
         self.network.announce(now);
     }
 
+    /// Announces all floating addresses (again), if the gate is open: when ports
+    /// come up, and when another node may have announced them.
+    pub fn announce(&mut self, now: Instant) {
+        if self.gate == Gate::Open {
+            self.network.announce(now);
+        }
+    }
+
     /// Whether, and in which session, changes of flows are told to a peer. With
     /// another session every flow becomes unprotected at once (O(1)); `Off` and
     /// `strict: false` release all holds, counted as unprotected.

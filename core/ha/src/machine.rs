@@ -51,6 +51,9 @@ pub struct Machine {
     pub(crate) peer_caught_up: bool,
     /// After a freeze: not to promote before.
     pub(crate) listen_until: Instant,
+    /// So long an unproven primary keeps a node waiting that has heard its peer
+    /// never since its start.
+    pub(crate) unproven_until: Instant,
     /// Given to the peer: not to promote before.
     pub(crate) promised_until: Instant,
     pub(crate) decided_over: u64,
@@ -105,6 +108,7 @@ impl Machine {
             current: false,
             peer_caught_up: false,
             listen_until: now,
+            unproven_until: now,
             promised_until: now,
             decided_over: 0,
             dual: None,
@@ -249,6 +253,15 @@ impl Machine {
         self.settle(now);
     }
 
+    /// A message that claims to come from our peer, and that it is primary, but
+    /// does not prove it: most likely another password. It is no evidence, so it
+    /// changes nothing once the peer was heard; a node that has heard nobody
+    /// since its start waits, for it would take over from a healthy primary.
+    pub fn handle_unproven_primary(&mut self, now: Instant) {
+        self.enter(now);
+        self.unproven_until = now + self.settings.start_up();
+    }
+
     /// A packet of a client was forwarded. Cheap; may be called once a turn.
     pub fn handle_client_packet_seen(&mut self, now: Instant) {
         self.client_seen = Some(now);
@@ -275,6 +288,7 @@ impl Machine {
             inquiry.and_then(|(_, verdict)| verdict),
             self.state.deadline(),
             Some(self.listen_until),
+            Some(self.unproven_until),
             Some(self.promised_until),
             Some(self.ask_after),
         ]

@@ -98,7 +98,9 @@ impl Machine {
     /// recently, takes a term above the other's, which then yields without
     /// comparing again.
     fn meet_primary(&mut self, now: Instant, term: u64, hello: &Hello, parted: bool) {
-        if self.dual != Some((hello.boot, term)) && hello.role == Role::Primary {
+        // A draining node is waiting for the other to be primary.
+        let second = self.role() == Role::Primary && hello.role == Role::Primary;
+        if second && self.dual != Some((hello.boot, term)) {
             self.dual = Some((hello.boot, term));
             self.counts.dual_primary += 1;
             self.event(Event::DualPrimary { peer_term: term });
@@ -229,8 +231,11 @@ impl Machine {
         } else if self.current && quiet >= patience {
             self.promote(now, Cause::Silence);
         } else if quiet >= self.settings.start_up().max(patience) {
-            let never = self.peer.heard.is_none();
-            self.promote(now, if never { Cause::Alone } else { Cause::Silence });
+            match self.peer.heard {
+                None if now < self.unproven_until => {}
+                None => self.promote(now, Cause::Alone),
+                Some(_) => self.promote(now, Cause::Silence),
+            }
         }
     }
 

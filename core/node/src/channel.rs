@@ -108,6 +108,12 @@ impl Channel {
         }
     }
 
+    /// The payload of a refused datagram that claims to be a hello of our peer.
+    pub fn claimed_hello<'a>(&self, datagram: &'a [u8]) -> Option<&'a [u8]> {
+        let (header, payload) = envelope::claimed(datagram).ok()?;
+        (header.kind == MessageKind::Hello && self.peer.is(header.node)).then_some(payload)
+    }
+
     /// Seals `payload` and queues it for `path`, or for every path.
     pub fn send(&mut self, path: Option<PathId>, kind: MessageKind, head: Letterhead, payload: &[u8]) {
         let echo = self.peer.boot();

@@ -147,6 +147,17 @@ pub fn open<'a>(key: &[u8; 32], datagram: &'a [u8]) -> Result<(Header, &'a [u8])
     if blake3::Hash::from_bytes(widen(tag(key, signed))) != blake3::Hash::from_bytes(widen(*received)) {
         return Err(Refused::Authentication);
     }
+    Ok((header_of(head)?, payload))
+}
+
+/// A datagram whose tag nobody has looked at: what it claims, and no more.
+pub fn claimed(datagram: &[u8]) -> Result<(Header, &[u8]), Refused> {
+    let (signed, _) = datagram.split_last_chunk::<TAG_LEN>().ok_or(Refused::Malformed)?;
+    let (head, payload) = signed.split_first_chunk::<HEADER_LEN>().ok_or(Refused::Malformed)?;
+    Ok((header_of(head)?, payload))
+}
+
+fn header_of(head: &[u8; HEADER_LEN]) -> Result<Header, Refused> {
     let kind = match head[3] {
         1 => MessageKind::Hello,
         2 => MessageKind::MirrorData,
@@ -155,7 +166,7 @@ pub fn open<'a>(key: &[u8; 32], datagram: &'a [u8]) -> Result<(Header, &'a [u8])
         5 => MessageKind::Introduction,
         _ => return Err(Refused::Malformed),
     };
-    let header = Header {
+    Ok(Header {
         kind,
         boot: word(head, 8),
         echo: word(head, 16),
@@ -163,8 +174,7 @@ pub fn open<'a>(key: &[u8; 32], datagram: &'a [u8]) -> Result<(Header, &'a [u8])
         sequence: word(head, 32),
         node: u128::from(word(head, 40)) << 64 | u128::from(word(head, 48)),
         fingerprint: word(head, 56),
-    };
-    Ok((header, payload))
+    })
 }
 
 /// What we know of the peer's life: which boot it is in, and what we have heard of it.
@@ -187,6 +197,11 @@ impl Peer {
     /// The peer's present life, 0 while unknown: what our envelopes echo.
     pub fn boot(&self) -> u64 {
         self.boot
+    }
+
+    /// Whether this is the configured peer's number.
+    pub fn is(&self, node: u128) -> bool {
+        self.node == node
     }
 
     /// Judges an authentic header, and remembers it if it is fresh.

@@ -133,9 +133,13 @@ impl Node {
     pub fn handle_ports(&mut self, now: Instant, ports: Vec<PortState>) {
         self.begin(now);
         let usable: Vec<Port> = ports.iter().filter(|state| state.up).filter_map(|state| state.port).collect();
+        let grown = usable.iter().any(|port| !self.usable_ports().contains(port));
         self.ports = ports;
         self.engine.set_ports(&usable);
         self.channel.set_ports(&usable);
+        if grown {
+            self.engine.announce(now);
+        }
     }
 
     /// All addresses that the host's kernel owns; complete list, on change.
@@ -433,6 +437,11 @@ impl Node {
                     self.stop_session(now);
                 }
                 ha::Effect::Event(ha::Event::Stopped) => promote::stopped(self),
+                ha::Effect::Event(event @ ha::Event::DualPrimary { .. }) => {
+                    // The other has announced our addresses; if it is us who stays, hosts must hear of it.
+                    self.engine.announce(now);
+                    self.event(Level::Warn, format!("election: {event:?}"));
+                }
                 ha::Effect::Event(event) => self.event(Level::Warn, format!("election: {event:?}")),
             }
         }
@@ -491,8 +500,9 @@ impl Node {
     fn peer_datagram(&mut self, now: Instant, path: PathId, datagram: &[u8]) {
         match self.channel.receive(now, path, datagram) {
             Ok(letter) => self.letter(now, path, letter),
-            Err(Stray::Silent) => {}
+            Err(Stray::Silent) => self.unproven(now, datagram),
             Err(Stray::Report(refused)) => {
+                self.unproven(now, datagram);
                 let text = format!("a peer message was refused ({}); further ones are only counted", refused.label());
                 self.event(Level::Warn, text);
             }
@@ -500,6 +510,14 @@ impl Node {
                 let head = self.letterhead();
                 self.channel.send_echoing(Some(path), MessageKind::Introduction, head, &[], boot);
             }
+        }
+    }
+
+    /// A refused datagram may be the hello of a primary with another password.
+    fn unproven(&mut self, now: Instant, datagram: &[u8]) {
+        let hello = self.channel.claimed_hello(datagram).and_then(|payload| Hello::decode(payload).ok());
+        if hello.is_some_and(|hello| matches!(hello.role, Role::Primary | Role::Draining)) {
+            self.ha.handle_unproven_primary(now);
         }
     }
 

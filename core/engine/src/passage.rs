@@ -4,7 +4,7 @@ use holdfast_base::Instant;
 use holdfast_wire::build::ErrorReport;
 use holdfast_wire::{Addr, Checksum, IpPacket, MacAddr, Rewrite, Tcp, Transport, apply, rewrite, set_macs};
 
-use crate::engine::{Engine, Mirroring};
+use crate::engine::{Engine, Gate, Mirroring};
 use crate::flow::tcp::{Segment, Step, TcpState, step};
 use crate::flow::{Flow, FlowState, Hop, NONE, Side, coarse};
 use crate::frame::{Frame, Offload, OwnedFrame, Port, PortId};
@@ -170,8 +170,14 @@ impl Engine {
         self.leave(arrival.frame, way)
     }
 
-    /// Sends an edited frame of a flow that left the caller's buffer.
+    /// Sends an edited frame of a flow that left the caller's buffer. Behind a
+    /// closed gate it must not even wait for its neighbour: it would leave at the
+    /// next promotion, long after its flow.
     pub(crate) fn send(&mut self, now: Instant, slot: u32, side: Side, mut frame: OwnedFrame) {
+        if self.gate == Gate::Closed {
+            self.counters.drop(Drop::GateClosed);
+            return self.out.recycle(frame.bytes);
+        }
         let way = self.way(now, slot, side);
         let reason = match way {
             Way::Ready(port, _) if !frame.offload.is_gso() && frame.bytes.len() > usize::from(port.mtu) + 14 => {

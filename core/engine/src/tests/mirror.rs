@@ -177,7 +177,8 @@ fn nothing_leaves_through_a_closed_gate_though_a_hold_ends() {
         }
         assert_eq!(lab.engine.counts().held, 0);
         lab.engine.set_gate(lab.now, Gate::Open);
-        lab.settle();
+        // Nor does it wait for its neighbour until the gate is open again (simulation seed 111).
+        lab.pass(Duration::from_secs(1));
         lab.nothing();
     }
 }

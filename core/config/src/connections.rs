@@ -20,6 +20,8 @@ pub enum FlowRole {
     Protected,
     /// Ours, and the peer has not acknowledged it.
     Unprotected,
+    /// Ours, and a packet of it waits for the peer's acknowledgement.
+    Held,
     /// The primary's; we store it.
     Mirrored,
 }
@@ -31,6 +33,7 @@ impl FlowRole {
             FlowRole::Local => "LOCAL",
             FlowRole::Protected => "PROTECTED",
             FlowRole::Unprotected => "UNPROTECTED",
+            FlowRole::Held => "HELD",
             FlowRole::Mirrored => "MIRRORED",
         }
     }

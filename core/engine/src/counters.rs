@@ -120,6 +120,13 @@ pub struct VserverCounters {
     pub traffic: Traffic,
 }
 
+impl VserverCounters {
+    /// What a vserver that takes over the flows of another one begins with.
+    pub(crate) fn of_heir(self) -> VserverCounters {
+        VserverCounters { hits: 0, traffic: Traffic::default(), ..self }
+    }
+}
+
 /// Counters of a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceCounters {
@@ -131,6 +138,13 @@ pub struct ServiceCounters {
     pub established: u32,
     /// What passed through it, on this node.
     pub traffic: Traffic,
+}
+
+impl ServiceCounters {
+    /// As [`VserverCounters::of_heir`].
+    pub(crate) fn of_heir(self) -> ServiceCounters {
+        ServiceCounters { hits: 0, traffic: Traffic::default(), ..self }
+    }
 }
 
 /// Sizes of tables at this moment.
@@ -179,4 +193,6 @@ pub struct ConnectionRow {
     pub mirrored: bool,
     /// The peer has acknowledged it in this session.
     pub protected: bool,
+    /// A packet of it waits until the peer has.
+    pub held: bool,
 }

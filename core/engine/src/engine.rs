@@ -9,7 +9,7 @@ use holdfast_wire::{Addr, Arp, ArpOp, MacAddr, icmp_checksum_ok};
 use crate::counters::{ConnectionRow, Counters, Counts, ServiceCounters, VserverCounters};
 use crate::flow::hold::Holds;
 use crate::flow::table::FlowTable;
-use crate::flow::{Flow, FlowState};
+use crate::flow::{Flow, FlowState, NONE};
 use crate::fragment::Fragments;
 use crate::frame::{Frame, OwnedFrame, Port, PortId};
 use crate::icmp::ErrorMaker;
@@ -478,6 +478,7 @@ impl Engine {
             idle: now.since(flow.last_seen),
             mirrored: flow.has(Flow::UNTOUCHED),
             protected: self.is_protected(flow),
+            held: flow.hold != NONE,
         }
     }
 

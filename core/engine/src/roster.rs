@@ -2,9 +2,11 @@
 //! usable, and what each has carried.
 //!
 //! Rows are dense, are given at first sight and are never taken away, so that a
-//! flow can keep a row number and count without a look-up.
+//! flow can keep a row number and count without a look-up. What gets another
+//! number while its address stays (a configuration taken over from the primary,
+//! or `rm` and `add`) inherits the row, and with it the flows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holdfast_wire::{Addr, Endpoint};
@@ -13,11 +15,16 @@ use crate::counters::{ServiceCounters, VserverCounters};
 use crate::flow::NONE;
 use crate::plan::{ConnFailover, Plan, Service, ServiceId, Vserver, VserverId, VserverKind};
 
+/// What a row is found again by when its number has changed.
+type Place = (Addr, u16, VserverKind);
+
 /// What stays of a vserver across plans.
 #[derive(Clone, Debug)]
 pub(crate) struct VserverRow {
     /// Its number.
     pub(crate) id: VserverId,
+    /// Its address, as of the last plan that had it.
+    place: Option<Place>,
     /// Whether its flows are mirrored, by the plan in force; false once it is gone.
     pub(crate) stateful: bool,
     /// Its place in the plan, if the plan has it and it has persistence.
@@ -31,6 +38,8 @@ pub(crate) struct VserverRow {
 pub(crate) struct ServiceRow {
     /// Its number.
     pub(crate) id: ServiceId,
+    /// Its server, as of the last plan that had it.
+    place: Option<Place>,
     /// Whether its monitors say it is up.
     pub(crate) up: bool,
     /// Its counters.
@@ -40,7 +49,7 @@ pub(crate) struct ServiceRow {
 /// The plan in force with its look-ups, and the rows.
 pub(crate) struct Roster {
     plan: Arc<Plan>,
-    by_address: BTreeMap<(Addr, u16, VserverKind), usize>,
+    by_address: BTreeMap<Place, usize>,
     /// (server, vserver, service), both as places in the plan.
     by_server: Vec<(Endpoint, usize, usize)>,
     vserver_rows: Vec<VserverRow>,
@@ -79,15 +88,18 @@ impl Roster {
         for row in &mut self.vserver_rows {
             (row.stateful, row.persistent) = (false, None);
         }
+        self.inherit_rows(&plan);
         for service in &plan.services {
-            self.service_row_or_new(service.id);
+            let row = self.service_row_or_new(service.id);
+            self.service_rows[row as usize].place = Some(place_of_service(service));
         }
         for (place, vserver) in plan.vservers.iter().enumerate() {
             let row = self.vserver_row_or_new(vserver.id);
             let row = &mut self.vserver_rows[row as usize];
+            row.place = Some(place_of_vserver(vserver));
             row.stateful = vserver.failover == ConnFailover::Stateful;
             row.persistent = vserver.persistence.map(|_| place);
-            self.by_address.entry((vserver.addr, vserver.port, vserver.kind)).or_insert(place);
+            self.by_address.entry(place_of_vserver(vserver)).or_insert(place);
             for binding in &vserver.services {
                 if let Some((index, service)) = find_service(&plan, binding.service) {
                     self.by_server.push((service.server, place, index));
@@ -211,10 +223,29 @@ impl Roster {
         &self.by_server[first..last]
     }
 
+    /// Gives the row of a number that `plan` does not have any more to the number
+    /// that it has for the same address instead.
+    fn inherit_rows(&mut self, plan: &Plan) {
+        let vservers = plan.vservers.iter().map(|vserver| (vserver.id, place_of_vserver(vserver)));
+        let rows = self.vserver_rows.iter().map(|row| (row.id, row.place));
+        for (id, row) in inherited(&mut self.vserver_row_of, rows, vservers) {
+            let row = &mut self.vserver_rows[row as usize];
+            (row.id, row.counters) = (id, row.counters.of_heir());
+        }
+        let services = plan.services.iter().map(|service| (service.id, place_of_service(service)));
+        let rows = self.service_rows.iter().map(|row| (row.id, row.place));
+        for (id, row) in inherited(&mut self.service_row_of, rows, services) {
+            let row = &mut self.service_rows[row as usize];
+            // Its monitors have not said anything yet.
+            (row.id, row.up, row.counters) = (id, false, row.counters.of_heir());
+        }
+    }
+
     fn vserver_row_or_new(&mut self, id: VserverId) -> u32 {
         let rows = &mut self.vserver_rows;
         *self.vserver_row_of.entry(id).or_insert_with(|| {
-            rows.push(VserverRow { id, stateful: false, persistent: None, counters: VserverCounters::default() });
+            let counters = VserverCounters::default();
+            rows.push(VserverRow { id, place: None, stateful: false, persistent: None, counters });
             rows.len() as u32 - 1
         })
     }
@@ -222,10 +253,45 @@ impl Roster {
     fn service_row_or_new(&mut self, id: ServiceId) -> u32 {
         let rows = &mut self.service_rows;
         *self.service_row_of.entry(id).or_insert_with(|| {
-            rows.push(ServiceRow { id, up: false, counters: ServiceCounters::default() });
+            rows.push(ServiceRow { id, place: None, up: false, counters: ServiceCounters::default() });
             rows.len() as u32 - 1
         })
     }
+}
+
+fn place_of_vserver(vserver: &Vserver) -> Place {
+    (vserver.addr, vserver.port, vserver.kind)
+}
+
+fn place_of_service(service: &Service) -> Place {
+    (service.server.addr, service.server.port, service.kind)
+}
+
+/// Numbers of `planned` without a row that take over the row of a number that is
+/// not planned any more; `row_of` follows.
+fn inherited<Id: Copy + Ord>(
+    row_of: &mut BTreeMap<Id, u32>,
+    rows: impl Iterator<Item = (Id, Option<Place>)>,
+    planned: impl Iterator<Item = (Id, Place)> + Clone,
+) -> Vec<(Id, u32)> {
+    let heirs: Vec<(Id, Place)> = planned.clone().filter(|(id, _)| !row_of.contains_key(id)).collect();
+    if heirs.is_empty() {
+        return Vec::new();
+    }
+    let alive: BTreeSet<Id> = planned.map(|(id, _)| id).collect();
+    let mut orphans: BTreeMap<Place, (Id, u32)> = (0..)
+        .zip(rows)
+        .filter(|(_, (id, _))| !alive.contains(id))
+        .filter_map(|(row, (id, place))| Some((place?, (id, row))))
+        .collect();
+    let mut taken = Vec::new();
+    for (heir, place) in heirs {
+        let Some((former, row)) = orphans.remove(&place) else { continue };
+        row_of.remove(&former);
+        row_of.insert(heir, row);
+        taken.push((heir, row));
+    }
+    taken
 }
 
 /// The kinds that carry an IP protocol, the more exact first.

@@ -85,12 +85,13 @@ impl Node {
 
     /// A flow with the names that an operator knows.
     fn connection_row(&self, row: &engine::ConnectionRow) -> config::ConnectionRow {
-        let vserver = row.vserver.and_then(|id| self.config.vservers().find(|vserver| vserver.id == id.0));
-        let service = row.service.and_then(|id| self.config.services().find(|service| service.id == id.0));
+        let vserver = row.vserver.and_then(|id| self.config.vserver_by_id(id.0));
+        let service = row.service.and_then(|id| self.config.service_by_id(id.0));
         let failover = vserver.map(|vserver| vserver.failover).unwrap_or_default();
         let role = match (row.mirrored && self.gate() == Gate::Closed, row.protected, failover) {
             (true, _, _) => FlowRole::Mirrored,
             (false, true, _) => FlowRole::Protected,
+            (false, false, _) if row.held => FlowRole::Held,
             (false, false, config::ConnFailover::Stateful) => FlowRole::Unprotected,
             (false, false, config::ConnFailover::Stateless | config::ConnFailover::Disabled) => FlowRole::Local,
         };

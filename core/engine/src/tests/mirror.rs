@@ -508,6 +508,44 @@ fn records_that_come_before_the_configuration_are_bound_when_it_comes() {
     assert_eq!(other.engine.service_counters(SERVICES[0]).flows, 1);
 }
 
+/// The plan with other numbers for all that it has.
+fn renumbered(mut plan: Plan) -> Plan {
+    plan.services.iter_mut().for_each(|service| service.id.0 += 100);
+    for vserver in &mut plan.vservers {
+        vserver.id.0 += 100;
+        vserver.services.iter_mut().for_each(|binding| binding.service.0 += 100);
+    }
+    plan
+}
+
+/// Simulation seed 273: a secondary takes over the primary's configuration, and
+/// what it knows is told to its own successor all the same.
+#[test]
+fn flows_stay_with_what_has_their_address_under_another_number() {
+    let net = v4();
+    let mut lab = Lab::new(net, plan(&net));
+    lab.establish();
+    let other = VserverId(VSERVER.0 + 100);
+    for step in ["at once", "after it was gone"] {
+        if step == "after it was gone" {
+            lab.set_plan(Plan { vservers: Vec::new(), services: Vec::new(), ..plan(&net) });
+            lab.mirror(3, false);
+            assert_eq!(lab.records().len(), 0, "nobody's flow");
+            lab.set_plan(plan(&net));
+            lab.mirror(4, false);
+            assert_eq!(lab.records().len(), 1, "{step}");
+        } else {
+            lab.set_plan(renumbered(plan(&net)));
+            lab.mirror(2, false);
+            assert_eq!(lab.records().len(), 1, "{step}");
+            let counters = lab.engine.vserver_counters(other);
+            assert_eq!((counters.flows, counters.tracked, counters.hits), (1, 1, 0));
+            assert_eq!(lab.engine.service_counters(ServiceId(SERVICES[0].0 + 100)).flows, 1);
+            assert_eq!(lab.engine.vserver_counters(VSERVER).flows, 0);
+        }
+    }
+}
+
 #[test]
 fn bulk_offers_each_flow_once_per_session_and_skips_half_open_ones() {
     let net = v4();

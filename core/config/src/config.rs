@@ -56,6 +56,10 @@ impl<T> Named<T> {
         self.objects.remove(&self.names.remove(name)?)
     }
 
+    pub(crate) fn by_id(&self, id: u32) -> Option<&T> {
+        self.objects.get(&id)
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&T> {
         self.objects.get(self.names.get(name)?)
     }
@@ -228,6 +232,16 @@ impl Config {
             monitor.map(|m| (m, b.weight))
         };
         service.monitors.iter().filter_map(used).collect()
+    }
+
+    /// The vserver with this number.
+    pub fn vserver_by_id(&self, id: u32) -> Option<&LbVserver> {
+        self.vservers.by_id(id)
+    }
+
+    /// The service with this number.
+    pub fn service_by_id(&self, id: u32) -> Option<&Service> {
+        self.services.by_id(id)
     }
 
     /// Vservers that a service is bound to.

@@ -158,6 +158,8 @@ pub struct PeerFacts {
     pub heard_on: Vec<String>,
     /// State of the channel to it.
     pub channel: ChannelState,
+    /// Our password was changed and the peer still uses the one before.
+    pub rekeying: bool,
     /// Time since an authenticated message of it arrived; `None` if never.
     pub last_heard: Option<Duration>,
 }

@@ -40,6 +40,8 @@ pub(crate) struct Channel {
     node: u128,
     boot: u64,
     key: Option<[u8; 32]>,
+    /// The key before a change of password, while the peer still uses it.
+    former_key: Option<[u8; 32]>,
     peer: Peer,
     sequence: u64,
     ports: Vec<Port>,
@@ -61,6 +63,7 @@ impl Channel {
             node,
             boot,
             key: None,
+            former_key: None,
             peer: Peer::new(boot, peer),
             sequence: 0,
             ports: Vec::new(),
@@ -70,8 +73,30 @@ impl Channel {
         }
     }
 
+    /// A key was derived. If the one before has ever been the peer's too, it
+    /// stays good until the peer is heard under the other: so the password of a
+    /// running pair is changed on one node after the other without a gap.
     pub fn set_key(&mut self, key: [u8; 32]) {
+        let shared = self.former_key.or(self.key).filter(|_| self.peer.boot() != 0);
+        self.former_key = shared.filter(|former| *former != key);
         self.key = Some(key);
+    }
+
+    /// Whether the peer does not use the newest key yet.
+    pub fn is_rekeying(&self) -> bool {
+        self.former_key.is_some()
+    }
+
+    /// This node or its peer has another address. The order of what this life
+    /// has sent goes on: a peer that knows it would take a fresh start for a replay.
+    pub fn readdress(&mut self, node: u128, peer: u128) {
+        self.node = node;
+        self.key = None;
+        self.former_key = None;
+        if !self.peer.is(peer) {
+            self.peer = Peer::new(self.boot, peer);
+            self.heard.clear();
+        }
     }
 
     /// Whether anything can be sent or heard.
@@ -84,10 +109,18 @@ impl Channel {
     }
 
     /// Opens a datagram that came by `path`. A genuine one that does not know
-    /// our life yet gets `answer` = true: it deserves a hello, nothing more.
+    /// our life yet is [`Stray::Introduce`]: it deserves an introduction, nothing more.
     pub fn receive<'a>(&mut self, now: Instant, path: PathId, datagram: &'a [u8]) -> Result<Letter<'a>, Stray> {
         let key = self.key.ok_or(Stray::Silent)?;
-        let opened = envelope::open(&key, datagram).and_then(|(header, payload)| {
+        let opened = match (envelope::open(&key, datagram), self.former_key) {
+            (Err(Refused::Authentication), Some(former)) => envelope::open(&former, datagram),
+            (opened @ Ok(_), Some(_)) => {
+                self.former_key = None;
+                opened
+            }
+            (opened, _) => opened,
+        };
+        let opened = opened.and_then(|(header, payload)| {
             let fresh = self.peer.accept(&header);
             match fresh {
                 Ok(()) => Ok(Ok(Letter { header, payload })),
@@ -174,6 +207,25 @@ impl Channel {
 
     fn send_one(&mut self, path: PathId, kind: MessageKind, head: Letterhead, payload: &[u8], echo: u64) {
         let Some(key) = self.key else { return };
+        if let Some(former) = self.former_key {
+            // The peer's present key first; a hello under the other key asks it to follow.
+            self.seal_one(&former, path, kind, head, payload, echo);
+            if kind != MessageKind::Hello {
+                return;
+            }
+        }
+        self.seal_one(&key, path, kind, head, payload, echo);
+    }
+
+    fn seal_one(
+        &mut self,
+        key: &[u8; 32],
+        path: PathId,
+        kind: MessageKind,
+        head: Letterhead,
+        payload: &[u8],
+        echo: u64,
+    ) {
         self.sequence += 1;
         let header = Header {
             kind,
@@ -185,7 +237,7 @@ impl Channel {
             fingerprint: head.fingerprint,
         };
         let mut sealed = Vec::with_capacity(ETHERNET_LEN + envelope::HEADER_LEN + payload.len() + envelope::TAG_LEN);
-        envelope::seal(&key, &header, payload, &mut sealed);
+        envelope::seal(key, &header, payload, &mut sealed);
         if path == LINK {
             self.out.push(Outgoing::Link(Effect::PeerDatagram(sealed)));
             return;

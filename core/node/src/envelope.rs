@@ -136,13 +136,7 @@ pub fn seal(key: &[u8; 32], header: &Header, payload: &[u8], out: &mut Vec<u8>) 
 /// Checks form and tag; freshness is the [`Peer`]'s judgement.
 pub fn open<'a>(key: &[u8; 32], datagram: &'a [u8]) -> Result<(Header, &'a [u8]), Refused> {
     let (signed, received) = datagram.split_last_chunk::<TAG_LEN>().ok_or(Refused::Malformed)?;
-    let (head, payload) = signed.split_first_chunk::<HEADER_LEN>().ok_or(Refused::Malformed)?;
-    if head[..2] != MAGIC {
-        return Err(Refused::Malformed);
-    }
-    if head[2] != VERSION {
-        return Err(Refused::Version);
-    }
+    let (head, payload) = head_of(signed)?;
     // A constant-time comparison: blake3::Hash's equality is, a slice's is not.
     if blake3::Hash::from_bytes(widen(tag(key, signed))) != blake3::Hash::from_bytes(widen(*received)) {
         return Err(Refused::Authentication);
@@ -153,8 +147,20 @@ pub fn open<'a>(key: &[u8; 32], datagram: &'a [u8]) -> Result<(Header, &'a [u8])
 /// A datagram whose tag nobody has looked at: what it claims, and no more.
 pub fn claimed(datagram: &[u8]) -> Result<(Header, &[u8]), Refused> {
     let (signed, _) = datagram.split_last_chunk::<TAG_LEN>().ok_or(Refused::Malformed)?;
-    let (head, payload) = signed.split_first_chunk::<HEADER_LEN>().ok_or(Refused::Malformed)?;
+    let (head, payload) = head_of(signed)?;
     Ok((header_of(head)?, payload))
+}
+
+/// Header and payload of what has our magic and version.
+fn head_of(signed: &[u8]) -> Result<(&[u8; HEADER_LEN], &[u8]), Refused> {
+    let (head, payload) = signed.split_first_chunk::<HEADER_LEN>().ok_or(Refused::Malformed)?;
+    if head[..2] != MAGIC {
+        return Err(Refused::Malformed);
+    }
+    if head[2] != VERSION {
+        return Err(Refused::Version);
+    }
+    Ok((head, payload))
 }
 
 fn header_of(head: &[u8; HEADER_LEN]) -> Result<Header, Refused> {

@@ -17,7 +17,7 @@ const BULK_SLOTS_PER_TURN: u32 = 2048;
 /// Datagrams written per turn at most; the rest follows in the next turn.
 const DATAGRAMS_PER_TURN: usize = 64;
 /// Stale flows looked at per turn after a bulk transfer.
-const SWEEP_SLOTS_PER_TURN: u32 = 4096;
+const SWEEP_SLOTS_PER_TURN: u32 = 1024;
 /// Time between two requests for another session.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 

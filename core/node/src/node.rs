@@ -188,6 +188,9 @@ impl Node {
         self.begin(now);
         if request == self.key_request {
             self.channel.set_key(key);
+            if self.channel.is_rekeying() {
+                self.event(Level::Info, "the rpcNode password has changed here; the peer has the former one".into());
+            }
             // The election begins here, not at whatever wakes the driver next.
             self.handle_turn(now);
         }
@@ -314,6 +317,17 @@ impl Node {
     /// As secondary: this node holds all that the primary has. As primary: always.
     pub fn caught_up(&self) -> bool {
         self.ha.role() == Role::Primary || self.mirroring.caught_up()
+    }
+
+    /// As primary: a mirror session with a living peer runs.
+    pub fn mirrors(&self) -> bool {
+        self.mirroring.sender.is_active()
+    }
+
+    /// As secondary: datagrams that were stored and acknowledged and lie beyond
+    /// a gap; a promotion would read them.
+    pub fn unread_datagrams(&self) -> u64 {
+        self.mirroring.receiver.stats().waiting
     }
 
     /// The configuration in force.
@@ -660,9 +674,7 @@ impl Node {
         let link = own.zip(peer).map(|(local, peer)| PeerLink { local, peer, connects: local > peer });
         if link != self.link {
             if let Some(peer) = settings.peer {
-                let (key_ports, boot) = (self.usable_ports(), self.options.boot);
-                self.channel = Channel::new(settings.node.0, peer.0, boot);
-                self.channel.set_ports(&key_ports);
+                self.channel.readdress(settings.node.0, peer.0);
             }
             self.derived_from = None;
             self.link.clone_from(&link);

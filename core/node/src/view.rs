@@ -41,6 +41,7 @@ impl<'a> View<'a> {
             term: peer.term,
             caught_up: peer.caught_up,
             channel: self.channel_state(&peer),
+            rekeying: self.node.channel.is_rekeying(),
             last_heard,
             heard_on: self.heard_on(),
         })
@@ -80,7 +81,7 @@ impl<'a> View<'a> {
 
     fn vserver_health(&self, id: u32) -> (Health, u64) {
         let config = &self.node.config;
-        let Some(vserver) = config.vservers().find(|vserver| vserver.id == id) else { return (Health::Unknown, 0) };
+        let Some(vserver) = config.vserver_by_id(id) else { return (Health::Unknown, 0) };
         if !vserver.enabled {
             return (Health::OutOfService, 0);
         }
@@ -98,7 +99,7 @@ impl<'a> View<'a> {
 
     fn service_health(&self, id: u32) -> (Health, u64) {
         let config = &self.node.config;
-        let Some(service) = config.services().find(|service| service.id == id) else { return (Health::Unknown, 0) };
+        let Some(service) = config.service_by_id(id) else { return (Health::Unknown, 0) };
         let enabled = service.enabled && config.server(&service.server).is_some_and(|server| server.enabled);
         let Some(state) = self.node.health.service(id) else { return (Health::Unknown, 0) };
         let since = self.unix_millis(state.since);

@@ -38,6 +38,10 @@ fn channel_text(state: ChannelState) -> &'static str {
     }
 }
 
+fn rekeying_text(rekeying: bool) -> &'static str {
+    if rekeying { " (the peer still uses the former rpcNode password)" } else { "" }
+}
+
 /// Synchronisation as the market words it: the primary shows ENABLED, a secondary how far it is.
 fn sync_text(role: HaRole, caught_up: bool) -> &'static str {
     match (role, caught_up) {
@@ -163,7 +167,7 @@ fn peer_lines(peer: HaPeer, facts: &PeerFacts, number: usize) -> String {
         "SSL Card Status: NOT PRESENT".to_owned(),
         format!("Term: {}", facts.term),
         format!("Caught Up: {}", if facts.caught_up { "YES" } else { "NO" }),
-        format!("Peer Channel: {}", channel_text(facts.channel)),
+        format!("Peer Channel: {}{}", channel_text(facts.channel), rekeying_text(facts.rekeying)),
         format!("Last Heard: {heard}"),
     ]);
     numbered_block(number, &lines)
@@ -195,6 +199,7 @@ pub(super) fn nodes_json(s: &Scene<'_>) -> Result<Json, CommandError> {
             ("term", f.term.into()),
             ("caughtup", f.caught_up.into()),
             ("peerchannel", channel_text(f.channel).into()),
+            ("rekeying", f.rekeying.into()),
         ]));
     }
     Ok(Json::List(nodes))

@@ -49,6 +49,7 @@ impl Facts for Fixed {
                 caught_up: true,
                 heard_on: vec!["1/1".to_owned()],
                 channel: ChannelState::Up,
+                rekeying: false,
                 last_heard: Some(Duration::from_micros(41_300)),
             }),
             flows: 1001,

@@ -13,9 +13,12 @@ use holdfast_node::{Level, Node};
 
 use crate::apps::{Client, Outcome};
 use crate::machine::Machine;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, VserverSpec};
 use crate::watch::Watch;
 
+/// The primary's flows are protected this long after the pair has become whole,
+/// on the slowest and worst peer link of a run.
+const REPAIRED_WITHIN: Duration = Duration::from_secs(1);
 /// After all paths were cut, two primaries are excused for this long.
 const PARTITION_GRACE: Duration = Duration::from_secs(1);
 
@@ -33,8 +36,14 @@ pub struct Checker {
     partitioned: Option<Instant>,
     /// When a failure last struck a pair that was not whole: what the nodes knew may be gone.
     pub excused_at: Instant,
+    /// The peer link loses more than a mirror can bear: holds may reach their limit until then.
+    pub link_bad_until: Instant,
+    /// Since when the pair has been whole, as of the last turn.
+    whole_since: Option<Instant>,
     /// Failovers seen.
     pub promotions: u64,
+    /// The last of them.
+    pub promoted_at: Instant,
 }
 
 impl Checker {
@@ -51,10 +60,11 @@ impl Checker {
     /// After a turn of `machine` and before its frames leave: at most one node
     /// opens flows or announces, no term has two primaries, no hold ends
     /// without reason, no log line says that there is a bug.
-    pub fn after_turn(&mut self, now: Instant, machines: &[Machine; 2], machine: usize, path: bool) {
+    pub fn after_turn(&mut self, now: Instant, machines: &[Machine; 2], machine: usize, path: bool, whole: bool) {
         if !path {
             self.partitioned = Some(now);
         }
+        self.whole_since = whole.then(|| self.whole_since.unwrap_or(now));
         let leads = |machine: &Machine| machine.node.as_ref().filter(|n| n.role() == Role::Primary).map(|n| n.term());
         // A node that never heard of a term, because all who knew it are dead, may use it again.
         if let [Some(a), Some(b)] = [0, 1].map(|m| leads(&machines[m]))
@@ -69,7 +79,7 @@ impl Checker {
                 open += 1;
             }
             if node.role() == Role::Primary {
-                self.note_primary(machine, node.term());
+                self.note_primary(now, machine, node.term());
             }
         }
         if open > 1 && !self.is_parted(now) {
@@ -87,7 +97,8 @@ impl Checker {
         let Some(node) = &machine.node else { return };
         let released = node.engine().counters().hold_released_unprotected;
         let reason = |text: &str| text.starts_with("peer lost") || text.contains(", cause ");
-        if released > machine.before.unprotected && !lines.iter().any(|(_, _, text)| reason(text)) {
+        let excused = now < self.link_bad_until;
+        if released > machine.before.unprotected && !excused && !lines.iter().any(|(_, _, text)| reason(text)) {
             self.violate(now, format!("machine {} released a hold although the peer was there", machine.index));
         }
     }
@@ -119,7 +130,9 @@ impl Checker {
                     Outcome::Corrupt => true,
                     // Open: established and still not finished although the world was given time.
                     Outcome::Lost | Outcome::Open => survives && !connection.excused,
-                    Outcome::Opening | Outcome::Finished | Outcome::Failed => false,
+                    // Opening: its SYN was repeated all the time and nobody let it in.
+                    Outcome::Opening | Outcome::Failed => !connection.excused,
+                    Outcome::Finished => false,
                 };
                 if bad {
                     self.violations.push(format!(
@@ -200,6 +213,35 @@ impl Checker {
         }
     }
 
+    /// At any time in a whole pair: what the primary calls protected is there on
+    /// the secondary, unless it lies unread beyond a gap; and once it has been whole for long enough that the acks of
+    /// the bulk are back, what must survive is protected or held.
+    pub fn judge_protection(&mut self, now: Instant, scenario: &Scenario, primary: &Node, secondary: &Node) {
+        let theirs = table(now, secondary);
+        let repaired = self.whole_since.is_some_and(|since| now.since(since) > REPAIRED_WITHIN);
+        let must_protect = repaired && now >= self.link_bad_until;
+        for (key, flow) in table(now, primary) {
+            let stored = theirs.get(&key).is_some_and(|other| (&other.0, &other.1) == (&flow.0, &flow.1));
+            if flow.2 && !stored && secondary.unread_datagrams() == 0 {
+                self.violate(now, format!("flow {key:?} counts as protected and is not on the secondary"));
+            }
+            let vip = |spec: &VserverSpec| key.2.contains(&spec.v4.to_string()) || key.2.contains(&spec.v6.to_string());
+            let stateful = scenario.vservers.iter().any(|spec| spec.failover == "STATEFUL" && vip(spec));
+            if must_protect && stateful && flow.3 && !flow.2 {
+                self.violate(now, format!("flow {key:?} is established and not protected in a whole pair"));
+            }
+        }
+    }
+
+    /// In a whole, quiet pair: the shared configuration is the same, and so is
+    /// what a save would store of it.
+    pub fn judge_config(&mut self, a: &Node, b: &Node) {
+        let lines = |node: &Node| node.config().lines(holdfast_config::Scope::Shared);
+        if lines(a) != lines(b) || a.config().fingerprint() != b.config().fingerprint() {
+            self.violations.push("the nodes have different configurations".into());
+        }
+    }
+
     /// After every time-out has passed: nothing is left.
     pub fn judge_leaks(&mut self, machines: &[Machine; 2]) {
         for machine in machines {
@@ -211,13 +253,13 @@ impl Checker {
         }
     }
 
-    fn note_primary(&mut self, machine: &Machine, term: u64) {
+    fn note_primary(&mut self, now: Instant, machine: &Machine, term: u64) {
         let life = (machine.index, machine.boot);
         if self.ruler.is_none_or(|(_, _, highest)| term > highest) {
             self.ruler = Some((life.0, life.1, term));
         }
         match self.terms.insert((term, life.0), life.1) {
-            None => self.promotions += 1,
+            None => (self.promotions, self.promoted_at) = (self.promotions + 1, now),
             Some(boot) if boot == life.1 => {}
             Some(boot) => self
                 .violations
@@ -227,7 +269,8 @@ impl Checker {
 }
 
 type FlowName = (u8, String, String);
-type FlowValue = (String, String, bool);
+/// Server, source, protected, established and not held.
+type FlowValue = (String, String, bool, bool);
 
 /// The flows of a node that a successor should know.
 fn table(now: Instant, node: &Node) -> BTreeMap<FlowName, FlowValue> {
@@ -236,7 +279,8 @@ fn table(now: Instant, node: &Node) -> BTreeMap<FlowName, FlowValue> {
     rows.iter()
         .map(|row| {
             let key = (row.proto, row.client.to_string(), row.vip.to_string());
-            (key, (row.server.to_string(), row.source.to_string(), row.protected))
+            let established = row.state == "ESTABLISHED" && !row.held;
+            (key, (row.server.to_string(), row.source.to_string(), row.protected, established))
         })
         .collect()
 }

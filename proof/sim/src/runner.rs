@@ -72,9 +72,11 @@ fn run_world(mut world: World) -> Report {
 
 /// One round of faults and their mending. False when the run is over.
 fn round(world: &mut World, rng: &mut Rng) -> bool {
-    let pause = Duration::from_micros(rng.below(1_500_000));
-    world.run_until(world.now + pause, |_| false);
+    let strike = moment(world, rng);
+    world.run_until(strike, |_| false);
+    judge_protection(world);
     let Some(primary) = world.primary() else { return become_whole(world, "in a pause") };
+    type_something(world, rng, primary);
     for (after, fault) in choose(rng, primary) {
         world.run_until(world.now + after, |_| false);
         world.apply(fault);
@@ -89,6 +91,30 @@ fn round(world: &mut World, rng: &mut Rng) -> bool {
     become_whole(world, "after a fault was mended")
 }
 
+/// When the next fault strikes: soon, or just when a client has begun something.
+fn moment(world: &World, rng: &mut Rng) -> Instant {
+    let opens = world.scenario.opens.iter().map(|open| open.at);
+    let soon = opens.filter(|&at| at > world.now && at < world.now + Duration::from_secs(3));
+    let begun: Vec<Instant> = soon.collect();
+    if begun.is_empty() || rng.chance(1, 2) {
+        return world.now + Duration::from_micros(rng.below(1_500_000));
+    }
+    begun[rng.below(begun.len() as u64) as usize] + Duration::from_micros(rng.below(6000))
+}
+
+/// Sometimes an operator is at work when the fault strikes.
+fn type_something(world: &mut World, rng: &mut Rng, primary: usize) {
+    for _ in 0..rng.below(4) {
+        let name = rng.below(30);
+        let line = match rng.below(4) {
+            0 | 1 => format!("add server box-{name} 10.0.2.{}", 100 + name),
+            2 => format!("rm server box-{name}"),
+            _ => format!("set lb vserver snat-v4 -comment note-{name}"),
+        };
+        world.command(primary, 1, &line);
+    }
+}
+
 /// The faults of a round, each with the time since the one before.
 fn choose(rng: &mut Rng, primary: usize) -> Vec<(Duration, Fault)> {
     let secondary = 1 - primary;
@@ -98,7 +124,7 @@ fn choose(rng: &mut Rng, primary: usize) -> Vec<(Duration, Fault)> {
     let network = [CLIENT_SIDE, SERVER_SIDE][rng.below(2) as usize];
     let one = |fault| vec![(Duration::ZERO, fault)];
     let then = |first, after, second| vec![(Duration::ZERO, first), (after, second)];
-    match rng.below(24) {
+    match rng.below(26) {
         0..=2 => one(Fault::Kill(primary)),
         3 | 4 => one(Fault::PowerOff(primary)),
         5 | 6 => one(Fault::Freeze(primary, freeze)),
@@ -128,6 +154,8 @@ fn choose(rng: &mut Rng, primary: usize) -> Vec<(Duration, Fault)> {
             (later, Fault::Start(primary)),
             (soon * 10, Fault::Kill(secondary)),
         ],
+        23 => one(Fault::PeerLoss(100 + rng.below(400))),
+        24 => then(Fault::PeerLoss(100 + rng.below(300)), later, Fault::Kill(primary)),
         _ => then(Fault::ForceFailover, soon, Fault::Kill(primary)),
     }
 }
@@ -140,7 +168,17 @@ fn become_whole(world: &mut World, when: &str) -> bool {
     if !whole {
         world.checker.violations.push(format!("the pair is not whole {WHOLE_WITHIN:?} {when}"));
     }
-    whole
+    judge_protection(world);
+    whole && !world.checker.failed()
+}
+
+fn judge_protection(world: &mut World) {
+    if let (Some(primary), true) = (world.primary(), world.is_whole()) {
+        let [a, b] = [primary, 1 - primary].map(|machine| world.machines[machine].node.as_ref());
+        if let (Some(a), Some(b)) = (a, b) {
+            world.checker.judge_protection(world.now, &world.scenario, a, b);
+        }
+    }
 }
 
 /// Lets all connections end, then judges them, the tables and what is left.
@@ -167,6 +205,7 @@ pub(crate) fn finish(world: &mut World, seed: u64) {
         let [a, b] = [primary, 1 - primary].map(|machine| world.machines[machine].node.as_ref());
         if let (Some(a), Some(b)) = (a, b) {
             world.checker.judge_tables(world.now, a, b);
+            world.checker.judge_config(a, b);
         }
     }
     if seed.is_multiple_of(LEAK_RUNS) && !world.checker.failed() {

@@ -35,6 +35,8 @@ pub enum Fault {
     Split(bool),
     /// Frames are lost on the data networks, per thousand.
     Loss(u64),
+    /// Datagrams are lost on the peer link, per thousand.
+    PeerLoss(u64),
 }
 
 impl Fault {
@@ -45,7 +47,7 @@ impl Fault {
                 true
             }
             Fault::Start(_) | Fault::PeerLink(_) | Fault::Cable(_, _, true) | Fault::ForceFailover => false,
-            Fault::Split(_) | Fault::Loss(_) => false,
+            Fault::Split(_) | Fault::Loss(_) | Fault::PeerLoss(_) => false,
         }
     }
 }
@@ -191,21 +193,25 @@ impl Scenario {
         let mut rng = Rng::from_seed(seed);
         let clients = 1 + rng.below(3) as usize;
         let rounds = 1 + rng.below(3) as usize;
+        let slowest = [200, 200, 5000][rng.below(3) as usize];
         let mut scenario = Scenario {
             clients,
             servers: 1 + rng.below(3) as usize,
-            peer_manners: manners(&mut rng),
-            data_manners: manners(&mut rng),
+            peer_manners: manners(&mut rng, slowest),
+            data_manners: manners(&mut rng, 200),
             start_spread_ms: [0, 30, 1500][rng.below(3) as usize],
             disk_us: [500, 5_000, 40_000][rng.below(3) as usize],
             rounds,
             deaf_thaw: rng.chance(1, 2),
             ..Scenario::quiet(seed)
         };
-        let connections = 10 + rng.below(40);
         let span = 3000 + 5000 * rounds as u64;
+        let bursts: Vec<Instant> = (0..=rounds).map(|_| at_ms(500 + rng.below(span))).collect();
+        // Rarely so many that a bulk transfer takes many datagrams.
+        let connections = if rng.chance(1, 12) { 150 + rng.below(150) } else { 10 + rng.below(40) };
         for _ in 0..connections {
-            scenario.opens.push(opening(&mut rng, clients, span));
+            let burst = bursts[rng.below(bursts.len() as u64) as usize];
+            scenario.opens.push(opening(&mut rng, clients, span, connections > 100, burst));
         }
         scenario
     }
@@ -260,7 +266,7 @@ impl VserverSpec {
 }
 
 /// One connection or exchange somewhere in the run.
-fn opening(rng: &mut Rng, clients: usize, span: u64) -> Opening {
+fn opening(rng: &mut Rng, clients: usize, span: u64, crowd: bool, burst: Instant) -> Opening {
     let vserver = match rng.below(20) {
         0..=3 => SNAT,
         4..=7 => USIP,
@@ -270,9 +276,12 @@ fn opening(rng: &mut Rng, clients: usize, span: u64) -> Opening {
         16 => DISABLED_USIP,
         _ => STICKY,
     };
-    let most = if rng.chance(1, 3) { 500 } else { 30_000 };
+    // Many begin together, and faults like to strike there.
+    let at =
+        if rng.chance(1, 3) { burst + Duration::from_micros(rng.below(3000)) } else { at_ms(500 + rng.below(span)) };
+    let most = if rng.chance(1, 3) { 500 } else { 30_000 } / if crowd { 10 } else { 1 };
     Opening {
-        at: Instant::ZERO + Duration::from_millis(2500 + rng.below(span)),
+        at,
         client: rng.below(clients as u64) as usize,
         vserver,
         v6: rng.chance(1, 3),
@@ -310,9 +319,13 @@ fn vservers() -> Vec<VserverSpec> {
     ]
 }
 
-fn manners(rng: &mut Rng) -> Manners {
+fn at_ms(ms: u64) -> Instant {
+    Instant::ZERO + Duration::from_millis(ms)
+}
+
+fn manners(rng: &mut Rng, slowest: u64) -> Manners {
     Manners {
-        delay: Duration::from_micros(10 + rng.below(200)),
+        delay: Duration::from_micros(10 + rng.below(slowest)),
         jitter: Duration::from_micros([0, 100, 3000][rng.below(3) as usize]),
         loss_permille: [0, 0, 5, 30][rng.below(4) as usize],
         duplicate_permille: [0, 5][rng.below(2) as usize],

@@ -7,9 +7,10 @@ use holdfast_base::Instant;
 use holdfast_ha::Role;
 use holdfast_wire::{Addr, Endpoint};
 
-use crate::apps::{Client, Outcome};
+use crate::apps::{Client, Connection, Outcome};
 use crate::check::Checker;
 use crate::machine::Machine;
+use crate::scenario::{DISABLED, DISABLED_USIP};
 use crate::world::SERVER_SIDE;
 use crate::{sums, trace};
 
@@ -98,9 +99,13 @@ impl Watch {
             self.owners.remove(&old);
         }
         let before = self.owners.insert(ends, caller);
+        // A takeover ends what is DISABLED; one end may not have noticed yet.
+        let ended = |c: &Connection| {
+            c.excused || matches!(c.vserver, DISABLED | DISABLED_USIP) && c.opened < checker.promoted_at
+        };
         let live = |&(client, port): &Caller| {
             let mut connections = clients[client].connections.iter();
-            connections.any(|c| c.port == port && c.v6 != name.1 && !c.excused && c.outcome == Outcome::Open)
+            connections.any(|c| c.port == port && c.v6 != name.1 && !ended(c) && c.outcome == Outcome::Open)
         };
         if let Some(other) = before.filter(|other| *other != caller && live(other)) {
             checker.violate(now, format!("{} to {} belongs to {caller:?} and to {other:?}", ends.0, ends.1));

@@ -93,6 +93,8 @@ pub struct World {
     split_at: Instant,
     /// Frames lost on the data networks on top of their manners, per thousand.
     pub extra_loss: u64,
+    /// Datagrams lost on the peer link on top of its manners, per thousand.
+    pub peer_loss: u64,
     stream_open: bool,
     timers: [Option<Instant>; 2],
     host_timers: Vec<Option<Instant>>,
@@ -132,6 +134,7 @@ impl World {
             split: false,
             split_at: Instant::ZERO,
             extra_loss: 0,
+            peer_loss: 0,
             stream_open: false,
             timers: [None; 2],
             host_timers: vec![None; hosts],
@@ -209,6 +212,7 @@ impl World {
         let (primary, secondary) = if a.role() == Role::Primary { (a, b) } else { (b, a) };
         awake
             && primary.role() == Role::Primary
+            && primary.mirrors()
             && secondary.role() == Role::Secondary
             && secondary.caught_up()
             && secondary.term() == primary.term()
@@ -260,6 +264,10 @@ impl World {
             Fault::Split(true) => (self.split, self.split_at) = (true, self.now),
             Fault::Split(false) => self.join(),
             Fault::Loss(permille) => self.extra_loss = permille,
+            Fault::PeerLoss(permille) => {
+                self.peer_loss = permille;
+                self.checker.link_bad_until = Instant::FAR;
+            }
         }
     }
 
@@ -314,7 +322,10 @@ impl World {
     /// that is broken is mended and everything that is off is switched on.
     pub fn heal(&mut self) {
         self.plugged = [[true; 2]; 2];
-        self.extra_loss = 0;
+        if self.peer_loss > 0 {
+            self.checker.link_bad_until = self.now + Duration::from_secs(2);
+        }
+        (self.extra_loss, self.peer_loss) = (0, 0);
         self.join();
         for machine in 0..2 {
             if let Some(until) = self.machines[machine].frozen_until {
@@ -398,7 +409,8 @@ impl World {
     /// Carries out what a process wants, and checks it.
     fn grant(&mut self, machine: usize, wishes: Vec<Wish>) {
         let boot = self.machines[machine].boot;
-        self.checker.after_turn(self.now, &self.machines, machine, self.has_path());
+        let whole = self.is_whole();
+        self.checker.after_turn(self.now, &self.machines, machine, self.has_path(), whole);
         for wish in wishes {
             match wish {
                 Wish::Frame(port, bytes) => {
@@ -461,7 +473,7 @@ impl World {
     }
 
     fn send_peer(&mut self, to: usize, bytes: Vec<u8>) {
-        if !self.peer_link || self.split {
+        if !self.peer_link || self.split || self.rng.chance(self.peer_loss, 1000) {
             return;
         }
         let boot = self.machines[to].boot;

@@ -25,7 +25,14 @@ fn findings(scenario: impl Fn(u64) -> Scenario) -> Vec<String> {
 /// while the peer link is slow.
 fn kill_among_openings(seed: u64, mirror_mode: &'static str) -> Scenario {
     let peer_manners = Manners { delay: Duration::from_millis(15), ..Manners::CALM };
-    let opening = |n: u64| Opening { bytes: 500, ..Opening::plain(at_ms(2000) + Duration::from_millis(n * 4), [SNAT, USIP][(n % 2) as usize], n.is_multiple_of(3)) };
+    let opening = |n: u64| Opening {
+        bytes: 500,
+        ..Opening::plain(
+            at_ms(2000) + Duration::from_millis(n * 4),
+            [SNAT, USIP][(n % 2) as usize],
+            n.is_multiple_of(3),
+        )
+    };
     // Without a preference the first machine, having the lower address, leads.
     let faults = vec![(at_ms(2100 + seed), Fault::Kill(0)), (at_ms(4000), Fault::Start(0))];
     Scenario { peer_manners, mirror_mode, opens: (0..50).map(opening).collect(), faults, ..Scenario::quiet(seed) }
@@ -59,7 +66,9 @@ fn a_term_that_was_not_stored_is_given_twice() {
 /// The primary stands still amid traffic and on waking up has lost what the
 /// peer sent meanwhile.
 fn frozen_primary(seed: u64, sabotage: Sabotage) -> Scenario {
-    let opening = |n: u64| Opening::plain(at_ms(2000) + Duration::from_millis(n * 20), [SNAT, USIP][(n % 2) as usize], n.is_multiple_of(3));
+    let opening = |n: u64| {
+        Opening::plain(at_ms(2000) + Duration::from_millis(n * 20), [SNAT, USIP][(n % 2) as usize], n.is_multiple_of(3))
+    };
     let faults = vec![(at_ms(2200 + seed), Fault::Freeze(0, Duration::from_millis(900)))];
     Scenario { opens: (0..40).map(opening).collect(), faults, deaf_thaw: true, sabotage, ..Scenario::quiet(seed) }
 }
@@ -68,7 +77,10 @@ fn frozen_primary(seed: u64, sabotage: Sabotage) -> Scenario {
 fn a_lease_that_does_not_end_lets_a_frozen_primary_forward() {
     assert_eq!(findings(|seed| frozen_primary(seed, Sabotage::None)), Vec::<String>::new());
     let found = findings(|seed| frozen_primary(seed, Sabotage::ForgetLease));
-    assert!(found.iter().any(|what| what.contains("after its lease") || what.contains("both nodes")), "not caught: {found:?}");
+    assert!(
+        found.iter().any(|what| what.contains("after its lease") || what.contains("both nodes")),
+        "not caught: {found:?}"
+    );
 }
 
 #[test]

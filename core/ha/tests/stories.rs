@@ -2,8 +2,8 @@
 
 mod pair_kit;
 
-use holdfast_base::Duration;
-use holdfast_ha::{Cause, Effect, Event, HaStatus, HelloKind, LostCause, Refusal, Role};
+use holdfast_base::{Duration, Instant};
+use holdfast_ha::{Cause, Effect, Event, HaStatus, HelloKind, LostCause, Machine, NodeId, Refusal, Role, Settings};
 use pair_kit::Pair;
 
 const fn ms(millis: u64) -> Duration {
@@ -44,6 +44,28 @@ fn a_node_whose_peer_is_never_heard_waits_the_start_up_interval() {
     pair.run(ms(20));
     assert_eq!(pair.a().role(), Role::Primary);
     assert!(pair.saw(0, Effect::Event(Event::PromotedAlone)));
+}
+
+#[test]
+fn a_node_that_heard_nobody_waits_while_an_unproven_primary_speaks() {
+    let mut machine = Machine::new(Instant::ZERO, Settings::new(NodeId(1), Some(NodeId(2))), 7, 0);
+    let mut live = |from: u64, to: u64, unproven: bool| {
+        for now in (from..to).step_by(50).map(|at| Instant::ZERO + ms(at)) {
+            machine.handle_turn(now);
+            if unproven {
+                machine.handle_unproven_primary(now);
+            }
+            machine.handle_timeout(now);
+            while let Some(effect) = machine.poll_effect() {
+                if let Effect::StoreTerm(term) = effect {
+                    machine.handle_term_stored(now, term);
+                }
+            }
+        }
+        machine.role()
+    };
+    assert_ne!(live(0, 5000, true), Role::Primary);
+    assert_eq!(live(5000, 6100, false), Role::Primary, "it has fallen silent for the start-up interval");
 }
 
 #[test]

@@ -85,6 +85,35 @@ fn addresses_are_announced_in_the_turn_of_the_promotion() {
 }
 
 #[test]
+fn a_kill_is_answered_within_milliseconds() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (old, new) = (story.primary(), 1 - story.primary());
+    let at = story.world.now;
+    story.fault(Fault::Kill(old));
+    story.until("promoted", |world| world.primary() == Some(new));
+    // 2 ms until the close is seen, 3 ms without an answer to probes.
+    assert!(story.world.now.since(at) <= Duration::from_millis(6), "{:?}", story.world.now.since(at));
+}
+
+#[test]
+fn a_hold_ends_when_the_peer_is_lost() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let primary = story.primary();
+    story.fault(Fault::Freeze(1 - primary, LONG));
+    let number = story.connect(SNAT, false);
+    let waited = story.world.now.since(story.connection(number).opened);
+    assert!((300..500).contains(&waited.as_millis()), "until the dead interval was over: {waited:?}");
+    assert_eq!(story.node(primary).engine().counters().hold_released_unprotected, 1);
+    assert_eq!(story.node(primary).engine().counts().protected, 0);
+    story.heal();
+    story.run_ms(50);
+    assert_eq!(story.node(primary).engine().counts().unprotected, 0, "repaired as soon as the peer is back");
+    story.fault(Fault::Kill(primary));
+    assert_eq!(story.end_of(number), Outcome::Finished);
+    story.end();
+}
+
+#[test]
 fn the_client_is_established_only_after_the_peer_has_the_record() {
     let mut story = Story::whole(slow_link(40));
     let secondary = 1 - story.primary();
@@ -400,5 +429,50 @@ fn a_port_that_is_used_again_makes_a_new_connection() {
         assert_eq!(story.connection(first).port, story.connection(second).port);
         assert_eq!(story.end_of(second), Outcome::Finished);
     }
+    story.end();
+}
+
+/// The operator gives both nodes' passwords a value at one node.
+fn change_password(story: &mut Story, machine: usize, password: &str) {
+    for node in [1, 2] {
+        assert_eq!(story.command(machine, &format!("set ns rpcNode 10.0.3.{node} -password {password}")), "");
+    }
+    story.run_ms(500);
+}
+
+#[test]
+fn the_password_of_a_running_pair_is_changed_without_a_gap() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, term) = (story.primary(), story.node(story.primary()).term());
+    let number = story.connect(SNAT, false);
+    change_password(&mut story, primary, "another-word");
+    let shown = story.command(primary, "show HA node");
+    assert!(shown.contains("Peer Channel: UP (the peer still uses the former rpcNode password)"), "{shown}");
+    let second = story.connect(USIP, true);
+    change_password(&mut story, 1 - primary, "another-word");
+    for machine in [0, 1] {
+        story.command(machine, "save ns config");
+        let shown = story.command(machine, "show HA node");
+        assert!(shown.contains("Peer Channel: UP\n"), "{shown}");
+    }
+    assert_eq!((story.primary(), story.node(primary).term()), (primary, term), "nobody took over");
+    assert_eq!(story.node(primary).engine().counters().hold_released_unprotected, 0);
+    story.fault(Fault::Kill(primary));
+    assert_eq!(story.end_of(number), Outcome::Finished);
+    assert_eq!(story.end_of(second), Outcome::Finished);
+    story.end();
+}
+
+#[test]
+fn a_wrong_password_on_one_node_of_a_running_pair_changes_nothing_but_what_is_shown() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, term) = (story.primary(), story.node(story.primary()).term());
+    change_password(&mut story, 1 - primary, "a-slip-of-the-pen");
+    story.run_ms(5000);
+    assert_eq!((story.primary(), story.node(primary).term()), (primary, term), "nobody took over");
+    assert!(story.world.is_whole());
+    let shown = story.command(1 - primary, "show HA node");
+    assert!(shown.contains("(the peer still uses the former rpcNode password)"), "{shown}");
+    change_password(&mut story, 1 - primary, "correct-horse");
     story.end();
 }

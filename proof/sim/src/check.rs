@@ -40,6 +40,8 @@ pub struct Checker {
     pub link_bad_until: Instant,
     /// Since when the pair has been whole, as of the last turn.
     whole_since: Option<Instant>,
+    /// Since when each machine has been handing over, as of its last turn.
+    pub draining_since: [Option<Instant>; 2],
     /// Failovers seen.
     pub promotions: u64,
     /// The last of them.
@@ -65,6 +67,8 @@ impl Checker {
             self.partitioned = Some(now);
         }
         self.whole_since = whole.then(|| self.whole_since.unwrap_or(now));
+        let drains = machines[machine].node.as_ref().is_some_and(|node| node.role() == Role::Draining);
+        self.draining_since[machine] = drains.then(|| self.draining_since[machine].unwrap_or(now));
         let leads = |machine: &Machine| machine.node.as_ref().filter(|n| n.role() == Role::Primary).map(|n| n.term());
         // A node that never heard of a term, because all who knew it are dead, may use it again.
         if let [Some(a), Some(b)] = [0, 1].map(|m| leads(&machines[m]))

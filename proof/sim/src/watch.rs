@@ -20,9 +20,9 @@ type Caller = (usize, u16);
 /// Memory of the wire.
 #[derive(Default)]
 pub struct Watch {
-    /// Which client's connection began with a sequence number (and IP version).
+    /// Which client's connection began with a sequence number (and IP version), and when.
     /// The nodes never change it, so it names the connection on both sides.
-    callers: BTreeMap<(u32, bool), Caller>,
+    callers: BTreeMap<(u32, bool), (Caller, Instant)>,
     /// SYNs that were sent to servers before: their flows are known ones.
     opened: BTreeSet<(Endpoint, Endpoint, u32)>,
     /// Whose connection uses a source towards a server.
@@ -36,9 +36,9 @@ pub struct Watch {
 
 impl Watch {
     /// A frame leaves a client.
-    pub fn frame_of_client(&mut self, client: usize, frame: &[u8]) {
+    pub fn frame_of_client(&mut self, now: Instant, client: usize, frame: &[u8]) {
         if let Some((from, _, seq)) = trace::opening(frame) {
-            self.callers.insert((seq, from.addr.is_v4()), (client, from.port));
+            self.callers.entry((seq, from.addr.is_v4())).or_insert(((client, from.port), now));
         }
     }
 
@@ -73,7 +73,7 @@ impl Watch {
             self.claimed[machine].get_or_insert(now);
         }
         let opening = trace::opening(frame).filter(|_| network == SERVER_SIDE);
-        let first = opening.is_some_and(|syn| self.opened.insert(syn));
+        let first = opening.is_some_and(|syn| self.opened.insert(syn) && !self.was_under_way(syn, checker, machine));
         if (first || claims) && checker.rules_instead(now, machines, machine) {
             let what = if first { "opened a connection to a server" } else { "claimed an address" };
             checker.violate(now, format!("machine {machine} {what} while the other is the rightful primary"));
@@ -81,6 +81,14 @@ impl Watch {
         if let Some((source, server, seq)) = opening {
             self.note_owner(now, checker, clients, (source, server), (seq, source.addr.is_v4()));
         }
+    }
+
+    /// Whether the client's SYN was here before the machine began to hand over:
+    /// it may have waited for the server's Ethernet address.
+    fn was_under_way(&self, syn: (Endpoint, Endpoint, u32), checker: &Checker, machine: usize) -> bool {
+        let (source, _, seq) = syn;
+        let begun = self.callers.get(&(seq, source.addr.is_v4())).map(|(_, at)| *at);
+        begun.zip(checker.draining_since[machine]).is_some_and(|(begun, since)| begun < since)
     }
 
     /// Two live connections of clients never share a source towards a server.
@@ -92,7 +100,7 @@ impl Watch {
         ends: (Endpoint, Endpoint),
         name: (u32, bool),
     ) {
-        let Some(&caller) = self.callers.get(&name) else { return };
+        let Some(&(caller, _)) = self.callers.get(&name) else { return };
         if let Some(old) = self.ends.insert((caller, name.1), ends)
             && self.owners.get(&old) == Some(&caller)
         {

@@ -560,7 +560,7 @@ impl World {
         };
         for frame in frames {
             if network == CLIENT_SIDE {
-                self.watch.frame_of_client(host, &frame);
+                self.watch.frame_of_client(self.now, host, &frame);
             }
             self.broadcast(network, station, &frame);
         }

@@ -331,6 +331,11 @@ impl Engine {
         self.take_mark()
     }
 
+    /// Whether something waits for [`Engine::poll_mark`].
+    pub fn has_marks(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
     /// The record of a flow as it is now, read when a datagram is written;
     /// `None` if the flow is gone. The flow counts as written in this session.
     pub fn record(&mut self, flow: FlowRef) -> Option<FlowRecord> {

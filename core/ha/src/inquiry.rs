@@ -102,7 +102,8 @@ impl Machine {
     }
 
     /// Answers a probe; a promise in it keeps us from promoting for one dead
-    /// interval from now.
+    /// interval from now. A draining node whose peer has not stored everything
+    /// keeps silent: it is asked again within half a millisecond.
     pub(crate) fn answer(&mut self, now: Instant, nonce: u32, hello: &Hello) {
         let follower = match hello.role {
             Role::Init | Role::Secondary => true,
@@ -112,6 +113,7 @@ impl Machine {
         let grants = match self.role() {
             Role::Primary => false,
             Role::Init | Role::Secondary => able && !self.outranks_peer(now),
+            Role::Draining if able && hello.caught_up && !self.drained => return,
             Role::Draining => able && hello.caught_up,
         };
         let mut promise_ms = 0;

@@ -49,6 +49,8 @@ pub struct Machine {
     /// We hold the state of the last primary that we knew, or are it.
     pub(crate) current: bool,
     pub(crate) peer_caught_up: bool,
+    /// The peer has stored all that we told it.
+    pub(crate) drained: bool,
     /// After a freeze: not to promote before.
     pub(crate) listen_until: Instant,
     /// So long an unproven primary keeps a node waiting that has heard its peer
@@ -107,6 +109,7 @@ impl Machine {
             following: None,
             current: false,
             peer_caught_up: false,
+            drained: true,
             listen_until: now,
             unproven_until: now,
             promised_until: now,
@@ -228,6 +231,12 @@ impl Machine {
         self.enter(now);
         self.peer_caught_up = caught_up && self.peer.joined;
         self.settle(now);
+    }
+
+    /// As primary: whether the peer has stored all that we told it. While it has
+    /// not, a draining node gives no promise. To be told before every hello.
+    pub fn set_drained(&mut self, drained: bool) {
+        self.drained = drained;
     }
 
     /// `term` and everything below it is durable.

@@ -114,6 +114,11 @@ impl Sender {
         self.session
     }
 
+    /// Whether the peer has stored everything that was pushed.
+    pub fn is_drained(&self) -> bool {
+        self.pending.is_empty() && self.flight.unacked_records() == 0
+    }
+
     /// Whether an item was lost to a full queue: the stream is not complete any
     /// more and the node must start another session. Until then no `BulkEnd` is
     /// written and further items are dropped; what was written stays valid.

@@ -70,9 +70,11 @@ impl Node {
         Ok(warnings.join("\n"))
     }
 
-    /// Whether a living primary owns the configuration.
+    /// Whether a living primary owns the configuration, or is about to: what is
+    /// typed at a node that hands over would not reach the other one any more.
     fn follows_a_primary(&self) -> bool {
-        self.ha.role() != Role::Primary && self.ha.status().peer.is_some_and(|peer| peer.role == Role::Primary)
+        self.ha.role() == Role::Draining
+            || self.ha.role() != Role::Primary && self.ha.status().peer.is_some_and(|peer| peer.role == Role::Primary)
     }
 
     fn act(&mut self, now: Instant, request: u64, action: Action) -> Result<Option<String>, CommandError> {

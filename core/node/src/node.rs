@@ -540,6 +540,7 @@ impl Node {
         match header.kind {
             MessageKind::Hello => match Hello::decode(letter.payload) {
                 Ok(hello) => {
+                    self.ha.set_drained(self.mirroring.sender.is_drained() && !self.engine.has_marks());
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);
                     self.update_gate(now);

@@ -476,3 +476,38 @@ fn a_wrong_password_on_one_node_of_a_running_pair_changes_nothing_but_what_is_sh
     change_password(&mut story, 1 - primary, "correct-horse");
     story.end();
 }
+
+#[test]
+fn what_was_typed_before_a_planned_switchover_is_on_the_other_node() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    story.fault(Fault::PeerLoss(300));
+    let mut typed = 0;
+    for round in 0..20 {
+        let primary = story.primary();
+        let line = format!("add server box-{round} 10.0.2.{}", 100 + round);
+        assert_eq!(story.command(primary, &line), "");
+        story.fault(Fault::ForceFailover);
+        story.until("the switchover is over", |world| world.primary().is_some());
+        if story.primary() != primary {
+            typed += 1;
+            let shown = story.command(story.primary(), &format!("show server box-{round}"));
+            assert!(shown.contains(&format!("10.0.2.{}", 100 + round)), "round {round}: {shown}");
+        }
+        story.until("the pair is whole", World::is_whole);
+        story.run_ms(1100);
+    }
+    assert!(typed >= 15, "most switchovers succeed: {typed}");
+    story.end();
+}
+
+#[test]
+fn a_node_that_hands_over_takes_no_command() {
+    let mut story = Story::whole(slow_link(40));
+    let primary = story.primary();
+    story.fault(Fault::ForceFailover);
+    assert_eq!(story.node(primary).role(), Role::Draining);
+    let answer = story.command(primary, "add server late 10.0.2.99");
+    assert!(answer.contains("Operation permitted only on primary node"), "{answer}");
+    story.until("the switchover is over", |world| world.primary() == Some(1 - primary));
+    story.end();
+}

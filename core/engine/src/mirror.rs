@@ -105,7 +105,7 @@ impl Engine {
     pub(crate) fn take_mark(&mut self) -> Option<Mark> {
         let (mark, fingerprint) = self.marks.pop_front()?;
         match mark {
-            Mark::Closed(_) => {
+            Mark::Closed(..) => {
                 self.session.digest ^= fingerprint;
                 self.session.flows -= 1;
             }
@@ -349,6 +349,7 @@ impl Engine {
 
     /// Removes a flow: the peer hears of it if it was written to it.
     pub(crate) fn close(&mut self, slot: u32) {
+        let reference = self.flows.reference(slot);
         let flow = self.take_out(slot);
         if flow.session == 0 || flow.session != self.session.serial {
             return;
@@ -357,7 +358,7 @@ impl Engine {
             MirrorEnd::Sending => {
                 let stamp = self.next_stamp();
                 let close = FlowClose { stamp, key: flow.client_key() };
-                self.push_mark(Mark::Closed(close), flow.fingerprint());
+                self.push_mark(Mark::Closed(reference, close), flow.fingerprint());
             }
             MirrorEnd::Idle | MirrorEnd::Receiving(_) => self.leave_session(&flow),
         }

@@ -116,7 +116,7 @@ pub enum Mark {
     /// The flow was opened or changed. At most one is outstanding per flow.
     Flow(FlowRef),
     /// The flow is gone and had been written to the peer in this session.
-    Closed(FlowClose),
+    Closed(FlowRef, FlowClose),
     /// A persistence session began, moved or ended.
     Persistence(PersistenceRecord),
 }

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 
+use core::ops::Range;
 use core::time::Duration;
 
 use holdfast_base::Instant;
 use holdfast_engine::FlowRef;
 
 use crate::WireError;
+use crate::names::Names;
 use crate::rtt::Rtt;
 use crate::wire::Ack;
 
@@ -38,6 +40,8 @@ struct Sent {
     /// The flow records in it, for whoever waits for them.
     flows: Vec<(FlowRef, u64)>,
     records: u32,
+    /// The names told in it.
+    names: Range<u16>,
     state: State,
     /// Number of its first and of its latest transmission, counted over the
     /// session.
@@ -146,7 +150,8 @@ impl Flight {
 
     /// Notes that a datagram with the sequence number [`Flight::next_seq`] has
     /// been written and leaves at `now`.
-    pub(crate) fn push(&mut self, now: Instant, bytes: Vec<u8>, flows: Vec<(FlowRef, u64)>, records: u32) {
+    pub(crate) fn push(&mut self, now: Instant, buffers: Buffers, records: u32, names: Range<u16>) {
+        let (bytes, flows) = buffers;
         let number = self.next_transmission;
         self.next_transmission += 1;
         self.unacked_records += u64::from(records);
@@ -154,6 +159,7 @@ impl Flight {
             bytes,
             flows,
             records,
+            names,
             state: State::InFlight,
             first: number,
             latest: number,
@@ -193,6 +199,7 @@ impl Flight {
         &mut self,
         now: Instant,
         ack: &Ack<'_>,
+        names: &mut Names,
         on_stored: &mut impl FnMut(FlowRef, u64),
     ) -> Result<Stored, WireError> {
         let end = self.next_seq();
@@ -203,7 +210,7 @@ impl Flight {
         let mut news = News::default();
         let base = self.base;
         for seq in (base..ack.cumulative).chain(ack.beyond().filter(|&seq| seq >= base)) {
-            self.store(now, seq, &mut news, on_stored);
+            names.confirm(self.store(now, seq, &mut news, on_stored));
         }
         if news.stored.datagrams == 0 {
             return Ok(news.stored);
@@ -225,11 +232,18 @@ impl Flight {
         Ok(news.stored)
     }
 
-    fn store(&mut self, now: Instant, seq: u64, news: &mut News, on_stored: &mut impl FnMut(FlowRef, u64)) {
+    /// The datagram is with the peer; the names that it told.
+    fn store(
+        &mut self,
+        now: Instant,
+        seq: u64,
+        news: &mut News,
+        on_stored: &mut impl FnMut(FlowRef, u64),
+    ) -> Range<u16> {
         // The caller checked that `base <= seq < next_seq`.
         let sent = &mut self.sent[(seq - self.base) as usize];
         if sent.state == State::Stored {
-            return;
+            return 0..0;
         }
         sent.state = State::Stored;
         for (flow, stamp) in sent.flows.drain(..) {
@@ -244,6 +258,7 @@ impl Flight {
         if sent.first == sent.latest && news.sample.is_none_or(|(latest, _)| latest < sent.latest) {
             news.sample = Some((sent.latest, now.since(sent.latest_at)));
         }
+        sent.names.clone()
     }
 
     /// Declares lost what left long before something that has arrived.

@@ -11,6 +11,8 @@
 mod error;
 mod flight;
 mod limits;
+mod names;
+mod numbers;
 mod pending;
 mod read;
 mod receiver;
@@ -20,7 +22,8 @@ mod sender;
 pub mod wire;
 
 pub use error::WireError;
-pub use limits::{Limits, MAX_PAYLOAD, MAX_WINDOW};
+pub use limits::{Limits, MAX_NUMBERS, MAX_PAYLOAD, MAX_WINDOW};
+pub use names::{KnownNames, MAX_NAMES, Names};
 pub use receiver::{Receiver, ReceiverStats, Salvage};
 pub use record::{
     HealthRecord, Item, JournalKind, JournalLine, KindCounts, LineTooLong, MAX_JOURNAL_TEXT, Record, RecordKind, Source,

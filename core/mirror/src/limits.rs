@@ -4,6 +4,10 @@
 /// Ethernet MTU of 1500 over IPv6, so a datagram is never fragmented.
 pub const MAX_PAYLOAD: usize = 1320;
 
+/// Flows that a session may number; the end of one beyond is told by its key.
+/// The receiver keeps the keys: 44 bytes each.
+pub const MAX_NUMBERS: u32 = 1 << 22;
+
 /// Datagrams in flight that the protocol allows at most: the width of the
 /// acknowledgement's bitmap, so that whatever arrives can be acknowledged.
 pub const MAX_WINDOW: u16 = 1024;

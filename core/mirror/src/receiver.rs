@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 
 use holdfast_base::Instant;
+use holdfast_engine::FlowClose;
 
+use crate::names::KnownNames;
+use crate::numbers::Numbers;
 use crate::record::{KindCounts, RecordKind};
 use crate::wire::{self, Ack, Cursor, Entry, Fragment, MAX_BITMAP};
 use crate::{JournalKind, JournalLine, Limits, MAX_JOURNAL_TEXT, MAX_WINDOW, Record, WireError};
@@ -41,6 +44,8 @@ pub struct ReceiverStats {
     pub forgotten: u64,
     /// Journal lines and digests beyond a gap that a salvage left out.
     pub salvage_skipped: u64,
+    /// Closes by a number whose flow was not read: it lies in a gap.
+    pub unnumbered: u64,
 }
 
 /// What a salvage found.
@@ -65,6 +70,8 @@ pub struct Receiver {
     cumulative: u64,
     /// Datagrams that are here, from `next_read` on; at most `limit`.
     slots: VecDeque<Option<Vec<u8>>>,
+    names: KnownNames,
+    numbers: Numbers,
     /// The datagram being read.
     reading: Option<(Vec<u8>, Cursor)>,
     /// The journal line whose end has not been read.
@@ -98,6 +105,8 @@ impl Receiver {
             next_read: 0,
             cumulative: 0,
             slots: VecDeque::new(),
+            names: KnownNames::default(),
+            numbers: Numbers::default(),
             reading: None,
             line: None,
             ack_owed: false,
@@ -126,6 +135,8 @@ impl Receiver {
         self.stats.forgotten += self.stats.waiting;
         (self.next_read, self.cumulative) = (0, 0);
         self.slots.clear();
+        self.names.clear();
+        self.numbers.clear();
         self.stats.waiting = 0;
         self.reading = None;
         self.line = None;
@@ -173,10 +184,24 @@ impl Receiver {
             self.ack_owed = true;
             return Ok(());
         }
-        wire::validate_data(payload)?;
+        let checked = wire::validate_data(payload, &self.names)?;
+        if checked.names > 0 {
+            self.learn_names(payload, &checked.header);
+        }
         self.store(index, payload);
         self.stats.out_of_order += u64::from(beyond > 0);
         Ok(())
+    }
+
+    /// Notes the names that a checked datagram tells. From here on the sender may
+    /// use them: it is about to be acknowledged.
+    fn learn_names(&mut self, payload: &[u8], header: &wire::DataHeader) {
+        let mut cursor = Cursor::new(header);
+        while let Some(Ok(entry)) = cursor.next(payload, &self.names) {
+            if let Entry::Name { number, addr } = entry {
+                self.names.learn(number, addr);
+            }
+        }
     }
 
     /// Stores a datagram that was checked, at an index below the limit.
@@ -205,7 +230,7 @@ impl Receiver {
             }
             let (bytes, cursor) = self.reading.as_mut()?;
             // The datagram was checked when it came; an error is its end.
-            let Some(Ok(entry)) = cursor.next(bytes) else {
+            let Some(Ok(entry)) = cursor.next(bytes, &self.names) else {
                 self.stats.unknown += cursor.unknown();
                 if let Some((bytes, _)) = self.reading.take()
                     && self.spare.len() < SPARE
@@ -215,13 +240,21 @@ impl Receiver {
                 continue;
             };
             let record = match entry {
-                Entry::Flow(record) => Some(Record::Flow(record)),
+                Entry::Flow(record, number) => {
+                    number.inspect(|&number| self.numbers.set(number, record.client_key()));
+                    Some(Record::Flow(record))
+                }
                 Entry::Close(close) => Some(Record::Close(close)),
+                Entry::CloseNumber { number, stamp } => {
+                    let key = self.numbers.get(number);
+                    self.stats.unnumbered += u64::from(key.is_none());
+                    key.map(|key| Record::Close(FlowClose { stamp, key }))
+                }
                 Entry::Persistence(record) => Some(Record::Persistence(record)),
                 Entry::Health(record) => Some(Record::Health(record)),
                 Entry::BulkEnd { digest, flows } => Some(Record::BulkEnd { digest, flows }),
                 Entry::Fragment(fragment) => append(&mut self.line, &fragment, &mut self.stats).map(Record::Journal),
-                Entry::Unknown => None,
+                Entry::Name { .. } | Entry::Unknown => None,
             };
             if let Some(record) = record.and_then(|record| self.admit(record)) {
                 return Some(record);

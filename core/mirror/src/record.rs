@@ -16,7 +16,7 @@ pub enum Item {
     /// The flow was opened or changed.
     Flow(FlowRef),
     /// A flow that had been written in this session is gone.
-    Close(FlowClose),
+    Close(FlowRef, FlowClose),
     /// A persistence session began, moved or ended.
     Persistence(PersistenceRecord),
     /// A server's health as seen by the primary's monitors.

@@ -6,10 +6,11 @@ use holdfast_base::Instant;
 use holdfast_engine::FlowRef;
 
 use crate::flight::Flight;
+use crate::names::{MAX_NAMES, Names};
 use crate::pending::Pending;
 use crate::record::{KindCounts, RecordKind};
-use crate::wire::{self, DataWriter, MAX_RECORD};
-use crate::{Item, Limits, MAX_WINDOW, Source, WireError};
+use crate::wire::{self, DataWriter, ROOM_FOR_ANY};
+use crate::{Item, Limits, MAX_NUMBERS, MAX_WINDOW, Source, WireError};
 
 /// Flows looked up per call of [`Sender::poll_transmit`] at most: when very
 /// many waiting flows are gone, finding that out is spread over turns.
@@ -65,6 +66,7 @@ pub struct Sender {
     session: Option<u32>,
     pending: Pending,
     flight: Flight,
+    names: Names,
     /// When the look-ups of a call ran out with work left: call again at once.
     resume_at: Option<Instant>,
     lag: Duration,
@@ -81,6 +83,7 @@ impl Sender {
             session: None,
             pending: Pending::new(limits),
             flight: Flight::default(),
+            names: Names::new(MAX_NAMES),
             resume_at: None,
             lag: Duration::ZERO,
             stats: SenderStats::default(),
@@ -100,6 +103,7 @@ impl Sender {
         self.session = None;
         self.pending = Pending::new(self.limits);
         self.flight.reset(self.limits.window);
+        self.names.clear();
         self.resume_at = None;
         self.lag = Duration::ZERO;
     }
@@ -181,8 +185,9 @@ impl Sender {
             return false;
         }
         let (mut bytes, mut flows) = self.flight.buffers();
+        let first_name = self.names.next();
         let mut writing = Writing {
-            writer: DataWriter::new(&mut bytes, session, self.flight.next_seq()),
+            writer: DataWriter::new(&mut bytes, session, self.flight.next_seq(), &mut self.names),
             flows: &mut flows,
             source,
             stats: &mut self.stats,
@@ -203,7 +208,7 @@ impl Sender {
             return false;
         }
         out.extend_from_slice(&bytes);
-        self.flight.push(now, bytes, flows, records);
+        self.flight.push(now, (bytes, flows), records, first_name..self.names.next());
         self.stats.datagrams += 1;
         true
     }
@@ -222,7 +227,7 @@ impl Sender {
             self.stats.stale_acks += 1;
             return Ok(());
         }
-        let stored = self.flight.handle_ack(now, &ack, on_stored)?;
+        let stored = self.flight.handle_ack(now, &ack, &mut self.names, on_stored)?;
         self.stats.acks += 1;
         self.stats.fast_retransmits += stored.lost;
         if let Some(lag) = stored.lag {
@@ -262,6 +267,12 @@ impl Sender {
     }
 }
 
+/// The number under which a flow is closed again: its slot, which no other flow
+/// has before its close is written.
+fn number_of(flow: FlowRef) -> Option<u32> {
+    Some(flow.slot).filter(|&slot| slot < MAX_NUMBERS)
+}
+
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
@@ -298,9 +309,9 @@ impl<S: Source> Writing<'_, S> {
             };
             let fits = match front {
                 Some(Item::Journal(_)) => true,
-                Some(Item::Flow(_)) => self.lookups > 0 && self.writer.room() >= MAX_RECORD,
-                Some(Item::Close(_) | Item::Persistence(_) | Item::Health(_) | Item::BulkEnd) => {
-                    self.writer.room() >= MAX_RECORD
+                Some(Item::Flow(_)) => self.lookups > 0 && self.writer.room() >= ROOM_FOR_ANY,
+                Some(Item::Close(..) | Item::Persistence(_) | Item::Health(_) | Item::BulkEnd) => {
+                    self.writer.room() >= ROOM_FOR_ANY
                 }
                 None => false,
             };
@@ -325,12 +336,15 @@ impl<S: Source> Writing<'_, S> {
                     self.stats.gone += 1;
                     return;
                 };
-                self.writer.flow(&record);
+                self.writer.flow(&record, number_of(flow));
                 self.flows.push((flow, record.stamp));
                 RecordKind::Flow
             }
-            Item::Close(close) => {
-                self.writer.close(&close);
+            Item::Close(flow, close) => {
+                match number_of(flow) {
+                    Some(number) => self.writer.close_number(number, close.stamp),
+                    None => self.writer.close(&close),
+                }
                 RecordKind::Close
             }
             Item::Persistence(record) => {

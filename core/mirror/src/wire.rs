@@ -1,14 +1,19 @@
-//! The codec: two messages, six records. Drawn in `docs/mirror-protocol.md`.
+//! The codec: two messages, seven records. Drawn in `docs/mirror-protocol.md`.
 //!
-//! Every datagram can be read by itself: a record may lean on earlier records
-//! of its own datagram and on nothing else, so that what lies beyond a gap can
-//! be salvaged. Decoders check every byte, never panic and allocate nothing.
+//! A record leans on earlier records of its own datagram, and on names that the
+//! peer had stored before it was written, and on nothing else: so what lies
+//! beyond a gap can be salvaged. Decoders check every byte, never panic and allocate nothing.
 
 use holdfast_engine::{FlowClose, FlowKey, FlowRecord, L2Disc, PersistenceRecord, Phase};
 use holdfast_wire::{Addr, Endpoint};
 
-use crate::read::{Reader, put_varint, zigzag};
-use crate::{HealthRecord, JournalKind, MAX_PAYLOAD, MAX_WINDOW, WireError};
+use crate::names::KnownNames;
+use crate::read::Reader;
+use crate::{HealthRecord, JournalKind, MAX_NUMBERS, MAX_PAYLOAD, MAX_WINDOW, WireError};
+
+mod write;
+
+pub use write::DataWriter;
 
 /// The version of both messages that this code speaks.
 pub const VERSION: u8 = 1;
@@ -19,7 +24,10 @@ pub const ACK_HEADER: usize = 16;
 /// Most bytes of the bitmap: one bit per datagram of the largest window.
 pub const MAX_BITMAP: usize = MAX_WINDOW as usize / 8;
 /// Most bytes of one record of any kind but a journal fragment.
-pub const MAX_RECORD: usize = 100;
+pub const MAX_RECORD: usize = 107;
+/// Room that a datagram must have for any record but a journal fragment and
+/// for the three names that it may tell.
+pub const ROOM_FOR_ANY: usize = MAX_RECORD + 3 * 20;
 
 /// Message kind of data.
 const DATA: u8 = 1;
@@ -38,6 +46,7 @@ const PERSISTENCE: u8 = 3;
 const HEALTH: u8 = 4;
 const JOURNAL: u8 = 5;
 const BULK_END: u8 = 6;
+const NAME: u8 = 7;
 /// Record kinds from here to 15 must be understood.
 const MANDATORY_RECORD: u8 = 12;
 /// Tail fields from here to 255 must be understood.
@@ -47,6 +56,8 @@ const MANDATORY_FIELD: u8 = 0x80;
 const WIDE: u8 = 0x40;
 /// Tag bit of a flow: the source is the client itself (USIP).
 const USIP: u8 = 0x80;
+/// Tag bit of a close: the flow's number follows, and nothing else.
+const BY_NUMBER: u8 = 0x80;
 /// Tag bit of a persistence session: it has ended, no server follows.
 const ENDED: u8 = 0x80;
 /// Tag bit of a health record: up.
@@ -126,24 +137,40 @@ pub fn decode_data_header(payload: &[u8]) -> Result<DataHeader, WireError> {
 
 /// Checks a data message to its last byte: after `Ok`, walking it with a
 /// [`Cursor`] meets no error.
-pub fn validate_data(payload: &[u8]) -> Result<DataHeader, WireError> {
+pub fn validate_data(payload: &[u8], known: &KnownNames) -> Result<Checked, WireError> {
     let header = decode_data_header(payload)?;
     let mut cursor = Cursor::new(&header);
-    let mut records = 0;
-    while let Some(entry) = cursor.next(payload) {
-        entry?;
+    let (mut records, mut names) = (0, 0);
+    while let Some(entry) = cursor.next(payload, known) {
+        names += u32::from(matches!(entry?, Entry::Name { .. }));
         records += 1;
     }
-    if records == 0 { Err(WireError::Empty) } else { Ok(header) }
+    if records == 0 { Err(WireError::Empty) } else { Ok(Checked { header, names }) }
+}
+
+/// A data message in which every byte was checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Its fixed part.
+    pub header: DataHeader,
+    /// Names that it tells.
+    pub names: u32,
 }
 
 /// One record as it stands in a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
-    /// A flow.
-    Flow(FlowRecord),
+    /// A flow, and the number under which it may be closed.
+    Flow(FlowRecord, Option<u32>),
     /// A flow's end.
     Close(FlowClose),
+    /// The end of the flow with this number.
+    CloseNumber {
+        /// The number, as told with the flow's latest record.
+        number: u32,
+        /// As [`FlowClose::stamp`].
+        stamp: u64,
+    },
     /// A persistence session.
     Persistence(PersistenceRecord),
     /// A server's health.
@@ -156,6 +183,13 @@ pub enum Entry<'a> {
         digest: u64,
         /// How many.
         flows: u64,
+    },
+    /// From here on this number may stand for this address.
+    Name {
+        /// The number, below [`crate::MAX_NAMES`].
+        number: u16,
+        /// The address.
+        addr: Addr,
     },
     /// A record kind that this version does not know and may skip.
     Unknown,
@@ -221,16 +255,16 @@ impl Cursor {
     }
 
     /// The next record of `payload`, `None` at its end. After an error the
-    /// walk is over.
-    pub fn next<'a>(&mut self, payload: &'a [u8]) -> Option<Result<Entry<'a>, WireError>> {
+    /// walk is over. `known` are the names told by datagrams stored before.
+    pub fn next<'a>(&mut self, payload: &'a [u8], known: &KnownNames) -> Option<Result<Entry<'a>, WireError>> {
         let rest = payload.get(self.at..).filter(|rest| !rest.is_empty())?;
         let mut reader = Reader::new(rest);
-        let entry = self.entry(&mut reader);
+        let entry = self.entry(&mut reader, known);
         self.at = if entry.is_ok() { self.at + reader.at() } else { usize::MAX };
         Some(entry)
     }
 
-    fn entry<'a>(&mut self, reader: &mut Reader<'a>) -> Result<Entry<'a>, WireError> {
+    fn entry<'a>(&mut self, reader: &mut Reader<'a>, known: &KnownNames) -> Result<Entry<'a>, WireError> {
         let tag = reader.u8()?;
         let len = reader.varint()?;
         let body = reader.take(usize::try_from(len).map_err(|_| WireError::Truncated)?)?;
@@ -238,12 +272,17 @@ impl Cursor {
         let base = self.context.base;
         let before = self.context.before(tag & WIDE != 0);
         let entry = match tag & 0x0f {
-            FLOW => Entry::Flow(read_flow(tag, &mut body, base, before)?),
-            CLOSE => Entry::Close(read_close(tag, &mut body, base, before)?),
-            PERSISTENCE => Entry::Persistence(read_persistence(tag, &mut body, base, before)?),
+            FLOW => {
+                let record = read_flow(tag, &mut body, base, before, known)?;
+                Entry::Flow(record, read_number(&mut body)?)
+            }
+            CLOSE if tag & BY_NUMBER != 0 => read_close_number(tag, &mut body, base)?,
+            CLOSE => Entry::Close(read_close(tag, &mut body, base, before, known)?),
+            PERSISTENCE => Entry::Persistence(read_persistence(tag, &mut body, base, before, known)?),
             HEALTH => Entry::Health(read_health(tag, &mut body)?),
             JOURNAL => return Ok(Entry::Fragment(read_fragment(tag, &mut body)?)),
             BULK_END => Entry::BulkEnd { digest: body.be64()?, flows: body.be64()? },
+            NAME => read_name(tag, &mut body, known)?,
             kind if kind >= MANDATORY_RECORD => return Err(WireError::UnknownRecord),
             _ => {
                 self.unknown += 1;
@@ -269,7 +308,13 @@ fn skip_tail(body: &mut Reader<'_>) -> Result<u64, WireError> {
     Ok(skipped)
 }
 
-fn read_flow(tag: u8, body: &mut Reader<'_>, base: u64, before: &mut Before) -> Result<FlowRecord, WireError> {
+fn read_flow(
+    tag: u8,
+    body: &mut Reader<'_>,
+    base: u64,
+    before: &mut Before,
+    known: &KnownNames,
+) -> Result<FlowRecord, WireError> {
     let phase = match (tag >> 4) & 3 {
         0 => Phase::Opening,
         1 => Phase::Established,
@@ -282,11 +327,11 @@ fn read_flow(tag: u8, body: &mut Reader<'_>, base: u64, before: &mut Before) -> 
     let proto = read_proto(shape, body)?;
     let l2 = read_l2(shape, body)?;
     let client = read_endpoint(wide, body)?;
-    let vip = read_or_before(shape & VIP_AS_BEFORE != 0, before.vip, || read_endpoint(wide, body))?;
-    let server = read_or_before(shape & SERVER_AS_BEFORE != 0, before.server, || read_endpoint(wide, body))?;
+    let vip = read_or_before(shape & VIP_AS_BEFORE != 0, before.vip, || read_named(wide, body, known))?;
+    let server = read_or_before(shape & SERVER_AS_BEFORE != 0, before.server, || read_named(wide, body, known))?;
     let source_before = shape & SOURCE_AS_BEFORE != 0;
     let source = if tag & USIP == 0 {
-        let addr = read_or_before(source_before, before.source, || read_addr(wide, body))?;
+        let addr = read_or_before(source_before, before.source, || read_named_addr(wide, body, known))?;
         before.source = Some(addr);
         Endpoint { addr, port: body.be16()? }
     } else if source_before {
@@ -305,7 +350,26 @@ fn read_flow(tag: u8, body: &mut Reader<'_>, base: u64, before: &mut Before) -> 
     Ok(FlowRecord { stamp, proto, l2, client, vip, server, source, phase, client_idle_s, server_idle_s })
 }
 
-fn read_close(tag: u8, body: &mut Reader<'_>, base: u64, before: &mut Before) -> Result<FlowClose, WireError> {
+/// A flow's number plus one; 0: it has none.
+fn read_number(body: &mut Reader<'_>) -> Result<Option<u32>, WireError> {
+    let number = body.varint32()?.checked_sub(1);
+    if number.is_some_and(|number| number >= MAX_NUMBERS) { Err(WireError::Value) } else { Ok(number) }
+}
+
+fn read_close_number(tag: u8, body: &mut Reader<'_>, base: u64) -> Result<Entry<'static>, WireError> {
+    reject_bits(tag, 0x70)?;
+    let stamp = read_stamp(body, base)?;
+    let number = read_number(body)?.ok_or(WireError::Value)?;
+    Ok(Entry::CloseNumber { number, stamp })
+}
+
+fn read_close(
+    tag: u8,
+    body: &mut Reader<'_>,
+    base: u64,
+    before: &mut Before,
+    known: &KnownNames,
+) -> Result<FlowClose, WireError> {
     reject_bits(tag, 0xb0)?;
     let wide = tag & WIDE != 0;
     let shape = body.u8()?;
@@ -314,7 +378,7 @@ fn read_close(tag: u8, body: &mut Reader<'_>, base: u64, before: &mut Before) ->
     let proto = read_proto(shape, body)?;
     let l2 = read_l2(shape, body)?;
     let src = read_endpoint(wide, body)?;
-    let dst = read_or_before(shape & VIP_AS_BEFORE != 0, before.vip, || read_endpoint(wide, body))?;
+    let dst = read_or_before(shape & VIP_AS_BEFORE != 0, before.vip, || read_named(wide, body, known))?;
     before.vip = Some(dst);
     Ok(FlowClose { stamp, key: FlowKey { proto, l2, src, dst } })
 }
@@ -324,6 +388,7 @@ fn read_persistence(
     body: &mut Reader<'_>,
     base: u64,
     before: &mut Before,
+    known: &KnownNames,
 ) -> Result<PersistenceRecord, WireError> {
     reject_bits(tag, 0x30)?;
     let wide = tag & WIDE != 0;
@@ -332,11 +397,11 @@ fn read_persistence(
     let stamp = read_stamp(body, base)?;
     let proto = read_proto(shape, body)?;
     let client = read_addr(wide, body)?;
-    let vip = read_or_before(shape & VIP_AS_BEFORE != 0, before.vip, || read_endpoint(wide, body))?;
+    let vip = read_or_before(shape & VIP_AS_BEFORE != 0, before.vip, || read_named(wide, body, known))?;
     before.vip = Some(vip);
     let server_before = shape & SERVER_AS_BEFORE != 0;
     let server = if tag & ENDED == 0 {
-        let server = read_or_before(server_before, before.server, || read_endpoint(wide, body))?;
+        let server = read_or_before(server_before, before.server, || read_named(wide, body, known))?;
         before.server = Some(server);
         Some(server)
     } else if server_before {
@@ -351,6 +416,16 @@ fn read_health(tag: u8, body: &mut Reader<'_>) -> Result<HealthRecord, WireError
     reject_bits(tag, 0x30)?;
     let kind = body.u8()?;
     Ok(HealthRecord { server: read_endpoint(tag & WIDE != 0, body)?, kind, up: tag & UP != 0 })
+}
+
+fn read_name(tag: u8, body: &mut Reader<'_>, known: &KnownNames) -> Result<Entry<'static>, WireError> {
+    reject_bits(tag, 0xb0)?;
+    let number = body.varint()?;
+    let addr = read_addr(tag & WIDE != 0, body)?;
+    match u16::try_from(number) {
+        Ok(short) if known.agrees(number, addr) => Ok(Entry::Name { number: short, addr }),
+        Ok(_) | Err(_) => Err(WireError::Value),
+    }
 }
 
 fn read_fragment<'a>(tag: u8, body: &mut Reader<'a>) -> Result<Fragment<'a>, WireError> {
@@ -407,233 +482,16 @@ fn read_endpoint(wide: bool, body: &mut Reader<'_>) -> Result<Endpoint, WireErro
     Ok(Endpoint { addr: read_addr(wide, body)?, port: body.be16()? })
 }
 
-/// Writes one data message into a caller's buffer. The caller asks
-/// [`DataWriter::room`] before each record; a record that does not fit is a
-/// broken invariant of ours and asserted.
-#[derive(Debug)]
-pub struct DataWriter<'a> {
-    out: &'a mut Vec<u8>,
-    context: Context,
-    stamped: bool,
-    records: u32,
-}
-
-impl<'a> DataWriter<'a> {
-    /// Clears `out` and writes the fixed part.
-    pub fn new(out: &'a mut Vec<u8>, session: u32, seq: u64) -> DataWriter<'a> {
-        assert!(seq < SEQUENCE_END, "a session has less than 2^63 datagrams");
-        out.clear();
-        out.extend_from_slice(&[VERSION, DATA, 0, 0]);
-        out.extend_from_slice(&session.to_be_bytes());
-        out.extend_from_slice(&seq.to_be_bytes());
-        out.extend_from_slice(&0u64.to_be_bytes());
-        DataWriter { out, context: Context::default(), stamped: false, records: 0 }
-    }
-
-    /// Bytes left; a record of up to [`MAX_RECORD`] needs that many at most.
-    pub fn room(&self) -> usize {
-        MAX_PAYLOAD - self.out.len()
-    }
-
-    /// Records and journal fragments written so far.
-    pub fn records(&self) -> u32 {
-        self.records
-    }
-
-    /// Writes a flow.
-    pub fn flow(&mut self, record: &FlowRecord) {
-        let FlowRecord { stamp, proto, l2, client, vip, server, source, phase, client_idle_s, server_idle_s } = *record;
-        let wide = ![client, vip, server, source].iter().all(|end| end.addr.is_v4());
-        let usip = source == client;
-        let idle = (client_idle_s, server_idle_s);
-        let phase = match phase {
-            Phase::Opening => 0,
-            Phase::Established => 1,
-            Phase::Closing => 2,
-        };
-        let before = *self.context.before(wide);
-        let shape = shape_proto(proto)
-            | bit(L2, l2 != L2Disc(0))
-            | if before.idle == Some(idle) { IDLE_AS_BEFORE } else { bit(IDLE_ONE, client_idle_s == server_idle_s) }
-            | bit(VIP_AS_BEFORE, before.vip == Some(vip))
-            | bit(SERVER_AS_BEFORE, before.server == Some(server))
-            | bit(SOURCE_AS_BEFORE, !usip && before.source == Some(source.addr));
-        let delta = self.delta(stamp);
-        let start = self.open(FLOW | phase << 4 | bit(WIDE, wide) | bit(USIP, usip));
-        self.out.push(shape);
-        put_varint(self.out, delta);
-        self.put_proto_l2(shape, proto, l2);
-        self.put_endpoint(wide, client);
-        self.put_endpoint_unless(shape & VIP_AS_BEFORE != 0, wide, vip);
-        self.put_endpoint_unless(shape & SERVER_AS_BEFORE != 0, wide, server);
-        if !usip {
-            if shape & SOURCE_AS_BEFORE == 0 {
-                self.put_addr(wide, source.addr);
-            }
-            self.out.extend_from_slice(&source.port.to_be_bytes());
-        }
-        match shape & IDLE {
-            IDLE_AS_BEFORE => {}
-            IDLE_ONE => put_varint(self.out, client_idle_s.into()),
-            _ => {
-                put_varint(self.out, client_idle_s.into());
-                put_varint(self.out, server_idle_s.into());
-            }
-        }
-        let before = self.context.before(wide);
-        (before.vip, before.server, before.idle) = (Some(vip), Some(server), Some(idle));
-        if !usip {
-            before.source = Some(source.addr);
-        }
-        self.close_record(start);
-    }
-
-    /// Writes a flow's end.
-    pub fn close(&mut self, close: &FlowClose) {
-        let FlowClose { stamp, key: FlowKey { proto, l2, src, dst } } = *close;
-        let wide = !(src.addr.is_v4() && dst.addr.is_v4());
-        let before = *self.context.before(wide);
-        let shape = shape_proto(proto) | bit(L2, l2 != L2Disc(0)) | bit(VIP_AS_BEFORE, before.vip == Some(dst));
-        let delta = self.delta(stamp);
-        let start = self.open(CLOSE | bit(WIDE, wide));
-        self.out.push(shape);
-        put_varint(self.out, delta);
-        self.put_proto_l2(shape, proto, l2);
-        self.put_endpoint(wide, src);
-        self.put_endpoint_unless(shape & VIP_AS_BEFORE != 0, wide, dst);
-        self.context.before(wide).vip = Some(dst);
-        self.close_record(start);
-    }
-
-    /// Writes a persistence session.
-    pub fn persistence(&mut self, record: &PersistenceRecord) {
-        let PersistenceRecord { stamp, vip, proto, client, server } = *record;
-        let wide = !(client.is_v4() && vip.addr.is_v4() && server.is_none_or(|server| server.addr.is_v4()));
-        let before = *self.context.before(wide);
-        let shape = shape_proto(proto)
-            | bit(VIP_AS_BEFORE, before.vip == Some(vip))
-            | bit(SERVER_AS_BEFORE, server.is_some() && before.server == server);
-        let delta = self.delta(stamp);
-        let start = self.open(PERSISTENCE | bit(WIDE, wide) | bit(ENDED, server.is_none()));
-        self.out.push(shape);
-        put_varint(self.out, delta);
-        self.put_proto_l2(shape, proto, L2Disc(0));
-        self.put_addr(wide, client);
-        self.put_endpoint_unless(shape & VIP_AS_BEFORE != 0, wide, vip);
-        self.context.before(wide).vip = Some(vip);
-        if let Some(server) = server {
-            self.put_endpoint_unless(shape & SERVER_AS_BEFORE != 0, wide, server);
-            self.context.before(wide).server = Some(server);
-        }
-        self.close_record(start);
-    }
-
-    /// Writes a server's health.
-    pub fn health(&mut self, record: &HealthRecord) {
-        let wide = !record.server.addr.is_v4();
-        let start = self.open(HEALTH | bit(WIDE, wide) | bit(UP, record.up));
-        self.out.push(record.kind);
-        self.put_endpoint(wide, record.server);
-        self.close_record(start);
-    }
-
-    /// Writes the sender's digest.
-    pub fn bulk_end(&mut self, digest: u64, flows: u64) {
-        let start = self.open(BULK_END);
-        self.out.extend_from_slice(&digest.to_be_bytes());
-        self.out.extend_from_slice(&flows.to_be_bytes());
-        self.close_record(start);
-    }
-
-    /// Writes as much of a journal line as fits, from byte `from` of `text`,
-    /// and returns where the next fragment begins (`text.len()` when the line
-    /// is complete). `None` if this datagram has no room for a fragment worth it.
-    pub fn journal(&mut self, kind: JournalKind, text: &str, from: usize) -> Option<usize> {
-        let rest = &text[from..];
-        // One byte of tag, two of length.
-        let room = self.room().checked_sub(3)?;
-        if rest.len() > room && room < MIN_FRAGMENT {
-            return None;
-        }
-        let part = &rest[..rest.floor_char_boundary(room)];
-        let last = part.len() == rest.len();
-        let kind = match kind {
-            JournalKind::Begin => 0,
-            JournalKind::Line => 1,
-            JournalKind::End => 2,
-        };
-        self.out.push(JOURNAL | kind << 4 | bit(MORE, !last) | bit(CONTINUED, from > 0));
-        put_varint(self.out, part.len() as u64);
-        self.out.extend_from_slice(part.as_bytes());
-        self.records += 1;
-        assert!(self.out.len() <= MAX_PAYLOAD, "a fragment was cut to the room");
-        Some(from + part.len())
-    }
-
-    /// The stamp as a difference; the first stamp becomes the base.
-    fn delta(&mut self, stamp: u64) -> u64 {
-        assert!(stamp != 0, "stamps begin at 1");
-        if !self.stamped {
-            self.stamped = true;
-            self.context.base = stamp;
-            self.out[BASE_AT..DATA_HEADER].copy_from_slice(&stamp.to_be_bytes());
-        }
-        zigzag(stamp.wrapping_sub(self.context.base))
-    }
-
-    fn open(&mut self, tag: u8) -> usize {
-        let start = self.out.len();
-        self.out.extend_from_slice(&[tag, 0]);
-        start
-    }
-
-    fn close_record(&mut self, start: usize) {
-        let len = self.out.len() - start;
-        assert!(len <= MAX_RECORD && self.out.len() <= MAX_PAYLOAD, "the room was checked before the record");
-        self.out[start + 1] = (len - 2) as u8;
-        self.records += 1;
-    }
-
-    fn put_proto_l2(&mut self, shape: u8, proto: u8, l2: L2Disc) {
-        if shape & PROTO == 0 {
-            self.out.push(proto);
-        }
-        if shape & L2 != 0 {
-            self.out.extend_from_slice(&l2.0.to_be_bytes());
-        }
-    }
-
-    fn put_addr(&mut self, wide: bool, addr: Addr) {
-        if wide {
-            self.out.extend_from_slice(&addr.0);
-        } else {
-            self.out.extend_from_slice(&addr.v4_bytes());
-        }
-    }
-
-    fn put_endpoint(&mut self, wide: bool, end: Endpoint) {
-        self.put_addr(wide, end.addr);
-        self.out.extend_from_slice(&end.port.to_be_bytes());
-    }
-
-    fn put_endpoint_unless(&mut self, before: bool, wide: bool, end: Endpoint) {
-        if !before {
-            self.put_endpoint(wide, end);
-        }
+/// An address by its number plus one, or 0 and the address itself.
+fn read_named_addr(wide: bool, body: &mut Reader<'_>, known: &KnownNames) -> Result<Addr, WireError> {
+    match body.varint()? {
+        0 => read_addr(wide, body),
+        number => known.get(number - 1).ok_or(WireError::Reference),
     }
 }
 
-fn bit(bit: u8, set: bool) -> u8 {
-    if set { bit } else { 0 }
-}
-
-fn shape_proto(proto: u8) -> u8 {
-    match proto {
-        6 => 1,
-        17 => 2,
-        0 => 3,
-        _ => 0,
-    }
+fn read_named(wide: bool, body: &mut Reader<'_>, known: &KnownNames) -> Result<Endpoint, WireError> {
+    Ok(Endpoint { addr: read_named_addr(wide, body, known)?, port: body.be16()? })
 }
 
 /// An acknowledgement.

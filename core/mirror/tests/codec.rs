@@ -6,17 +6,22 @@ mod common;
 use common::{v4, v6};
 use holdfast_engine::{FlowClose, FlowKey, FlowRecord, L2Disc, PersistenceRecord, Phase};
 use holdfast_mirror::wire::{
-    self, ACK_HEADER, Ack, Cursor, DATA_HEADER, DataWriter, Entry, MAX_BITMAP, MAX_RECORD, Message,
+    self, ACK_HEADER, Ack, Cursor, DATA_HEADER, DataHeader, DataWriter, Entry, MAX_BITMAP, MAX_RECORD, Message,
 };
-use holdfast_mirror::{HealthRecord, JournalKind, MAX_PAYLOAD, WireError};
+use holdfast_mirror::{HealthRecord, JournalKind, KnownNames, MAX_NAMES, MAX_NUMBERS, MAX_PAYLOAD, Names, WireError};
 use holdfast_wire::{Addr, Endpoint};
 use proptest::prelude::*;
+
+/// Checks a message that leans on no names told before.
+fn check(payload: &[u8]) -> Result<DataHeader, WireError> {
+    wire::validate_data(payload, &KnownNames::default()).map(|checked| checked.header)
+}
 
 /// Walks a checked message; journal fragments appear as health records never do.
 fn entries(payload: &[u8]) -> Result<Vec<Entry<'_>>, WireError> {
     let header = wire::decode_data_header(payload)?;
     let mut cursor = Cursor::new(&header);
-    std::iter::from_fn(|| cursor.next(payload)).collect()
+    std::iter::from_fn(|| cursor.next(payload, &KnownNames::default())).collect()
 }
 
 fn addr() -> impl Strategy<Value = Addr> {
@@ -73,7 +78,8 @@ fn entry() -> impl Strategy<Value = Entry<'static>> {
     let health =
         (endpoint(), any::<u8>(), any::<bool>()).prop_map(|(server, kind, up)| HealthRecord { server, kind, up });
     prop_oneof![
-        4 => flow().prop_map(Entry::Flow),
+        4 => (flow(), prop::option::of(0..MAX_NUMBERS)).prop_map(|(flow, number)| Entry::Flow(flow, number)),
+        1 => (stamp(), 0..MAX_NUMBERS).prop_map(|(stamp, number)| Entry::CloseNumber { number, stamp }),
         2 => close.prop_map(Entry::Close),
         1 => persistence.prop_map(Entry::Persistence),
         1 => health.prop_map(Entry::Health),
@@ -83,7 +89,8 @@ fn entry() -> impl Strategy<Value = Entry<'static>> {
 
 fn put(writer: &mut DataWriter<'_>, entry: &Entry<'_>) {
     match entry {
-        Entry::Flow(record) => writer.flow(record),
+        Entry::Flow(record, number) => writer.flow(record, *number),
+        Entry::CloseNumber { number, stamp } => writer.close_number(*number, *stamp),
         Entry::Close(record) => writer.close(record),
         Entry::Persistence(record) => writer.persistence(record),
         Entry::Health(record) => writer.health(record),
@@ -91,13 +98,14 @@ fn put(writer: &mut DataWriter<'_>, entry: &Entry<'_>) {
         Entry::Fragment(fragment) => {
             writer.journal(fragment.kind, fragment.text, 0).expect("room for it");
         }
-        Entry::Unknown => panic!("nobody writes these"),
+        Entry::Name { .. } | Entry::Unknown => panic!("nobody writes these by itself"),
     }
 }
 
 fn message(entries: &[Entry<'_>]) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut writer = DataWriter::new(&mut out, 7, 9);
+    let mut names = Names::new(0);
+    let mut writer = DataWriter::new(&mut out, 7, 9, &mut names);
     for entry in entries {
         put(&mut writer, entry);
     }
@@ -109,7 +117,7 @@ proptest! {
     fn what_is_written_is_read_back(written in prop::collection::vec(entry(), 1..13)) {
         let out = message(&written);
         prop_assert!(out.len() <= DATA_HEADER + written.len() * MAX_RECORD);
-        let header = wire::validate_data(&out).expect("our own message");
+        let header = check(&out).expect("our own message");
         prop_assert_eq!((header.session, header.seq), (7, 9));
         prop_assert_eq!(entries(&out).expect("our own message"), written);
     }
@@ -121,7 +129,8 @@ proptest! {
         let filler = "x".repeat(filler);
         loop {
             let mut out = Vec::new();
-            let mut writer = DataWriter::new(&mut out, 1, 0);
+            let mut names = Names::new(0);
+            let mut writer = DataWriter::new(&mut out, 1, 0, &mut names);
             writer.journal(JournalKind::Begin, &filler, 0);
             let next = writer.journal(JournalKind::Line, &text, from);
             let read = entries(&out).expect("our own message");
@@ -149,7 +158,7 @@ proptest! {
     ) {
         let out = message(&written);
         let cut = &out[..cut.index(out.len())];
-        if wire::validate_data(cut).is_ok() {
+        if check(cut).is_ok() {
             let read = entries(cut).expect("just checked");
             prop_assert!(read.len() < written.len());
             prop_assert_eq!(&read[..], &written[..read.len()]);
@@ -168,17 +177,17 @@ proptest! {
         }
         let _ = wire::peek(&out);
         let _ = wire::decode_ack(&out);
-        if wire::validate_data(&out).is_ok() {
+        if check(&out).is_ok() {
             prop_assert!(entries(&out).is_ok());
         }
     }
 
     #[test]
     fn garbage_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..1400), kind in 1u8..3) {
-        let _ = (wire::peek(&bytes), wire::validate_data(&bytes), wire::decode_ack(&bytes));
+        let _ = (wire::peek(&bytes), check(&bytes), wire::decode_ack(&bytes));
         if bytes.len() > 2 {
             (bytes[0], bytes[1]) = (wire::VERSION, kind);
-            let _ = (wire::peek(&bytes), wire::validate_data(&bytes), wire::decode_ack(&bytes));
+            let _ = (wire::peek(&bytes), check(&bytes), wire::decode_ack(&bytes));
         }
     }
 
@@ -213,15 +222,79 @@ fn simple(proto: u8, end: fn(u8, u16) -> Endpoint) -> FlowRecord {
     }
 }
 
+/// Bytes of a record written by itself in a session whose names are all known.
+fn settled_bytes(entry: &Entry<'_>) -> usize {
+    let mut names = Names::new(MAX_NAMES);
+    let mut out = Vec::new();
+    put(&mut DataWriter::new(&mut out, 7, 9, &mut names), entry);
+    names.confirm(0..MAX_NAMES);
+    put(&mut DataWriter::new(&mut out, 7, 10, &mut names), entry);
+    out.len() - DATA_HEADER
+}
+
+/// The targets are 32 and 48 bytes for an open and 12 for a close.
 #[test]
-fn an_open_takes_at_most_32_bytes_of_ipv4_and_80_of_ipv6() {
-    for (end, limit) in [(v4 as fn(u8, u16) -> Endpoint, 32), (v6, 80)] {
-        let alone = message(&[Entry::Flow(simple(6, end))]).len() - DATA_HEADER;
-        assert!(alone <= limit, "{alone}");
-        let old = FlowRecord { stamp: 1, client_idle_s: 120, server_idle_s: 60, ..simple(17, end) };
-        let both = message(&[Entry::Flow(simple(6, end)), Entry::Flow(old)]).len() - DATA_HEADER;
-        assert!(both - alone <= limit / 2 + 8, "a neighbour costs {}", both - alone);
+fn an_open_takes_24_bytes_of_ipv4_and_36_of_ipv6_and_a_close_6() {
+    for (end, limit) in [(v4 as fn(u8, u16) -> Endpoint, 24), (v6, 36)] {
+        assert_eq!(settled_bytes(&Entry::Flow(simple(6, end), Some(1_000_000))), limit);
+        let close = Entry::CloseNumber { number: 1_000_000, stamp: 1 << 40 };
+        assert_eq!(settled_bytes(&close), 6);
+        // Before the names are known, and behind a neighbour of the same datagram.
+        let alone = message(&[Entry::Flow(simple(6, end), Some(1_000_000))]).len() - DATA_HEADER;
+        assert!(alone <= limit + 3 * 16, "{alone}");
+        let other = FlowRecord { stamp: (1 << 40) + 1, client: end(10, 50_001), ..simple(6, end) };
+        let both = message(&[Entry::Flow(simple(6, end), Some(1_000_000)), Entry::Flow(other, Some(1_000_000))]).len()
+            - DATA_HEADER;
+        assert!(both - alone <= limit - 8, "a neighbour costs {}", both - alone);
     }
+}
+
+#[test]
+fn a_name_is_told_once_and_used_only_when_it_is_stored() {
+    let (mut sender, mut receiver) = (Names::new(MAX_NAMES), KnownNames::default());
+    let record = Entry::Flow(simple(6, v4), Some(1_000_000));
+    let mut sizes = Vec::new();
+    for round in 0..3 {
+        let mut out = Vec::new();
+        put(&mut DataWriter::new(&mut out, 7, round, &mut sender), &record);
+        let checked = wire::validate_data(&out, &receiver).expect("our own message");
+        assert_eq!(checked.names, if round == 0 { 3 } else { 0 });
+        let mut cursor = Cursor::new(&checked.header);
+        let mut flows = Vec::new();
+        while let Some(entry) = cursor.next(&out, &receiver) {
+            match entry.expect("checked") {
+                Entry::Name { number, addr } => receiver.learn(number, addr),
+                flow => flows.push(flow),
+            }
+        }
+        assert_eq!(flows, [record]);
+        sizes.push(out.len() - DATA_HEADER);
+        if round == 1 {
+            sender.confirm(0..3);
+            assert_eq!(wire::validate_data(&out, &KnownNames::default()).map(|checked| checked.names), Ok(0));
+        } else if round == 2 {
+            assert_eq!(wire::validate_data(&out, &KnownNames::default()), Err(WireError::Reference));
+        }
+    }
+    assert!(sizes[0] > sizes[1] && sizes[1] > sizes[2], "{sizes:?}");
+}
+
+#[test]
+fn a_number_never_stands_for_two_addresses() {
+    let mut known = KnownNames::default();
+    known.learn(0, v4(1, 0).addr);
+    assert!(wire::validate_data(&raw(&[7, 5, 0, 10, 0, 0, 1]), &known).is_ok());
+    assert_eq!(wire::validate_data(&raw(&[7, 5, 0, 10, 0, 0, 2]), &known), Err(WireError::Value));
+}
+
+#[test]
+fn addresses_beyond_the_dictionary_are_written_out() {
+    let mut names = Names::new(2);
+    let mut out = Vec::new();
+    put(&mut DataWriter::new(&mut out, 7, 9, &mut names), &Entry::Flow(simple(6, v6), Some(1_000_000)));
+    names.confirm(0..2);
+    put(&mut DataWriter::new(&mut out, 7, 10, &mut names), &Entry::Flow(simple(6, v6), Some(1_000_000)));
+    assert_eq!(out.len() - DATA_HEADER, 36 + 16);
 }
 
 #[test]
@@ -235,8 +308,11 @@ fn the_largest_record_fits_the_room_that_is_asked_for() {
     };
     // The difference of the stamps is the largest there is, and nothing is shared.
     let first = FlowRecord { stamp: u64::MAX, ..simple(6, v4) };
-    let alone = message(&[Entry::Flow(first)]).len();
-    assert_eq!(message(&[Entry::Flow(first), Entry::Flow(record)]).len() - alone, MAX_RECORD);
+    let alone = message(&[Entry::Flow(first, Some(1_000_000))]).len();
+    assert_eq!(
+        message(&[Entry::Flow(first, Some(1_000_000)), Entry::Flow(record, Some(MAX_NUMBERS - 1))]).len() - alone,
+        MAX_RECORD
+    );
 }
 
 /// A data message with this body, base stamp 1.
@@ -250,9 +326,9 @@ fn raw(body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn every_reason_to_refuse_is_told_apart() {
-    let ends = [10, 0, 0, 9, 1, 2, 10, 0, 0, 1, 0, 80, 10, 0, 0, 3, 0, 80, 10, 0, 0, 2, 0, 9];
-    let with = |tag: u8, shape: u8| [&[tag, 29, shape, 0, 6][..], &ends, &[1, 1]].concat();
-    assert_eq!(wire::validate_data(&raw(&with(1, 0))).map(|header| header.base), Ok(1), "the plain one is right");
+    let ends = [10, 0, 0, 9, 1, 2, 0, 10, 0, 0, 1, 0, 80, 0, 10, 0, 0, 3, 0, 80, 0, 10, 0, 0, 2, 0, 9];
+    let with = |tag: u8, shape: u8| [&[tag, 33, shape, 0, 6][..], &ends, &[1, 1, 0]].concat();
+    assert_eq!(check(&raw(&with(1, 0))).map(|header| header.base), Ok(1), "the plain one is right");
     let cases: &[(&[u8], WireError)] = &[
         (&[], WireError::Empty),
         (&[1], WireError::Truncated),
@@ -269,21 +345,27 @@ fn every_reason_to_refuse_is_told_apart() {
         (&with(0x01, 0x20), WireError::Reference),
         (&[1, 3, 1, 1, 0], WireError::Stamp),
         (&[5, 2, 0xc3, 0x28], WireError::Text),
+        (&[7, 5, 0x80, 8, 10, 0, 0, 1], WireError::Truncated),
+        (&[7, 6, 0x80, 8, 10, 0, 0, 1], WireError::Value),
+        (&[0x87, 5, 0, 10, 0, 0, 1], WireError::Value),
+        (&[0x82, 2, 0, 0], WireError::Value),
+        (&[0x82, 6, 0, 0xff, 0xff, 0xff, 0xff, 0x0f], WireError::Value),
+        (&[0x92, 2, 0, 1], WireError::Value),
         (&[0x35, 0], WireError::Value),
         (&[4, 9, 6, 10, 0, 0, 3, 0, 80, 0x80, 0], WireError::UnknownField),
         (&[4, 9, 6, 10, 0, 0, 3, 0, 80, 0x01, 1], WireError::Truncated),
     ];
     for (body, reason) in cases {
-        assert_eq!(wire::validate_data(&raw(body)), Err(*reason), "{body:02x?}");
+        assert_eq!(check(&raw(body)), Err(*reason), "{body:02x?}");
     }
-    assert_eq!(wire::validate_data(&[0; MAX_PAYLOAD + 1]), Err(WireError::TooLong));
-    assert_eq!(wire::validate_data(&[2, 1, 0, 0, 0, 0, 0, 0]), Err(WireError::Version));
-    assert_eq!(wire::validate_data(&[1, 3, 0, 0, 0, 0, 0, 0]), Err(WireError::MessageKind));
-    assert_eq!(wire::validate_data(&[1, 2, 0, 0, 0, 0, 0, 0]), Err(WireError::MessageKind));
+    assert_eq!(check(&[0; MAX_PAYLOAD + 1]), Err(WireError::TooLong));
+    assert_eq!(check(&[2, 1, 0, 0, 0, 0, 0, 0]), Err(WireError::Version));
+    assert_eq!(check(&[1, 3, 0, 0, 0, 0, 0, 0]), Err(WireError::MessageKind));
+    assert_eq!(check(&[1, 2, 0, 0, 0, 0, 0, 0]), Err(WireError::MessageKind));
     assert_eq!(wire::decode_ack(&raw(&[])), Err(WireError::MessageKind));
     let mut far = raw(&[12, 0]);
     far[8] = 0x80;
-    assert_eq!(wire::validate_data(&far), Err(WireError::Sequence));
+    assert_eq!(check(&far), Err(WireError::Sequence));
     let mut wide = vec![0; ACK_HEADER + MAX_BITMAP + 1];
     (wide[0], wide[1]) = (wire::VERSION, 2);
     assert_eq!(wire::decode_ack(&wide), Err(WireError::AckTooWide));
@@ -292,13 +374,13 @@ fn every_reason_to_refuse_is_told_apart() {
 
 #[test]
 fn records_and_tail_fields_of_later_versions_are_skipped_and_counted() {
-    let payload = raw(&[7, 2, 0xaa, 0xbb, 4, 12, 6, 10, 0, 0, 3, 0, 80, 0x01, 3, 1, 2, 3]);
-    wire::validate_data(&payload).expect("only skippable things");
+    let payload = raw(&[8, 2, 0xaa, 0xbb, 4, 12, 6, 10, 0, 0, 3, 0, 80, 0x01, 3, 1, 2, 3]);
+    check(&payload).expect("only skippable things");
     let mut cursor = Cursor::new(&wire::decode_data_header(&payload).expect("our own header"));
-    assert_eq!(cursor.next(&payload), Some(Ok(Entry::Unknown)));
+    assert_eq!(cursor.next(&payload, &KnownNames::default()), Some(Ok(Entry::Unknown)));
     let health = HealthRecord { server: v4(3, 80), kind: 6, up: false };
-    assert_eq!(cursor.next(&payload), Some(Ok(Entry::Health(health))));
-    assert_eq!((cursor.next(&payload), cursor.unknown()), (None, 2));
+    assert_eq!(cursor.next(&payload, &KnownNames::default()), Some(Ok(Entry::Health(health))));
+    assert_eq!((cursor.next(&payload, &KnownNames::default()), cursor.unknown()), (None, 2));
 }
 
 #[test]

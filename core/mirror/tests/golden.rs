@@ -10,11 +10,11 @@ use std::path::Path;
 use common::{flow, session_of, v4, v6};
 use holdfast_engine::{FlowClose, FlowRecord, L2Disc, PersistenceRecord, Phase};
 use holdfast_mirror::wire::{Ack, DATA_HEADER, DataWriter, encode_ack};
-use holdfast_mirror::{HealthRecord, JournalKind};
+use holdfast_mirror::{HealthRecord, JournalKind, Names};
 
 fn data(write: impl FnOnce(&mut DataWriter<'_>)) -> Vec<u8> {
     let mut out = Vec::new();
-    write(&mut DataWriter::new(&mut out, 0x0102_0304, 0x0a0b));
+    write(&mut DataWriter::new(&mut out, 0x0102_0304, 0x0a0b, &mut Names::new(0)));
     out
 }
 
@@ -40,9 +40,9 @@ fn golden(name: &str, bytes: &[u8]) {
 
 #[test]
 fn flows() {
-    golden("flow-v4", &data(|out| out.flow(&flow(1, 0x0102_0304_0506))));
-    golden("flow-v4-usip", &data(|out| out.flow(&flow(5, 77))));
-    golden("flow-v6", &data(|out| out.flow(&flow(3, 77))));
+    golden("flow-v4", &data(|out| out.flow(&flow(1, 0x0102_0304_0506), Some(77))));
+    golden("flow-v4-usip", &data(|out| out.flow(&flow(5, 77), Some(77))));
+    golden("flow-v6", &data(|out| out.flow(&flow(3, 77), Some(77))));
     let rare = FlowRecord {
         proto: 1,
         l2: L2Disc(0xdead_beef),
@@ -51,14 +51,22 @@ fn flows() {
         server_idle_s: 120,
         ..flow(1, 77)
     };
-    golden("flow-rare", &data(|out| out.flow(&rare)));
+    let mut names = Names::new(4);
+    let mut told = Vec::new();
+    DataWriter::new(&mut told, 1, 1, &mut names).flow(&flow(1, 77), Some(77));
+    golden("flow-names-told", &told);
+    names.confirm(0..4);
+    DataWriter::new(&mut told, 1, 2, &mut names).flow(&flow(1, 77), Some(77));
+    golden("flow-names-used", &told);
+    golden("flow-rare", &data(|out| out.flow(&rare, Some(77))));
     let before = FlowRecord { proto: 17, phase: Phase::Established, client: v4(8, 9), ..flow(1, 70) };
-    golden("flow-as-before", &data(|out| [flow(1, 77), before].iter().for_each(|flow| out.flow(flow))));
+    golden("flow-as-before", &data(|out| [flow(1, 77), before].iter().for_each(|flow| out.flow(flow, None))));
 }
 
 #[test]
 fn closes() {
     let close = |id| FlowClose { stamp: 78, key: flow(id, 77).client_key() };
+    golden("close-number", &data(|out| out.close_number(77, 78)));
     golden("close-v4", &data(|out| out.close(&close(1))));
     golden("close-v6", &data(|out| out.close(&close(3))));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{CALM, Pair, Weather, flow, reference, session_of};
 use holdfast_base::Rng;
 use holdfast_mirror::wire::{self, Ack};
-use holdfast_mirror::{Item, JournalKind, JournalLine, Limits, MAX_PAYLOAD, Record, RecordKind, WireError};
+use holdfast_mirror::{Item, JournalKind, JournalLine, Limits, MAX_PAYLOAD, Names, Record, RecordKind, WireError};
 
 const STORM: Weather = Weather {
     loss_percent: 20,
@@ -99,7 +99,7 @@ fn digests_are_equal_at_their_position_while_flows_come_and_go() {
             let id = rng.below(80) as u32;
             if pair.flows.live.contains_key(&reference(id)) && rng.chance(1, 2) {
                 if let Some(close) = pair.flows.close(id, stamp) {
-                    pair.sender.push(Item::Close(close));
+                    pair.sender.push(Item::Close(reference(id), close));
                 }
             } else {
                 open(&mut pair, id, stamp);
@@ -255,7 +255,7 @@ fn room_that_comes_back_is_told_once() {
     let mut pair = Pair::new(1, CALM, limits);
     let mut out = Vec::new();
     for seq in 0..8 {
-        wire::DataWriter::new(&mut out, 1, seq).bulk_end(0, seq);
+        wire::DataWriter::new(&mut out, 1, seq, &mut Names::new(0)).bulk_end(0, seq);
         pair.receiver.handle_data(pair.now, &out).expect("our own data");
     }
     assert!(pair.receiver.poll_ack(pair.now, &mut out));
@@ -487,7 +487,7 @@ fn a_digest_waits_for_a_close_behind_very_many_gone_flows() {
         pair.sender.push(Item::Flow(reference(id)));
     }
     let close = pair.flows.close(1, 2).expect("it had been written");
-    pair.sender.push(Item::Close(close));
+    pair.sender.push(Item::Close(reference(1), close));
     pair.sender.push_bulk(Item::BulkEnd);
     pair.settle();
     assert_eq!(pair.yielded[1..], [Record::Close(close), Record::BulkEnd { digest: 0, flows: 0 }]);
@@ -498,7 +498,7 @@ fn a_datagram_beyond_the_bitmap_is_not_stored() {
     let mut pair = Pair::new(1, CALM, Limits::default());
     let mut out = Vec::new();
     for (seq, stored) in [(1_025, 0), (1_024, 1), (u64::MAX >> 1, 1)] {
-        wire::DataWriter::new(&mut out, 1, seq).bulk_end(0, 0);
+        wire::DataWriter::new(&mut out, 1, seq, &mut Names::new(0)).bulk_end(0, 0);
         pair.receiver.handle_data(pair.now, &out).expect("well-formed");
         assert_eq!(pair.receiver.stats().datagrams, stored, "{seq}");
     }

@@ -113,7 +113,7 @@ impl Mirroring {
         while self.sender.wants_marks() {
             match engine.poll_mark() {
                 Some(Mark::Flow(flow)) => self.sender.push(Item::Flow(flow)),
-                Some(Mark::Closed(close)) => self.sender.push(Item::Close(close)),
+                Some(Mark::Closed(flow, close)) => self.sender.push(Item::Close(flow, close)),
                 Some(Mark::Persistence(record)) => self.sender.push(Item::Persistence(record)),
                 None => break,
             }

@@ -84,7 +84,8 @@ mod tests {
     #[test]
     fn well_formed_inputs_are_accepted() {
         assert!(frames::all().iter().skip(1).all(|frame| holdfast_wire::parse(&frame[..]).is_ok()));
-        assert!(mirror::data_seeds().iter().all(|data| holdfast_mirror::wire::validate_data(data).is_ok()));
+        let known = holdfast_mirror::KnownNames::default();
+        assert!(mirror::data_seeds().iter().all(|data| holdfast_mirror::wire::validate_data(data, &known).is_ok()));
         assert!(mirror::ack_seeds().iter().all(|data| holdfast_mirror::wire::decode_ack(data).is_ok()));
         assert!(ha::seeds().iter().all(|data| holdfast_ha::Hello::decode(data).is_ok()));
         for line in config::line_seeds() {

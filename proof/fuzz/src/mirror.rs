@@ -3,7 +3,9 @@
 use holdfast_base::Instant;
 use holdfast_engine::{FlowClose, FlowRecord, FlowRef, L2Disc, PersistenceRecord, Phase};
 use holdfast_mirror::wire::{Ack, Cursor, DataWriter, decode_ack, encode_ack, peek, validate_data};
-use holdfast_mirror::{HealthRecord, Item, JournalKind, JournalLine, Limits, Receiver, Sender, Source};
+use holdfast_mirror::{
+    HealthRecord, Item, JournalKind, JournalLine, KnownNames, Limits, MAX_NAMES, Names, Receiver, Sender, Source,
+};
 
 use crate::frames::{client, host, server, vip};
 
@@ -15,10 +17,10 @@ fn limits() -> Limits {
 
 /// Decodes `data` as a data message; a valid one goes through a receiver.
 pub fn mirror_data(data: &[u8]) {
-    let valid = validate_data(data);
-    if let Ok(header) = valid {
-        let mut cursor = Cursor::new(&header);
-        while let Some(entry) = cursor.next(data) {
+    let valid = validate_data(data, &KnownNames::default());
+    if let Ok(checked) = valid {
+        let mut cursor = Cursor::new(&checked.header);
+        while let Some(entry) = cursor.next(data, &KnownNames::default()) {
             assert!(entry.is_ok(), "a validated message has no broken record");
         }
     }
@@ -94,7 +96,8 @@ pub fn data_seeds() -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     let mut out = Vec::new();
     for kind in 0..8 {
-        let mut writer = DataWriter::new(&mut out, SESSION, 0);
+        let mut names = Names::new(MAX_NAMES);
+        let mut writer = DataWriter::new(&mut out, SESSION, 0, &mut names);
         for each in 0..7 {
             if kind == each || kind == 7 {
                 write(&mut writer, each);
@@ -107,9 +110,12 @@ pub fn data_seeds() -> Vec<Vec<u8>> {
 
 fn write(writer: &mut DataWriter<'_>, kind: u8) {
     match kind {
-        0 => writer.flow(&record(false, 9)),
-        1 => writer.flow(&record(true, 10)),
-        2 => writer.close(&FlowClose { stamp: 11, key: record(false, 9).client_key() }),
+        0 => writer.flow(&record(false, 9), Some(3)),
+        1 => writer.flow(&record(true, 10), None),
+        2 => {
+            writer.close(&FlowClose { stamp: 11, key: record(false, 9).client_key() });
+            writer.close_number(3, 12);
+        }
         3 => {
             let (vip, client) = (vip(true), client(true).addr);
             writer.persistence(&PersistenceRecord { stamp: 12, vip, proto: 6, client, server: Some(server(true)) });

@@ -318,7 +318,7 @@ fn the_end_of_a_written_flow_is_marked_and_leaves_the_digest() {
     assert_ne!(lab.engine.digest(), 0);
     lab.finish(server, source);
     lab.pass(Duration::from_secs(41));
-    let [Mark::Closed(close)] = lab.marks[..] else { panic!("{:?}", lab.marks) };
+    let [Mark::Closed(_, close)] = lab.marks[..] else { panic!("{:?}", lab.marks) };
     assert_eq!((close.key.src, close.key.dst), (lab.net.client, lab.net.vip));
     assert_eq!((lab.engine.digest(), lab.engine.counts().in_session), (0, 0));
     assert_eq!((lab.engine.counts().protected, lab.engine.counts().unprotected), (0, 0));

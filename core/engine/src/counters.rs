@@ -41,6 +41,13 @@ pub struct Counters {
     pub snat_exhausted: u64,
     /// Resets sent to ends whose segment belonged to no flow.
     pub resets_sent: u64,
+    /// Resets passed on that did not end their flow: their sequence number is
+    /// far from anything that the other end has acknowledged.
+    pub resets_doubted: u64,
+    /// Marks lost because too many waited; another session tells everything.
+    pub marks_lost: u64,
+    /// Stale mirrored flows removed to make room for those of the running session.
+    pub stale_evicted: u64,
     /// Client packets balanced without being remembered: persistence table full.
     pub persistence_full: u64,
     /// Mirrored flows that lost against another one with the same key or port.
@@ -53,6 +60,35 @@ impl Counters {
     /// Frames dropped for `reason`.
     pub fn drops(&self, reason: Drop) -> u64 {
         self.drops[reason as usize]
+    }
+
+    /// Every counter with its name, drops by reason included.
+    pub fn listed(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let named = [
+            ("frames_in", self.frames_in),
+            ("bytes_in", self.bytes_in),
+            ("forwarded", self.forwarded),
+            ("forwarded_bytes", self.forwarded_bytes),
+            ("consumed", self.consumed),
+            ("for_host", self.for_host),
+            ("transmitted", self.transmitted),
+            ("flows_opened", self.flows_opened),
+            ("flows_rebuilt", self.flows_rebuilt),
+            ("flows_mirrored", self.flows_mirrored),
+            ("flows_closed", self.flows_closed),
+            ("held", self.held),
+            ("hold_released_by_ack", self.hold_released_by_ack),
+            ("hold_released_unprotected", self.hold_released_unprotected),
+            ("snat_exhausted_leases", self.snat_exhausted),
+            ("resets_sent", self.resets_sent),
+            ("resets_doubted", self.resets_doubted),
+            ("marks_lost", self.marks_lost),
+            ("stale_evicted", self.stale_evicted),
+            ("persistence_full", self.persistence_full),
+            ("record_conflicts", self.record_conflicts),
+            ("record_full", self.record_full),
+        ];
+        named.into_iter().chain(Drop::ALL.iter().map(|&reason| (reason.label(), self.drops(reason))))
     }
 
     /// Counts one frame of `len` bytes by its end.

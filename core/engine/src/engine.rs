@@ -146,6 +146,10 @@ pub struct Engine {
     pub(crate) out: Outbox,
     /// Marks, each with the fingerprint that leaves the digest with it.
     pub(crate) marks: VecDeque<(Mark, u64)>,
+    /// A mark was lost: the stream of this session is not complete.
+    pub(crate) marks_overflowed: bool,
+    /// A client's packet was forwarded since [`Engine::take_client_seen`].
+    pub(crate) client_seen: bool,
     pub(crate) counters: Counters,
     /// Flows that a successor should know.
     pub(crate) tracked: u32,
@@ -178,6 +182,8 @@ impl Engine {
             errors: ErrorMaker::new(limits.replies_per_second),
             out: Outbox::default(),
             marks: VecDeque::new(),
+            marks_overflowed: false,
+            client_seen: false,
             counters: Counters::default(),
             tracked: 0,
             protected: 0,
@@ -329,6 +335,16 @@ impl Engine {
     /// the digest at this very moment, so write marks in the order of polling.
     pub fn poll_mark(&mut self) -> Option<Mark> {
         self.take_mark()
+    }
+
+    /// Whether marks were lost, so that only another session tells the peer everything.
+    pub fn needs_session(&self) -> bool {
+        self.marks_overflowed
+    }
+
+    /// Whether a packet of a client's side of a flow was forwarded since the last call.
+    pub fn take_client_seen(&mut self) -> bool {
+        core::mem::take(&mut self.client_seen)
     }
 
     /// Whether something waits for [`Engine::poll_mark`].

@@ -13,6 +13,9 @@ pub struct Limits {
     pub held_bytes: u32,
     /// How long a hold may wait for the peer; then it is released unprotected and counted.
     pub hold_limit: Duration,
+    /// Marks that wait for the mirror; beyond it they are lost and the node has
+    /// to start another session ([`crate::Engine::needs_session`]).
+    pub max_marks: u32,
     /// SOURCEIP sessions; at the limit a new client is balanced without being remembered.
     pub max_persistence: u32,
     /// SNAT destinations (SNIP, server, protocol) with a lease; more are `SnatExhausted`.
@@ -40,6 +43,7 @@ impl Default for Limits {
             hold_packets_per_flow: 64,
             held_bytes: 256 << 20,
             hold_limit: Duration::from_secs(1),
+            max_marks: 262_144,
             max_persistence: 250_000,
             max_snat_pools: 65_536,
             max_neighbours: 65_536,

@@ -11,9 +11,12 @@ use crate::engine::{Applied, BulkStep, Engine, Mirroring, PersistenceStep};
 use crate::flow::table::Refused;
 use crate::flow::tcp::TcpState;
 use crate::flow::{Flow, FlowState, Hop, NONE};
-use crate::open::destination_of;
+use crate::open::{destination_of, session_key};
 use crate::record::{FlowClose, FlowRecord, FlowRef, Mark, PersistenceRecord, Phase};
 use crate::select::persistence::SessionKey;
+
+/// Slots looked at to find one stale flow; the search goes on there next time.
+const MAX_EVICTION_LOOKS: u32 = 1024;
 
 /// Which end of the mirror this node is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) flows: u32,
     /// How far the sweep of stale flows has come, and that of stale sessions.
     pub(crate) swept: (u32, u32),
+    /// Where the search for a stale flow to evict goes on.
+    evicted: u32,
 }
 
 impl Session {
@@ -60,6 +65,7 @@ impl Engine {
             self.session.begin(end);
             self.forget_protected();
             self.marks.clear();
+            self.marks_overflowed = false;
         }
         match mirroring {
             Mirroring::On { strict: true, .. } => {
@@ -96,9 +102,15 @@ impl Engine {
 
     /// Queues a mark; `fingerprint` leaves the digest when the mark is polled.
     pub(crate) fn push_mark(&mut self, mark: Mark, fingerprint: u64) {
-        if self.mirroring != Mirroring::Off {
-            self.marks.push_back((mark, fingerprint));
+        if self.mirroring == Mirroring::Off {
+            return;
         }
+        if self.marks.len() >= self.limits.max_marks as usize {
+            self.marks_overflowed = true;
+            self.counters.marks_lost += 1;
+            return;
+        }
+        self.marks.push_back((mark, fingerprint));
     }
 
     /// See [`Engine::poll_mark`].
@@ -422,6 +434,9 @@ impl Engine {
             }
             flow.set(Flow::LEASED, true);
         }
+        if self.flows.len() >= self.limits.max_flows {
+            self.evict_stale();
+        }
         match self.flows.insert(flow) {
             Ok(slot) => {
                 self.flows.arm(slot, now + flow.time_out(&self.limits));
@@ -429,6 +444,7 @@ impl Engine {
                 self.count_open(slot);
                 self.count_established(slot);
                 self.adopt(slot);
+                self.infer_session(now, slot);
                 self.counters.flows_mirrored += 1;
                 Applied::Stored
             }
@@ -438,6 +454,47 @@ impl Engine {
                 }
                 self.counters.record_full += 1;
                 Applied::Full
+            }
+        }
+    }
+
+    /// The persistence session that the primary must have had to choose this
+    /// server: its own record may be lost with the primary, while the flow's was
+    /// acknowledged. What is known already stands.
+    fn infer_session(&mut self, now: Instant, slot: u32) {
+        let flow = self.flows.at(slot);
+        let Some(place) = self.roster.vserver_at(flow.vserver).and_then(|row| row.persistent) else { return };
+        let Some(service) = self.roster.service_at(flow.service).and_then(|row| self.roster.service(row.id)) else {
+            return;
+        };
+        let vserver = &self.roster.plan().vservers[place];
+        let Some(persistence) = vserver.persistence else { return };
+        let (key, server) = (session_key(vserver, &persistence, flow.client.addr), service.server);
+        if self.sessions.find(&key).is_none() {
+            // Stamp 1: whatever the primary says about it wins.
+            if self.sessions.store(now, key, server, 1, self.session.serial) {
+                self.sessions.set_timeout(&key, persistence.timeout);
+            } else {
+                self.counters.persistence_full += 1;
+            }
+        }
+    }
+
+    /// Makes room in a full table: a flow that the running session has not spoken
+    /// of gives way to one that it does.
+    fn evict_stale(&mut self) {
+        if !matches!(self.session.end, MirrorEnd::Receiving(_)) {
+            return;
+        }
+        let serial = self.session.serial;
+        let slots = self.flows.slots();
+        for _ in 0..slots.min(MAX_EVICTION_LOOKS) {
+            let slot = self.session.evicted % slots;
+            self.session.evicted = slot + 1;
+            if self.flows.live_at(slot).is_some_and(|flow| flow.session != serial) {
+                self.close(slot);
+                self.counters.stale_evicted += 1;
+                return;
             }
         }
     }
@@ -510,6 +567,8 @@ fn flow_of(now: Instant, record: &FlowRecord) -> Flow {
         hold: NONE,
         client_fin: 0,
         server_fin: 0,
+        client_ack: 0,
+        server_ack: 0,
         client_idle_s: record.client_idle_s,
         server_idle_s: record.server_idle_s,
         proto: record.proto,

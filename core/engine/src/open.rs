@@ -12,7 +12,7 @@ use crate::plan::{ConnFailover, FloatingKind, Service, ServiceId, SourceIpPersis
 use crate::record::{L2Disc, Mark, PersistenceRecord};
 use crate::roster::Bound;
 use crate::select::persistence::SessionKey;
-use crate::snat::{Destination, LeaseError};
+use crate::snat::Destination;
 use crate::verdict::Drop;
 
 /// Who has to do with a packet that belongs to no flow.
@@ -102,14 +102,14 @@ impl Engine {
             return Err(Drop::FlowTableFull);
         }
         let service = self.where_to(now, vserver, packet.source())?;
-        let service = plan.services.iter().find(|known| known.id == service).ok_or(Drop::NoService)?;
+        let service = *self.roster.service(service).ok_or(Drop::NoService)?;
         let (client, vip) = (packet.source(), packet.destination());
         let port = if service.server.port == 0 { vip.port } else { service.server.port };
         let server = Endpoint { addr: service.server.addr, port };
         if server.addr.is_v4() != client.addr.is_v4() {
             return Err(Drop::NoService);
         }
-        let (source, flags) = self.as_whom(service, packet.proto, client, server, state)?;
+        let (source, flags) = self.as_whom(&service, packet.proto, client, server, state)?;
         let opening = Opening {
             proto: packet.proto,
             client,
@@ -224,14 +224,18 @@ impl Engine {
             // Rebuilt from the middle: nobody knows which port the server sees.
             return Err(Drop::StrayReset);
         }
-        let snip = self.network.snip_for(server.addr).ok_or(Drop::NoSnip)?;
-        match self.snat.lease(Destination { snip, server, proto }) {
-            Ok(port) => Ok((Endpoint { addr: snip, port }, Flow::LEASED)),
-            Err(LeaseError::Exhausted | LeaseError::Taken) => {
-                self.counters.snat_exhausted += 1;
-                Err(Drop::SnatExhausted)
+        let mut found = false;
+        for snip in self.network.snips_for(server.addr) {
+            found = true;
+            if let Ok(port) = self.snat.lease(Destination { snip, server, proto }) {
+                return Ok((Endpoint { addr: snip, port }, Flow::LEASED));
             }
         }
+        if !found {
+            return Err(Drop::NoSnip);
+        }
+        self.counters.snat_exhausted += 1;
+        Err(Drop::SnatExhausted)
     }
 
     fn count_hit(&mut self, opening: &Opening) {
@@ -281,7 +285,7 @@ pub(crate) fn destination_of(flow: &Flow) -> Destination {
 }
 
 /// The name of a vserver's session for a client.
-fn session_key(vserver: &Vserver, persistence: &SourceIpPersistence, client: Addr) -> SessionKey {
+pub(crate) fn session_key(vserver: &Vserver, persistence: &SourceIpPersistence, client: Addr) -> SessionKey {
     let bits = if client.is_v4() { persistence.v4_prefix_len } else { persistence.v6_prefix_len };
     let client = client.masked(bits);
     let (vip, proto) = session_owner(vserver);
@@ -309,6 +313,8 @@ fn new_flow(now: Instant, opening: &Opening) -> Flow {
         hold: NONE,
         client_fin: 0,
         server_fin: 0,
+        client_ack: 0,
+        server_ack: 0,
         client_idle_s: seconds(opening.client_idle),
         server_idle_s: seconds(opening.server_idle),
         proto: opening.proto,

@@ -34,7 +34,11 @@ impl Engine {
                     return Passage::Refuse(Drop::TcpInvalid);
                 };
                 let segment = note_fins(flow, state, side, segment, tcp);
+                let doubted = segment == Segment::Rst && !is_believable_reset(flow, state, side, tcp);
+                note_ack(flow, side, tcp);
                 match step(state, side, segment) {
+                    // The end that gets it decides; a forged one must not end the flow.
+                    _ if doubted => self.counters.resets_doubted += 1,
                     Step::Stay => {}
                     Step::Move(next) => self.set_tcp_state(now, slot, next),
                     Step::Reopen => return Passage::Reopen,
@@ -231,6 +235,7 @@ impl Engine {
             return false;
         }
         let (vserver, service, bytes) = (flow.vserver, flow.service, u64::from(arrival.packet.total_len));
+        self.client_seen |= side == Side::Client;
         if let Some(counters) = self.roster.vserver_counters(vserver) {
             counters.traffic.add(side, bytes);
         }
@@ -296,10 +301,16 @@ impl Engine {
     fn set_tcp_state(&mut self, now: Instant, slot: u32, state: TcpState) {
         let flow = self.flows.at_mut(slot);
         let before = flow.time_out(&self.limits);
+        let was_reset = flow.state == FlowState::Tcp(TcpState::Reset);
+        let revived = was_reset && state.is_established() && flow.has(Flow::TRACKED);
         flow.state = FlowState::Tcp(state);
         let after = flow.time_out(&self.limits);
         if after < before {
             self.flows.arm(slot, now + after);
+        }
+        // A bulk transfer skips a flow that was reset; the peer must hear that it lives.
+        if revived {
+            self.mark(slot);
         }
         self.count_established(slot);
     }
@@ -336,6 +347,47 @@ fn note_fins(flow: &mut Flow, state: TcpState, side: Side, segment: Segment, tcp
     }
     let both = flow.has(Flow::CLIENT_FIN_ACKED) && flow.has(Flow::SERVER_FIN_ACKED);
     if both && state == TcpState::Closing && segment != Segment::Syn { Segment::LastAck } else { segment }
+}
+
+/// How far ahead of what is known a segment may plausibly be: the largest
+/// windows in use.
+const AHEAD: u32 = 16 << 20;
+/// How far behind: what was under way while an acknowledgement overtook it.
+const BEHIND: u32 = 64 << 10;
+
+/// Notes how far `side` has acknowledged. A leap that no window allows is not
+/// taken for true.
+fn note_ack(flow: &mut Flow, side: Side, tcp: &Tcp) {
+    let known = match side {
+        Side::Client => &mut flow.client_ack,
+        Side::Server => &mut flow.server_ack,
+    };
+    if tcp.flags.ack() && (*known == 0 || tcp.ack.wrapping_sub(*known) < AHEAD) {
+        *known = tcp.ack;
+    }
+}
+
+/// Whether the other end can believe a reset of `side`: its sequence number is
+/// near what that end has acknowledged (RFC 5961 section 3). During the set-up,
+/// and while nothing is known, every reset counts.
+fn is_believable_reset(flow: &Flow, state: TcpState, side: Side, tcp: &Tcp) -> bool {
+    let acknowledged = match side {
+        Side::Client => flow.server_ack,
+        Side::Server => flow.client_ack,
+    };
+    match state {
+        TcpState::SynSeen | TcpState::Opening | TcpState::Mirrored => true,
+        TcpState::Established
+        | TcpState::ClientFin
+        | TcpState::ServerFin
+        | TcpState::Closing
+        | TcpState::Closed
+        | TcpState::Reset => {
+            acknowledged == 0
+                || tcp.seq.wrapping_sub(acknowledged) < AHEAD
+                || acknowledged.wrapping_sub(tcp.seq) < BEHIND
+        }
+    }
 }
 
 /// Whether sequence number `a` is `b` or later (RFC 9293 section 3.4).

@@ -26,6 +26,7 @@ pub use limits::{Limits, MAX_NUMBERS, MAX_PAYLOAD, MAX_WINDOW};
 pub use names::{KnownNames, MAX_NAMES, Names};
 pub use receiver::{Receiver, ReceiverStats, Salvage};
 pub use record::{
-    HealthRecord, Item, JournalKind, JournalLine, KindCounts, LineTooLong, MAX_JOURNAL_TEXT, Record, RecordKind, Source,
+    Digest, HealthRecord, Item, JournalKind, JournalLine, KindCounts, LineTooLong, MAX_JOURNAL_TEXT, Record,
+    RecordKind, Source,
 };
 pub use sender::{Sender, SenderStats};

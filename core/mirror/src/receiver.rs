@@ -252,7 +252,7 @@ impl Receiver {
                 }
                 Entry::Persistence(record) => Some(Record::Persistence(record)),
                 Entry::Health(record) => Some(Record::Health(record)),
-                Entry::BulkEnd { digest, flows } => Some(Record::BulkEnd { digest, flows }),
+                Entry::BulkEnd(digest) => Some(Record::BulkEnd(digest)),
                 Entry::Fragment(fragment) => append(&mut self.line, &fragment, &mut self.stats).map(Record::Journal),
                 Entry::Name { .. } | Entry::Unknown => None,
             };
@@ -291,7 +291,7 @@ impl Receiver {
             Record::Persistence(_) => (RecordKind::Persistence, false),
             Record::Health(_) => (RecordKind::Health, false),
             Record::Journal(_) => (RecordKind::Journal, true),
-            Record::BulkEnd { .. } => (RecordKind::BulkEnd, true),
+            Record::BulkEnd(_) => (RecordKind::BulkEnd, true),
         };
         if needs_order && self.mode == Mode::BeyondGap {
             self.stats.salvage_skipped += 1;

@@ -44,12 +44,19 @@ pub enum Record {
     Journal(JournalLine),
     /// The sender's digest at exactly this position of the stream: a receiver
     /// that has applied everything before it must have the same.
-    BulkEnd {
-        /// XOR over the flows written in this session.
-        digest: u64,
-        /// How many flows the digest covers.
-        flows: u64,
-    },
+    BulkEnd(Digest),
+}
+
+/// What a node holds, in three numbers; equal on both nodes at the same
+/// position of the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest {
+    /// XOR over the flows written in this session.
+    pub digest: u64,
+    /// How many flows it covers.
+    pub flows: u64,
+    /// A number for the state that the journal's lines have made.
+    pub journal: u64,
 }
 
 /// Health of one server endpoint, by address and not by service number, since
@@ -117,8 +124,8 @@ pub trait Source {
     /// "written in this session" and update its digest at once.
     fn record(&mut self, flow: FlowRef) -> Option<FlowRecord>;
 
-    /// Digest over the flows written in this session, and their number.
-    fn digest(&mut self) -> (u64, u64);
+    /// The digest at this position of the stream.
+    fn digest(&mut self) -> Digest;
 }
 
 /// The kinds of records, as indexes of the counters by kind.

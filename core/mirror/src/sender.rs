@@ -252,6 +252,16 @@ impl Sender {
         }
     }
 
+    /// Age of the oldest datagram that is not acknowledged.
+    pub fn oldest_unacked(&self, now: Instant) -> Option<Duration> {
+        self.flight.oldest_unacked(now)
+    }
+
+    /// The smoothed round trip; zero before the first sample.
+    pub fn round_trip(&self) -> Duration {
+        self.flight.rtt().smoothed()
+    }
+
     /// Counters and measures as of `now`.
     pub fn stats(&self, now: Instant) -> SenderStats {
         SenderStats {
@@ -360,8 +370,7 @@ impl<S: Source> Writing<'_, S> {
                 RecordKind::Journal
             }
             Item::BulkEnd => {
-                let (digest, flows) = self.source.digest();
-                self.writer.bulk_end(digest, flows);
+                self.writer.bulk_end(&self.source.digest());
                 RecordKind::BulkEnd
             }
         };

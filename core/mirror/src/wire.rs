@@ -9,7 +9,7 @@ use holdfast_wire::{Addr, Endpoint};
 
 use crate::names::KnownNames;
 use crate::read::Reader;
-use crate::{HealthRecord, JournalKind, MAX_NUMBERS, MAX_PAYLOAD, MAX_WINDOW, WireError};
+use crate::{Digest, HealthRecord, JournalKind, MAX_NUMBERS, MAX_PAYLOAD, MAX_WINDOW, WireError};
 
 mod write;
 
@@ -37,6 +37,8 @@ const ACK: u8 = 2;
 const BASE_AT: usize = 16;
 /// Sequence numbers stay below this, so that sums with a window cannot overflow.
 const SEQUENCE_END: u64 = 1 << 63;
+/// Stamps stay below this.
+const STAMP_END: u64 = 1 << 63;
 /// Fewer bytes of journal text than this are not worth a fragment of their own.
 const MIN_FRAGMENT: usize = 64;
 
@@ -178,12 +180,7 @@ pub enum Entry<'a> {
     /// A journal line or a part of one.
     Fragment(Fragment<'a>),
     /// The sender's digest at this position.
-    BulkEnd {
-        /// XOR over the flows written in this session.
-        digest: u64,
-        /// How many.
-        flows: u64,
-    },
+    BulkEnd(Digest),
     /// From here on this number may stand for this address.
     Name {
         /// The number, below [`crate::MAX_NAMES`].
@@ -281,7 +278,7 @@ impl Cursor {
             PERSISTENCE => Entry::Persistence(read_persistence(tag, &mut body, base, before, known)?),
             HEALTH => Entry::Health(read_health(tag, &mut body)?),
             JOURNAL => return Ok(Entry::Fragment(read_fragment(tag, &mut body)?)),
-            BULK_END => Entry::BulkEnd { digest: body.be64()?, flows: body.be64()? },
+            BULK_END => Entry::BulkEnd(Digest { digest: body.be64()?, flows: body.be64()?, journal: body.be64()? }),
             NAME => read_name(tag, &mut body, known)?,
             kind if kind >= MANDATORY_RECORD => return Err(WireError::UnknownRecord),
             _ => {
@@ -451,12 +448,13 @@ fn read_or_before<T>(
     if before { known.ok_or(WireError::Reference) } else { read() }
 }
 
-/// A stamp is the base plus a zigzag difference, modulo 2^64; never 0.
+/// A stamp is the base plus a zigzag difference, modulo 2^64; never 0, and so far
+/// from the end that counting on from it never reaches it.
 fn read_stamp(body: &mut Reader<'_>, base: u64) -> Result<u64, WireError> {
     let coded = body.varint()?;
     let delta = (coded >> 1) ^ (coded & 1).wrapping_neg();
     match base.wrapping_add(delta) {
-        0 => Err(WireError::Stamp),
+        stamp if stamp == 0 || stamp >= STAMP_END => Err(WireError::Stamp),
         stamp => Ok(stamp),
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use common::{flow, session_of, v4, v6};
 use holdfast_engine::{FlowClose, FlowRecord, L2Disc, PersistenceRecord, Phase};
 use holdfast_mirror::wire::{Ack, DATA_HEADER, DataWriter, encode_ack};
-use holdfast_mirror::{HealthRecord, JournalKind, Names};
+use holdfast_mirror::{Digest, HealthRecord, JournalKind, Names};
 
 fn data(write: impl FnOnce(&mut DataWriter<'_>)) -> Vec<u8> {
     let mut out = Vec::new();
@@ -107,7 +107,7 @@ fn journal_lines() {
 
 #[test]
 fn digest() {
-    golden("bulk-end", &data(|out| out.bulk_end(0x0123_4567_89ab_cdef, 1_000)));
+    golden("bulk-end", &data(|out| out.bulk_end(&Digest { digest: 0x0123_4567_89ab_cdef, flows: 1_000, journal: 77 })));
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::time::Duration;
 use common::{CALM, Pair, Weather, flow, reference, session_of};
 use holdfast_base::Rng;
 use holdfast_mirror::wire::{self, Ack};
-use holdfast_mirror::{Item, JournalKind, JournalLine, Limits, MAX_PAYLOAD, Names, Record, RecordKind, WireError};
+use holdfast_mirror::{
+    Digest, Item, JournalKind, JournalLine, Limits, MAX_PAYLOAD, Names, Record, RecordKind, WireError,
+};
 
 const STORM: Weather = Weather {
     loss_percent: 20,
@@ -255,7 +257,8 @@ fn room_that_comes_back_is_told_once() {
     let mut pair = Pair::new(1, CALM, limits);
     let mut out = Vec::new();
     for seq in 0..8 {
-        wire::DataWriter::new(&mut out, 1, seq, &mut Names::new(0)).bulk_end(0, seq);
+        wire::DataWriter::new(&mut out, 1, seq, &mut Names::new(0))
+            .bulk_end(&Digest { flows: seq, ..Digest::default() });
         pair.receiver.handle_data(pair.now, &out).expect("our own data");
     }
     assert!(pair.receiver.poll_ack(pair.now, &mut out));
@@ -286,7 +289,7 @@ fn an_overflow_asks_for_a_restart_and_writes_no_digest() {
     assert!(!pair.sender.needs_restart());
     pair.sender.push_bulk(Item::BulkEnd);
     pair.settle();
-    assert_eq!(pair.yielded.last(), Some(&Record::BulkEnd { digest: 0, flows: 0 }));
+    assert_eq!(pair.yielded.last(), Some(&Record::BulkEnd(Digest::default())));
 }
 
 #[test]
@@ -490,7 +493,7 @@ fn a_digest_waits_for_a_close_behind_very_many_gone_flows() {
     pair.sender.push(Item::Close(reference(1), close));
     pair.sender.push_bulk(Item::BulkEnd);
     pair.settle();
-    assert_eq!(pair.yielded[1..], [Record::Close(close), Record::BulkEnd { digest: 0, flows: 0 }]);
+    assert_eq!(pair.yielded[1..], [Record::Close(close), Record::BulkEnd(Digest::default())]);
 }
 
 #[test]
@@ -498,7 +501,7 @@ fn a_datagram_beyond_the_bitmap_is_not_stored() {
     let mut pair = Pair::new(1, CALM, Limits::default());
     let mut out = Vec::new();
     for (seq, stored) in [(1_025, 0), (1_024, 1), (u64::MAX >> 1, 1)] {
-        wire::DataWriter::new(&mut out, 1, seq, &mut Names::new(0)).bulk_end(0, 0);
+        wire::DataWriter::new(&mut out, 1, seq, &mut Names::new(0)).bulk_end(&Digest::default());
         pair.receiver.handle_data(pair.now, &out).expect("well-formed");
         assert_eq!(pair.receiver.stats().datagrams, stored, "{seq}");
     }

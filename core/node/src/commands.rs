@@ -110,7 +110,11 @@ impl Node {
         let applied = config::parse(line).and_then(|command| self.config.apply(&command));
         match applied {
             Ok(_) => self.config_changed(now),
-            Err(error) => self.event(Level::Error, format!("a command of the primary failed here: {line}: {error}")),
+            Err(error) => {
+                // Another session brings the whole configuration.
+                self.event(Level::Error, format!("a command of the primary failed here: {error}"));
+                self.dissent(now, "a command of the primary failed");
+            }
         }
     }
 }

@@ -124,10 +124,10 @@ impl Health {
         }
         self.active = active;
         self.outstanding.clear();
-        for state in self.services.values_mut() {
+        for (order, state) in (0u32..).zip(self.services.values_mut()) {
             for monitor in &mut state.monitors {
                 monitor.outstanding = None;
-                monitor.next = now;
+                monitor.next = now + FIRST_PROBE_SPREAD * order.min(1000);
                 // The mirrored verdict stands until this node's own first one.
                 monitor.failed_in_row = 0;
                 monitor.up = active.then_some(state.up);

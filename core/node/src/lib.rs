@@ -8,6 +8,7 @@
 
 mod channel;
 mod commands;
+mod counters;
 mod effect;
 mod envelope;
 mod health;
@@ -16,6 +17,8 @@ mod lower;
 mod mirroring;
 mod node;
 mod promote;
+mod publish;
+mod stream;
 mod view;
 
 pub use channel::PEER_ETHERTYPE;

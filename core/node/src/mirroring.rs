@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use holdfast_base::Instant;
 use holdfast_engine::{BulkStep, Engine, FlowRecord, FlowRef, Mark, PersistenceStep};
-use holdfast_mirror::{HealthRecord, Item, JournalKind, JournalLine, Limits, Receiver, Sender, Source};
+use holdfast_mirror::{Digest, HealthRecord, Item, JournalKind, JournalLine, Limits, Receiver, Sender, Source};
 
 /// Table slots looked at per turn during a bulk transfer: far below a millisecond.
 const BULK_SLOTS_PER_TURN: u32 = 2048;
@@ -20,6 +20,9 @@ const DATAGRAMS_PER_TURN: usize = 64;
 const SWEEP_SLOTS_PER_TURN: u32 = 1024;
 /// Time between two requests for another session.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
+/// Longest pause before the first request, when sessions are of no use again
+/// and again: another one costs the primary a walk over its table.
+const MAX_ASK_PAUSE: Duration = Duration::from_secs(5);
 
 /// Where the bulk transfer of the running session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +46,12 @@ pub(crate) struct Mirroring {
     snapshot: Option<Vec<String>>,
     sweeping: bool,
     caught_up: bool,
-    asked: Option<Instant>,
+    /// When to complain next about the running session, if it is to be.
+    complaint: Option<Instant>,
+    /// Pause before a complaint: grows while one session after the other ends in one.
+    pause: Duration,
+    /// Copies that the receiver had been sent as of the last look.
+    copies: u64,
     mismatches: u64,
     restarts: u64,
 }
@@ -69,7 +77,9 @@ impl Mirroring {
             snapshot: None,
             sweeping: false,
             caught_up: false,
-            asked: None,
+            complaint: None,
+            pause: Duration::ZERO,
+            copies: 0,
             mismatches: 0,
             restarts: 0,
         }
@@ -122,10 +132,10 @@ impl Mirroring {
     }
 
     /// Writes the next datagrams' payloads, each handed to `send`.
-    pub fn transmit(&mut self, now: Instant, engine: &mut Engine, mut send: impl FnMut(&[u8])) {
+    pub fn transmit(&mut self, now: Instant, engine: &mut Engine, journal: u64, mut send: impl FnMut(&[u8])) {
         let mut payload = Vec::new();
         for _ in 0..DATAGRAMS_PER_TURN {
-            if !self.sender.poll_transmit(now, &mut EngineSource(engine), &mut payload) {
+            if !self.sender.poll_transmit(now, &mut EngineSource(engine, journal), &mut payload) {
                 break;
             }
             send(&payload);
@@ -148,7 +158,7 @@ impl Mirroring {
         self.stop_receiving();
         self.receiver.start(session);
         self.receiving_from = Some(boot);
-        self.asked = None;
+        self.complaint = None;
     }
 
     /// Ends reception: this node follows nobody.
@@ -158,6 +168,7 @@ impl Mirroring {
         self.snapshot = None;
         self.caught_up = false;
         self.sweeping = false;
+        self.complaint = None;
     }
 
     /// Sorts a journal line: part of a snapshot, the end of one, or a single command.
@@ -178,27 +189,56 @@ impl Mirroring {
 
     /// The stream's digest has arrived; `ours` is this node's at the same
     /// position. True when the node has caught up by it.
-    pub fn compare(&mut self, theirs: (u64, u64), ours: (u64, u64)) -> bool {
-        let equal = theirs == ours;
-        if equal && !self.caught_up {
+    pub fn compare(&mut self, theirs: Digest, ours: Digest) -> bool {
+        // After a complaint the session is not complete, whatever its digest says.
+        let equal = theirs == ours && self.complaint.is_none();
+        if equal {
+            self.sweeping |= !self.caught_up;
             self.caught_up = true;
-            self.sweeping = true;
-        }
-        if !equal {
-            self.caught_up = false;
-            self.mismatches += 1;
+            self.pause = Duration::ZERO;
         }
         equal
     }
 
-    /// The session to complain about, if it is time to ask for another.
-    pub fn ask(&mut self, now: Instant) -> Option<u32> {
-        let session = self.receiver.session()?;
-        if self.asked.is_some_and(|at| now.since(at) < ASK_INTERVAL) {
-            return None;
+    /// The running session has not told everything, or not everything could be
+    /// used. True if that is news.
+    pub fn dissent(&mut self, now: Instant) -> bool {
+        self.caught_up = false;
+        self.sweeping = false;
+        if self.complaint.is_some() || self.receiver.session().is_none() {
+            return false;
         }
-        self.asked = Some(now);
+        self.mismatches += 1;
+        self.complaint = Some(now + self.pause);
+        self.pause = (self.pause * 2).clamp(ASK_INTERVAL, MAX_ASK_PAUSE);
+        true
+    }
+
+    /// The session to complain about, if it is time to.
+    pub fn poll_complaint(&mut self, now: Instant) -> Option<u32> {
+        let session = self.receiver.session()?;
+        self.complaint.filter(|&due| due <= now)?;
+        self.complaint = Some(now + ASK_INTERVAL);
         Some(session)
+    }
+
+    /// When to complain next.
+    pub fn complaint_due(&self) -> Option<Instant> {
+        self.complaint
+    }
+
+    /// Whether the peer has left something unacknowledged for so long that the
+    /// path may be dead.
+    pub fn is_unanswered(&self, now: Instant, hello: Duration) -> bool {
+        let patience = hello.max(self.sender.round_trip() * 4);
+        self.sender.oldest_unacked(now).is_some_and(|age| age > patience)
+    }
+
+    /// Whether copies of what was here already have come since the last call:
+    /// our acknowledgements may not arrive.
+    pub fn hears_copies(&mut self) -> bool {
+        let before = core::mem::replace(&mut self.copies, self.receiver.stats().duplicates);
+        self.copies > before
     }
 
     /// Whether this node holds all that the primary had.
@@ -248,19 +288,20 @@ impl Mirroring {
 }
 
 /// The engine as the sender reads it while it writes a datagram.
-struct EngineSource<'a>(&'a mut Engine);
+struct EngineSource<'a>(&'a mut Engine, u64);
 
 impl Source for EngineSource<'_> {
     fn record(&mut self, flow: FlowRef) -> Option<FlowRecord> {
         self.0.record(flow)
     }
 
-    fn digest(&mut self) -> (u64, u64) {
-        own_digest(self.0)
+    fn digest(&mut self) -> Digest {
+        own_digest(self.0, self.1)
     }
 }
 
-/// Digest and number of the flows written or applied in the running session.
-pub(crate) fn own_digest(engine: &Engine) -> (u64, u64) {
-    (engine.digest(), u64::from(engine.counts().in_session))
+/// The digest of the flows written or applied in the running session, and of
+/// the configuration.
+pub(crate) fn own_digest(engine: &Engine, journal: u64) -> Digest {
+    Digest { digest: engine.digest(), flows: u64::from(engine.counts().in_session), journal }
 }

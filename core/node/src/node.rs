@@ -2,16 +2,14 @@
 //! outputs leave.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use core::net::IpAddr;
 use core::time::Duration;
 
 use holdfast_base::Instant;
-use holdfast_config::{self as config, Config, Scope};
-use holdfast_engine::{Engine, Frame, Gate, Half, OwnedFrame, Port, PortId, ServiceId, Verdict};
+use holdfast_config::{self as config, Config};
+use holdfast_engine::{Engine, Frame, Gate, OwnedFrame, Port, PortId, Verdict};
 use holdfast_ha::{self as ha, Hello, Machine, NodeId, PathId, Role, Settings};
-use holdfast_mirror::{HealthRecord, JournalKind, Record};
 use holdfast_wire::Addr;
 
 use crate::channel::{self, Channel, Letter, Letterhead, Outgoing, Stray};
@@ -19,8 +17,8 @@ use crate::effect::{Effect, Level, NodeOptions, PeerLink, PortState, ProbeOutcom
 use crate::envelope::MessageKind;
 use crate::health::Health;
 use crate::listing::Listings;
-use crate::mirroring::{self, JournalStep, Mirroring};
-use crate::{lower, promote};
+use crate::mirroring::Mirroring;
+use crate::promote;
 
 /// Log lines that wait for the driver at most; more are counted, not kept.
 const MAX_WAITING_EVENTS: usize = 1024;
@@ -42,12 +40,12 @@ pub struct Node {
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) peer_boot: Option<u64>,
     /// The primary that this node follows: its life and its term.
-    following: Option<(u64, u64)>,
+    pub(crate) following: Option<(u64, u64)>,
     pub(crate) hellos_refused: u64,
     pub(crate) events_dropped: u64,
     frames: VecDeque<OwnedFrame>,
-    epoch: u32,
-    fingerprint: u64,
+    pub(crate) epoch: u32,
+    pub(crate) fingerprint: u64,
     gate: Gate,
     /// The peer could not be heard yet: nothing is forwarded.
     deaf: bool,
@@ -55,11 +53,11 @@ pub struct Node {
     listening: bool,
     stream: Option<StreamEvent>,
     settled: bool,
-    key_request: u64,
-    derived_from: Option<(String, Vec<u8>)>,
-    link: Option<PeerLink>,
-    interfaces: Vec<(String, String)>,
-    guarded: (Vec<IpAddr>, bool),
+    pub(crate) key_request: u64,
+    pub(crate) derived_from: Option<(String, Vec<u8>)>,
+    pub(crate) link: Option<PeerLink>,
+    pub(crate) interfaces: Vec<(String, String)>,
+    pub(crate) guarded: (Vec<IpAddr>, bool),
 }
 
 impl Node {
@@ -157,7 +155,7 @@ impl Node {
             return Verdict::Consumed;
         }
         let verdict = self.engine.handle_frame(now, frame);
-        if matches!(verdict, Verdict::Forward(_)) {
+        if self.engine.take_client_seen() {
             self.ha.handle_client_packet_seen(now);
         }
         verdict
@@ -243,6 +241,7 @@ impl Node {
         self.engine.handle_timeout(now);
         self.mirroring.sender.handle_timeout(now);
         self.mirroring.sweep(&mut self.engine);
+        self.complain(now);
         self.health.handle_timeout(now);
         self.drain_health(now);
         self.continue_listings(now);
@@ -257,6 +256,7 @@ impl Node {
             self.ha.poll_timeout().filter(|_| self.listening),
             self.engine.poll_timeout(),
             self.mirroring.sender.poll_timeout(),
+            self.mirroring.complaint_due(),
             self.health.poll_timeout(),
         ];
         deadlines.into_iter().flatten().min()
@@ -268,6 +268,12 @@ impl Node {
         if let Some(frame) = self.frames.pop_front() {
             return Some(frame);
         }
+        self.poll_reply()
+    }
+
+    /// The next frame that the engine made of what was handed in so far. The
+    /// turn goes on: marks wait until it ends, so that many share a datagram.
+    pub fn poll_reply(&mut self) -> Option<OwnedFrame> {
         loop {
             let frame = self.engine.poll_transmit()?;
             if self.gate != Gate::Closed {
@@ -350,61 +356,6 @@ impl Node {
         }
     }
 
-    /// Starts a mirror session with the peer that is there.
-    pub(crate) fn start_session(&mut self, now: Instant) {
-        let lines = self.config.lines(Scope::Shared);
-        let health = self.health_records();
-        let session = self.mirroring.start_session(now, lines, health);
-        let strict = self.config.ha().mirror_mode == config::MirrorMode::Strict;
-        self.ha.set_synced_session(session);
-        self.engine.set_mirroring(now, promote::engine_mirroring(Some(session), strict));
-    }
-
-    /// Ends the mirror session; holds end with it.
-    pub(crate) fn stop_session(&mut self, now: Instant) {
-        self.mirroring.stop_session();
-        self.engine.set_mirroring(now, promote::engine_mirroring(None, false));
-    }
-
-    /// Applies the records that the receiver has ready, in order.
-    pub(crate) fn apply_records(&mut self, now: Instant) {
-        let Some(session) = self.mirroring.receiver.session() else { return };
-        while let Some(record) = self.mirroring.receiver.poll_record() {
-            match record {
-                Record::Flow(flow) => {
-                    let _ = self.engine.apply_record(now, &flow, session);
-                }
-                Record::Close(close) => self.engine.apply_close(now, &close, session),
-                Record::Persistence(persistence) => self.engine.apply_persistence(now, &persistence, session),
-                Record::Health(health) => self.apply_health(now, &health),
-                Record::Journal(line) => match self.mirroring.journal(line) {
-                    JournalStep::Wait => {}
-                    JournalStep::Replace(lines) => self.replace_shared(now, &lines),
-                    JournalStep::Apply(line) => self.apply_journal(now, &line),
-                },
-                Record::BulkEnd { digest, flows } => self.compare_digests(now, session, (digest, flows)),
-            }
-        }
-    }
-
-    /// The configuration has changed: everything that follows from it.
-    pub(crate) fn config_changed(&mut self, now: Instant) {
-        self.epoch += 1;
-        self.fingerprint = self.config.fingerprint();
-        self.engine.set_plan(now, Arc::new(lower::plan(&self.config, self.epoch)));
-        self.health.set_services(now, lower::watched(&self.config));
-        self.drain_health(now);
-        let settings = settings(&self.config);
-        self.ha.set_settings(now, settings);
-        self.engine.set_half(match settings.peer {
-            Some(peer) if peer < settings.node => Half::Upper,
-            Some(_) | None => Half::Lower,
-        });
-        self.publish_link(settings);
-        self.publish_interfaces();
-        self.drain_ha(now);
-    }
-
     /// Queues a line for the log.
     pub(crate) fn event(&mut self, level: Level, text: String) {
         let waiting = self.effects.iter().filter(|effect| matches!(effect, Effect::Event(..))).count();
@@ -442,6 +393,8 @@ impl Node {
                     self.peer_boot = Some(boot);
                     self.event(Level::Info, "peer joined".into());
                     if self.ha.role() == Role::Primary {
+                        // A node that was stopped in the middle of a turn may have announced after us.
+                        self.engine.announce(now);
                         self.start_session(now);
                     }
                 }
@@ -474,7 +427,7 @@ impl Node {
         }
         self.settled = true;
         let now = self.now;
-        if self.mirroring.sender.needs_restart() {
+        if self.mirroring.sender.needs_restart() || self.engine.needs_session() {
             self.mirroring.note_restart();
             self.event(Level::Warn, "the mirror's queues overflowed; starting another session".into());
             self.start_session(now);
@@ -482,11 +435,16 @@ impl Node {
         self.mirroring.collect(&mut self.engine);
         let head = self.letterhead();
         let path = Some(self.channel.mirror_path(now, self.patience()));
-        let (channel, engine) = (&mut self.channel, &mut self.engine);
-        self.mirroring.transmit(now, engine, |payload| channel.send(path, MessageKind::MirrorData, head, payload));
+        // Who is not answered there uses every path: one may be dead in our direction only.
+        let data_path = path.filter(|_| !self.mirroring.is_unanswered(now, self.hello_interval()));
+        let (channel, engine, journal) = (&mut self.channel, &mut self.engine, self.fingerprint);
+        self.mirroring.transmit(now, engine, journal, |payload| {
+            channel.send(data_path, MessageKind::MirrorData, head, payload);
+        });
         let mut ack = Vec::new();
+        let ack_path = path.filter(|_| !self.mirroring.hears_copies());
         if self.mirroring.receiver.poll_ack(now, &mut ack) {
-            self.channel.send(path, MessageKind::MirrorAck, head, &ack);
+            self.channel.send(ack_path, MessageKind::MirrorAck, head, &ack);
         }
         for outgoing in self.channel.take_outgoing() {
             match outgoing {
@@ -496,11 +454,15 @@ impl Node {
         }
     }
 
-    fn patience(&self) -> Duration {
-        Duration::from_millis(self.config.ha().hello_ms.into()) * LINK_PATIENCE_HELLOS
+    fn hello_interval(&self) -> Duration {
+        Duration::from_millis(self.config.ha().hello_ms.into())
     }
 
-    fn letterhead(&self) -> Letterhead {
+    fn patience(&self) -> Duration {
+        self.hello_interval() * LINK_PATIENCE_HELLOS
+    }
+
+    pub(crate) fn letterhead(&self) -> Letterhead {
         Letterhead { term: self.ha.term(), fingerprint: self.fingerprint }
     }
 
@@ -570,158 +532,6 @@ impl Node {
         }
     }
 
-    /// The primary's stream. It counts only once this node follows that very
-    /// primary: following forgets what was received before, and what was
-    /// acknowledged would not come again.
-    fn mirror_data(&mut self, now: Instant, from: (u64, u64), payload: &[u8]) {
-        if self.ha.role() != Role::Secondary || self.following != Some(from) {
-            return;
-        }
-        let (boot, _) = from;
-        let Ok((_, session)) = holdfast_mirror::wire::peek(payload) else {
-            self.hellos_refused += 1;
-            return;
-        };
-        if self.mirroring.begins(boot, session) {
-            // What lies beyond a gap of the old session was acknowledged: packets may be out on its strength.
-            self.mirroring.receiver.salvage();
-            self.apply_records(now);
-            self.mirroring.begin(boot, session);
-            self.engine.begin_session(session);
-            self.ha.handle_caught_up(now, false);
-        }
-        if self.mirroring.receiver.handle_data(now, payload).is_err() {
-            self.hellos_refused += 1;
-        }
-        self.apply_records(now);
-    }
-
-    fn compare_digests(&mut self, now: Instant, session: u32, theirs: (u64, u64)) {
-        let ours = mirroring::own_digest(&self.engine);
-        if self.mirroring.compare(theirs, ours) {
-            self.ha.set_synced_session(session);
-            self.ha.handle_caught_up(now, true);
-            self.event(Level::Info, format!("caught up with session {session}: {} flows", theirs.1));
-        } else {
-            self.ha.handle_caught_up(now, false);
-            let text = format!("digests differ: {} flows there, {} here; asking for another session", theirs.1, ours.1);
-            self.event(Level::Warn, text);
-            if let Some(session) = self.mirroring.ask(now) {
-                let head = self.letterhead();
-                self.channel.send(None, MessageKind::AskSession, head, &session.to_be_bytes());
-            }
-        }
-        self.drain_ha(now);
-    }
-
-    fn health_records(&self) -> Vec<HealthRecord> {
-        let up = |id| self.health.service(id).is_some_and(|state| state.up);
-        self.config
-            .services()
-            .filter_map(|service| {
-                let (server, kind) = lower::service_identity(&self.config, service)?;
-                Some(HealthRecord { server, kind, up: up(service.id) })
-            })
-            .collect()
-    }
-
-    fn apply_health(&mut self, now: Instant, record: &HealthRecord) {
-        let wanted = Some((record.server, record.kind));
-        let matching: Vec<u32> = self
-            .config
-            .services()
-            .filter(|service| lower::service_identity(&self.config, service) == wanted)
-            .map(|service| service.id)
-            .collect();
-        for id in matching {
-            self.health.set_mirrored(now, id, record.up);
-        }
-        self.drain_health(now);
-    }
-
-    /// Changes of health go to selection, to the peer and to the log.
-    fn drain_health(&mut self, now: Instant) {
-        while let Some((id, up)) = self.health.poll_change() {
-            self.engine.set_health(now, ServiceId(id), up);
-            let Some(service) = self.config.services().find(|service| service.id == id) else { continue };
-            let text = format!("service {} is {}", service.name, if up { "UP" } else { "DOWN" });
-            if let Some((server, kind)) = lower::service_identity(&self.config, service)
-                && self.mirroring.sender.is_active()
-            {
-                self.mirroring.sender.push(holdfast_mirror::Item::Health(HealthRecord { server, kind, up }));
-            }
-            self.event(Level::Info, text);
-        }
-        while let Some(probe) = self.health.poll_probe() {
-            self.effects.push_back(Effect::Probe(probe));
-        }
-    }
-
-    /// The primary's shared configuration replaces ours; what is node-local stays.
-    fn replace_shared(&mut self, now: Instant, lines: &[String]) {
-        match self.config.replace_shared(lines) {
-            Ok(true) => {
-                self.config_changed(now);
-                self.event(Level::Info, "configuration synchronised from the primary".into());
-            }
-            Ok(false) => {}
-            Err(error) => self.event(Level::Error, format!("configuration from the primary refused: {error}")),
-        }
-    }
-
-    fn publish_link(&mut self, settings: Settings) {
-        let own = self.config.ns_config().addr;
-        let peer = self.config.ha().peer.map(|peer| peer.addr);
-        let link = own.zip(peer).map(|(local, peer)| PeerLink { local, peer, connects: local > peer });
-        if link != self.link {
-            if let Some(peer) = settings.peer {
-                self.channel.readdress(settings.node.0, peer.0);
-            }
-            self.derived_from = None;
-            self.link.clone_from(&link);
-            self.effects.push_back(Effect::PeerLink(link.clone()));
-        }
-        if let Some(link) = link {
-            self.derive_key(&link);
-        }
-    }
-
-    /// Asks for the key when the passwords or the addresses have changed.
-    fn derive_key(&mut self, link: &PeerLink) {
-        let (low, high) = if link.local < link.peer { (link.local, link.peer) } else { (link.peer, link.local) };
-        let word = |addr| self.config.rpc_node(addr).map_or("", |node| node.password.as_str());
-        let password = format!("{}\n{}", word(low), word(high));
-        let unset = word(low).is_empty() || word(high).is_empty();
-        let salt = format!("holdfast peer v1 {low} {high}").into_bytes();
-        let source = Some((password.clone(), salt.clone()));
-        if self.derived_from == source {
-            return;
-        }
-        self.derived_from = source;
-        self.key_request += 1;
-        if unset {
-            let text =
-                "no rpcNode password: anybody on the peer's network can speak for the peer; use `set ns rpcNode`";
-            self.event(Level::Warn, text.into());
-        }
-        self.effects.push_back(Effect::DeriveKey { request: self.key_request, password, salt });
-    }
-
-    fn publish_interfaces(&mut self) {
-        let wanted: Vec<_> =
-            self.config.interfaces().iter().map(|port| (port.id.clone(), port.device.clone())).collect();
-        if wanted != self.interfaces {
-            self.interfaces.clone_from(&wanted);
-            self.effects.push_back(Effect::Interfaces(wanted));
-        }
-        let floating = self.config.ips().iter().filter(|ip| ip.enabled).map(|ip| ip.addr).collect();
-        let guarded = (floating, self.config.modes().l3);
-        if guarded != self.guarded {
-            self.guarded.clone_from(&guarded);
-            self.effects.push_back(Effect::Guard { floating: guarded.0, transit: guarded.1 });
-        }
-    }
-
     fn usable_ports(&self) -> Vec<Port> {
         self.ports.iter().filter(|state| state.up).filter_map(|state| state.port).collect()
     }
@@ -731,26 +541,13 @@ impl Node {
         let dead = Duration::from_millis(self.config.ha().dead_ms.into());
         self.channel.last_heard_on(port).is_some_and(|at| self.now.since(at) < dead)
     }
-
-    /// Shared commands accepted here travel to the peer.
-    pub(crate) fn journal(&mut self, line: String) {
-        if self.mirroring.sender.is_active() {
-            self.mirroring.push_line(JournalKind::Line, line);
-        }
-    }
 }
 
 /// Loads `ns.conf`; the first line that is refused ends it.
 fn load(text: &str) -> Result<Config, StartError> {
     let mut config = Config::new();
     for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let applied = config::parse_all(line)
-            .and_then(|commands| commands.iter().try_for_each(|command| config.apply(command).map(drop)));
-        if let Err(error) = applied {
+        if let Err(error) = config.apply_line(line) {
             return Err(StartError { line: index + 1, error: error.to_string() });
         }
     }
@@ -758,7 +555,7 @@ fn load(text: &str) -> Result<Config, StartError> {
 }
 
 /// The election's settings in a configuration.
-fn settings(config: &Config) -> Settings {
+pub(crate) fn settings(config: &Config) -> Settings {
     let id = |addr: IpAddr| NodeId(u128::from_be_bytes(Addr::from(addr).0));
     let node = config.ns_config().addr.map_or(NodeId(0), id);
     let ha = config.ha();

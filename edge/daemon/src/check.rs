@@ -1,6 +1,6 @@
 //! `--check`: every error of a configuration, not only the first.
 
-use holdfast_config::{Config, parse};
+use holdfast_config::Config;
 use std::fmt;
 
 /// An error of a configuration file.
@@ -24,11 +24,7 @@ pub fn check(text: &str) -> Vec<Finding> {
     let mut config = Config::new();
     let mut findings = Vec::new();
     for (at, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        if let Err(error) = parse(line).and_then(|command| config.apply(&command)) {
+        if let Err(error) = config.apply_line(line) {
             findings.push(Finding { line: at + 1, error: error.to_string() });
         }
     }

@@ -44,6 +44,8 @@ pub struct Pulse {
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     slow_turns: u64,
+    /// Turns whose frames were thrown away: the lease had ended before they left.
+    discarded_turns: u64,
     longest: Duration,
     frames: u64,
 }
@@ -63,6 +65,10 @@ pub struct Driver {
     pulse: Arc<Pulse>,
     tally: Tally,
     next_tick: Instant,
+    /// When the last wait ended.
+    woken: Instant,
+    /// Jobs that were lost, as last reported.
+    lost_told: u64,
 }
 
 impl Driver {
@@ -84,6 +90,8 @@ impl Driver {
             pulse,
             tally: Tally::default(),
             next_tick: Instant::ZERO,
+            woken: Instant::ZERO,
+            lost_told: 0,
         })
     }
 
@@ -94,6 +102,7 @@ impl Driver {
             let sleep = self.sleep();
             self.ready.clear();
             self.poller.wait(sleep, &mut self.ready);
+            self.woken = self.clock.now();
         }
     }
 
@@ -108,14 +117,30 @@ impl Driver {
         self.take_inputs(now);
         self.node.handle_timeout(now);
         self.drain(now);
-        self.ports.flush(&mut |bytes| self.node.recycle(bytes));
+        self.flush();
         self.peer.maintain(now, &self.poller, &mut self.jobs);
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.ports.collect_drops();
             self.notice_port_trouble();
+            self.notice_lost_jobs();
         }
         self.finish(now);
+    }
+
+    /// Sends what the turn has queued, unless the process was stopped in the
+    /// middle of it for so long that the peer may lead by now.
+    fn flush(&mut self) {
+        let lease = self.node.lease_expiry();
+        let node = &mut self.node;
+        let mut recycle = |bytes| node.recycle(bytes);
+        let now = self.clock.now();
+        if lease.is_some_and(|end| now >= end) {
+            self.tally.discarded_turns += 1;
+            self.ports.discard(&mut recycle);
+        } else {
+            self.ports.flush(&mut recycle);
+        }
     }
 
     fn take_peer(&mut self, now: Instant) {
@@ -124,7 +149,9 @@ impl Driver {
                 self.peer.handle_ready(now, token, &self.poller);
             }
         }
-        if self.ready.contains(&DATAGRAMS) {
+        // After a stall the poller's answer is old: what the peer has said meanwhile counts before any frame.
+        let stalled = now.since(self.woken) > TURN_LIMIT;
+        if stalled || self.ready.contains(&DATAGRAMS) {
             let node = &mut self.node;
             self.peer.receive(now, TURN_DATAGRAMS, &mut |bytes| node.handle_peer_datagram(now, bytes));
         }
@@ -144,7 +171,7 @@ impl Driver {
                     Verdict::Forward(port) => Some(port),
                     Verdict::Consumed | Verdict::ForHost | Verdict::Drop(_) => None,
                 };
-                while let Some(made) = node.poll_frame() {
+                while let Some(made) = node.poll_reply() {
                     outbox.send(made);
                 }
                 out
@@ -257,6 +284,18 @@ impl Driver {
         self.rx_errors = errors;
     }
 
+    /// A lost job is a duty not done: it is told as soon as a line has room again.
+    fn notice_lost_jobs(&mut self) {
+        let lost = self.jobs.lost();
+        if lost > self.lost_told {
+            self.jobs.log(
+                Level::Error,
+                format!("{} jobs of the data thread were lost: management is overloaded", lost - self.lost_told),
+            );
+            self.lost_told = lost;
+        }
+    }
+
     fn finish(&mut self, started: Instant) {
         let took = self.clock.now().since(started);
         self.tally.longest = self.tally.longest.max(took);
@@ -279,9 +318,10 @@ impl Driver {
         self.jobs.log(
             Level::Info,
             format!(
-                "driver: turns {turns}, longer than {} us {}, longest {} us, frames {}, jobs lost {}, peer datagrams unsent {}, foreign {}",
+                "driver: turns {turns}, longer than {} us {}, discarded {}, longest {} us, frames {}, jobs lost {}, peer datagrams unsent {}, foreign {}",
                 TURN_LIMIT.as_micros(),
                 tally.slow_turns,
+                tally.discarded_turns,
                 tally.longest.as_micros(),
                 tally.frames,
                 self.jobs.lost(),
@@ -289,6 +329,9 @@ impl Driver {
                 peer.foreign,
             ),
         );
+        for line in self.node.counter_lines() {
+            self.jobs.log(Level::Info, line);
+        }
         for id in self.open.clone() {
             let counters = self.ports.counters(id);
             self.jobs.log(Level::Info, format!("driver: port {}: {counters:?}", id.0));

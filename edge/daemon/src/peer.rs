@@ -31,6 +31,9 @@ const STALE_AFTER: Duration = Duration::from_secs(1);
 /// Kernel buffer for bursts of mirror datagrams.
 const RECEIVE_BUFFER: libc::c_int = 16 << 20;
 
+/// Kernel buffer for a turn's datagrams; the system's limit may make it smaller.
+const SEND_BUFFER: usize = 4 << 20;
+
 /// The idle connection gets a descriptor from here on: above all packet sockets.
 const HIGH_DESCRIPTOR: libc::c_int = 900;
 
@@ -52,7 +55,7 @@ enum Stream {
 pub struct PeerCounters {
     /// Datagrams that the kernel would not take (buffer full, unreachable).
     pub unsent: u64,
-    /// Datagrams and connections from an address that is not the peer's.
+    /// Connections from an address that is not the peer's.
     pub foreign: u64,
 }
 
@@ -142,7 +145,7 @@ impl Peer {
 
     fn open_missing(&mut self, now: Instant, link: &PeerLink, poller: &Poller) -> io::Result<()> {
         if self.datagrams.is_none() {
-            let socket = open_datagrams(link.local)?;
+            let socket = open_datagrams(link)?;
             poller.add(socket.as_raw_fd(), DATAGRAMS, false)?;
             self.datagrams = Some(socket);
         }
@@ -237,16 +240,15 @@ impl Peer {
 
     /// Up to `budget` datagrams from the peer's address.
     pub fn receive(&mut self, now: Instant, budget: usize, handle: &mut dyn FnMut(&[u8])) {
-        let (Some(link), Some(socket)) = (&self.link, &self.datagrams) else { return };
+        let Some(socket) = &self.datagrams else { return };
         let mut heard = false;
         let mut buffer = [0; DATAGRAM_LIMIT];
         for _ in 0..budget {
-            match socket.recv_from(&mut buffer) {
-                Ok((len, from)) if from.ip() == link.peer => {
+            match socket.recv(&mut buffer) {
+                Ok(len) => {
                     heard = true;
                     handle(&buffer[..len]);
                 }
-                Ok(_) => self.counters.foreign += 1,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 // An ICMP error of something sent before: the next call goes on.
                 Err(_) => {}
@@ -269,11 +271,13 @@ impl Peer {
     /// Sends to the peer; what the kernel does not take is counted, and said
     /// again by those whose business it is.
     pub fn send(&mut self, bytes: &[u8]) {
-        let (Some(link), Some(socket)) = (&self.link, &self.datagrams) else {
+        let Some(socket) = &self.datagrams else {
             self.counters.unsent += 1;
             return;
         };
-        if socket.send_to(bytes, SocketAddr::new(link.peer, PEER_PORT)).is_err() {
+        // The first call may only bring the news that an earlier datagram was refused.
+        let refused = |error: &io::Error| error.kind() == ErrorKind::ConnectionRefused;
+        if socket.send(bytes).or_else(|error| if refused(&error) { socket.send(bytes) } else { Err(error) }).is_err() {
             self.counters.unsent += 1;
         }
     }
@@ -290,8 +294,10 @@ fn new_socket(local: IpAddr, kind: Type, protocol: Protocol) -> io::Result<Socke
     Ok(socket)
 }
 
-fn open_datagrams(local: IpAddr) -> io::Result<UdpSocket> {
-    let socket = new_socket(local, Type::DGRAM, Protocol::UDP)?;
+/// Connected: the kernel lets nothing in but what comes from the peer's own
+/// socket, so strangers cannot fill the buffer.
+fn open_datagrams(link: &PeerLink) -> io::Result<UdpSocket> {
+    let socket = new_socket(link.local, Type::DGRAM, Protocol::UDP)?;
     let size: *const libc::c_int = &RECEIVE_BUFFER;
     let len = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: `size` points at `len` readable bytes. Without the right to it the limit of the system holds.
@@ -300,7 +306,9 @@ fn open_datagrams(local: IpAddr) -> io::Result<UdpSocket> {
     if forced != 0 {
         socket.set_recv_buffer_size(RECEIVE_BUFFER as usize)?;
     }
-    socket.bind(&SocketAddr::new(local, PEER_PORT).into())?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(&SocketAddr::new(link.local, PEER_PORT).into())?;
+    socket.connect(&SocketAddr::new(link.peer, PEER_PORT).into())?;
     Ok(socket.into())
 }
 

@@ -218,9 +218,10 @@ impl JobSender {
         JobSender { sender, backlog: VecDeque::new(), lost: 0 }
     }
 
-    /// Queues a job, in order.
+    /// Queues a job, in order. A term is never lost: without it the node could
+    /// not lead again.
     pub fn send(&mut self, job: Job) {
-        if self.backlog.len() >= BACKLOG_LIMIT {
+        if self.backlog.len() >= BACKLOG_LIMIT && !matches!(job, Job::StoreTerm(_)) {
             self.lost += 1;
             return;
         }

@@ -60,4 +60,8 @@ impl Ports for MemoryPorts {
     fn flush(&mut self, _recycle: &mut dyn FnMut(Vec<u8>)) {
         self.sent.append(&mut self.queued);
     }
+
+    fn discard(&mut self, _recycle: &mut dyn FnMut(Vec<u8>)) {
+        self.queued.clear();
+    }
 }

@@ -150,6 +150,11 @@ impl Ports for PacketPorts {
         }
         self.arena.reset();
     }
+
+    fn discard(&mut self, recycle: &mut dyn FnMut(Vec<u8>)) {
+        self.queues.iter_mut().for_each(|queue| queue.clear(recycle));
+        self.arena.reset();
+    }
 }
 
 impl PacketPorts {

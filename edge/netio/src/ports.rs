@@ -73,4 +73,7 @@ pub trait Ports {
     /// Sends all that is queued, in order per port, and gives the buffers of
     /// the node's own frames to `recycle`.
     fn flush(&mut self, recycle: &mut dyn FnMut(Vec<u8>));
+
+    /// Throws away all that is queued, as [`Ports::flush`] would have sent it.
+    fn discard(&mut self, recycle: &mut dyn FnMut(Vec<u8>));
 }

@@ -4,7 +4,7 @@ use std::time::Instant as Clock;
 
 use holdfast_base::Instant;
 use holdfast_engine::{FlowRecord, FlowRef, L2Disc, Phase};
-use holdfast_mirror::{Item, Limits, Receiver, Sender, Source};
+use holdfast_mirror::{Digest, Item, Limits, Receiver, Sender, Source};
 use holdfast_wire::{Addr, Endpoint};
 
 /// What a bulk transfer cost.
@@ -42,8 +42,8 @@ impl Source for Table {
         })
     }
 
-    fn digest(&mut self) -> (u64, u64) {
-        (0, 0)
+    fn digest(&mut self) -> Digest {
+        Digest::default()
     }
 }
 

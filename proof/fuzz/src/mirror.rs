@@ -4,7 +4,8 @@ use holdfast_base::Instant;
 use holdfast_engine::{FlowClose, FlowRecord, FlowRef, L2Disc, PersistenceRecord, Phase};
 use holdfast_mirror::wire::{Ack, Cursor, DataWriter, decode_ack, encode_ack, peek, validate_data};
 use holdfast_mirror::{
-    HealthRecord, Item, JournalKind, JournalLine, KnownNames, Limits, MAX_NAMES, Names, Receiver, Sender, Source,
+    Digest, HealthRecord, Item, JournalKind, JournalLine, KnownNames, Limits, MAX_NAMES, Names, Receiver, Sender,
+    Source,
 };
 
 use crate::frames::{client, host, server, vip};
@@ -71,8 +72,8 @@ impl Source for Flows {
         Some(record(false, u64::from(flow.slot) + 1))
     }
 
-    fn digest(&mut self) -> (u64, u64) {
-        (1, 1)
+    fn digest(&mut self) -> Digest {
+        Digest::default()
     }
 }
 
@@ -125,7 +126,7 @@ fn write(writer: &mut DataWriter<'_>, kind: u8) {
             let line = JournalLine::new(JournalKind::Line, "add server s1 10.0.2.21".into()).expect("short");
             writer.journal(line.kind(), line.text(), 0);
         }
-        _ => writer.bulk_end(0x1122_3344_5566_7788, 3),
+        _ => writer.bulk_end(&Digest { digest: 0x1122_3344_5566_7788, flows: 3, journal: 9 }),
     }
 }
 

@@ -40,8 +40,12 @@ pub struct Checker {
     pub link_bad_until: Instant,
     /// Since when the pair has been whole, as of the last turn.
     whole_since: Option<Instant>,
-    /// Since when each machine has been handing over, as of its last turn.
+    /// Whether each machine is handing over, as of its last turn.
+    draining: [bool; 2],
+    /// When each machine last began to hand over.
     pub draining_since: [Option<Instant>; 2],
+    /// When monitors found a service up or down: a hash over the usable ones changes with that.
+    health_changes: Vec<Instant>,
     /// Failovers seen.
     pub promotions: u64,
     /// The last of them.
@@ -68,7 +72,10 @@ impl Checker {
         }
         self.whole_since = whole.then(|| self.whole_since.unwrap_or(now));
         let drains = machines[machine].node.as_ref().is_some_and(|node| node.role() == Role::Draining);
-        self.draining_since[machine] = drains.then(|| self.draining_since[machine].unwrap_or(now));
+        if drains && !self.draining[machine] {
+            self.draining_since[machine] = Some(now);
+        }
+        self.draining[machine] = drains;
         let leads = |machine: &Machine| machine.node.as_ref().filter(|n| n.role() == Role::Primary).map(|n| n.term());
         // A node that never heard of a term, because all who knew it are dead, may use it again.
         if let [Some(a), Some(b)] = [0, 1].map(|m| leads(&machines[m]))
@@ -97,6 +104,9 @@ impl Checker {
         let lines = machine.log.get(machine.before.logged..).unwrap_or_default();
         for (_, _, text) in lines.iter().filter(|(_, level, _)| *level == Level::Error) {
             self.violate(now, format!("machine {}: {text}", machine.index));
+        }
+        if lines.iter().any(|(_, _, text)| text.starts_with("service stateless")) {
+            self.health_changes.push(now);
         }
         let Some(node) = &machine.node else { return };
         let released = node.engine().counters().hold_released_unprotected;
@@ -129,7 +139,10 @@ impl Checker {
         for (number, client) in clients.iter().enumerate() {
             for connection in &client.connections {
                 let vserver = &scenario.vservers[connection.vserver];
-                let survives = vserver.failover != "DISABLED";
+                let ended = connection.ended.unwrap_or(Instant::FAR);
+                let rehashed = vserver.failover == "STATELESS"
+                    && self.health_changes.iter().any(|&at| connection.opened <= at && at <= ended);
+                let survives = vserver.failover != "DISABLED" && !rehashed;
                 let bad = match connection.outcome {
                     Outcome::Corrupt => true,
                     // Open: established and still not finished although the world was given time.

@@ -124,7 +124,7 @@ fn choose(rng: &mut Rng, primary: usize) -> Vec<(Duration, Fault)> {
     let network = [CLIENT_SIDE, SERVER_SIDE][rng.below(2) as usize];
     let one = |fault| vec![(Duration::ZERO, fault)];
     let then = |first, after, second| vec![(Duration::ZERO, first), (after, second)];
-    match rng.below(26) {
+    match rng.below(29) {
         0..=2 => one(Fault::Kill(primary)),
         3 | 4 => one(Fault::PowerOff(primary)),
         5 | 6 => one(Fault::Freeze(primary, freeze)),
@@ -155,6 +155,9 @@ fn choose(rng: &mut Rng, primary: usize) -> Vec<(Duration, Fault)> {
             (soon * 10, Fault::Kill(secondary)),
         ],
         23 => one(Fault::PeerLoss(100 + rng.below(400))),
+        25 => one(Fault::PeerDeaf(rng.below(2) as usize)),
+        26 => then(Fault::PeerDeaf(secondary), later, Fault::Kill(primary)),
+        27 => then(Fault::PeerDeaf(primary), later, Fault::PowerOff(primary)),
         24 => then(Fault::PeerLoss(100 + rng.below(300)), later, Fault::Kill(primary)),
         _ => then(Fault::ForceFailover, soon, Fault::Kill(primary)),
     }

@@ -24,6 +24,8 @@ pub enum Fault {
     Freeze(usize, Duration),
     /// The peer link is cut or mended.
     PeerLink(bool),
+    /// What is sent to this machine on the peer link is lost; the other way works.
+    PeerDeaf(usize),
     /// A machine's cable to a network is cut or mended.
     Cable(usize, usize, bool),
     /// The operator forces a failover.
@@ -47,6 +49,7 @@ impl Fault {
                 true
             }
             Fault::Start(_) | Fault::PeerLink(_) | Fault::Cable(_, _, true) | Fault::ForceFailover => false,
+            Fault::PeerDeaf(_) => false,
             Fault::Split(_) | Fault::Loss(_) | Fault::PeerLoss(_) => false,
         }
     }

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use core::time::Duration;
+
 use holdfast_base::Instant;
 use holdfast_ha::Role;
 use holdfast_wire::{Addr, Endpoint};
@@ -13,6 +15,9 @@ use crate::machine::Machine;
 use crate::scenario::{DISABLED, DISABLED_USIP};
 use crate::world::SERVER_SIDE;
 use crate::{sums, trace};
+
+/// A SYN waits no longer for a neighbour.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// A client's connection: the client and its port.
 type Caller = (usize, u16);
@@ -73,7 +78,8 @@ impl Watch {
             self.claimed[machine].get_or_insert(now);
         }
         let opening = trace::opening(frame).filter(|_| network == SERVER_SIDE);
-        let first = opening.is_some_and(|syn| self.opened.insert(syn) && !self.was_under_way(syn, checker, machine));
+        let first =
+            opening.is_some_and(|syn| self.opened.insert(syn) && !self.was_under_way(now, syn, checker, machine));
         if (first || claims) && checker.rules_instead(now, machines, machine) {
             let what = if first { "opened a connection to a server" } else { "claimed an address" };
             checker.violate(now, format!("machine {machine} {what} while the other is the rightful primary"));
@@ -85,10 +91,12 @@ impl Watch {
 
     /// Whether the client's SYN was here before the machine began to hand over:
     /// it may have waited for the server's Ethernet address.
-    fn was_under_way(&self, syn: (Endpoint, Endpoint, u32), checker: &Checker, machine: usize) -> bool {
+    fn was_under_way(&self, now: Instant, syn: (Endpoint, Endpoint, u32), checker: &Checker, machine: usize) -> bool {
         let (source, _, seq) = syn;
         let begun = self.callers.get(&(seq, source.addr.is_v4())).map(|(_, at)| *at);
-        begun.zip(checker.draining_since[machine]).is_some_and(|(begun, since)| begun < since)
+        begun
+            .zip(checker.draining_since[machine])
+            .is_some_and(|(begun, since)| begun < since && now.since(since) < UNDER_WAY)
     }
 
     /// Two live connections of clients never share a source towards a server.

@@ -93,6 +93,8 @@ pub struct World {
     split_at: Instant,
     /// Frames lost on the data networks on top of their manners, per thousand.
     pub extra_loss: u64,
+    /// Machines that nothing reaches on the peer link.
+    pub peer_deaf: [bool; 2],
     /// Datagrams lost on the peer link on top of its manners, per thousand.
     pub peer_loss: u64,
     stream_open: bool,
@@ -134,6 +136,7 @@ impl World {
             split: false,
             split_at: Instant::ZERO,
             extra_loss: 0,
+            peer_deaf: [false; 2],
             peer_loss: 0,
             stream_open: false,
             timers: [None; 2],
@@ -264,6 +267,7 @@ impl World {
             Fault::Split(true) => (self.split, self.split_at) = (true, self.now),
             Fault::Split(false) => self.join(),
             Fault::Loss(permille) => self.extra_loss = permille,
+            Fault::PeerDeaf(machine) => self.peer_deaf[machine] = true,
             Fault::PeerLoss(permille) => {
                 self.peer_loss = permille;
                 self.checker.link_bad_until = Instant::FAR;
@@ -325,7 +329,7 @@ impl World {
         if self.peer_loss > 0 {
             self.checker.link_bad_until = self.now + Duration::from_secs(2);
         }
-        (self.extra_loss, self.peer_loss) = (0, 0);
+        (self.extra_loss, self.peer_loss, self.peer_deaf) = (0, 0, [false; 2]);
         self.join();
         for machine in 0..2 {
             if let Some(until) = self.machines[machine].frozen_until {
@@ -473,7 +477,7 @@ impl World {
     }
 
     fn send_peer(&mut self, to: usize, bytes: Vec<u8>) {
-        if !self.peer_link || self.split || self.rng.chance(self.peer_loss, 1000) {
+        if !self.peer_link || self.split || self.peer_deaf[to] || self.rng.chance(self.peer_loss, 1000) {
             return;
         }
         let boot = self.machines[to].boot;

@@ -511,3 +511,22 @@ fn a_node_that_hands_over_takes_no_command() {
     story.until("the switchover is over", |world| world.primary() == Some(1 - primary));
     story.end();
 }
+
+#[test]
+fn a_peer_link_that_is_dead_in_one_direction_does_not_swallow_the_mirror() {
+    for deaf_is_primary in [false, true] {
+        let mut story = Story::whole(Scenario::quiet(1));
+        let primary = story.primary();
+        story.fault(Fault::PeerDeaf(if deaf_is_primary { primary } else { 1 - primary }));
+        story.run_ms(1000);
+        let numbers: Vec<usize> = (0..5).map(|n| story.connect([SNAT, USIP][n % 2], n % 2 == 0)).collect();
+        let node = story.node(primary);
+        assert_eq!(node.engine().counters().hold_released_unprotected, 0);
+        assert_eq!((story.primary(), node.engine().counts().unprotected), (primary, 0));
+        story.fault(Fault::Kill(primary));
+        for number in numbers {
+            assert_eq!(story.end_of(number), Outcome::Finished);
+        }
+        story.end();
+    }
+}

@@ -101,6 +101,10 @@ pub(crate) struct Flow {
     pub(crate) client_fin: u32,
     /// Sequence number after the server's FIN.
     pub(crate) server_fin: u32,
+    /// How far the client has acknowledged; 0: not seen.
+    pub(crate) client_ack: u32,
+    /// How far the server has acknowledged; 0: not seen.
+    pub(crate) server_ack: u32,
     /// Client-side idle time-out, seconds.
     pub(crate) client_idle_s: u32,
     /// Server-side idle time-out, seconds.

@@ -159,15 +159,15 @@ impl Network {
         self.routes.next_hop(dst)
     }
 
-    /// The SNIP that packets to `server` leave with.
-    pub(crate) fn snip_for(&self, server: Addr) -> Option<Addr> {
-        self.routes.snip_for(server)
+    /// The SNIPs that packets to `server` can leave with, the preferred one first.
+    pub(crate) fn snips_for(&self, server: Addr) -> impl Iterator<Item = Addr> {
+        self.routes.snips_for(server)
     }
 
     /// The floating address that faces `sender`: it speaks for the node when
     /// the node has something to tell `sender` (an ICMP error).
     pub(crate) fn facing(&self, sender: Addr) -> Option<Addr> {
-        self.routes.snip_for(sender).or_else(|| self.routes.asker_for(sender))
+        self.routes.snips_for(sender).next().or_else(|| self.routes.asker_for(sender))
     }
 
     /// Counters, since the start.

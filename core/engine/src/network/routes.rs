@@ -87,18 +87,17 @@ impl Routes {
         is_link_local(addr) || self.lookup(addr) == Some(Hop::Connected)
     }
 
-    /// The SNIP that packets to `server` leave with: one in the server's own
-    /// subnet, else one in the subnet of the gateway towards it. A link-local
-    /// gateway lies in no SNIP's subnet: any SNIP of the family serves then.
-    pub(super) fn snip_for(&self, server: Addr) -> Option<Addr> {
-        if let Some(snip) = in_subnet(&self.snips, server) {
-            return Some(snip);
-        }
-        let gateway = self.next_hop(server)?;
-        if is_link_local(gateway) {
-            return self.snips.iter().find(|snip| !snip.addr.is_v4()).map(|snip| snip.addr);
-        }
-        in_subnet(&self.snips, gateway)
+    /// The SNIPs that packets to `server` can leave with: those in the server's
+    /// own subnet, else those in the subnet of the gateway towards it. A
+    /// link-local gateway lies in no SNIP's subnet: all of the family serve then.
+    pub(super) fn snips_for(&self, server: Addr) -> impl Iterator<Item = Addr> {
+        let facing = if in_subnet(&self.snips, server).is_some() { Some(server) } else { self.next_hop(server) };
+        let link_local = facing.is_some_and(|facing| facing != server && is_link_local(facing));
+        self.snips.iter().filter_map(move |snip| {
+            let facing = facing?;
+            let fits = if link_local { !snip.addr.is_v4() } else { faces(snip, facing) };
+            fits.then_some(snip.addr)
+        })
     }
 
     /// Who asks for the address of `target`: a SNIP in its subnet, else a VIP
@@ -118,8 +117,12 @@ impl Routes {
 
 /// The first of `addresses` whose subnet holds `addr`.
 fn in_subnet(addresses: &[FloatingAddress], addr: Addr) -> Option<Addr> {
-    let found = addresses.iter().find(|own| is_subnet(own) && own.addr.matches_prefix(addr, own.prefix_len));
-    found.map(|own| own.addr)
+    addresses.iter().find(|own| faces(own, addr)).map(|own| own.addr)
+}
+
+/// Whether `addr` lies in the subnet of `own`.
+fn faces(own: &FloatingAddress, addr: Addr) -> bool {
+    is_subnet(own) && own.addr.matches_prefix(addr, own.prefix_len)
 }
 
 /// Whether the prefix of `address` says that others are on-link with it.

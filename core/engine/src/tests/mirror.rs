@@ -525,25 +525,64 @@ fn flows_stay_with_what_has_their_address_under_another_number() {
     let net = v4();
     let mut lab = Lab::new(net, plan(&net));
     lab.establish();
-    let other = VserverId(VSERVER.0 + 100);
-    for step in ["at once", "after it was gone"] {
-        if step == "after it was gone" {
-            lab.set_plan(Plan { vservers: Vec::new(), services: Vec::new(), ..plan(&net) });
-            lab.mirror(3, false);
-            assert_eq!(lab.records().len(), 0, "nobody's flow");
-            lab.set_plan(plan(&net));
-            lab.mirror(4, false);
-            assert_eq!(lab.records().len(), 1, "{step}");
-        } else {
-            lab.set_plan(renumbered(plan(&net)));
-            lab.mirror(2, false);
-            assert_eq!(lab.records().len(), 1, "{step}");
-            let counters = lab.engine.vserver_counters(other);
-            assert_eq!((counters.flows, counters.tracked, counters.hits), (1, 1, 0));
-            assert_eq!(lab.engine.service_counters(ServiceId(SERVICES[0].0 + 100)).flows, 1);
-            assert_eq!(lab.engine.vserver_counters(VSERVER).flows, 0);
-        }
+    lab.set_plan(renumbered(plan(&net)));
+    lab.mirror(2, false);
+    assert_eq!(lab.records().len(), 1);
+    let counters = lab.engine.vserver_counters(VserverId(VSERVER.0 + 100));
+    assert_eq!((counters.flows, counters.tracked, counters.hits), (1, 1, 0));
+    assert_eq!(lab.engine.service_counters(ServiceId(SERVICES[0].0 + 100)).flows, 1);
+    assert_eq!(lab.engine.vserver_counters(VSERVER).flows, 0);
+    // The operator removes the vserver and adds it again.
+    lab.set_plan(Plan { vservers: Vec::new(), services: Vec::new(), ..plan(&net) });
+    lab.mirror(3, false);
+    assert_eq!(lab.records().len(), 0, "nobody's flow");
+    lab.set_plan(plan(&net));
+    lab.mirror(4, false);
+    assert_eq!(lab.records().len(), 1);
+}
+
+#[test]
+fn a_flow_that_outlives_a_reset_is_told_to_the_peer_again() {
+    let mut lab = Lab::new(v4(), plan(&v4()));
+    let (server, source) = lab.establish();
+    lab.mirror(1, false);
+    lab.client(RST, 101, 0, b"");
+    assert_eq!(lab.records().len(), 0, "a bulk skips it");
+    lab.marks.clear();
+    lab.server(server, source, (ACK, 501, 101), b"the reset was not for me");
+    let flow = lab.flow_mark();
+    assert_eq!(lab.engine.record(flow).map(|record| record.phase), Some(Phase::Established));
+}
+
+#[test]
+fn a_mark_that_finds_no_room_asks_for_another_session() {
+    let mut lab = Lab::with_limits(v4(), plan(&v4()), Limits { max_marks: 0, ..Limits::default() });
+    lab.mirror(1, true);
+    lab.until_held();
+    assert!(lab.engine.needs_session());
+    assert_eq!((lab.engine.counters().marks_lost, lab.marks.len()), (1, 0));
+    lab.engine.set_mirroring(lab.now, Mirroring::Off);
+    assert!(!lab.engine.needs_session());
+}
+
+#[test]
+fn a_full_standby_gives_up_what_the_session_does_not_speak_of() {
+    let net = v4();
+    let mut lab = Lab::new(net, plan(&net));
+    for n in 0..16 {
+        lab.net.client.port = 1000 + n;
+        lab.establish();
     }
+    lab.mirror(1, false);
+    let (old, young): (Vec<_>, Vec<_>) = lab.records().into_iter().partition(|record| record.client.port < 1008);
+    let mut other = Lab::with_limits(net, plan(&net), Limits { max_flows: 8, ..Limits::default() });
+    other.engine.set_gate(other.now, Gate::Closed);
+    old.iter().for_each(|record| assert_eq!(other.engine.apply_record(other.now, record, 1), Applied::Stored));
+    other.engine.begin_session(2);
+    young.iter().for_each(|record| assert_eq!(other.engine.apply_record(other.now, record, 2), Applied::Stored));
+    assert_eq!((other.engine.counts().flows, other.engine.counts().stale), (8, 0));
+    assert_eq!(other.engine.counters().stale_evicted, 8);
+    assert_eq!(other.engine.apply_record(other.now, &old[0], 2), Applied::Full, "all are of this session");
 }
 
 #[test]
@@ -674,4 +713,31 @@ fn a_promoted_node_announces_its_addresses_and_a_closed_one_is_silent() {
         }
     }
     assert_eq!(announced, [net.vip.addr, net.snip].into());
+}
+
+/// Simulation seed 369: the session's record was lost with the primary, the flow's was not.
+#[test]
+fn a_mirrored_flow_implies_the_persistence_session_that_chose_its_server() {
+    let net = v4();
+    let mut sticky = plan(&net);
+    sticky.vservers[0].persistence = by_source(60);
+    let mut lab = Lab::new(net, sticky.clone());
+    lab.mirror(1, false);
+    lab.establish();
+    let record = lab.records()[0];
+    let mut other = lab.standby(sticky);
+    assert_eq!(other.engine.apply_record(other.now, &record, 1), Applied::Stored);
+    assert_eq!(other.engine.counts().persistence, 1);
+    let moved = PersistenceRecord {
+        stamp: 2,
+        vip: net.vip,
+        proto: 0,
+        client: net.client.addr,
+        server: Some(net.servers[1]),
+    };
+    other.engine.apply_persistence(other.now, &moved, 1);
+    other.engine.set_gate(other.now, Gate::Open);
+    other.engine.promote(other.now);
+    other.net.client.port = 1;
+    assert_eq!(other.establish().0, net.servers[1], "what the primary says of it wins");
 }

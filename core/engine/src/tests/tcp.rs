@@ -118,6 +118,27 @@ fn a_reset_that_is_not_believed_leaves_the_connection_alive() {
 }
 
 #[test]
+fn a_forged_reset_does_not_end_an_idle_connection() {
+    for by_client in [true, false] {
+        let mut lab = Lab::new(v4(), plan(&v4()));
+        let (server, source) = lab.establish();
+        lab.server(server, source, (ACK, 501, 101), b"hello");
+        lab.client(ACK, 101, 506, b"");
+        let (far, near) = (0x7000_0000, if by_client { 101 } else { 506 });
+        let reset = |lab: &mut Lab, seq| {
+            if by_client { lab.client(RST, seq, 0, b"") } else { lab.server(server, source, (RST, seq, 0), b"") }
+        };
+        assert!(matches!(reset(&mut lab, far), Verdict::Forward(_)), "the end itself decides");
+        lab.pass(Duration::from_secs(100));
+        assert_eq!(lab.engine.counts().flows, 1);
+        assert_eq!(lab.engine.counters().resets_doubted, 1);
+        reset(&mut lab, near);
+        lab.pass(Duration::from_secs(5));
+        assert_eq!(lab.engine.counts().flows, 0);
+    }
+}
+
+#[test]
 fn a_new_syn_on_a_closed_connection_opens_another_one() {
     let mut lab = Lab::new(v4(), plan(&v4()));
     let (server, source) = lab.establish();

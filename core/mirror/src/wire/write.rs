@@ -10,7 +10,7 @@ use super::{
 };
 use crate::names::{Names, Naming};
 use crate::read::{put_varint, zigzag};
-use crate::{HealthRecord, JournalKind, MAX_PAYLOAD};
+use crate::{Digest, HealthRecord, JournalKind, MAX_PAYLOAD};
 
 /// Writes one data message into a caller's buffer. The caller asks
 /// [`DataWriter::room`] before each record; a record that does not fit is a
@@ -163,10 +163,11 @@ impl<'a> DataWriter<'a> {
     }
 
     /// Writes the sender's digest.
-    pub fn bulk_end(&mut self, digest: u64, flows: u64) {
+    pub fn bulk_end(&mut self, digest: &Digest) {
         let start = self.open(BULK_END);
-        self.out.extend_from_slice(&digest.to_be_bytes());
-        self.out.extend_from_slice(&flows.to_be_bytes());
+        for number in [digest.digest, digest.flows, digest.journal] {
+            self.out.extend_from_slice(&number.to_be_bytes());
+        }
         self.close_record(start);
         self.records += 1;
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use holdfast_base::{Instant, Rng, StableHasher};
 use holdfast_engine::{FlowClose, FlowKey, FlowRecord, FlowRef, L2Disc, PersistenceRecord, Phase};
 use holdfast_mirror::wire::{Message, peek};
-use holdfast_mirror::{Limits, Receiver, Record, Sender, Source};
+use holdfast_mirror::{Digest, Limits, Receiver, Record, Sender, Source};
 use holdfast_wire::{Addr, Endpoint};
 
 pub fn v4(d: u8, port: u16) -> Endpoint {
@@ -98,8 +98,8 @@ impl Source for Flows {
         Some(record)
     }
 
-    fn digest(&mut self) -> (u64, u64) {
-        (self.digest, self.written.len() as u64)
+    fn digest(&mut self) -> Digest {
+        Digest { digest: self.digest, flows: self.written.len() as u64, journal: 0 }
     }
 }
 
@@ -123,8 +123,8 @@ impl Mirrored {
                     self.flows.remove(&close.key);
                 }
             }
-            Record::BulkEnd { digest, flows } => {
-                assert_eq!(self.digest(), (*digest, *flows), "digests differ at the same position");
+            Record::BulkEnd(digest) => {
+                assert_eq!(self.digest(), (digest.digest, digest.flows), "digests differ at the same position");
             }
             Record::Persistence(_) | Record::Health(_) | Record::Journal(_) => {}
         }

@@ -41,30 +41,30 @@ fn a_vip_with_a_wide_prefix_makes_its_subnet_connected_but_is_no_snip() {
     let lab = Lab::with(&Plan { addresses: vec![wide], routes: vec![], ..plan() }, &Limits::default());
     let neighbour = Addr::v4([203, 0, 113, 7]);
     assert_eq!(lab.network.next_hop(neighbour), Some(neighbour));
-    assert_eq!(lab.network.snip_for(neighbour), None);
+    assert_eq!(lab.network.snips_for(neighbour).next(), None);
     assert_eq!(lab.network.facing(neighbour), Some(wide.addr));
 }
 
 #[test]
 fn the_snip_lies_in_the_subnet_of_the_server_or_of_the_gateway_to_it() {
     let lab = Lab::new();
-    let snip_for = |addr| lab.network.snip_for(addr);
+    let snip_for = |addr| lab.network.snips_for(addr).next();
     assert_eq!(snip_for(server_net(9)), Some(server_net(2)));
     assert_eq!(snip_for(v6(2, 9)), Some(v6(2, 2)));
     assert_eq!(snip_for(Addr::v4([8, 8, 8, 8])), Some(client_net(1)), "by way of the default gateway");
     assert_eq!(snip_for(v6(9, 9)), Some(v6(1, 1)), "any SNIP of the family for a link-local gateway");
     let only_v4 = Plan { addresses: vec![snip(server_net(2), 24)], routes: vec![], ..plan() };
     let lab = Lab::with(&only_v4, &Limits::default());
-    assert_eq!(lab.network.snip_for(v6(2, 9)), None);
-    assert_eq!(lab.network.snip_for(Addr::v4([8, 8, 8, 8])), None);
+    assert_eq!(lab.network.snips_for(v6(2, 9)).next(), None);
+    assert_eq!(lab.network.snips_for(Addr::v4([8, 8, 8, 8])).next(), None);
 }
 
 #[test]
 fn the_narrowest_subnet_gives_the_snip() {
     let addresses = vec![snip(Addr::v4([10, 0, 1, 1]), 16), snip(server_net(2), 24)];
     let lab = Lab::with(&Plan { addresses, ..plan() }, &Limits::default());
-    assert_eq!(lab.network.snip_for(server_net(9)), Some(server_net(2)));
-    assert_eq!(lab.network.snip_for(Addr::v4([10, 0, 7, 9])), Some(Addr::v4([10, 0, 1, 1])));
+    assert_eq!(lab.network.snips_for(server_net(9)).next(), Some(server_net(2)));
+    assert_eq!(lab.network.snips_for(Addr::v4([10, 0, 7, 9])).next(), Some(Addr::v4([10, 0, 1, 1])));
 }
 
 #[test]

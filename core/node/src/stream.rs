@@ -1,0 +1,180 @@
+//! The mirror stream as this node lives it: sessions, records, digests, health.
+
+use holdfast_base::Instant;
+use holdfast_config::{self as config, Scope};
+use holdfast_engine::{Applied, ServiceId};
+use holdfast_ha::Role;
+use holdfast_mirror::{Digest, HealthRecord, JournalKind, Record};
+
+use crate::effect::{Effect, Level};
+use crate::envelope::MessageKind;
+use crate::mirroring::{self, JournalStep};
+use crate::node::Node;
+use crate::{lower, promote};
+
+impl Node {
+    /// Starts a mirror session with the peer that is there.
+    pub(crate) fn start_session(&mut self, now: Instant) {
+        let lines = self.config.lines(Scope::Shared);
+        let health = self.health_records();
+        let session = self.mirroring.start_session(now, lines, health);
+        let strict = self.config.ha().mirror_mode == config::MirrorMode::Strict;
+        self.ha.set_synced_session(session);
+        self.engine.set_mirroring(now, promote::engine_mirroring(Some(session), strict));
+    }
+
+    /// Ends the mirror session; holds end with it.
+    pub(crate) fn stop_session(&mut self, now: Instant) {
+        self.mirroring.stop_session();
+        self.engine.set_mirroring(now, promote::engine_mirroring(None, false));
+    }
+
+    /// Applies the records that the receiver has ready, in order.
+    pub(crate) fn apply_records(&mut self, now: Instant) {
+        let Some(session) = self.mirroring.receiver.session() else { return };
+        while let Some(record) = self.mirroring.receiver.poll_record() {
+            match record {
+                Record::Flow(flow) => match self.engine.apply_record(now, &flow, session) {
+                    // The primary's stream is the pair's truth: what this node has newer will come again from there.
+                    Applied::Stored | Applied::Refreshed | Applied::Older(_) => {}
+                    Applied::Full => {
+                        self.dissent(now, "a flow found no room in the table (is --max-flows the same on both nodes?)")
+                    }
+                },
+                Record::Close(close) => self.engine.apply_close(now, &close, session),
+                Record::Persistence(persistence) => self.engine.apply_persistence(now, &persistence, session),
+                Record::Health(health) => self.apply_health(now, &health),
+                Record::Journal(line) => match self.mirroring.journal(line) {
+                    JournalStep::Wait => {}
+                    JournalStep::Replace(lines) => self.replace_shared(now, &lines),
+                    JournalStep::Apply(line) => self.apply_journal(now, &line),
+                },
+                Record::BulkEnd(digest) => self.compare_digests(now, session, digest),
+            }
+        }
+    }
+
+    /// The primary's stream. It counts only once this node follows that very
+    /// primary: following forgets what was received before, and what was
+    /// acknowledged would not come again.
+    pub(crate) fn mirror_data(&mut self, now: Instant, from: (u64, u64), payload: &[u8]) {
+        if self.ha.role() != Role::Secondary || self.following != Some(from) {
+            return;
+        }
+        let (boot, _) = from;
+        let Ok((_, session)) = holdfast_mirror::wire::peek(payload) else {
+            self.hellos_refused += 1;
+            return;
+        };
+        if self.mirroring.begins(boot, session) {
+            // What lies beyond a gap of the old session was acknowledged: packets may be out on its strength.
+            self.mirroring.receiver.salvage();
+            self.apply_records(now);
+            self.mirroring.begin(boot, session);
+            self.engine.begin_session(session);
+            self.ha.handle_caught_up(now, false);
+        }
+        if self.mirroring.receiver.handle_data(now, payload).is_err() {
+            self.hellos_refused += 1;
+        }
+        self.apply_records(now);
+    }
+
+    fn compare_digests(&mut self, now: Instant, session: u32, theirs: Digest) {
+        let ours = mirroring::own_digest(&self.engine, self.fingerprint);
+        if self.mirroring.compare(theirs, ours) {
+            self.ha.set_synced_session(session);
+            self.ha.handle_caught_up(now, true);
+            self.event(Level::Info, format!("caught up with session {session}: {} flows", theirs.flows));
+            self.drain_ha(now);
+        } else if theirs.journal != ours.journal {
+            self.dissent(now, "the configuration differs from the primary's");
+        } else {
+            let text = format!("digests differ: {} flows there, {} here", theirs.flows, ours.flows);
+            self.dissent(now, &text);
+        }
+    }
+
+    /// This node does not hold what the primary believes it does: it is not
+    /// caught up, whatever it has acknowledged, and asks for another session.
+    pub(crate) fn dissent(&mut self, now: Instant, why: &str) {
+        if self.mirroring.dissent(now) {
+            self.event(Level::Warn, format!("not caught up: {why}; asking for another session"));
+        }
+        self.ha.handle_caught_up(now, false);
+        self.drain_ha(now);
+    }
+
+    /// Complains to the primary, again and again until another session begins.
+    pub(crate) fn complain(&mut self, now: Instant) {
+        if let Some(session) = self.mirroring.poll_complaint(now) {
+            let head = self.letterhead();
+            self.channel.send(None, MessageKind::AskSession, head, &session.to_be_bytes());
+        }
+    }
+
+    fn health_records(&self) -> Vec<HealthRecord> {
+        let up = |id| self.health.service(id).is_some_and(|state| state.up);
+        self.config
+            .services()
+            .filter_map(|service| {
+                let (server, kind) = lower::service_identity(&self.config, service)?;
+                Some(HealthRecord { server, kind, up: up(service.id) })
+            })
+            .collect()
+    }
+
+    fn apply_health(&mut self, now: Instant, record: &HealthRecord) {
+        let wanted = Some((record.server, record.kind));
+        let matching: Vec<u32> = self
+            .config
+            .services()
+            .filter(|service| lower::service_identity(&self.config, service) == wanted)
+            .map(|service| service.id)
+            .collect();
+        for id in matching {
+            self.health.set_mirrored(now, id, record.up);
+        }
+        self.drain_health(now);
+    }
+
+    /// Changes of health go to selection, to the peer and to the log.
+    pub(crate) fn drain_health(&mut self, now: Instant) {
+        while let Some((id, up)) = self.health.poll_change() {
+            self.engine.set_health(now, ServiceId(id), up);
+            let Some(service) = self.config.services().find(|service| service.id == id) else { continue };
+            let text = format!("service {} is {}", service.name, if up { "UP" } else { "DOWN" });
+            if let Some((server, kind)) = lower::service_identity(&self.config, service)
+                && self.mirroring.sender.is_active()
+            {
+                self.mirroring.sender.push(holdfast_mirror::Item::Health(HealthRecord { server, kind, up }));
+            }
+            self.event(Level::Info, text);
+        }
+        while let Some(probe) = self.health.poll_probe() {
+            self.effects.push_back(Effect::Probe(probe));
+        }
+    }
+
+    /// The primary's shared configuration replaces ours; what is node-local stays.
+    fn replace_shared(&mut self, now: Instant, lines: &[String]) {
+        match self.config.replace_shared(lines) {
+            Ok(true) => {
+                self.config_changed(now);
+                self.event(Level::Info, "configuration synchronised from the primary".into());
+            }
+            Ok(false) => {}
+            Err(error) => {
+                self.event(Level::Error, format!("configuration from the primary refused: {error}"));
+                self.dissent(now, "its configuration was refused");
+            }
+        }
+    }
+
+    /// Shared commands accepted here travel to the peer.
+    pub(crate) fn journal(&mut self, line: String) {
+        if self.mirroring.sender.is_active() {
+            self.mirroring.push_line(JournalKind::Line, line);
+        }
+    }
+}

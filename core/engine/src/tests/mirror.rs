@@ -728,13 +728,8 @@ fn a_mirrored_flow_implies_the_persistence_session_that_chose_its_server() {
     let mut other = lab.standby(sticky);
     assert_eq!(other.engine.apply_record(other.now, &record, 1), Applied::Stored);
     assert_eq!(other.engine.counts().persistence, 1);
-    let moved = PersistenceRecord {
-        stamp: 2,
-        vip: net.vip,
-        proto: 0,
-        client: net.client.addr,
-        server: Some(net.servers[1]),
-    };
+    let moved =
+        PersistenceRecord { stamp: 2, vip: net.vip, proto: 0, client: net.client.addr, server: Some(net.servers[1]) };
     other.engine.apply_persistence(other.now, &moved, 1);
     other.engine.set_gate(other.now, Gate::Open);
     other.engine.promote(other.now);

@@ -79,7 +79,7 @@ impl Watch {
         }
         let opening = trace::opening(frame).filter(|_| network == SERVER_SIDE);
         let first =
-            opening.is_some_and(|syn| self.opened.insert(syn) && !self.was_under_way(now, syn, checker, machine));
+            opening.is_some_and(|syn| !self.is_of_known_flow(now, syn, checker, machine) && self.opened.insert(syn));
         if (first || claims) && checker.rules_instead(now, machines, machine) {
             let what = if first { "opened a connection to a server" } else { "claimed an address" };
             checker.violate(now, format!("machine {machine} {what} while the other is the rightful primary"));
@@ -89,14 +89,23 @@ impl Watch {
         }
     }
 
-    /// Whether the client's SYN was here before the machine began to hand over:
-    /// it may have waited for the server's Ethernet address.
-    fn was_under_way(&self, now: Instant, syn: (Endpoint, Endpoint, u32), checker: &Checker, machine: usize) -> bool {
-        let (source, _, seq) = syn;
+    /// Whether a machine that hands over may send this SYN: the client's came
+    /// before and waited for the server's Ethernet address, or it uses a
+    /// connection's addresses again.
+    fn is_of_known_flow(
+        &self,
+        now: Instant,
+        syn: (Endpoint, Endpoint, u32),
+        checker: &Checker,
+        machine: usize,
+    ) -> bool {
+        let Some(since) = checker.draining_since[machine].filter(|&since| now.since(since) < UNDER_WAY) else {
+            return false;
+        };
+        let (source, server, seq) = syn;
         let begun = self.callers.get(&(seq, source.addr.is_v4())).map(|(_, at)| *at);
-        begun
-            .zip(checker.draining_since[machine])
-            .is_some_and(|(begun, since)| begun < since && now.since(since) < UNDER_WAY)
+        let used = self.opened.range((source, server, 0)..=(source, server, u32::MAX)).next().is_some();
+        used || begun.is_some_and(|begun| begun < since)
     }
 
     /// Two live connections of clients never share a source towards a server.

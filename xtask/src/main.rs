@@ -97,18 +97,19 @@ fn run(chore: Chore) -> Result<()> {
 /// Everything that a change must pass, quick checks first.
 fn ci(no_namespaces: bool) -> Result<()> {
     let started = Instant::now();
-    if is_there("fmt") {
+    let mut left_out = Vec::new();
+    if is_there("fmt", &mut left_out) {
         step("format", cargo(&["fmt", "--all", "--check"]))?;
     }
     tidy::run(&root()?).context("tidy")?;
-    if is_there("clippy") {
+    if is_there("clippy", &mut left_out) {
         step("lints", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     }
     step("unit, property and golden tests", cargo(&["test", "--workspace"]))?;
     step("build", cargo(&["build", "--release", "-p", "holdfast-sim"]))?;
     step("simulation", program("holdfast-sim", &["--seeds".into(), CI_SEEDS.into()])?)?;
     if no_namespaces {
-        println!("== namespace tests: left out on demand");
+        left_out.push("namespace tests");
     } else {
         println!("== ebpf: the kernel's verifier reads core/wire");
         ebpf::run(&root()?, &ebpf::Options { check: true })?;
@@ -116,15 +117,17 @@ fn ci(no_namespaces: bool) -> Result<()> {
         step("lab instruments", program("holdfast-testbed", &["selftest".into()])?)?;
         step("namespace tests", program("holdfast-testbed", &["test".into()])?)?;
     }
-    println!("== all passed in {} s", started.elapsed().as_secs());
+    let without = if left_out.is_empty() { String::new() } else { format!(", WITHOUT {}", left_out.join(", ")) };
+    println!("== all passed in {} s{without}", started.elapsed().as_secs());
     Ok(())
 }
 
 /// Debian's cargo comes without these two; a change is checked by whoever has them.
-fn is_there(subcommand: &str) -> bool {
+fn is_there(subcommand: &'static str, left_out: &mut Vec<&'static str>) -> bool {
     let there = cargo(&[subcommand, "--version"]).output().is_ok_and(|output| output.status.success());
     if !there {
         println!("== cargo {subcommand} is not installed: left out");
+        left_out.push(subcommand);
     }
     there
 }

@@ -115,7 +115,8 @@ pub struct HaFacts {
     pub hellos_received: u64,
     /// Hellos sent.
     pub hellos_sent: u64,
-    /// Journal lines that the peer did not confirm in time.
+    /// Mirror sessions started again because the peer could not use one, or
+    /// because a queue was full: the journal was told anew.
     pub propagation_timeouts: u64,
     /// Failed synchronisations since the last transition.
     pub sync_failures: u64,

@@ -45,6 +45,7 @@ impl Node {
             ("hellos_refused", self.hellos_refused),
             ("log_lines_lost", self.events_dropped),
             ("session_failures", self.mirroring.failures()),
+            ("session_restarts", self.mirroring.restarts()),
         ];
         vec![
             line("engine", self.engine.counters().listed()),

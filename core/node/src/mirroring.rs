@@ -253,9 +253,14 @@ impl Mirroring {
         }
     }
 
-    /// Digests that differed, and sessions started again for any reason.
+    /// As secondary: sessions that this node could not use.
     pub fn failures(&self) -> u64 {
-        self.mismatches + self.restarts
+        self.mismatches
+    }
+
+    /// As primary: sessions started again although the peer was there all the time.
+    pub fn restarts(&self) -> u64 {
+        self.restarts
     }
 
     /// Counts a session that had to be started again.

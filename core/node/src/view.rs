@@ -146,7 +146,7 @@ impl Facts for View<'_> {
             last_transition: self.unix_millis(status.since),
             hellos_received: status.hellos_received,
             hellos_sent: status.hellos_sent,
-            propagation_timeouts: 0,
+            propagation_timeouts: node.mirroring.restarts(),
             sync_failures: node.mirroring.failures(),
             refused_messages: refused + node.hellos_refused,
             silent_ports: self.silent_ports(),

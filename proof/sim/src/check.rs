@@ -219,15 +219,6 @@ impl Checker {
         if digest(primary) != digest(secondary) {
             self.violations.push(format!("digests differ: {:?} and {:?}", digest(primary), digest(secondary)));
         }
-        for node in [primary, secondary] {
-            let mut sources: Vec<_> = table(now, node).into_iter().map(|(key, flow)| (key.0, flow.0, flow.1)).collect();
-            let all = sources.len();
-            sources.sort_unstable();
-            sources.dedup();
-            if sources.len() != all {
-                self.violations.push("a source address and port has two owners".into());
-            }
-        }
     }
 
     /// At any time in a whole pair: what the primary calls protected is there on

@@ -121,7 +121,11 @@ fn one_failure(
     let outage = pair.fail(lab, primary, failure)?;
     traffic.wait_recovered()?;
     report.gaps.push(traffic.close_window()?);
+    // The survivor holds again as soon as the other one is back: nothing may be let go then.
+    let survivor = &pair.nodes[1 - primary];
+    let alone = survivor.ha()?.released_unprotected;
     pair.heal(lab, outage)?;
+    report.released += pair.nodes[1 - primary].ha()?.released_unprotected.saturating_sub(alone);
     let lost = traffic.tcp.progress()?["lost"].as_u64().unwrap_or_default();
     ensure!(lost == 0, "{lost} connections lost so far");
     Ok(())

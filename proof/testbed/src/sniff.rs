@@ -12,9 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// The port of heartbeats, also those on data interfaces.
-const HEARTBEAT_PORT: u16 = 3003;
-
 /// What a watch has seen.
 #[derive(Default)]
 pub struct Seen {
@@ -98,17 +95,13 @@ fn floating(frame: &[u8], own: &[IpAddr]) -> Option<String> {
         0x0806 => v4(28).filter(|sender| foreign(*sender)).map(|sender| format!("ARP by {sender}")),
         0x0800 => {
             let (source, target, protocol) = (v4(26)?, v4(30)?, *frame.get(23)?);
-            let header = usize::from(*frame.get(14)? & 15) * 4;
-            let heartbeat = protocol == 17 && at16(14 + header + 2) == Some(HEARTBEAT_PORT);
-            (foreign(source) && !heartbeat).then(|| format!("IPv4 protocol {protocol} {source} to {target}"))
+            foreign(source).then(|| format!("IPv4 protocol {protocol} {source} to {target}"))
         }
         0x86dd => {
             let (source, target, protocol) = (v6(22)?, v6(38)?, *frame.get(20)?);
             let advertisement = protocol == 58 && frame.get(54) == Some(&136);
             let subject = if advertisement { v6(62)? } else { source };
-            let heartbeat = protocol == 17 && at16(56) == Some(HEARTBEAT_PORT);
-            (foreign(subject) && !heartbeat)
-                .then(|| format!("IPv6 protocol {protocol} {source} to {target} about {subject}"))
+            foreign(subject).then(|| format!("IPv6 protocol {protocol} {source} to {target} about {subject}"))
         }
         _ => None,
     }
@@ -133,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn heartbeats_are_allowed_and_forwarded_packets_are_not() {
+    fn heartbeats_have_an_ethernet_type_of_their_own_and_forwarded_packets_are_noticed() {
         let mut frame = vec![0; 60];
         frame[12..15].copy_from_slice(&[8, 0, 0x45]);
         frame[23] = 17;
         frame[26..30].copy_from_slice(&[192, 0, 2, 10]);
         assert!(floating(&frame, &[]).is_some());
-        frame[36..38].copy_from_slice(&HEARTBEAT_PORT.to_be_bytes());
+        frame[12..14].copy_from_slice(&[0x88, 0xb5]);
         assert!(floating(&frame, &[]).is_none());
     }
 }

@@ -5,15 +5,23 @@ use crate::peer::{Candidate, Inquiry};
 use crate::{Cause, Event, Hello, HelloKind, LostCause, Machine, Role};
 use holdfast_base::{Duration, Instant};
 
+/// So many times longer a primary waits for an answer before it declares the peer dead.
+const PRIMARY_PATIENCE: u32 = 10;
 /// Time between two probes while their silence is a proof.
 const PROBE_INTERVAL: Duration = Duration::from_micros(500);
 
 impl Machine {
-    /// A hint that the peer's process died: ask on every path, at once.
+    /// A hint that the peer's process died: ask on every path, at once. A
+    /// secondary that waits too long prolongs an outage. A primary that does not
+    /// wait long enough lets go of what it holds for a peer that was only busy.
     pub(crate) fn suspect(&mut self, now: Instant) {
         let proves = self.inquiry.is_some_and(|inquiry| inquiry.verdict.is_some());
         if self.peer.joined && !proves {
-            self.start_inquiry(now, Some(now + self.settings.probe_silence));
+            let silence = match self.role() {
+                Role::Init | Role::Secondary | Role::Draining => self.settings.probe_silence,
+                Role::Primary => self.settings.probe_silence * PRIMARY_PATIENCE,
+            };
+            self.start_inquiry(now, Some(now + silence));
         }
     }
 

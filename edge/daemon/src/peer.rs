@@ -55,7 +55,7 @@ enum Stream {
 pub struct PeerCounters {
     /// Datagrams that the kernel would not take (buffer full, unreachable).
     pub unsent: u64,
-    /// Connections from an address that is not the peer's.
+    /// Datagrams and connections from an address that is not the peer's.
     pub foreign: u64,
 }
 
@@ -145,7 +145,7 @@ impl Peer {
 
     fn open_missing(&mut self, now: Instant, link: &PeerLink, poller: &Poller) -> io::Result<()> {
         if self.datagrams.is_none() {
-            let socket = open_datagrams(link)?;
+            let socket = open_datagrams(link.local)?;
             poller.add(socket.as_raw_fd(), DATAGRAMS, false)?;
             self.datagrams = Some(socket);
         }
@@ -173,13 +173,13 @@ impl Peer {
     /// The descriptor of `token` is ready.
     pub fn handle_ready(&mut self, now: Instant, token: u64, poller: &Poller) {
         match token {
-            LISTENER => self.accept(now, poller),
+            LISTENER => self.accept(poller),
             STREAM => self.look_at_stream(now, poller),
             _ => {}
         }
     }
 
-    fn accept(&mut self, now: Instant, poller: &Poller) {
+    fn accept(&mut self, poller: &Poller) {
         let (Some(link), Some(listener)) = (&self.link, &self.listener) else { return };
         let Ok((socket, from)) = listener.accept() else { return };
         if from.as_socket().map(|from| from.ip()) != Some(link.peer) {
@@ -187,10 +187,8 @@ impl Peer {
             return;
         }
         let socket = with_high_descriptor(socket);
-        // The peer has one connection; if it opens another, the old one is dead.
-        if matches!(self.stream, Stream::Open(_)) {
-            self.close_stream(now);
-        }
+        // The peer has one connection: when it opens another the old one is that of a life or of a path
+        // that has ended, and its end says nothing about the peer that has just called.
         let watched = socket.set_nonblocking(true).and_then(|()| poller.add(socket.as_raw_fd(), STREAM, false));
         if watched.is_ok() {
             self.stream = Stream::Open(socket);
@@ -240,15 +238,16 @@ impl Peer {
 
     /// Up to `budget` datagrams from the peer's address.
     pub fn receive(&mut self, now: Instant, budget: usize, handle: &mut dyn FnMut(&[u8])) {
-        let Some(socket) = &self.datagrams else { return };
+        let (Some(link), Some(socket)) = (&self.link, &self.datagrams) else { return };
         let mut heard = false;
         let mut buffer = [0; DATAGRAM_LIMIT];
         for _ in 0..budget {
-            match socket.recv(&mut buffer) {
-                Ok(len) => {
+            match socket.recv_from(&mut buffer) {
+                Ok((len, from)) if from.ip() == link.peer => {
                     heard = true;
                     handle(&buffer[..len]);
                 }
+                Ok(_) => self.counters.foreign += 1,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 // An ICMP error of something sent before: the next call goes on.
                 Err(_) => {}
@@ -264,20 +263,20 @@ impl Peer {
         self.heard_at = now;
         let connects = self.link.as_ref().is_some_and(|link| link.connects);
         if connects && silent > STALE_AFTER && matches!(self.stream, Stream::Open(_)) {
-            self.close_stream(now);
+            // Not a close that could be held against the peer: it speaks.
+            self.stream = Stream::None;
+            self.retry_at = now;
         }
     }
 
     /// Sends to the peer; what the kernel does not take is counted, and said
     /// again by those whose business it is.
     pub fn send(&mut self, bytes: &[u8]) {
-        let Some(socket) = &self.datagrams else {
+        let (Some(link), Some(socket)) = (&self.link, &self.datagrams) else {
             self.counters.unsent += 1;
             return;
         };
-        // The first call may only bring the news that an earlier datagram was refused.
-        let refused = |error: &io::Error| error.kind() == ErrorKind::ConnectionRefused;
-        if socket.send(bytes).or_else(|error| if refused(&error) { socket.send(bytes) } else { Err(error) }).is_err() {
+        if socket.send_to(bytes, SocketAddr::new(link.peer, PEER_PORT)).is_err() {
             self.counters.unsent += 1;
         }
     }
@@ -294,10 +293,9 @@ fn new_socket(local: IpAddr, kind: Type, protocol: Protocol) -> io::Result<Socke
     Ok(socket)
 }
 
-/// Connected: the kernel lets nothing in but what comes from the peer's own
-/// socket, so strangers cannot fill the buffer.
-fn open_datagrams(link: &PeerLink) -> io::Result<UdpSocket> {
-    let socket = new_socket(link.local, Type::DGRAM, Protocol::UDP)?;
+/// Not connected: what somebody else sends in the peer's name is to be counted.
+fn open_datagrams(local: IpAddr) -> io::Result<UdpSocket> {
+    let socket = new_socket(local, Type::DGRAM, Protocol::UDP)?;
     let size: *const libc::c_int = &RECEIVE_BUFFER;
     let len = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: `size` points at `len` readable bytes. Without the right to it the limit of the system holds.
@@ -307,8 +305,7 @@ fn open_datagrams(link: &PeerLink) -> io::Result<UdpSocket> {
         socket.set_recv_buffer_size(RECEIVE_BUFFER as usize)?;
     }
     socket.set_send_buffer_size(SEND_BUFFER)?;
-    socket.bind(&SocketAddr::new(link.local, PEER_PORT).into())?;
-    socket.connect(&SocketAddr::new(link.peer, PEER_PORT).into())?;
+    socket.bind(&SocketAddr::new(local, PEER_PORT).into())?;
     Ok(socket.into())
 }
 

@@ -52,6 +52,7 @@ pub use model::{
     Monitor, MonitorBinding, MonitorKind, NsConfig, NsIp, Persistence, Route, RpcNode, Server, Service, ServiceType,
 };
 pub use parse::{parse, parse_all};
+pub use replay::Replacement;
 pub use show::{show, show_json};
 
 /// Longest command line that is accepted, in bytes; a journal line must fit one mirror datagram.

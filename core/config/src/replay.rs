@@ -24,28 +24,51 @@ impl Config {
             }
         }
     }
+}
 
-    /// Replaces what both nodes have in common by what `lines` make; what is
-    /// node-local stays. All or nothing. Returns whether anything changed: if
-    /// nothing did, every object keeps its number, else objects get numbers
+/// The primary's configuration on its way into ours, a slice at a time.
+#[derive(Debug)]
+pub struct Replacement {
+    next: Config,
+    lines: std::vec::IntoIter<String>,
+}
+
+impl Replacement {
+    /// Begins to replace what both nodes have in common by what `lines` make;
+    /// what is node-local stays. `None`: nothing differs. Objects get numbers
     /// never used before (flows find them again by address).
-    pub fn replace_shared(&mut self, lines: &[String]) -> Result<bool, CommandError> {
-        if self.lines(Scope::Shared) == lines {
-            return Ok(false);
+    pub fn begin(config: &Config, lines: Vec<String>) -> Option<Replacement> {
+        if config.lines(Scope::Shared) == lines {
+            return None;
         }
-        let mut next = Config {
-            services: Named::continuing(&self.services),
-            vservers: Named::continuing(&self.vservers),
-            ns_config: self.ns_config.clone(),
-            ha: self.ha.clone(),
-            rpc_nodes: self.rpc_nodes.clone(),
-            interfaces: self.interfaces.clone(),
+        let next = Config {
+            services: Named::continuing(&config.services),
+            vservers: Named::continuing(&config.vservers),
+            ns_config: config.ns_config.clone(),
+            ha: config.ha.clone(),
+            rpc_nodes: config.rpc_nodes.clone(),
+            interfaces: config.interfaces.clone(),
             ..Config::default()
         };
-        for line in lines {
-            next.apply(&parse(line)?)?;
+        Some(Replacement { next, lines: lines.into_iter() })
+    }
+
+    /// Applies up to `count` lines; true when all are.
+    pub fn step(&mut self, count: usize) -> Result<bool, CommandError> {
+        for line in self.lines.by_ref().take(count) {
+            self.next.apply(&parse(&line)?)?;
         }
-        *self = next;
-        Ok(true)
+        Ok(self.lines.len() == 0)
+    }
+
+    /// The new configuration, with what is node-local in `config`.
+    pub fn finish(self, config: &Config) -> Config {
+        Config {
+            ns_config: config.ns_config.clone(),
+            ha: config.ha.clone(),
+            rpc_nodes: config.rpc_nodes.clone(),
+            interfaces: config.interfaces.clone(),
+            ..self.next
+        }
     }
 }

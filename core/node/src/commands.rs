@@ -109,7 +109,7 @@ impl Node {
         }
         let applied = config::parse(line).and_then(|command| self.config.apply(&command));
         match applied {
-            Ok(_) => self.config_changed(now),
+            Ok(_) => self.config_unsettled = true,
             Err(error) => {
                 // Another session brings the whole configuration.
                 self.event(Level::Error, format!("a command of the primary failed here: {error}"));

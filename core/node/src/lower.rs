@@ -2,6 +2,7 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use holdfast_config as config;
 use holdfast_config::Config;
@@ -48,6 +49,17 @@ pub(crate) fn service_identity(config: &Config, service: &config::Service) -> Op
         config::ServiceType::Any => 0,
     };
     Some((endpoint(server.addr, service.port), kind))
+}
+
+/// The services of each identity, by number.
+pub(crate) fn services_by_identity(config: &Config) -> BTreeMap<(Endpoint, u8), Vec<u32>> {
+    let mut found: BTreeMap<_, Vec<u32>> = BTreeMap::new();
+    for service in config.services() {
+        if let Some(identity) = service_identity(config, service) {
+            found.entry(identity).or_default().push(service.id);
+        }
+    }
+    found
 }
 
 fn vserver(config: &Config, vserver: &config::LbVserver) -> engine::Vserver {

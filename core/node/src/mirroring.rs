@@ -50,6 +50,8 @@ pub(crate) struct Mirroring {
     complaint: Option<Instant>,
     /// Pause before a complaint: grows while one session after the other ends in one.
     pause: Duration,
+    /// A flow of the running session found no room.
+    full: bool,
     /// Copies that the receiver had been sent as of the last look.
     copies: u64,
     mismatches: u64,
@@ -79,6 +81,7 @@ impl Mirroring {
             caught_up: false,
             complaint: None,
             pause: Duration::ZERO,
+            full: false,
             copies: 0,
             mismatches: 0,
             restarts: 0,
@@ -159,6 +162,7 @@ impl Mirroring {
         self.receiver.start(session);
         self.receiving_from = Some(boot);
         self.complaint = None;
+        self.full = false;
     }
 
     /// Ends reception: this node follows nobody.
@@ -169,6 +173,7 @@ impl Mirroring {
         self.caught_up = false;
         self.sweeping = false;
         self.complaint = None;
+        self.full = false;
     }
 
     /// Sorts a journal line: part of a snapshot, the end of one, or a single command.
@@ -212,6 +217,17 @@ impl Mirroring {
         self.complaint = Some(now + self.pause);
         self.pause = (self.pause * 2).clamp(ASK_INTERVAL, MAX_ASK_PAUSE);
         true
+    }
+
+    /// A flow of the running session found no room: nothing more of it is
+    /// acknowledged, so that the primary does not take for protected what is not.
+    pub fn note_full(&mut self) {
+        self.full = true;
+    }
+
+    /// Whether a flow of the running session found no room.
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     /// The session to complain about, if it is time to.

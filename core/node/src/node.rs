@@ -1,16 +1,16 @@
 //! The joined node: which input goes to which room, and in what order their
 //! outputs leave.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use core::net::IpAddr;
 use core::time::Duration;
 
 use holdfast_base::Instant;
-use holdfast_config::{self as config, Config};
+use holdfast_config::{self as config, Config, Replacement};
 use holdfast_engine::{Engine, Frame, Gate, OwnedFrame, Port, PortId, Verdict};
 use holdfast_ha::{self as ha, Hello, Machine, NodeId, PathId, Role, Settings};
-use holdfast_wire::Addr;
+use holdfast_wire::{Addr, Endpoint};
 
 use crate::channel::{self, Channel, Letter, Letterhead, Outgoing, Stray};
 use crate::effect::{Effect, Level, NodeOptions, PeerLink, PortState, ProbeOutcome, Reply, StartError, StreamEvent};
@@ -39,6 +39,14 @@ pub struct Node {
     pub(crate) ports: Vec<PortState>,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) peer_boot: Option<u64>,
+    /// The primary's configuration while it is being taken over.
+    pub(crate) replacing: Option<Replacement>,
+    /// Commands of the primary were applied and have not taken effect yet.
+    pub(crate) config_unsettled: bool,
+    /// Services by what the peer calls them.
+    pub(crate) services_by_identity: BTreeMap<(Endpoint, u8), Vec<u32>>,
+    /// Log lines among the effects.
+    pub(crate) events_waiting: usize,
     /// The primary that this node follows: its life and its term.
     pub(crate) following: Option<(u64, u64)>,
     pub(crate) hellos_refused: u64,
@@ -77,6 +85,10 @@ impl Node {
             ports: Vec::new(),
             effects: VecDeque::new(),
             peer_boot: None,
+            replacing: None,
+            config_unsettled: false,
+            services_by_identity: BTreeMap::new(),
+            events_waiting: 0,
             following: None,
             hellos_refused: 0,
             events_dropped: 0,
@@ -240,6 +252,9 @@ impl Node {
         }
         self.engine.handle_timeout(now);
         self.mirroring.sender.handle_timeout(now);
+        if self.replacing.is_some() {
+            self.apply_records(now);
+        }
         self.mirroring.sweep(&mut self.engine);
         self.complain(now);
         self.health.handle_timeout(now);
@@ -249,7 +264,7 @@ impl Node {
 
     /// When to call `handle_timeout` next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.mirroring.is_busy() || !self.listings.is_empty() {
+        if self.mirroring.is_busy() || self.replacing.is_some() || !self.listings.is_empty() {
             return Some(self.now);
         }
         let deadlines = [
@@ -292,7 +307,9 @@ impl Node {
     /// The next thing the driver must do.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.settle();
-        self.effects.pop_front()
+        let effect = self.effects.pop_front();
+        self.events_waiting -= usize::from(matches!(effect, Some(Effect::Event(..))));
+        effect
     }
 
     /// The engine, for checkers and `show`.
@@ -358,11 +375,11 @@ impl Node {
 
     /// Queues a line for the log.
     pub(crate) fn event(&mut self, level: Level, text: String) {
-        let waiting = self.effects.iter().filter(|effect| matches!(effect, Effect::Event(..))).count();
-        if waiting >= MAX_WAITING_EVENTS {
+        if self.events_waiting >= MAX_WAITING_EVENTS {
             self.events_dropped += 1;
             return;
         }
+        self.events_waiting += 1;
         self.effects.push_back(Effect::Event(level, text));
     }
 
@@ -443,7 +460,7 @@ impl Node {
         });
         let mut ack = Vec::new();
         let ack_path = path.filter(|_| !self.mirroring.hears_copies());
-        if self.mirroring.receiver.poll_ack(now, &mut ack) {
+        if !self.mirroring.is_full() && self.mirroring.receiver.poll_ack(now, &mut ack) {
             self.channel.send(ack_path, MessageKind::MirrorAck, head, &ack);
         }
         for outgoing in self.channel.take_outgoing() {

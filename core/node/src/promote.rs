@@ -12,7 +12,7 @@ use crate::node::Node;
 pub(crate) fn promote(node: &mut Node, now: Instant, term: u64, cause: Cause) {
     // 1. Nothing more from the old primary; what lies beyond gaps counts too.
     let found = node.mirroring.receiver.salvage();
-    node.apply_records(now);
+    node.apply_all_records(now);
     node.mirroring.stop_receiving();
     // 2. The gate opens (`Node::update_gate`, by role and lease): a closed one would swallow what follows.
     node.update_gate(now);
@@ -51,6 +51,7 @@ pub(crate) fn demote(node: &mut Node, now: Instant, role: Role, term: u64, cause
 /// pair's state.
 pub(crate) fn follow(node: &mut Node, now: Instant, term: u64) {
     node.engine.clear(now);
+    node.replacing = None;
     node.mirroring.stop_receiving();
     node.ha.handle_caught_up(now, false);
     node.event(Level::Info, format!("following the primary of term {term}; waiting for its state"));

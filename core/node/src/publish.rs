@@ -17,6 +17,7 @@ impl Node {
         self.fingerprint = self.config.fingerprint();
         self.engine.set_plan(now, Arc::new(lower::plan(&self.config, self.epoch)));
         self.health.set_services(now, lower::watched(&self.config));
+        self.services_by_identity = lower::services_by_identity(&self.config);
         self.drain_health(now);
         let settings = settings(&self.config);
         self.ha.set_settings(now, settings);

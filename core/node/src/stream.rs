@@ -1,7 +1,9 @@
 //! The mirror stream as this node lives it: sessions, records, digests, health.
 
 use holdfast_base::Instant;
-use holdfast_config::{self as config, Scope};
+use std::collections::BTreeSet;
+
+use holdfast_config::{self as config, Config, Replacement, Scope};
 use holdfast_engine::{Applied, ServiceId};
 use holdfast_ha::Role;
 use holdfast_mirror::{Digest, HealthRecord, JournalKind, Record};
@@ -11,6 +13,11 @@ use crate::envelope::MessageKind;
 use crate::mirroring::{self, JournalStep};
 use crate::node::Node;
 use crate::{lower, promote};
+
+/// Lines of the primary's configuration applied in one turn.
+const LINES_PER_TURN: usize = 64;
+/// Lines that go with a synchronisation and are told one by one.
+const LINES_TOLD: usize = 20;
 
 impl Node {
     /// Starts a mirror session with the peer that is there.
@@ -29,16 +36,24 @@ impl Node {
         self.engine.set_mirroring(now, promote::engine_mirroring(None, false));
     }
 
-    /// Applies the records that the receiver has ready, in order.
+    /// Applies the records that the receiver has ready, in order. A whole
+    /// configuration is applied in slices; what follows it waits.
     pub(crate) fn apply_records(&mut self, now: Instant) {
+        if !self.continue_replacing(now, LINES_PER_TURN) {
+            return;
+        }
         let Some(session) = self.mirroring.receiver.session() else { return };
         while let Some(record) = self.mirroring.receiver.poll_record() {
+            if !matches!(record, Record::Journal(_)) {
+                self.settle_config(now);
+            }
             match record {
                 Record::Flow(flow) => match self.engine.apply_record(now, &flow, session) {
                     // The primary's stream is the pair's truth: what this node has newer will come again from there.
                     Applied::Stored | Applied::Refreshed | Applied::Older(_) => {}
                     Applied::Full => {
-                        self.dissent(now, "a flow found no room in the table (is --max-flows the same on both nodes?)")
+                        self.mirroring.note_full();
+                        self.dissent(now, "a flow found no room in the table (is --max-flows the same on both nodes?)");
                     }
                 },
                 Record::Close(close) => self.engine.apply_close(now, &close, session),
@@ -46,11 +61,75 @@ impl Node {
                 Record::Health(health) => self.apply_health(now, &health),
                 Record::Journal(line) => match self.mirroring.journal(line) {
                     JournalStep::Wait => {}
-                    JournalStep::Replace(lines) => self.replace_shared(now, &lines),
+                    JournalStep::Replace(lines) => {
+                        self.settle_config(now);
+                        self.replacing = Replacement::begin(&self.config, lines);
+                        if !self.continue_replacing(now, LINES_PER_TURN) {
+                            return;
+                        }
+                    }
                     JournalStep::Apply(line) => self.apply_journal(now, &line),
                 },
                 Record::BulkEnd(digest) => self.compare_digests(now, session, digest),
             }
+        }
+        self.settle_config(now);
+    }
+
+    /// Applies everything that is stored, in this very turn: the node is about to
+    /// lead, or another session begins.
+    pub(crate) fn apply_all_records(&mut self, now: Instant) {
+        loop {
+            self.continue_replacing(now, usize::MAX);
+            self.apply_records(now);
+            if self.replacing.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// What the primary's commands have changed takes effect, once for many of them.
+    fn settle_config(&mut self, now: Instant) {
+        if core::mem::take(&mut self.config_unsettled) {
+            self.config_changed(now);
+        }
+    }
+
+    /// Goes on with the primary's configuration, if one is being taken over.
+    /// True when there is none left to do.
+    pub(crate) fn continue_replacing(&mut self, now: Instant, lines: usize) -> bool {
+        let Some(mut replacement) = self.replacing.take() else { return true };
+        match replacement.step(lines) {
+            Ok(false) => {
+                self.replacing = Some(replacement);
+                return false;
+            }
+            Ok(true) => {
+                let next = replacement.finish(&self.config);
+                self.tell_what_goes(&next);
+                self.config = next;
+                self.config_changed(now);
+                self.event(Level::Info, "configuration synchronised from the primary".into());
+            }
+            Err(error) => {
+                self.event(Level::Error, format!("configuration from the primary refused: {error}"));
+                self.dissent(now, "its configuration was refused");
+            }
+        }
+        true
+    }
+
+    /// Commands that were accepted here and that the primary does not have: typed
+    /// at the losing side of a split, or in a file that differs.
+    fn tell_what_goes(&mut self, next: &Config) {
+        let kept: BTreeSet<String> = next.lines(Scope::Shared).into_iter().collect();
+        let gone: Vec<String> =
+            self.config.lines(Scope::Shared).into_iter().filter(|line| !kept.contains(line)).collect();
+        for line in gone.iter().take(LINES_TOLD) {
+            self.event(Level::Warn, format!("not in the primary's configuration, gone here: {line}"));
+        }
+        if gone.len() > LINES_TOLD {
+            self.event(Level::Warn, format!("… and {} further lines", gone.len() - LINES_TOLD));
         }
     }
 
@@ -69,7 +148,7 @@ impl Node {
         if self.mirroring.begins(boot, session) {
             // What lies beyond a gap of the old session was acknowledged: packets may be out on its strength.
             self.mirroring.receiver.salvage();
-            self.apply_records(now);
+            self.apply_all_records(now);
             self.mirroring.begin(boot, session);
             self.engine.begin_session(session);
             self.ha.handle_caught_up(now, false);
@@ -125,13 +204,7 @@ impl Node {
     }
 
     fn apply_health(&mut self, now: Instant, record: &HealthRecord) {
-        let wanted = Some((record.server, record.kind));
-        let matching: Vec<u32> = self
-            .config
-            .services()
-            .filter(|service| lower::service_identity(&self.config, service) == wanted)
-            .map(|service| service.id)
-            .collect();
+        let matching = self.services_by_identity.get(&(record.server, record.kind)).cloned().unwrap_or_default();
         for id in matching {
             self.health.set_mirrored(now, id, record.up);
         }
@@ -142,7 +215,7 @@ impl Node {
     pub(crate) fn drain_health(&mut self, now: Instant) {
         while let Some((id, up)) = self.health.poll_change() {
             self.engine.set_health(now, ServiceId(id), up);
-            let Some(service) = self.config.services().find(|service| service.id == id) else { continue };
+            let Some(service) = self.config.service_by_id(id) else { continue };
             let text = format!("service {} is {}", service.name, if up { "UP" } else { "DOWN" });
             if let Some((server, kind)) = lower::service_identity(&self.config, service)
                 && self.mirroring.sender.is_active()
@@ -153,21 +226,6 @@ impl Node {
         }
         while let Some(probe) = self.health.poll_probe() {
             self.effects.push_back(Effect::Probe(probe));
-        }
-    }
-
-    /// The primary's shared configuration replaces ours; what is node-local stays.
-    fn replace_shared(&mut self, now: Instant, lines: &[String]) {
-        match self.config.replace_shared(lines) {
-            Ok(true) => {
-                self.config_changed(now);
-                self.event(Level::Info, "configuration synchronised from the primary".into());
-            }
-            Ok(false) => {}
-            Err(error) => {
-                self.event(Level::Error, format!("configuration from the primary refused: {error}"));
-                self.dissent(now, "its configuration was refused");
-            }
         }
     }
 

@@ -77,12 +77,20 @@ fn round(world: &mut World, rng: &mut Rng) -> bool {
     judge_protection(world);
     let Some(primary) = world.primary() else { return become_whole(world, "in a pause") };
     type_something(world, rng, primary);
+    let mut stopping = None;
     for (after, fault) in choose(rng, primary) {
         world.run_until(world.now + after, |_| false);
         world.apply(fault);
+        if let Fault::Stop(machine) = fault {
+            stopping = Some(machine);
+        }
     }
     let outage = Duration::from_millis(300 + rng.below(3000));
     world.run_until(world.now + outage, |_| false);
+    // A hand-over may have to wait until a promise has run out; who is stopped is started again only when it has ended.
+    world.run_until(world.now + WHOLE_WITHIN, |world| {
+        stopping.is_none_or(|machine| world.machines[machine].node.is_none())
+    });
     if world.checker.failed() {
         return false;
     }
@@ -204,6 +212,8 @@ pub(crate) fn finish(world: &mut World, seed: u64) {
     }
     become_whole(world, "at the end");
     world.run_until(world.now + Duration::from_millis(500), |_| false);
+    // A flow that times out at this very moment has its close under way.
+    world.run_until(world.now + Duration::from_secs(1), World::agrees);
     if let (Some(primary), true) = (world.primary(), world.is_whole()) {
         let [a, b] = [primary, 1 - primary].map(|machine| world.machines[machine].node.as_ref());
         if let (Some(a), Some(b)) = (a, b) {

@@ -221,6 +221,14 @@ impl World {
             && secondary.term() == primary.term()
     }
 
+    /// Whether both machines know the same flows.
+    pub fn agrees(&self) -> bool {
+        let digest = |machine: &Machine| {
+            machine.node.as_ref().map(|node| (node.engine().digest(), node.engine().counts().in_session))
+        };
+        digest(&self.machines[0]) == digest(&self.machines[1])
+    }
+
     /// The machine that is primary, if exactly one is.
     pub fn primary(&self) -> Option<usize> {
         let is = |m: &usize| self.machines[*m].node.as_ref().is_some_and(|n| n.role() == Role::Primary);

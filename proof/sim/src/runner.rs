@@ -213,7 +213,7 @@ pub(crate) fn finish(world: &mut World, seed: u64) {
     become_whole(world, "at the end");
     world.run_until(world.now + Duration::from_millis(500), |_| false);
     // A flow that times out at this very moment has its close under way.
-    world.run_until(world.now + Duration::from_secs(1), World::agrees);
+    world.run_until(world.now + Duration::from_secs(1), |world| world.agrees());
     if let (Some(primary), true) = (world.primary(), world.is_whole()) {
         let [a, b] = [primary, 1 - primary].map(|machine| world.machines[machine].node.as_ref());
         if let (Some(a), Some(b)) = (a, b) {

@@ -444,6 +444,7 @@ impl Node {
         }
         self.settled = true;
         let now = self.now;
+        self.settle_config(now);
         if self.mirroring.sender.needs_restart() || self.engine.needs_session() {
             self.mirroring.note_restart();
             self.event(Level::Warn, "the mirror's queues overflowed; starting another session".into());

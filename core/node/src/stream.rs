@@ -73,7 +73,6 @@ impl Node {
                 Record::BulkEnd(digest) => self.compare_digests(now, session, digest),
             }
         }
-        self.settle_config(now);
     }
 
     /// Applies everything that is stored, in this very turn: the node is about to
@@ -83,13 +82,14 @@ impl Node {
             self.continue_replacing(now, usize::MAX);
             self.apply_records(now);
             if self.replacing.is_none() {
-                return;
+                return self.settle_config(now);
             }
         }
     }
 
-    /// What the primary's commands have changed takes effect, once for many of them.
-    fn settle_config(&mut self, now: Instant) {
+    /// What the primary's commands have changed takes effect, once for all that
+    /// came in a turn.
+    pub(crate) fn settle_config(&mut self, now: Instant) {
         if core::mem::take(&mut self.config_unsettled) {
             self.config_changed(now);
         }

@@ -167,6 +167,10 @@ pub(crate) fn floating_address(config: &Config, addr: IpAddr) -> Result<(), Comm
     if addr.is_loopback() {
         return Err(CommandError::with(messages::INVALID_IP, addr.to_string()));
     }
+    // A gateway is somebody else.
+    if config.routes.iter().any(|route| route.gateway == addr) {
+        return Err(CommandError::with(messages::ADDRESS_IN_USE, addr.to_string()));
+    }
     not_a_node(config, addr)
 }
 

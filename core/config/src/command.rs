@@ -105,7 +105,7 @@ impl Command {
             }
             line.push(' ');
             let hidden = redact && matches!(opt.kind, Type::Secret);
-            line.push_str(&if hidden { "\"********\"".to_owned() } else { value.text() });
+            line.push_str(&if hidden { format!("\"{}\"", crate::value::MASK) } else { value.text() });
         }
         line
     }

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::json::Json;
+
 /// A code with its text. The market's own below 60000, ours from 60000 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -41,6 +43,18 @@ impl CommandError {
     /// An error about an argument and the value that it was given.
     pub(crate) fn about(message: Message, argument: &str, value: &str) -> Self {
         CommandError::with(message, format!("{argument}, {value}"))
+    }
+
+    /// As NITRO words it: `{"errorcode":258,"message":"…","severity":"ERROR"}`.
+    pub fn to_json(&self) -> String {
+        let text = self.to_string();
+        let message = text.strip_prefix("ERROR: ").unwrap_or(&text);
+        Json::Object(vec![
+            ("errorcode", u64::from(self.code).into()),
+            ("message", message.to_owned().into()),
+            ("severity", "ERROR".into()),
+        ])
+        .write()
     }
 
     pub(crate) fn allowing(self, allowed: Vec<&'static str>) -> Self {

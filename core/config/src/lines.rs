@@ -147,7 +147,7 @@ fn listed_options(object: &impl Options, listed: &[Opt], style: Style) -> String
             continue;
         }
         let hidden = style != Style::File && matches!(opt.kind, Type::Secret);
-        let shown = if hidden { "\"********\"".to_owned() } else { Value::text(&value) };
+        let shown = if hidden { format!("\"{}\"", crate::value::MASK) } else { Value::text(&value) };
         text.push_str(&format!(" -{} {shown}", opt.name));
     }
     text

@@ -6,6 +6,9 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::error::{CommandError, messages};
 use crate::matching::{Found, by_prefix, nearest};
 
+/// What is shown instead of a password.
+pub(crate) const MASK: &str = "********";
+
 /// One word of an enumeration.
 #[derive(Debug)]
 pub(crate) struct Choice {

@@ -236,6 +236,7 @@ impl Engine {
         }
         self.gate = gate;
         self.network.set_quiet(gate == Gate::Closed);
+        self.network.set_defends(gate == Gate::Open);
         match gate {
             Gate::Open => {}
             Gate::Draining => self.network.clear_announcements(),

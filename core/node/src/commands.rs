@@ -18,7 +18,10 @@ impl Node {
         match self.command(now, request, line, json) {
             Ok(Some(text)) => self.reply(Reply { request, text, ok: true, last: true }),
             Ok(None) => {}
-            Err(error) => self.reply(Reply { request, text: error.to_string(), ok: false, last: true }),
+            Err(error) => {
+                let text = if json { error.to_json() } else { error.to_string() };
+                self.reply(Reply { request, text, ok: false, last: true });
+            }
         }
         self.drain_ha(now);
         self.update_gate(now);

@@ -1,8 +1,62 @@
 //! Every counter of the node, for the log: what no screen shows.
 
+use core::time::Duration;
+
+use holdfast_base::Instant;
+use holdfast_engine::Drop;
+
+use crate::effect::Level;
 use crate::node::Node;
 
+/// Pause between two looks at the limits.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+/// A limit that is hit all the time is told once in this many looks.
+const QUIET_LOOKS: u32 = 60;
+
+/// What was known of the limits at the last look.
+#[derive(Debug, Default)]
+pub(crate) struct LimitWatch {
+    next_look: Option<Instant>,
+    counts: [u64; LIMITS],
+    /// Looks until each may be told again.
+    quiet: [u32; LIMITS],
+}
+
+/// Limits that an operator hears of when they are hit.
+const LIMITS: usize = 8;
+
 impl Node {
+    /// Tells the log, once in a while, which limits were hit since the last look.
+    pub(crate) fn watch_limits(&mut self, now: Instant) {
+        if self.limit_watch.next_look.is_some_and(|at| now < at) {
+            return;
+        }
+        self.limit_watch.next_look = Some(now + LOOK_PAUSE);
+        for (index, (text, count)) in self.limits_hit().into_iter().enumerate() {
+            let watch = &mut self.limit_watch;
+            watch.quiet[index] = watch.quiet[index].saturating_sub(1);
+            if count > watch.counts[index] && watch.quiet[index] == 0 {
+                watch.quiet[index] = QUIET_LOOKS;
+                watch.counts[index] = count;
+                self.event(Level::Warn, format!("{text} ({count} times so far)"));
+            }
+        }
+    }
+
+    fn limits_hit(&self) -> [(&'static str, u64); LIMITS] {
+        let (engine, network) = (self.engine.counters(), self.engine.network_counters());
+        [
+            ("the flow table is full: new flows are refused; see --max-flows", engine.drops(Drop::FlowTableFull)),
+            ("no SNAT port is free towards a server: add a SNIP in its subnet", engine.snat_exhausted),
+            ("too much waits for the peer: held packets are dropped", engine.drops(Drop::HoldQueueFull)),
+            ("the persistence table is full: clients are balanced without memory", engine.persistence_full),
+            ("a mirrored flow found no room", engine.record_full),
+            ("too many changes wait for the mirror: another session tells everything", engine.marks_lost),
+            ("another host claims a floating address", network.address_conflicts),
+            ("the neighbour table is full", network.table_full),
+        ]
+    }
+
     /// One line for each room, `room: name value, …`; zeros are left out.
     pub fn counter_lines(&self) -> Vec<String> {
         let network = self.engine.network_counters();

@@ -13,6 +13,7 @@ use holdfast_ha::{self as ha, Hello, Machine, NodeId, PathId, Role, Settings};
 use holdfast_wire::{Addr, Endpoint};
 
 use crate::channel::{self, Channel, Letter, Letterhead, Outgoing, Stray};
+use crate::counters::LimitWatch;
 use crate::effect::{Effect, Level, NodeOptions, PeerLink, PortState, ProbeOutcome, Reply, StartError, StreamEvent};
 use crate::envelope::MessageKind;
 use crate::health::Health;
@@ -45,6 +46,9 @@ pub struct Node {
     pub(crate) config_unsettled: bool,
     /// Services by what the peer calls them.
     pub(crate) services_by_identity: BTreeMap<(Endpoint, u8), Vec<u32>>,
+    /// The state of each vserver, and since when.
+    pub(crate) vserver_states: BTreeMap<u32, (config::Health, Instant)>,
+    pub(crate) limit_watch: LimitWatch,
     /// Log lines among the effects.
     pub(crate) events_waiting: usize,
     /// The primary that this node follows: its life and its term.
@@ -88,6 +92,8 @@ impl Node {
             replacing: None,
             config_unsettled: false,
             services_by_identity: BTreeMap::new(),
+            vserver_states: BTreeMap::new(),
+            limit_watch: LimitWatch::default(),
             events_waiting: 0,
             following: None,
             hellos_refused: 0,
@@ -257,6 +263,7 @@ impl Node {
         }
         self.mirroring.sweep(&mut self.engine);
         self.complain(now);
+        self.watch_limits(now);
         self.health.handle_timeout(now);
         self.drain_health(now);
         self.continue_listings(now);

@@ -19,6 +19,7 @@ impl Node {
         self.health.set_services(now, lower::watched(&self.config));
         self.services_by_identity = lower::services_by_identity(&self.config);
         self.drain_health(now);
+        self.note_vservers(now);
         let settings = settings(&self.config);
         self.ha.set_settings(now, settings);
         self.engine.set_half(match settings.peer {

@@ -213,7 +213,9 @@ impl Node {
 
     /// Changes of health go to selection, to the peer and to the log.
     pub(crate) fn drain_health(&mut self, now: Instant) {
+        let mut changed = false;
         while let Some((id, up)) = self.health.poll_change() {
+            changed = true;
             self.engine.set_health(now, ServiceId(id), up);
             let Some(service) = self.config.service_by_id(id) else { continue };
             let text = format!("service {} is {}", service.name, if up { "UP" } else { "DOWN" });
@@ -223,6 +225,9 @@ impl Node {
                 self.mirroring.sender.push(holdfast_mirror::Item::Health(HealthRecord { server, kind, up }));
             }
             self.event(Level::Info, text);
+        }
+        if changed {
+            self.note_vservers(now);
         }
         while let Some(probe) = self.health.poll_probe() {
             self.effects.push_back(Effect::Probe(probe));

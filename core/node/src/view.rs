@@ -2,12 +2,13 @@
 
 use holdfast_base::Instant;
 use holdfast_config::{
-    ChannelState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState, PeerFacts, ServiceFacts,
-    VserverFacts,
+    ChannelState, Facts, HaFacts, HaRole, Health, LbVserver, MonitorFacts, NodeFacts, NodeState, PeerFacts, Service,
+    ServiceFacts, VserverFacts,
 };
 use holdfast_engine::{Drop, ServiceId, VserverId};
 use holdfast_ha::{HaStatus, PeerView, Role};
 
+use crate::envelope::Refused;
 use crate::node::Node;
 
 /// A node at one moment.
@@ -19,6 +20,11 @@ pub(crate) struct View<'a> {
 impl<'a> View<'a> {
     pub fn new(node: &'a Node, now: Instant) -> View<'a> {
         View { node, now }
+    }
+
+    /// Whether the flows here are this node's own to protect.
+    fn leads(&self) -> bool {
+        matches!(self.node.ha.role(), Role::Primary | Role::Draining)
     }
 
     /// Unix milliseconds of an instant.
@@ -80,21 +86,8 @@ impl<'a> View<'a> {
     }
 
     fn vserver_health(&self, id: u32) -> (Health, u64) {
-        let config = &self.node.config;
-        let Some(vserver) = config.vserver_by_id(id) else { return (Health::Unknown, 0) };
-        if !vserver.enabled {
-            return (Health::OutOfService, 0);
-        }
-        let bound = vserver.bindings.iter().filter_map(|binding| config.service(&binding.service));
-        let states: Vec<_> = bound.map(|service| self.service_health(service.id)).collect();
-        let up = states.iter().any(|(health, _)| *health == Health::Up);
-        // Up since the first of its services is up; down since the last went.
-        let since = if up {
-            states.iter().filter(|(health, _)| *health == Health::Up).map(|(_, at)| *at).min()
-        } else {
-            states.iter().map(|(_, at)| *at).max()
-        };
-        (if up { Health::Up } else { Health::Down }, since.unwrap_or(0))
+        let known = self.node.vserver_states.get(&id);
+        known.map_or((Health::Unknown, 0), |(health, since)| (*health, self.unix_millis(*since)))
     }
 
     fn service_health(&self, id: u32) -> (Health, u64) {
@@ -135,8 +128,12 @@ impl Facts for View<'_> {
         let node = self.node;
         let status = node.ha.status();
         let counts = node.engine.counts();
+        let leads = self.leads();
         let stats = node.mirroring.sender.stats(self.now);
-        let refused: u64 = node.channel.refused().map(|(_, count)| count).sum();
+        // What was meant for an earlier life of ours comes at every start.
+        let harmless = Refused::NotForThisLife.label();
+        let refused: u64 =
+            node.channel.refused().filter(|(reason, _)| *reason != harmless).map(|(_, count)| count).sum();
         HaFacts {
             role: role(status.role),
             state: own_state(status.role, status.status),
@@ -152,8 +149,8 @@ impl Facts for View<'_> {
             silent_ports: self.silent_ports(),
             peer: self.peer(),
             flows: counts.flows.into(),
-            protected: counts.protected.into(),
-            unprotected: counts.unprotected.into(),
+            protected: if leads { counts.protected.into() } else { 0 },
+            unprotected: if leads { counts.unprotected.into() } else { 0 },
             held: counts.held.into(),
             released_unprotected: node.engine.counters().hold_released_unprotected,
             unacked_records: stats.unacked_records,
@@ -172,7 +169,8 @@ impl Facts for View<'_> {
             server_flows: counters.flows.into(),
             established: counters.established.into(),
             protected: counters.protected.into(),
-            unprotected: (counters.tracked - counters.protected).into(),
+            // Whether a secondary's copies are protected is not its business.
+            unprotected: if self.leads() { (counters.tracked - counters.protected).into() } else { 0 },
             persistence_sessions: counters.persistence.into(),
             packets_in: counters.traffic.client_packets,
             packets_out: counters.traffic.server_packets,
@@ -236,4 +234,29 @@ fn own_state(role: Role, status: HaStatus) -> NodeState {
 
 fn peer_state(peer: &PeerView) -> NodeState {
     own_state(peer.role, peer.status)
+}
+
+impl Node {
+    /// Looks which vservers have changed their state.
+    pub(crate) fn note_vservers(&mut self, now: Instant) {
+        let former = core::mem::take(&mut self.vserver_states);
+        for vserver in self.config.vservers() {
+            let state = self.vserver_state(vserver);
+            let kept = former.get(&vserver.id).filter(|(before, _)| *before == state);
+            self.vserver_states.insert(vserver.id, kept.copied().unwrap_or((state, now)));
+        }
+    }
+
+    /// Up: enabled, with a bound service that is.
+    fn vserver_state(&self, vserver: &LbVserver) -> Health {
+        if !vserver.enabled {
+            return Health::OutOfService;
+        }
+        let usable = |service: &Service| {
+            let enabled = service.enabled && self.config.server(&service.server).is_some_and(|server| server.enabled);
+            enabled && self.health.service(service.id).is_some_and(|state| state.up)
+        };
+        let mut bound = vserver.bindings.iter().filter_map(|binding| self.config.service(&binding.service));
+        if bound.any(usable) { Health::Up } else { Health::Down }
+    }
 }

@@ -38,11 +38,13 @@ impl Client {
     pub fn run(&mut self, line: &str, json: bool, part: &mut dyn FnMut(&str, bool)) -> Result<Outcome> {
         let lost = || format!("the node behind {} closed the connection", self.path.display());
         let request = json!({ "line": line, "json": json }).to_string() + "\n";
-        self.reader.get_mut().write_all(request.as_bytes()).with_context(lost)?;
+        // A node that refuses us has said why before it closed: read that first.
+        let written = self.reader.get_mut().write_all(request.as_bytes());
         let mut outcome = Outcome::Done;
         loop {
             let mut answer = String::new();
             if self.reader.read_line(&mut answer).with_context(lost)? == 0 {
+                written.with_context(lost)?;
                 bail!(lost());
             }
             let answer: Value = serde_json::from_str(&answer).context("the node's answer makes no sense")?;

@@ -11,10 +11,15 @@ mod words;
 
 use clap::Parser;
 use client::{Client, Outcome};
-use print::{print_text, run_and_print};
+use print::{print_error, print_text, run_and_print};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// Words of this program itself, behind the list of commands.
+const OWN_WORDS: &str = "\
+status                           one screen about node and pair; exit status 0 good, 1 degraded, 2 bad
+help <words>                     about the commands that begin with these words";
 
 /// Exit status when no node could be asked.
 const NO_NODE: u8 = 2;
@@ -57,7 +62,16 @@ fn run(args: &Args) -> anyhow::Result<u8> {
     let line = words::command_line(&args.words);
     match args.words.first().map(String::as_str) {
         Some("help" | "?") => {
-            print_text(&holdfast_config::help(&args.words[1..].join(" ")));
+            let words = args.words[1..].join(" ");
+            let text = holdfast_config::help(&words);
+            if text.is_empty() {
+                print_error(&format!("ERROR: No such command [{words}]; `holdfast help` lists them"));
+                return Ok(1);
+            }
+            print_text(&text);
+            if words.is_empty() {
+                print_text(OWN_WORDS);
+            }
             return Ok(0);
         }
         Some("exit" | "quit") => return Ok(0),

@@ -2,16 +2,37 @@
 
 use crate::client::{Client, Outcome};
 use anyhow::Result;
+use serde_json::json;
 use std::io::Write;
 
 /// Runs a command and prints its answer in the market's way: the text, then
-/// ` Done`; errors go to standard error. JSON comes without ` Done`.
+/// ` Done`; errors go to standard error. In JSON every answer is one object on
+/// standard output, errors and bare successes as NITRO words them.
 pub fn run_and_print(client: &mut Client, line: &str, json: bool) -> Result<Outcome> {
-    let outcome = client.run(line, json, &mut |text, ok| if ok { print_text(text) } else { print_error(text) })?;
-    if outcome == Outcome::Done && !json {
-        print_text(" Done");
+    let mut silent = true;
+    let outcome = client.run(line, json, &mut |text, ok| match (ok, json) {
+        (true, _) => {
+            silent &= text.is_empty();
+            print_text(text);
+        }
+        (false, true) if text.starts_with('{') => print_text(text),
+        (false, true) => {
+            print_text(&json!({ "errorcode": 1, "message": plain(text), "severity": "ERROR" }).to_string())
+        }
+        (false, false) => print_error(text),
+    })?;
+    match (outcome, json) {
+        (Outcome::Done, false) => print_text(" Done"),
+        (Outcome::Done, true) if silent => {
+            print_text(&json!({ "errorcode": 0, "message": "Done", "severity": "NONE" }).to_string());
+        }
+        (Outcome::Done, true) | (Outcome::Failed, _) => {}
     }
     Ok(outcome)
+}
+
+fn plain(text: &str) -> &str {
+    text.trim_end().trim_start_matches("ERROR:").trim_start()
 }
 
 /// Prints `text` as lines. A closed pipe (`| head`) ends the program quietly.

@@ -2,14 +2,18 @@
 
 use crate::client::{Client, Outcome};
 use crate::print::{print_text, run_and_print};
+use crate::words::has_secret;
 use anyhow::{Context, Result};
 use holdfast_config::{complete, help};
 use reedline::{
-    ColumnarMenu, Completer, CompletionResult, CursorConfig, DefaultHinter, Emacs, FileBackedHistory, KeyCode,
-    KeyModifiers, MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch, Reedline, ReedlineEvent, ReedlineMenu,
-    Signal, Span, Suggestion, default_emacs_keybindings,
+    ColumnarMenu, Completer, CompletionResult, CursorConfig, DefaultHinter, Emacs, FileBackedHistory, History,
+    HistoryItem, HistoryItemId, HistorySessionId, KeyCode, KeyModifiers, MenuBuilder, Prompt, PromptEditMode,
+    PromptHistorySearch, Reedline, ReedlineEvent, ReedlineMenu, SearchQuery, Signal, Span, Suggestion,
+    default_emacs_keybindings,
 };
 use std::borrow::Cow;
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Lines kept in `~/.holdfast_history`.
@@ -138,11 +142,48 @@ fn editor() -> Reedline {
         .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
         .with_edit_mode(Box::new(Emacs::new(keys)));
     match history_file().and_then(|path| FileBackedHistory::with_file(HISTORY_LINES, path).ok()) {
-        Some(history) => editor.with_history(Box::new(history)),
+        Some(history) => editor.with_history(Box::new(Discreet(history))),
         None => editor,
     }
 }
 
+/// The history's file, readable by its owner only.
 fn history_file() -> Option<PathBuf> {
-    Some(PathBuf::from(std::env::var_os("HOME")?).join(".holdfast_history"))
+    let path = PathBuf::from(std::env::var_os("HOME")?).join(".holdfast_history");
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).ok()?;
+    file.set_permissions(Permissions::from_mode(0o600)).ok()?;
+    Some(path)
+}
+
+/// A history that never learns a password.
+struct Discreet(FileBackedHistory);
+
+impl History for Discreet {
+    fn save(&mut self, entry: HistoryItem) -> reedline::Result<HistoryItem> {
+        if has_secret(&entry.command_line) { Ok(entry) } else { self.0.save(entry) }
+    }
+    fn load(&self, id: HistoryItemId) -> reedline::Result<HistoryItem> {
+        self.0.load(id)
+    }
+    fn count(&self, query: SearchQuery) -> reedline::Result<i64> {
+        self.0.count(query)
+    }
+    fn search(&self, query: SearchQuery) -> reedline::Result<Vec<HistoryItem>> {
+        self.0.search(query)
+    }
+    fn update(&mut self, id: HistoryItemId, updater: &dyn Fn(HistoryItem) -> HistoryItem) -> reedline::Result<()> {
+        self.0.update(id, updater)
+    }
+    fn clear(&mut self) -> reedline::Result<()> {
+        self.0.clear()
+    }
+    fn delete(&mut self, id: HistoryItemId) -> reedline::Result<()> {
+        self.0.delete(id)
+    }
+    fn sync(&mut self) -> std::io::Result<()> {
+        self.0.sync()
+    }
+    fn session(&self) -> Option<HistorySessionId> {
+        self.0.session()
+    }
 }

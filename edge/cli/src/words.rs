@@ -22,3 +22,13 @@ pub fn command_line(words: &[String]) -> String {
         words => join(words),
     }
 }
+
+/// Whether a command line carries a password.
+pub fn has_secret(line: &str) -> bool {
+    line.split_whitespace().any(|word| word.len() > 1 && word.starts_with('-') && begins_password(&word[1..]))
+}
+
+/// Whether an option's name may be short for `password`.
+fn begins_password(name: &str) -> bool {
+    "password".get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+}

@@ -61,9 +61,9 @@ fn main() -> ExitCode {
 }
 
 fn start(args: &Args) -> Result<ExitCode> {
-    let config = std::fs::read_to_string(&args.config)
+    let bytes = std::fs::read(&args.config)
         .with_context(|| format!("cannot read the configuration {}", args.config.display()))?;
-    let findings = check::check(&config);
+    let (config, findings) = check::check(&bytes);
     for finding in &findings {
         eprintln!("{}:{finding}", args.config.display());
     }

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::{CommandError, messages};
 use crate::model::{HaPeer, HaSettings, RpcNode};
 use crate::options::Options as _;
-use crate::value::Value;
+use crate::value::{self, Value};
 
 pub(super) fn add_node(config: &mut Config, c: &Command) -> Applied {
     let (id, Some(Value::Address(Some(addr)))) = (node_id(c)?, c.arg(1)) else {
@@ -62,6 +62,10 @@ pub(super) fn set_node(config: &mut Config, c: &Command) -> Applied {
 
 pub(super) fn set_rpc_node(config: &mut Config, c: &Command) -> Applied {
     let Some((addr, _)) = c.network(0) else { return Err(CommandError::with(messages::ARGUMENT_MISSING, "IPAddress")) };
+    // What `show` prints instead of a password is known to everybody.
+    if c.option("password").and_then(Value::as_text) == Some(value::MASK) {
+        return Err(CommandError::about(messages::INVALID_ARGUMENT_VALUE, "password", value::MASK));
+    }
     let entry = config.rpc_nodes.iter_mut().find(|n| n.addr == addr);
     entry.ok_or_else(|| missing("IPAddress", &addr.to_string()))?.put_all(c);
     Ok(())

@@ -15,6 +15,9 @@ pub(super) fn add_ip(config: &mut Config, c: &Command) -> Applied {
     let (addr, len) = ip_argument(c)?;
     check::floating_address(config, addr)?;
     let prefix_len = prefix_argument(addr, len, c.arg(1))?;
+    if is_of_the_network_itself(addr, prefix_len) {
+        return Err(CommandError::about(messages::INVALID_IP, "IPAddress", &addr.to_string()));
+    }
     let mut ip = NsIp { addr, prefix_len, kind: IpKind::Snip, arp: true, icmp: true, enabled: true, implicit: false };
     ip.put_all(c);
     match config.ips.iter_mut().find(|i| i.addr == addr) {
@@ -27,6 +30,15 @@ pub(super) fn add_ip(config: &mut Config, c: &Command) -> Applied {
         None => config.ips.push(ip),
     }
     Ok(())
+}
+
+/// The first and the last address of an IPv4 subnet are no host's (RFC 3021: but
+/// for a subnet of two).
+fn is_of_the_network_itself(addr: IpAddr, prefix_len: u8) -> bool {
+    let IpAddr::V4(v4) = addr else { return false };
+    let hosts = u32::MAX.checked_shr(prefix_len.into()).unwrap_or(0);
+    let host = v4.to_bits() & hosts;
+    prefix_len < 31 && (host == 0 || host == hosts)
 }
 
 fn ip_argument(c: &Command) -> Result<(IpAddr, Option<u8>), CommandError> {
@@ -138,6 +150,9 @@ fn route_arguments(c: &Command) -> Result<Route, CommandError> {
 
 pub(super) fn add_route(config: &mut Config, c: &Command) -> Applied {
     let route = route_arguments(c)?;
+    if config.ips.iter().any(|ip| ip.addr == route.gateway) {
+        return Err(CommandError::about(messages::ADDRESS_IN_USE, "gateway", &route.gateway.to_string()));
+    }
     if config.routes.iter().any(|r| r.network == route.network && r.prefix_len == route.prefix_len) {
         return Err(exists("network", &format!("{}/{}", route.network, route.prefix_len)));
     }

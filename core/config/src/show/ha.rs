@@ -91,15 +91,9 @@ pub(super) fn nodes(s: &Scene<'_>) -> Result<String, CommandError> {
         text += &peer_lines(peer, &facts.peer.clone().unwrap_or_default(), number);
     }
     if own && peer.is_some() {
-        text += "\tLocal node information:\n\tCritical Interfaces: ";
-        text += &list(&port_names(s));
-        text += "\n";
+        text += "\tLocal node information:\n\tCritical Interfaces: None\n";
     }
     Ok(text)
-}
-
-fn port_names(s: &Scene<'_>) -> Vec<String> {
-    s.config.interfaces.iter().map(|i| i.id.clone()).collect()
 }
 
 fn common_lines(id: u8, addr: String, name: &str) -> Vec<String> {
@@ -120,7 +114,7 @@ fn own_lines(s: &Scene<'_>, facts: &HaFacts, number: usize) -> String {
         "Propagation: ENABLED".to_owned(),
         format!("Enabled Interfaces : {}", list(&node.ports_up)),
         format!("Disabled Interfaces : {}", list(&node.ports_down)),
-        format!("HA MON ON Interfaces : {}", list(&port_names(s))),
+        "HA MON ON Interfaces : None".to_owned(),
         format!("Interfaces on which heartbeats are not seen : {}", list(&facts.silent_ports)),
         "Interfaces causing Partial Failure: None".to_owned(),
         "SSL Card Status: NOT PRESENT".to_owned(),
@@ -161,7 +155,7 @@ fn peer_lines(peer: HaPeer, facts: &PeerFacts, number: usize) -> String {
         "Propagation: ENABLED".to_owned(),
         format!("Enabled Interfaces : {}", list(&facts.heard_on)),
         "Disabled Interfaces : None".to_owned(),
-        format!("HA MON ON Interfaces : {}", list(&facts.heard_on)),
+        "HA MON ON Interfaces : None".to_owned(),
         "Interfaces on which heartbeats are not seen : None".to_owned(),
         "Interfaces causing Partial Failure: None".to_owned(),
         "SSL Card Status: NOT PRESENT".to_owned(),
@@ -252,7 +246,7 @@ fn source(s: &Scene<'_>, node: &RpcNode) -> String {
 pub(super) fn rpc_nodes(s: &Scene<'_>) -> Result<String, CommandError> {
     let mut text = String::new();
     for (i, node) in chosen_rpc(s)?.into_iter().enumerate() {
-        let password = if node.password.is_empty() { "not set" } else { "********" };
+        let password = if node.password.is_empty() { "not set" } else { crate::value::MASK };
         let (addr, source) = (node.addr, source(s, node));
         text += &format!("{})\tIPAddress:  {addr} Password: {password} SrcIP: {source} Secure: OFF\n", i + 1);
     }

@@ -57,6 +57,12 @@ impl Announcer {
         }
     }
 
+    /// Announces `addr` from the beginning, whatever is under way for it.
+    pub(super) fn repeat(&mut self, now: Instant, addr: Addr) {
+        self.held.remove(&addr);
+        self.start(now, core::iter::once(addr));
+    }
+
     /// Stops everything; the next [`Announcer::start`] begins from nothing.
     pub(super) fn clear(&mut self) {
         *self = Announcer { campaign: self.campaign, ..Announcer::default() };

@@ -19,7 +19,7 @@ use crate::outbox::Outbox;
 use crate::plan::{FloatingAddress, Plan};
 use crate::verdict::{Drop, Verdict};
 use announce::{Announcement, Announcer};
-use holdfast_base::Instant;
+use holdfast_base::{Duration, Instant};
 use holdfast_wire::{Addr, Arp, ArpOp, Ethernet, IpPacket, MacAddr, Transport};
 use neighbours::{Due, Location, Lookup, Neighbours, TableLimits};
 use routes::Routes;
@@ -31,6 +31,10 @@ const MAX_FRAMES_PER_TURN: u64 = 64;
 
 /// Entries of the neighbour table moved on in one turn.
 const MAX_STEPS_PER_TURN: usize = 64;
+
+/// Pause between two defences of floating addresses: whoever lies must not make
+/// us shout.
+const DEFENCE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Frames given up in one turn, after which the turn ends: their senders are
 /// told, which costs more than anything else here.
@@ -80,6 +84,8 @@ pub(crate) struct Network {
     /// Frames whose neighbour did not answer.
     unreachable: VecDeque<OwnedFrame>,
     quiet: bool,
+    defends: bool,
+    defended: Option<Instant>,
     counters: NetworkCounters,
 }
 
@@ -95,6 +101,8 @@ impl Network {
             announcer: Announcer::default(),
             unreachable: VecDeque::new(),
             quiet: false,
+            defends: false,
+            defended: None,
             counters: NetworkCounters::default(),
         }
     }
@@ -210,7 +218,7 @@ impl Network {
             return Verdict::Drop(Drop::NotForUs);
         }
         if self.floating(arp.sender).is_some() {
-            self.counters.address_conflicts += 1;
+            self.defend(now, arp.sender);
             return Verdict::Consumed;
         }
         let ours = self.floating(arp.target).is_some_and(|own| own.arp);
@@ -341,7 +349,7 @@ impl Network {
         let ours = self.floating(target).is_some_and(|own| own.arp);
         let claims = if src == Addr::UNSPECIFIED { target } else { src };
         if self.floating(claims).is_some() {
-            self.counters.address_conflicts += 1;
+            self.defend(now, claims);
         } else {
             self.learn(now, src, asker, ours, out);
         }
@@ -366,13 +374,30 @@ impl Network {
         out: &mut Outbox,
     ) {
         if self.floating(target).is_some() {
-            self.counters.address_conflicts += 1;
+            self.defend(now, target);
             return;
         }
         let known = self.neighbours.location(target);
         if overrides || known.is_none_or(|known| known.mac == location.mac) {
             self.learn(now, target, location, false, out);
         }
+    }
+
+    /// Somebody else claims a floating address: hosts hear of its true place
+    /// again, about once a second (RFC 5227 section 2.4 c). While handing over, and
+    /// behind a closed gate, the address may well be the other node's.
+    fn defend(&mut self, now: Instant, addr: Addr) {
+        self.counters.address_conflicts += 1;
+        let rested = self.defended.is_none_or(|at| now.since(at) >= DEFENCE_PAUSE);
+        if self.defends && rested {
+            self.defended = Some(now);
+            self.announcer.repeat(now, addr);
+        }
+    }
+
+    /// Whether claims of others are answered by announcing again.
+    pub(crate) fn set_defends(&mut self, defends: bool) {
+        self.defends = defends;
     }
 
     /// Notes where `addr` is, and sends what waited for it. Unknown neighbours

@@ -129,17 +129,14 @@ impl Driver {
     }
 
     /// Sends what the turn has queued, unless the process was stopped in the
-    /// middle of it for so long that the peer may lead by now.
+    /// middle of it for so long that the peer may lead by now. Looked at before
+    /// every batch; what is left is the moment between the look and the call.
     fn flush(&mut self) {
-        let lease = self.node.lease_expiry();
+        let (lease, clock) = (self.node.lease_expiry(), self.clock);
+        let mut may_send = || lease.is_none_or(|end| clock.now() < end);
         let node = &mut self.node;
-        let mut recycle = |bytes| node.recycle(bytes);
-        let now = self.clock.now();
-        if lease.is_some_and(|end| now >= end) {
+        if !self.ports.flush(&mut may_send, &mut |bytes| node.recycle(bytes)) {
             self.tally.discarded_turns += 1;
-            self.ports.discard(&mut recycle);
-        } else {
-            self.ports.flush(&mut recycle);
         }
     }
 
@@ -213,7 +210,7 @@ impl Driver {
 
     /// What was queued for a socket leaves before it goes.
     fn swap_ports(&mut self, opened: Vec<(PortId, PacketSocket)>, closed: &[PortId]) {
-        self.ports.flush(&mut |bytes| self.node.recycle(bytes));
+        self.flush();
         for id in closed {
             self.unwatch(*id);
             let old = self.ports.remove(*id);

@@ -57,11 +57,12 @@ impl Ports for MemoryPorts {
         self.queued.push_back(frame);
     }
 
-    fn flush(&mut self, _recycle: &mut dyn FnMut(Vec<u8>)) {
-        self.sent.append(&mut self.queued);
-    }
-
-    fn discard(&mut self, _recycle: &mut dyn FnMut(Vec<u8>)) {
+    fn flush(&mut self, may_send: &mut dyn FnMut() -> bool, _recycle: &mut dyn FnMut(Vec<u8>)) -> bool {
+        if may_send() {
+            self.sent.append(&mut self.queued);
+            return true;
+        }
         self.queued.clear();
+        false
     }
 }

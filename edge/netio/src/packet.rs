@@ -141,19 +141,18 @@ impl Ports for PacketPorts {
         queue_of(&mut self.queues, frame.port).push_own(frame);
     }
 
-    fn flush(&mut self, recycle: &mut dyn FnMut(Vec<u8>)) {
+    fn flush(&mut self, may_send: &mut dyn FnMut() -> bool, recycle: &mut dyn FnMut(Vec<u8>)) -> bool {
+        let mut all = true;
         for (at, queue) in self.queues.iter_mut().enumerate() {
-            if let Some(port) = self.ports.get_mut(at).and_then(Option::as_mut) {
-                send_queue(port.socket.as_raw_fd(), queue, &mut self.arena, &mut port.counters);
+            if let Some(port) = self.ports.get_mut(at).and_then(Option::as_mut)
+                && all
+            {
+                all = send_queue(port.socket.as_raw_fd(), queue, &mut self.arena, &mut port.counters, may_send);
             }
             queue.clear(recycle);
         }
         self.arena.reset();
-    }
-
-    fn discard(&mut self, recycle: &mut dyn FnMut(Vec<u8>)) {
-        self.queues.iter_mut().for_each(|queue| queue.clear(recycle));
-        self.arena.reset();
+        all
     }
 }
 

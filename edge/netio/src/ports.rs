@@ -71,9 +71,7 @@ pub trait Ports {
     fn send(&mut self, frame: OwnedFrame);
 
     /// Sends all that is queued, in order per port, and gives the buffers of
-    /// the node's own frames to `recycle`.
-    fn flush(&mut self, recycle: &mut dyn FnMut(Vec<u8>));
-
-    /// Throws away all that is queued, as [`Ports::flush`] would have sent it.
-    fn discard(&mut self, recycle: &mut dyn FnMut(Vec<u8>));
+    /// the node's own frames to `recycle`. `may_send` is asked before each batch:
+    /// when it says no, the rest is thrown away. Returns whether all was sent.
+    fn flush(&mut self, may_send: &mut dyn FnMut() -> bool, recycle: &mut dyn FnMut(Vec<u8>)) -> bool;
 }

@@ -36,7 +36,7 @@ fn a_forwarded_frame_leaves_before_what_its_handler_sent() {
     });
     assert_eq!(received, 1);
     assert_eq!(ports.take_sent(), None, "nothing leaves before the flush");
-    ports.flush(&mut drop);
+    ports.flush(&mut || true, &mut drop);
     assert_eq!(ports.take_sent(), Some(plain(PortId(1), vec![9, 2, 3])));
     assert_eq!(ports.take_sent(), Some(plain(PortId(2), vec![7])));
 }
@@ -46,7 +46,7 @@ fn a_closed_port_swallows_frames_and_gives_their_buffers_back() {
     let mut ports = PacketPorts::new();
     ports.send(plain(PortId(3), vec![1]));
     let mut returned = 0;
-    ports.flush(&mut |_| returned += 1);
+    ports.flush(&mut || true, &mut |_| returned += 1);
     assert_eq!(returned, 1);
     assert_eq!(ports.receive(PortId(3), 8, &mut |_, _| None), 0);
 }
@@ -83,4 +83,13 @@ fn the_loopback_is_among_the_host_addresses_but_no_ethernet_link() {
 fn an_interface_that_is_not_there_is_named_in_the_error() {
     let error = PacketSocket::open("hf-none", 0x7fff_fff0).expect_err("no such interface");
     assert!(error.to_string().starts_with("interface hf-none: cannot "), "{error}");
+}
+
+#[test]
+fn a_flush_that_may_not_send_throws_away() {
+    let mut ports = MemoryPorts::new();
+    ports.send(plain(PortId(1), vec![1; 60]));
+    assert!(!ports.flush(&mut || false, &mut drop));
+    assert!(ports.flush(&mut || true, &mut drop));
+    assert_eq!(ports.take_sent(), None);
 }

@@ -53,11 +53,22 @@ impl Queue {
 }
 
 /// Sends all of `queue`. A frame that the device refuses is counted and
-/// skipped; when the device's queue is full the rest of the batch is.
-pub(crate) fn send_queue(fd: RawFd, queue: &mut Queue, arena: &mut Arena, counters: &mut PortCounters) {
+/// skipped; when the device's queue is full the rest of the batch is. False if
+/// `may_send` ended it.
+pub(crate) fn send_queue(
+    fd: RawFd,
+    queue: &mut Queue,
+    arena: &mut Arena,
+    counters: &mut PortCounters,
+    may_send: &mut dyn FnMut() -> bool,
+) -> bool {
     for batch in queue.waiting.chunks(BATCH) {
+        if !may_send() {
+            return false;
+        }
         send_batch(fd, batch, arena, counters);
     }
+    true
 }
 
 fn send_batch(fd: RawFd, batch: &[Waiting], arena: &mut Arena, counters: &mut PortCounters) {

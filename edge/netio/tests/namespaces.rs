@@ -110,7 +110,7 @@ fn forward(seen: &Seen) {
                 Some(PortId(1 - frame.port.0))
             });
         }
-        ports.flush(&mut drop);
+        ports.flush(&mut || true, &mut drop);
     }
     ports.collect_drops();
     for id in [0u8, 1] {

@@ -217,9 +217,7 @@ impl Node {
             }
             Failure::Freeze => {
                 sys::signal(pid, libc::SIGSTOP)?;
-                sys::wait_until("the process is stopped", SIGNAL_LIMIT, || {
-                    Ok((sys::process_state(pid) == Some('T')).then_some(()))
-                })
+                sys::wait_until("the process is stopped", SIGNAL_LIMIT, || Ok(sys::is_stopped(pid).then_some(())))
             }
         }
     }

@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// What a watch has seen.
 #[derive(Default)]
@@ -61,6 +62,7 @@ impl Drop for Watch {
 
 fn watch(sockets: &[OwnedFd; 2], own: &[IpAddr], stop: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
+    let started = Instant::now();
     let mut polls = sockets.each_ref().map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     while !stop.load(Ordering::SeqCst) {
         // SAFETY: two valid pollfd.
@@ -74,7 +76,8 @@ fn watch(sockets: &[OwnedFd; 2], own: &[IpAddr], stop: &AtomicBool) -> Seen {
                 let Ok(count) = usize::try_from(count) else { break };
                 if let Some(story) = floating(&frame[..count], own) {
                     seen.count += 1;
-                    seen.first.get_or_insert(story);
+                    let at = started.elapsed().as_millis();
+                    seen.first.get_or_insert_with(|| format!("{story}, {at} ms after the failure"));
                 }
             }
         }

@@ -92,6 +92,16 @@ pub fn process_state(pid: u32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
+/// Whether every thread of a process is stopped: one may still be inside a system call that sends.
+pub fn is_stopped(pid: u32) -> bool {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let mut states = tasks.flatten().map(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+    });
+    states.all(|state| state == Some('T'))
+}
+
 /// Are we root? Namespaces need it.
 pub fn is_root() -> bool {
     // SAFETY: geteuid(2) cannot fail.

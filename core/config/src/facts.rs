@@ -3,6 +3,8 @@
 //! Times are given as Unix time in milliseconds, because `show` prints calendar
 //! dates; 0 means unknown.
 
+use std::collections::BTreeMap;
+
 use core::time::Duration;
 
 /// Source of live facts. Every method must be cheap; `show` calls it per object.
@@ -15,6 +17,9 @@ pub trait Facts {
     fn ha(&self) -> HaFacts;
     /// About a vserver, by [`LbVserver::id`](crate::LbVserver::id).
     fn vserver(&self, id: u32) -> VserverFacts;
+    /// By vserver: flows whose packets wait for the peer's acknowledgement; those
+    /// without any may be left out.
+    fn held_flows(&self) -> BTreeMap<u32, u64>;
     /// About a service, by [`Service::id`](crate::Service::id).
     fn service(&self, id: u32) -> ServiceFacts;
     /// About one monitor of a service.

@@ -64,7 +64,7 @@ fn every_command_can_be_typed_in_full_and_shortened() {
     }
     let short = |title: &str| shortest(rows().find(|r| r.title() == title).unwrap());
     assert_eq!(short("show lb vserver"), "sh l v");
-    assert_eq!(short("force HA failover"), "f H f");
+    assert_eq!(short("force HA failover"), "fo H f");
 }
 
 #[test]

@@ -428,6 +428,12 @@ impl Engine {
         (self.session.digest, self.session.flows, self.session.swept) = (0, 0, (0, 0));
     }
 
+    /// The vservers of the flows whose packets wait for the peer, one for each.
+    pub fn held_vservers(&self) -> impl Iterator<Item = VserverId> {
+        let slots = self.holds.flows().into_iter().filter_map(|flow| self.flows.slot_of(flow));
+        slots.filter_map(|slot| self.roster.vserver_at(self.flows.at(slot).vserver)).map(|row| row.id)
+    }
+
     /// Sizes of tables at this moment.
     pub fn counts(&self) -> Counts {
         Counts {

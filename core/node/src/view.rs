@@ -1,5 +1,7 @@
 //! The live node as the `show` commands see it.
 
+use std::collections::BTreeMap;
+
 use holdfast_base::Instant;
 use holdfast_config::{
     ChannelState, Facts, HaFacts, HaRole, Health, LbVserver, MonitorFacts, NodeFacts, NodeState, PeerFacts, Service,
@@ -177,6 +179,14 @@ impl Facts for View<'_> {
             bytes_in: counters.traffic.client_bytes,
             bytes_out: counters.traffic.server_bytes,
         }
+    }
+
+    fn held_flows(&self) -> BTreeMap<u32, u64> {
+        let mut held = BTreeMap::new();
+        for VserverId(id) in self.node.engine.held_vservers() {
+            *held.entry(id).or_default() += 1;
+        }
+        held
     }
 
     fn service(&self, id: u32) -> ServiceFacts {

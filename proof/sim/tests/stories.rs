@@ -530,3 +530,27 @@ fn a_peer_link_that_is_dead_in_one_direction_does_not_swallow_the_mirror() {
         story.end();
     }
 }
+
+#[test]
+fn a_rehearsal_tells_what_a_death_would_cost() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let primary = story.primary();
+    for number in 0..4 {
+        story.connect([SNAT, USIP][number % 2], number % 2 == 0);
+    }
+    let rehearse = |story: &mut Story| story.command(primary, "failover rehearse");
+    let shown = rehearse(&mut story);
+    assert!(shown.starts_with("If this node died now: 0 connections would be lost\n"), "{shown}");
+    story.fault(Fault::Kill(1 - primary));
+    story.run_ms(100);
+    let shown = rehearse(&mut story);
+    assert!(shown.starts_with("If this node died now: 4 connections would be lost\n"), "{shown}");
+    assert!(shown.contains("the peer is not up"), "{shown}");
+    story.heal();
+    story.run_ms(100);
+    let shown = rehearse(&mut story);
+    assert!(shown.starts_with("If this node died now: 0 connections would be lost\n"), "{shown}");
+    let secondary = story.command(1 - primary, "failover rehearse");
+    assert!(secondary.contains("the other node has them"), "{secondary}");
+    story.end();
+}

@@ -6,6 +6,7 @@
 mod ha;
 mod lb;
 mod net;
+mod rehearse;
 mod stat;
 
 use crate::command::Command;
@@ -47,6 +48,7 @@ pub fn show(command: &Command, config: &Config, facts: &dyn Facts) -> Result<Str
         View::StatVserver => stat::vservers(&scene),
         View::StatService => stat::services(&scene),
         View::StatHaNode => Ok(stat::ha_node(&scene)),
+        View::Rehearse => Ok(rehearse::text(&scene)),
     }
 }
 
@@ -71,6 +73,7 @@ pub fn show_json(command: &Command, config: &Config, facts: &dyn Facts) -> Resul
         View::StatVserver => stat::vservers_json(&scene)?,
         View::StatService => stat::services_json(&scene)?,
         View::StatHaNode => stat::ha_node_json(&scene),
+        View::Rehearse => rehearse::json(&scene),
     };
     Ok(Json::Object(vec![(command.row.nitro, value)]).write())
 }

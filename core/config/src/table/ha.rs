@@ -70,6 +70,13 @@ pub(super) const ROWS: &[Row] = &[
     )
     .opts(&[Opt::new("force", Type::Flag, "force", "Without a question.")])
     .nitro("hafailover"),
+    Row::new(
+        "failover",
+        &["rehearse"],
+        Effect::Show(View::Rehearse),
+        "Extension. Tells what would be lost if this node died now, per vserver, and why.",
+    )
+    .nitro("failoverrehearsal"),
     Row::new("set", &["ns", "rpcNode"], Effect::Local(Change::SetRpcNode), "Sets the password between nodes.")
         .args(&[RPC])
         .sets(&[PASSWORD, SRC_IP, SECURE])

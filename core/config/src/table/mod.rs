@@ -97,6 +97,7 @@ pub(crate) enum View {
     StatVserver,
     StatService,
     StatHaNode,
+    Rehearse,
 }
 
 /// A positional argument.

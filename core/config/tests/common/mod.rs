@@ -80,6 +80,10 @@ impl Facts for Fixed {
         }
     }
 
+    fn held_flows(&self) -> std::collections::BTreeMap<u32, u64> {
+        [(1, 1)].into()
+    }
+
     fn service(&self, id: u32) -> ServiceFacts {
         ServiceFacts {
             health: if id == 1 { Health::Up } else { Health::Down },

@@ -1,0 +1,107 @@
+//! `failover rehearse`: what would be lost if this node died at this moment.
+
+use super::Scene;
+use crate::facts::{ChannelState, HaFacts, HaRole, NodeState, VserverFacts};
+use crate::json::Json;
+use crate::model::{ConnFailover, LbVserver, MirrorMode};
+
+/// What the death of this node would mean for a vserver's flows.
+struct Fate<'a> {
+    vserver: &'a LbVserver,
+    facts: VserverFacts,
+    /// Flows whose packets wait for the peer's acknowledgement.
+    held: u64,
+    /// Flows that the other node could not go on with.
+    lost: u64,
+    /// Flows of DISABLED vservers: reset, as configured.
+    reset: u64,
+    reason: &'static str,
+}
+
+/// Every vserver's fate.
+fn fates<'a>(s: &Scene<'a>) -> Vec<Fate<'a>> {
+    let (ha, held) = (s.facts.ha(), s.facts.held_flows());
+    let held_of = |vserver: &LbVserver| held.get(&vserver.id).copied().unwrap_or(0);
+    s.config.vservers.iter().map(|vserver| fate(s, &ha, vserver, held_of(vserver))).collect()
+}
+
+fn fate<'a>(s: &Scene<'a>, ha: &HaFacts, vserver: &'a LbVserver, held: u64) -> Fate<'a> {
+    let facts = s.facts.vserver(vserver.id);
+    let (lost, reset, reason) = match (ha.role, vserver.failover) {
+        (HaRole::Init | HaRole::Secondary, _) => (0, 0, "the other node has them"),
+        (HaRole::Primary | HaRole::Draining, ConnFailover::Disabled) => (0, facts.established, "reset, as configured"),
+        (HaRole::Primary | HaRole::Draining, ConnFailover::Stateless) => match heir_is_missing(s, ha) {
+            Some(reason) => (facts.established, 0, reason),
+            None => (0, 0, "rebuilt from their packets"),
+        },
+        (HaRole::Primary | HaRole::Draining, ConnFailover::Stateful) => {
+            // Who waits for the peer's acknowledgement believes nothing yet.
+            let lost = facts.unprotected.saturating_sub(held);
+            (lost, 0, if lost == 0 { "" } else { heir_is_missing(s, ha).unwrap_or(not_yet(s)) })
+        }
+    };
+    Fate { vserver, facts, held, lost, reset, reason }
+}
+
+/// Why nobody could take over.
+fn heir_is_missing(s: &Scene<'_>, ha: &HaFacts) -> Option<&'static str> {
+    if s.config.ha.peer.is_none() {
+        return Some("there is no peer");
+    }
+    match &ha.peer {
+        Some(peer) if peer.state == NodeState::Up && peer.channel == ChannelState::Up => None,
+        Some(peer) if peer.state == NodeState::Up => Some("the peer has not caught up"),
+        Some(_) | None => Some("the peer is not up"),
+    }
+}
+
+fn not_yet(s: &Scene<'_>) -> &'static str {
+    match s.config.ha.mirror_mode {
+        MirrorMode::Strict => "let go without the peer's acknowledgement, being repaired",
+        MirrorMode::Async => "not acknowledged yet (mirrorMode ASYNC)",
+    }
+}
+
+pub(super) fn text(s: &Scene<'_>) -> String {
+    let fates = fates(s);
+    let lost: u64 = fates.iter().map(|fate| fate.lost).sum();
+    let reset: u64 = fates.iter().map(|fate| fate.reset).sum();
+    let mut text = format!("If this node died now: {lost} connections would be lost\n");
+    if reset > 0 {
+        text += &format!("(and {reset} reset, as their vservers say: Connection Failover DISABLED)\n");
+    }
+    text += &format!(
+        "\n{:<32} {:<10} {:>9} {:>9} {:>7} {:>7}  {}\n",
+        "Vserver", "Failover", "Flows", "Protected", "Waiting", "Lost", "Reason"
+    );
+    for Fate { vserver, facts, held, lost, reason, .. } in fates {
+        let line = format!(
+            "{:<32} {:<10} {:>9} {:>9} {:>7} {:>7}  {reason}",
+            vserver.name,
+            vserver.failover.word(),
+            facts.client_flows,
+            facts.protected,
+            held,
+            lost,
+        );
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+pub(super) fn json(s: &Scene<'_>) -> Json {
+    let one = |fate: Fate<'_>| {
+        Json::Object(vec![
+            ("name", fate.vserver.name.clone().into()),
+            ("connfailover", fate.vserver.failover.word().into()),
+            ("flows", fate.facts.client_flows.into()),
+            ("protectedflows", fate.facts.protected.into()),
+            ("waitingflows", fate.held.into()),
+            ("lost", fate.lost.into()),
+            ("reset", fate.reset.into()),
+            ("reason", fate.reason.into()),
+        ])
+    };
+    Json::List(fates(s).into_iter().map(one).collect())
+}

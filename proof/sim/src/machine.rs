@@ -107,6 +107,8 @@ pub struct Machine {
     pub frozen_until: Option<Instant>,
     /// What arrived while it was frozen.
     pub backlog: Vec<Input>,
+    /// Size of its flow table.
+    pub max_flows: u32,
     /// How the driver is broken.
     pub sabotage: Sabotage,
     /// Time lost to freezes that a broken clock does not see.
@@ -132,6 +134,7 @@ impl Machine {
             stored_config: config,
             frozen_until: None,
             backlog: Vec::new(),
+            max_flows: 2048,
             sabotage: Sabotage::None,
             hidden: core::time::Duration::ZERO,
             replies: Vec::new(),
@@ -147,7 +150,7 @@ impl Machine {
         self.frozen_until = None;
         self.backlog.clear();
         let limits = Limits {
-            max_flows: 2048,
+            max_flows: self.max_flows,
             max_persistence: 512,
             max_snat_pools: 256,
             max_neighbours: 256,

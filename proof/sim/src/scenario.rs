@@ -149,6 +149,8 @@ pub struct Scenario {
     pub sabotage: Sabotage,
     /// Only the first machine is switched on in the beginning.
     pub first_only: bool,
+    /// Size of the flow table, by machine.
+    pub max_flows: [u32; 2],
     /// Further lines of `ns.conf`, by machine.
     pub extra_config: [String; 2],
 }
@@ -187,6 +189,7 @@ impl Scenario {
             deaf_thaw: false,
             sabotage: Sabotage::None,
             first_only: false,
+            max_flows: [2048; 2],
             extra_config: [const { String::new() }; 2],
         }
     }

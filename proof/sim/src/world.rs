@@ -113,6 +113,7 @@ impl World {
         let machines = [0, 1].map(|index| {
             let mut machine = Machine::new(index, scenario.config(index), rng.next_u64());
             (machine.sabotage, machine.deaf_thaw) = (scenario.sabotage, scenario.deaf_thaw);
+            machine.max_flows = scenario.max_flows[index];
             machine
         });
         let clients: Vec<Client> = (0..scenario.clients).map(|n| Client::new(client_host(n, rng.next_u64()))).collect();

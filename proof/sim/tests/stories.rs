@@ -554,3 +554,26 @@ fn a_rehearsal_tells_what_a_death_would_cost() {
     assert!(secondary.contains("the other node has them"), "{secondary}");
     story.end();
 }
+
+#[test]
+fn a_standby_that_is_too_small_is_never_taken_for_a_full_copy() {
+    let mut story = Story::whole(Scenario { max_flows: [2048, 4], ..Scenario::quiet(1) });
+    let primary = story.primary();
+    assert_eq!(primary, 0);
+    // Holds reach their limit here, and that is the honest end of them.
+    story.world.checker.link_bad_until = Instant::FAR;
+    for number in 0..8 {
+        story.connect([SNAT, USIP][number % 2], false);
+    }
+    story.run_ms(3000);
+    assert_eq!(story.node(1).engine().counts().flows, 4);
+    assert!(!story.node(1).caught_up());
+    let counts = story.node(primary).engine().counts();
+    assert!(counts.protected <= 4 && counts.unprotected >= 4, "{counts:?}");
+    let shown = story.command(primary, "failover rehearse");
+    assert!(shown.contains("the peer has not caught up"), "{shown}");
+    let log = story.log();
+    assert!(log.contains("a flow found no room in the table"), "{log}");
+    let sessions = log.matches("the peer asks for another mirror session").count();
+    assert!((1..12).contains(&sessions), "{sessions} sessions: they come with growing pauses");
+}

@@ -63,6 +63,7 @@ pub fn run(root: &Path) -> Result<()> {
         check_words(path, text, &mut findings);
         check_unsafe(path, text, &mut findings);
         check_purity(path, text, &mut findings);
+        check_sleep(path, text, &mut findings);
     }
     check_sizes(root, &sources, &mut findings)?;
     check_forbid_unsafe(&sources, &mut findings);
@@ -214,19 +215,7 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
     for (index, line) in lines.iter().enumerate() {
         let code = line.trim_start();
         let Some(at) = code.find("fn ") else { continue };
-        let heads = [
-            "",
-            "pub ",
-            "pub(crate) ",
-            "pub(super) ",
-            "const ",
-            "pub const ",
-            "async ",
-            "pub async ",
-            "unsafe ",
-            "extern \"C\" ",
-        ];
-        if !heads.contains(&&code[..at]) || line.trim_end().ends_with(';') {
+        if !code[..at].split_whitespace().all(is_head) || line.trim_end().ends_with(';') {
             continue;
         }
         let indent = &line[..line.len() - code.len()];
@@ -236,6 +225,23 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
         found.push((name, index + 1, length + 1));
     }
     found
+}
+
+/// Whether a word can stand between the margin and `fn`.
+fn is_head(word: &str) -> bool {
+    matches!(word, "pub" | "const" | "async" | "unsafe" | "extern" | "\"C\"") || word.starts_with("pub(")
+}
+
+/// Tests wait for conditions with deadlines, never for time to pass.
+fn check_sleep(path: &Path, text: &str, findings: &mut Vec<Finding>) {
+    if !is_test(path) {
+        return;
+    }
+    for (index, line) in text.lines().enumerate() {
+        if line.split("//").next().is_some_and(|code| code.contains("sleep(")) {
+            findings.push(Finding { file: path.into(), line: index + 1, what: "a test sleeps".into() });
+        }
+    }
 }
 
 fn check_forbid_unsafe(sources: &[(PathBuf, String)], findings: &mut Vec<Finding>) {

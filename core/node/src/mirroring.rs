@@ -10,7 +10,9 @@ use core::time::Duration;
 
 use holdfast_base::Instant;
 use holdfast_engine::{BulkStep, Engine, FlowRecord, FlowRef, Mark, PersistenceStep};
-use holdfast_mirror::{Digest, HealthRecord, Item, JournalKind, JournalLine, Limits, Receiver, Sender, Source};
+use holdfast_mirror::{
+    Digest, HealthRecord, Item, JournalKind, JournalLine, KindCounts, Limits, Receiver, RecordKind, Sender, Source,
+};
 
 /// Table slots looked at per turn during a bulk transfer: far below a millisecond.
 const BULK_SLOTS_PER_TURN: u32 = 2048;
@@ -18,6 +20,9 @@ const BULK_SLOTS_PER_TURN: u32 = 2048;
 const DATAGRAMS_PER_TURN: usize = 64;
 /// Stale flows looked at per turn after a bulk transfer.
 const SWEEP_SLOTS_PER_TURN: u32 = 1024;
+/// Time between two digests in a stream that says something: a difference is
+/// found within a second.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Time between two requests for another session.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// Longest pause before the first request, when sessions are of no use again
@@ -50,6 +55,11 @@ pub(crate) struct Mirroring {
     complaint: Option<Instant>,
     /// Pause before a complaint: grows while one session after the other ends in one.
     pause: Duration,
+    /// As primary: when the next digest is due, and the records written before the last one.
+    next_check: Option<Instant>,
+    checked_records: u64,
+    /// As secondary: the last digest that was equal, and the records read by then.
+    agreed: Option<(Digest, u64)>,
     /// A flow of the running session found no room.
     full: bool,
     /// Copies that the receiver had been sent as of the last look.
@@ -81,6 +91,9 @@ impl Mirroring {
             caught_up: false,
             complaint: None,
             pause: Duration::ZERO,
+            next_check: None,
+            checked_records: 0,
+            agreed: None,
             full: false,
             copies: 0,
             mismatches: 0,
@@ -174,6 +187,7 @@ impl Mirroring {
         self.sweeping = false;
         self.complaint = None;
         self.full = false;
+        self.agreed = None;
     }
 
     /// Sorts a journal line: part of a snapshot, the end of one, or a single command.
@@ -201,8 +215,30 @@ impl Mirroring {
             self.sweeping |= !self.caught_up;
             self.caught_up = true;
             self.pause = Duration::ZERO;
+            self.agreed = Some((ours, told(&self.receiver.stats().records)));
         }
         equal
+    }
+
+    /// As secondary: whether `ours` has changed although the primary has said
+    /// nothing since the digests were equal.
+    pub fn has_drifted(&self, ours: Digest) -> bool {
+        let agreed = self.agreed.filter(|(_, read)| self.caught_up && *read == told(&self.receiver.stats().records));
+        agreed.is_some_and(|(digest, _)| digest != ours)
+    }
+
+    /// As primary: follows what was written by a digest, so that the peer notices
+    /// if it does not hold the same. A stream that says nothing stays silent.
+    pub fn push_check(&mut self, now: Instant) {
+        if !self.sender.is_active() || self.bulk != Bulk::Idle || self.next_check.is_some_and(|at| now < at) {
+            return;
+        }
+        self.next_check = Some(now + CHECK_INTERVAL);
+        let written = told(&self.sender.stats(now).records);
+        if written != self.checked_records {
+            self.checked_records = written;
+            self.sender.push_bulk(Item::BulkEnd);
+        }
     }
 
     /// The running session has not told everything, or not everything could be
@@ -306,6 +342,11 @@ impl Mirroring {
             }
         }
     }
+}
+
+/// Records that change something.
+fn told(records: &KindCounts) -> u64 {
+    records.total() - records.get(RecordKind::BulkEnd)
 }
 
 /// The engine as the sender reads it while it writes a datagram.

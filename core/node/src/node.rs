@@ -262,6 +262,8 @@ impl Node {
             self.apply_records(now);
         }
         self.mirroring.sweep(&mut self.engine);
+        self.mirroring.push_check(now);
+        self.check_drift(now);
         self.complain(now);
         self.watch_limits(now);
         self.health.handle_timeout(now);
@@ -317,6 +319,13 @@ impl Node {
         let effect = self.effects.pop_front();
         self.events_waiting -= usize::from(matches!(effect, Some(Effect::Event(..))));
         effect
+    }
+
+    /// Loses a flow, for tests of what then happens.
+    #[cfg(feature = "sabotage")]
+    pub fn lose_a_flow(&mut self, now: Instant) -> bool {
+        self.begin(now);
+        self.engine.lose_a_flow()
     }
 
     /// The engine, for checkers and `show`.

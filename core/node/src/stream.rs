@@ -161,16 +161,27 @@ impl Node {
 
     fn compare_digests(&mut self, now: Instant, session: u32, theirs: Digest) {
         let ours = mirroring::own_digest(&self.engine, self.fingerprint);
+        let before = self.mirroring.caught_up();
         if self.mirroring.compare(theirs, ours) {
-            self.ha.set_synced_session(session);
-            self.ha.handle_caught_up(now, true);
-            self.event(Level::Info, format!("caught up with session {session}: {} flows", theirs.flows));
-            self.drain_ha(now);
+            if !before {
+                self.ha.set_synced_session(session);
+                self.ha.handle_caught_up(now, true);
+                self.event(Level::Info, format!("caught up with session {session}: {} flows", theirs.flows));
+                self.drain_ha(now);
+            }
         } else if theirs.journal != ours.journal {
             self.dissent(now, "the configuration differs from the primary's");
         } else {
             let text = format!("digests differ: {} flows there, {} here", theirs.flows, ours.flows);
             self.dissent(now, &text);
+        }
+    }
+
+    /// Flows that went from here by themselves are asked for again.
+    pub(crate) fn check_drift(&mut self, now: Instant) {
+        let ours = mirroring::own_digest(&self.engine, self.fingerprint);
+        if self.ha.role() == Role::Secondary && self.mirroring.has_drifted(ours) {
+            self.dissent(now, &format!("digests differ: {} flows are left here", ours.flows));
         }
     }
 

@@ -38,6 +38,8 @@ pub struct Checker {
     pub excused_at: Instant,
     /// The peer link loses more than a mirror can bear: holds may reach their limit until then.
     pub link_bad_until: Instant,
+    /// A flow was taken from a node on purpose: digests may differ.
+    pub may_differ: bool,
     /// Since when the pair has been whole, as of the last turn.
     whole_since: Option<Instant>,
     /// Whether each machine is handing over, as of its last turn.
@@ -104,6 +106,9 @@ impl Checker {
         let lines = machine.log.get(machine.before.logged..).unwrap_or_default();
         for (_, _, text) in lines.iter().filter(|(_, level, _)| *level == Level::Error) {
             self.violate(now, format!("machine {}: {text}", machine.index));
+        }
+        if !self.may_differ && lines.iter().any(|(_, _, text)| text.contains("digests differ")) {
+            self.violate(now, format!("machine {} finds that digests differ", machine.index));
         }
         if lines.iter().any(|(_, _, text)| text.starts_with("service stateless")) {
             self.health_changes.push(now);

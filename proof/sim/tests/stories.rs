@@ -577,3 +577,25 @@ fn a_standby_that_is_too_small_is_never_taken_for_a_full_copy() {
     let sessions = log.matches("the peer asks for another mirror session").count();
     assert!((1..12).contains(&sessions), "{sessions} sessions: they come with growing pauses");
 }
+
+#[test]
+fn a_flow_that_vanishes_from_the_standby_is_noticed_and_told_again_within_a_second() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let numbers: Vec<usize> = (0..6).map(|n| story.connect([SNAT, USIP][n % 2], false)).collect();
+    story.run_ms(200);
+    story.world.checker.may_differ = true;
+    let now = story.world.now;
+    let before = story.node(secondary).engine().counts().flows;
+    assert!(story.world.machines[secondary].node.as_mut().is_some_and(|node| node.lose_a_flow(now)));
+    assert_eq!(story.node(secondary).engine().counts().flows, before - 1);
+    story.run_ms(1000);
+    assert!(story.log().contains("not caught up: digests differ"), "{}", story.log());
+    assert!(story.world.is_whole());
+    assert_eq!(flows(&story, secondary).len(), flows(&story, primary).len());
+    story.fault(Fault::Kill(primary));
+    for number in numbers {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    story.end();
+}

@@ -27,6 +27,7 @@ fn carry_out(config: &mut Config, change: Change, c: &Command) -> Applied {
         Change::EnableIp => net::enable_ip(config, c, true),
         Change::DisableIp => net::enable_ip(config, c, false),
         Change::AddRoute => net::add_route(config, c),
+        Change::SetRoute => net::set_route(config, c),
         Change::RmRoute => net::rm_route(config, c),
         Change::EnableMode => net::set_modes(config, c, true),
         Change::DisableMode => net::set_modes(config, c, false),

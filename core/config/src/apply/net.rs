@@ -150,13 +150,30 @@ fn route_arguments(c: &Command) -> Result<Route, CommandError> {
 
 pub(super) fn add_route(config: &mut Config, c: &Command) -> Applied {
     let route = route_arguments(c)?;
-    if config.ips.iter().any(|ip| ip.addr == route.gateway) {
-        return Err(CommandError::about(messages::ADDRESS_IN_USE, "gateway", &route.gateway.to_string()));
-    }
+    gateway_is_another(config, &route)?;
     if config.routes.iter().any(|r| r.network == route.network && r.prefix_len == route.prefix_len) {
         return Err(exists("network", &format!("{}/{}", route.network, route.prefix_len)));
     }
     config.routes.push(route);
+    Ok(())
+}
+
+/// A gateway is somebody else.
+fn gateway_is_another(config: &Config, route: &Route) -> Applied {
+    match config.ips.iter().any(|ip| ip.addr == route.gateway) {
+        true => Err(CommandError::about(messages::ADDRESS_IN_USE, "gateway", &route.gateway.to_string())),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn set_route(config: &mut Config, c: &Command) -> Applied {
+    let route = route_arguments(c)?;
+    gateway_is_another(config, &route)?;
+    let to = |old: &&mut Route| old.network == route.network && old.prefix_len == route.prefix_len;
+    let Some(old) = config.routes.iter_mut().find(to) else {
+        return Err(missing("network", &format!("{}/{}", route.network, route.prefix_len)));
+    };
+    *old = route;
     Ok(())
 }
 

@@ -34,6 +34,7 @@ pub(crate) enum Change {
     EnableIp,
     DisableIp,
     AddRoute,
+    SetRoute,
     RmRoute,
     AddServer,
     SetServer,

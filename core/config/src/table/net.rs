@@ -105,11 +105,17 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("add", &["route"], Effect::Shared(Change::AddRoute), "Adds a static route.")
         .args(ROUTE_ARGS)
         .nitro("route"),
+    Row::new("set", &["route"], Effect::Shared(Change::SetRoute), "Gives a static route another gateway.")
+        .args(ROUTE_ARGS)
+        .nitro("route"),
     Row::new("rm", &["route"], Effect::Shared(Change::RmRoute), "Removes a static route.")
         .args(ROUTE_ARGS)
         .nitro("route"),
     Row::new("show", &["route"], Effect::Show(View::Route), "Shows routes.").nitro("route"),
     Row::new("add", &["route6"], Effect::Shared(Change::AddRoute), "Adds a static IPv6 route.")
+        .args(ROUTE6_ARGS)
+        .nitro("route6"),
+    Row::new("set", &["route6"], Effect::Shared(Change::SetRoute), "Gives a static IPv6 route another gateway.")
         .args(ROUTE6_ARGS)
         .nitro("route6"),
     Row::new("rm", &["route6"], Effect::Shared(Change::RmRoute), "Removes a static IPv6 route.")

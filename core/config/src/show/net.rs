@@ -89,9 +89,21 @@ pub(super) fn routes(s: &Scene<'_>) -> String {
     let mut rows: Vec<[String; 6]> = vec![header.map(str::to_owned)];
     for (network, prefix_len, gateway, kind) in all_routes(s) {
         let mask = if network.is_ipv4() { mask_text(prefix_len) } else { format!("/{prefix_len}") };
-        rows.push([&network.to_string(), mask.as_str(), &gateway.to_string(), "UP", "0", kind].map(str::to_owned));
+        let state = if is_reachable(s, gateway) { "UP" } else { "DOWN" };
+        rows.push([&network.to_string(), mask.as_str(), &gateway.to_string(), state, "0", kind].map(str::to_owned));
     }
     table(&rows)
+}
+
+/// Whether a gateway lies in a connected subnet; else its route carries nothing.
+fn is_reachable(s: &Scene<'_>, gateway: core::net::IpAddr) -> bool {
+    let link_local = matches!(gateway, core::net::IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let holds = |ip: &crate::model::NsIp| {
+        ip.enabled
+            && ip.addr.is_ipv4() == gateway.is_ipv4()
+            && crate::value::masked(ip.addr, ip.prefix_len) == crate::value::masked(gateway, ip.prefix_len)
+    };
+    link_local || s.config.ips.iter().any(holds)
 }
 
 /// Static routes, then the subnets of SNIPs.

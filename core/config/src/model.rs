@@ -423,6 +423,8 @@ pub struct HaSettings {
     pub dead_ms: u32,
     /// Whether packets wait for the peer (extension).
     pub mirror_mode: MirrorMode,
+    /// Longest time that a packet waits for the peer, in milliseconds (extension).
+    pub hold_limit_ms: u32,
 }
 
 impl Default for HaSettings {
@@ -433,6 +435,7 @@ impl Default for HaSettings {
             hello_ms: 100,
             dead_ms: 400,
             mirror_mode: MirrorMode::Strict,
+            hold_limit_ms: 1000,
         }
     }
 }

@@ -214,6 +214,7 @@ impl Options for HaSettings {
             "helloInterval" => number(self.hello_ms),
             "deadInterval" => Some(Value::Millis(self.dead_ms.into())),
             "mirrorMode" => Some(Value::Word(self.mirror_mode.word())),
+            "holdLimit" => number(self.hold_limit_ms),
             _ => None,
         }
     }
@@ -223,6 +224,7 @@ impl Options for HaSettings {
             "haStatus" => self.status = status(word(value)),
             "helloInterval" => self.hello_ms = num32(value).unwrap_or(self.hello_ms),
             "deadInterval" => self.dead_ms = num32(value).unwrap_or(self.dead_ms),
+            "holdLimit" => self.hold_limit_ms = num32(value).unwrap_or(self.hold_limit_ms),
             "mirrorMode" => {
                 self.mirror_mode = if word(value) == "ASYNC" { MirrorMode::Async } else { MirrorMode::Strict };
             }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use holdfast_base::Instant;
+use holdfast_base::{Duration, Instant};
 use holdfast_wire::{Addr, Arp, ArpOp, MacAddr, icmp_checksum_ok};
 
 use crate::counters::{ConnectionRow, Counters, Counts, ServiceCounters, VserverCounters};
@@ -197,6 +197,11 @@ impl Engine {
     /// Which half of every SNAT range new leases come from. Leases made stay.
     pub fn set_half(&mut self, half: Half) {
         self.snat.set_half(half);
+    }
+
+    /// How long a hold that begins from here on may wait for the peer.
+    pub fn set_hold_limit(&mut self, limit: Duration) {
+        self.limits.hold_limit = limit;
     }
 
     /// Replaces the data ports.

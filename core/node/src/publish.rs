@@ -20,6 +20,7 @@ impl Node {
         self.services_by_identity = lower::services_by_identity(&self.config);
         self.drain_health(now);
         self.note_vservers(now);
+        self.follow_mirror_settings(now);
         let settings = settings(&self.config);
         self.ha.set_settings(now, settings);
         self.engine.set_half(match settings.peer {

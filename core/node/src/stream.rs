@@ -1,5 +1,6 @@
 //! The mirror stream as this node lives it: sessions, records, digests, health.
 
+use core::time::Duration;
 use holdfast_base::Instant;
 use std::collections::BTreeSet;
 
@@ -25,9 +26,20 @@ impl Node {
         let lines = self.config.lines(Scope::Shared);
         let health = self.health_records();
         let session = self.mirroring.start_session(now, lines, health);
-        let strict = self.config.ha().mirror_mode == config::MirrorMode::Strict;
         self.ha.set_synced_session(session);
-        self.engine.set_mirroring(now, promote::engine_mirroring(Some(session), strict));
+        self.engine.set_mirroring(now, promote::engine_mirroring(Some(session), self.is_strict()));
+    }
+
+    fn is_strict(&self) -> bool {
+        self.config.ha().mirror_mode == config::MirrorMode::Strict
+    }
+
+    /// Mirror mode and hold limit as they are set count from here on; holds go on or end.
+    pub(crate) fn follow_mirror_settings(&mut self, now: Instant) {
+        self.engine.set_hold_limit(Duration::from_millis(self.config.ha().hold_limit_ms.into()));
+        if let Some(session) = self.mirroring.sender.session() {
+            self.engine.set_mirroring(now, promote::engine_mirroring(Some(session), self.is_strict()));
+        }
     }
 
     /// Ends the mirror session; holds end with it.

@@ -599,3 +599,24 @@ fn a_flow_that_vanishes_from_the_standby_is_noticed_and_told_again_within_a_seco
     }
     story.end();
 }
+
+#[test]
+fn mirror_mode_and_hold_limit_take_effect_at_once() {
+    let mut story = Story::whole(slow_link(200));
+    let primary = story.primary();
+    let waited = |story: &Story, number: usize| {
+        let connection = story.connection(number);
+        connection.established.expect("it is").since(connection.opened).as_millis()
+    };
+    let strict = story.connect(SNAT, false);
+    // The peer link is slow; after a hello interval the records take a data port, too.
+    assert!(waited(&story, strict) >= 90, "{}", waited(&story, strict));
+    assert_eq!(story.command(primary, "set HA node -mirrorMode ASYNC"), "");
+    let at_once = story.connect(USIP, false);
+    assert!(waited(&story, at_once) < 50);
+    assert_eq!(story.command(primary, "set HA node -mirrorMode STRICT -holdLimit 50"), "");
+    story.world.checker.link_bad_until = Instant::FAR;
+    let limited = story.connect(SNAT, true);
+    assert!((50..90).contains(&waited(&story, limited)), "{}", waited(&story, limited));
+    story.end();
+}

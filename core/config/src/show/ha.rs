@@ -131,7 +131,7 @@ fn own_extension(s: &Scene<'_>, f: &HaFacts) -> Vec<String> {
     vec![
         format!("Term: {}", f.term),
         format!("Caught Up: {}", if f.caught_up { "YES" } else { "NO" }),
-        format!("Mirror Mode: {}", s.config.ha.mirror_mode.word()),
+        format!("Mirror Mode: {}  Hold Limit: {} msecs", s.config.ha.mirror_mode.word(), s.config.ha.hold_limit_ms),
         format!("Flows: {}  Protected: {}  Unprotected: {}  Held: {}", f.flows, f.protected, f.unprotected, f.held),
         format!(
             "Unacknowledged Records: {}  Mirror Lag: {} ms  Released Unprotected: {}",
@@ -217,6 +217,7 @@ fn own_json(s: &Scene<'_>, f: &HaFacts) -> Json {
         ("enaifaces", node.ports_up.join(" ").into()),
         ("disifaces", node.ports_down.join(" ").into()),
         ("mirrormode", s.config.ha.mirror_mode.word().into()),
+        ("holdlimit", u64::from(s.config.ha.hold_limit_ms).into()),
         ("term", f.term.into()),
         ("caughtup", f.caught_up.into()),
         ("flows", f.flows.into()),

@@ -27,6 +27,13 @@ const NODE_OPTS: &[Opt] = &[
         "Extension. STRICT: packets wait until the peer has their flow; ASYNC: they do not.",
     )
     .default("STRICT"),
+    Opt::new(
+        "holdLimit",
+        Type::Number(10, 60_000),
+        "holdlimit",
+        "Extension. Longest time in milliseconds that a packet waits for a peer that is there; then it goes unprotected.",
+    )
+    .default("1000"),
     Opt::neutral("haSync", Type::Choice(ENABLED_ONLY)),
     Opt::neutral("haProp", Type::Choice(ENABLED_ONLY)),
     Opt::neutral("failSafe", Type::Choice(&[yes("OFF"), no("ON")])),
@@ -34,8 +41,8 @@ const NODE_OPTS: &[Opt] = &[
     Opt::neutral("maxFlipTime", Type::Number(0, 0)),
 ];
 const UNSET_OPTS: &[Opt] = {
-    let [status, hello, dead, mirror, ..] = NODE_OPTS else { panic!() };
-    &[*status, *hello, *dead, *mirror]
+    let [status, hello, dead, mirror, hold, ..] = NODE_OPTS else { panic!() };
+    &[*status, *hello, *dead, *mirror, *hold]
 };
 
 const ID: Arg = Arg::required("id", Type::Number(0, 255), "id", "Id of the peer, 1-64; the own id is 0.");

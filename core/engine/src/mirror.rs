@@ -13,6 +13,7 @@ use crate::flow::tcp::TcpState;
 use crate::flow::{Flow, FlowState, Hop, NONE};
 use crate::open::{destination_of, session_key};
 use crate::record::{FlowClose, FlowRecord, FlowRef, Mark, PersistenceRecord, Phase};
+use crate::roster::VserverRow;
 use crate::select::persistence::SessionKey;
 
 /// Slots looked at to find one stale flow; the search goes on there next time.
@@ -172,8 +173,25 @@ impl Engine {
                 self.prepare_for_bulk(slot);
                 return BulkStep::Flow(self.flows.reference(slot));
             }
+            if self.roster.vserver_at(flow.vserver).is_some_and(VserverRow::is_unmirrored) {
+                self.retract(slot);
+            }
         }
         if *cursor >= self.flows.slots() { BulkStep::Done } else { BulkStep::Scanned }
+    }
+
+    /// The flow's vserver is not STATEFUL any more: the peer forgets its copy.
+    fn retract(&mut self, slot: u32) {
+        let serial = self.session.serial;
+        let flow = self.flows.at_mut(slot);
+        if flow.session == serial && flow.hold == NONE {
+            flow.session = 0;
+            let (key, fingerprint) = (flow.client_key(), flow.fingerprint());
+            let (reference, stamp) = (self.flows.reference(slot), self.next_stamp());
+            self.push_mark(Mark::Closed(reference, FlowClose { stamp, key }), fingerprint);
+            self.set_tracked(slot, false);
+            self.flows.at_mut(slot).acked = 0;
+        }
     }
 
     /// See [`Engine::persistence_for_bulk`].

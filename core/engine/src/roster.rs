@@ -25,6 +25,8 @@ pub(crate) struct VserverRow {
     pub(crate) id: VserverId,
     /// Its address, as of the last plan that had it.
     place: Option<Place>,
+    /// Whether the plan in force has it.
+    planned: bool,
     /// Whether its flows are mirrored, by the plan in force; false once it is gone.
     pub(crate) stateful: bool,
     /// Its place in the plan, if the plan has it and it has persistence.
@@ -67,6 +69,14 @@ pub(crate) struct Bound {
     pub(crate) service: usize,
 }
 
+impl VserverRow {
+    /// Whether the plan says that its flows are not mirrored. Of one that is gone
+    /// it says nothing: its flows live on, and so do their copies.
+    pub(crate) fn is_unmirrored(&self) -> bool {
+        self.planned && !self.stateful
+    }
+}
+
 impl Roster {
     /// An empty plan.
     pub(crate) fn new() -> Roster {
@@ -86,7 +96,7 @@ impl Roster {
         self.by_address.clear();
         self.by_server.clear();
         for row in &mut self.vserver_rows {
-            (row.stateful, row.persistent) = (false, None);
+            (row.planned, row.stateful, row.persistent) = (false, false, None);
         }
         self.inherit_rows(&plan);
         for service in &plan.services {
@@ -96,7 +106,7 @@ impl Roster {
         for (place, vserver) in plan.vservers.iter().enumerate() {
             let row = self.vserver_row_or_new(vserver.id);
             let row = &mut self.vserver_rows[row as usize];
-            row.place = Some(place_of_vserver(vserver));
+            (row.planned, row.place) = (true, Some(place_of_vserver(vserver)));
             row.stateful = vserver.failover == ConnFailover::Stateful;
             row.persistent = vserver.persistence.map(|_| place);
             self.by_address.entry(place_of_vserver(vserver)).or_insert(place);
@@ -245,7 +255,7 @@ impl Roster {
         let rows = &mut self.vserver_rows;
         *self.vserver_row_of.entry(id).or_insert_with(|| {
             let counters = VserverCounters::default();
-            rows.push(VserverRow { id, place: None, stateful: false, persistent: None, counters });
+            rows.push(VserverRow { id, place: None, planned: false, stateful: false, persistent: None, counters });
             rows.len() as u32 - 1
         })
     }

@@ -118,6 +118,15 @@ impl Mirroring {
         self.last_session
     }
 
+    /// Walks the flow table once more: another kind of flow is to be mirrored.
+    pub fn rescan(&mut self) {
+        if self.sender.is_active() && self.bulk == Bulk::Idle {
+            self.bulk = Bulk::Flows(0);
+        } else if let Bulk::Flows(cursor) = &mut self.bulk {
+            *cursor = 0;
+        }
+    }
+
     /// Ends the session towards the peer.
     pub fn stop_session(&mut self) {
         self.sender.stop();

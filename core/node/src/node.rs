@@ -1,7 +1,7 @@
 //! The joined node: which input goes to which room, and in what order their
 //! outputs leave.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -48,6 +48,8 @@ pub struct Node {
     pub(crate) services_by_identity: BTreeMap<(Endpoint, u8), Vec<u32>>,
     /// The state of each vserver, and since when.
     pub(crate) vserver_states: BTreeMap<u32, (config::Health, Instant)>,
+    /// Vservers whose flows are mirrored.
+    pub(crate) stateful: BTreeSet<u32>,
     pub(crate) limit_watch: LimitWatch,
     /// Log lines among the effects.
     pub(crate) events_waiting: usize,
@@ -93,6 +95,7 @@ impl Node {
             config_unsettled: false,
             services_by_identity: BTreeMap::new(),
             vserver_states: BTreeMap::new(),
+            stateful: BTreeSet::new(),
             limit_watch: LimitWatch::default(),
             events_waiting: 0,
             following: None,

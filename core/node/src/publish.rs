@@ -1,8 +1,10 @@
 //! What follows from a configuration: plan, election settings, peer link, ports.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holdfast_base::Instant;
+use holdfast_config::ConnFailover;
 use holdfast_engine::Half;
 use holdfast_ha::Settings;
 
@@ -21,6 +23,11 @@ impl Node {
         self.drain_health(now);
         self.note_vservers(now);
         self.follow_mirror_settings(now);
+        let stateful = self.stateful_vservers();
+        if stateful != self.stateful {
+            self.stateful = stateful;
+            self.mirroring.rescan();
+        }
         let settings = settings(&self.config);
         self.ha.set_settings(now, settings);
         self.engine.set_half(match settings.peer {
@@ -30,6 +37,12 @@ impl Node {
         self.publish_link(settings);
         self.publish_interfaces();
         self.drain_ha(now);
+    }
+
+    /// The vservers whose flows are mirrored.
+    fn stateful_vservers(&self) -> BTreeSet<u32> {
+        let vservers = self.config.vservers().filter(|vserver| vserver.failover == ConnFailover::Stateful);
+        vservers.map(|vserver| vserver.id).collect()
     }
 
     fn publish_link(&mut self, settings: Settings) {

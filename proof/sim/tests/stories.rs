@@ -620,3 +620,26 @@ fn mirror_mode_and_hold_limit_take_effect_at_once() {
     assert!((50..90).contains(&waited(&story, limited)), "{}", waited(&story, limited));
     story.end();
 }
+
+#[test]
+fn switching_a_vserver_off_frees_both_nodes_and_switching_it_on_protects_what_is_open() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let numbers: Vec<usize> = (0..6).map(|_| story.connect(USIP, false)).collect();
+    story.run_ms(50);
+    let counts = |story: &Story, machine: usize| story.node(machine).engine().counts();
+    assert_eq!((counts(&story, primary).protected, counts(&story, secondary).flows), (6, 6));
+    assert_eq!(story.command(primary, "set lb vserver usip-v4 -connFailover DISABLED"), "");
+    story.run_ms(50);
+    let left = counts(&story, primary);
+    assert_eq!((left.flows, left.protected, left.unprotected, left.in_session), (6, 0, 0, 0));
+    assert_eq!(counts(&story, secondary).flows, 0);
+    assert_eq!(story.command(primary, "set lb vserver usip-v4 -connFailover STATEFUL"), "");
+    story.run_ms(50);
+    assert_eq!((counts(&story, primary).protected, counts(&story, secondary).flows), (6, 6));
+    story.fault(Fault::Kill(primary));
+    for number in numbers {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    story.end();
+}

@@ -6,6 +6,7 @@ use std::process::Command;
 /// Program that shows whether a package is there, and the package.
 const NEEDED: &[(&str, &str)] = &[
     ("cc", "gcc"),
+    ("update-ca-certificates", "ca-certificates"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("vsftpd", "vsftpd"),

@@ -66,6 +66,8 @@ pub struct Node {
     /// The election has begun: a peer could be heard if it spoke.
     listening: bool,
     stream: Option<StreamEvent>,
+    /// The peer's boot that the idle connection belongs to; `None` until that one joins.
+    stream_boot: Option<u64>,
     settled: bool,
     pub(crate) key_request: u64,
     pub(crate) derived_from: Option<(String, Vec<u8>)>,
@@ -108,6 +110,7 @@ impl Node {
             deaf: true,
             listening: false,
             stream: None,
+            stream_boot: None,
             settled: false,
             key_request: 0,
             derived_from: None,
@@ -196,10 +199,20 @@ impl Node {
             return;
         }
         match event {
-            StreamEvent::Open => self.ha.handle_peer_open(now),
+            StreamEvent::Open => {
+                self.stream_boot = self.peer_boot;
+                self.ha.handle_peer_open(now);
+            }
+            // A power cut closes nothing: the connection of the life that it ended may close when the
+            // next one has long joined, and says nothing about that one.
+            StreamEvent::Closed if self.stream_is_of_former_life() => {}
             StreamEvent::Closed => self.ha.handle_peer_closed(now),
         }
         self.drain_ha(now);
+    }
+
+    fn stream_is_of_former_life(&self) -> bool {
+        self.stream_boot.zip(self.peer_boot).is_some_and(|(stream, peer)| stream != peer)
     }
 
     /// Answer to `Effect::DeriveKey`.
@@ -427,6 +440,7 @@ impl Node {
                 }
                 ha::Effect::PeerJoined { boot } => {
                     self.peer_boot = Some(boot);
+                    self.stream_boot.get_or_insert(boot);
                     self.event(Level::Info, "peer joined".into());
                     if self.ha.role() == Role::Primary {
                         // A node that was stopped in the middle of a turn may have announced after us.

@@ -166,7 +166,7 @@ impl Peer {
                 self.stream = Stream::Connecting { socket, until: now + CONNECT_LIMIT };
             }
             // Refused, or no way there: the same as closed.
-            Ok(_) | Err(_) => self.tell(StreamEvent::Closed),
+            Ok(_) | Err(_) => self.tell_closed(),
         }
     }
 
@@ -192,7 +192,7 @@ impl Peer {
         let watched = socket.set_nonblocking(true).and_then(|()| poller.add(socket.as_raw_fd(), STREAM, false));
         if watched.is_ok() {
             self.stream = Stream::Open(socket);
-            self.tell(StreamEvent::Open);
+            self.tell_open();
         }
     }
 
@@ -204,7 +204,7 @@ impl Peer {
                 if connected && poller.change(socket.as_raw_fd(), STREAM, false).is_ok() {
                     self.stream = Stream::Open(socket);
                     self.heard_at = now;
-                    self.tell(StreamEvent::Open);
+                    self.tell_open();
                 } else {
                     self.close_stream(now);
                 }
@@ -225,14 +225,20 @@ impl Peer {
     fn close_stream(&mut self, now: Instant) {
         self.stream = Stream::None;
         self.retry_at = self.retry_at.max(now + RETRY);
-        self.tell(StreamEvent::Closed);
+        self.tell_closed();
     }
 
-    /// Each state is told once.
-    fn tell(&mut self, event: StreamEvent) {
-        if self.told != Some(event) {
-            self.told = Some(event);
-            self.events.push(event);
+    /// Each new connection is told, also when it takes the place of one.
+    fn tell_open(&mut self) {
+        self.told = Some(StreamEvent::Open);
+        self.events.push(StreamEvent::Open);
+    }
+
+    /// Told once, however often an attempt to connect fails.
+    fn tell_closed(&mut self) {
+        if self.told != Some(StreamEvent::Closed) {
+            self.told = Some(StreamEvent::Closed);
+            self.events.push(StreamEvent::Closed);
         }
     }
 

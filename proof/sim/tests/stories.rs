@@ -6,8 +6,10 @@ use core::time::Duration;
 use holdfast_base::Instant;
 use holdfast_engine::ConnectionRow;
 use holdfast_ha::Role;
+use holdfast_node::StreamEvent;
 use holdfast_sim::apps::{Manner, Outcome};
 use holdfast_sim::link::Manners;
+use holdfast_sim::machine::Input;
 use holdfast_sim::scenario::{DISABLED, DISABLED_USIP, Fault, Opening, SNAT, STATELESS, STICKY, UDP, USIP};
 use holdfast_sim::world::{CLIENT_SIDE, SERVER_SIDE, World};
 use holdfast_sim::{Scenario, Story};
@@ -110,6 +112,26 @@ fn a_hold_ends_when_the_peer_is_lost() {
     assert_eq!(story.node(primary).engine().counts().unprotected, 0, "repaired as soon as the peer is back");
     story.fault(Fault::Kill(primary));
     assert_eq!(story.end_of(number), Outcome::Finished);
+    story.end();
+}
+
+/// The peer speaks on the data ports while its new peer connection is not yet open.
+#[test]
+fn the_end_of_a_former_life_is_not_held_against_the_next() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let primary = story.primary();
+    story.fault(Fault::PowerOff(1 - primary));
+    story.until("lost", |world| !world.is_whole());
+    story.run_ms(1000);
+    story.fault(Fault::PeerLink(false));
+    story.fault(Fault::Start(1 - primary));
+    story.until("whole again", World::is_whole);
+    // Too busy to answer a probe, not so long that it would be lost.
+    story.fault(Fault::Freeze(1 - primary, Duration::from_millis(100)));
+    story.world.give(primary, Input::Stream(StreamEvent::Closed));
+    story.connect(SNAT, false);
+    let counters = story.node(primary).engine().counters();
+    assert_eq!((counters.hold_released_unprotected, counters.hold_released_by_ack), (0, 1));
     story.end();
 }
 

@@ -3,9 +3,9 @@
 use anyhow::{Result, bail, ensure};
 use std::process::Command;
 
-/// Program that shows whether a package is there, and the package.
+/// Program that shows whether something is there, and the packages that bring it.
 const NEEDED: &[(&str, &str)] = &[
-    ("cc", "gcc"),
+    ("cc", "gcc libc6-dev"),
     ("update-ca-certificates", "ca-certificates"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -19,8 +19,11 @@ const NEEDED: &[(&str, &str)] = &[
 
 /// Installs what is missing.
 pub fn run() -> Result<()> {
-    let missing: Vec<&str> =
-        NEEDED.iter().filter(|(program, _)| !is_installed(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> = NEEDED
+        .iter()
+        .filter(|(program, _)| !is_installed(program))
+        .flat_map(|(_, packages)| packages.split(' '))
+        .collect();
     if missing.is_empty() {
         println!("nothing is missing");
         return Ok(());

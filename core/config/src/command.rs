@@ -104,8 +104,7 @@ impl Command {
                 continue;
             }
             line.push(' ');
-            let hidden = redact && matches!(opt.kind, Type::Secret);
-            line.push_str(&if hidden { format!("\"{}\"", crate::value::MASK) } else { value.text() });
+            line.push_str(&value.shown(&opt.kind, redact));
         }
         line
     }

@@ -4,7 +4,7 @@ use crate::config::{Config, Scope};
 use crate::model::{IpKind, LbVserver, Modes, Monitor, NsIp, Route, RpcNode, Service};
 use crate::options::Options;
 use crate::table::{Change, Opt, options_of};
-use crate::value::{Type, Value, mask_text, quote};
+use crate::value::{mask_text, quote};
 
 /// For whom the lines are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,9 +146,7 @@ fn listed_options(object: &impl Options, listed: &[Opt], style: Style) -> String
         if !with_defaults && !opt.always && opt.default_value().as_ref() == Some(&value) {
             continue;
         }
-        let hidden = style != Style::File && matches!(opt.kind, Type::Secret);
-        let shown = if hidden { format!("\"{}\"", crate::value::MASK) } else { Value::text(&value) };
-        text.push_str(&format!(" -{} {shown}", opt.name));
+        text.push_str(&format!(" -{} {}", opt.name, value.shown(&opt.kind, style != Style::File)));
     }
     text
 }

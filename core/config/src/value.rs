@@ -232,6 +232,11 @@ impl Value {
         }
     }
 
+    /// As [`Value::text`], a password replaced by a mask if `redact`.
+    pub(crate) fn shown(&self, kind: &Type, redact: bool) -> String {
+        if redact && matches!(kind, Type::Secret) { format!("\"{MASK}\"") } else { self.text() }
+    }
+
     /// The value as a command would have it, quoted where needed.
     pub(crate) fn text(&self) -> String {
         match self {

@@ -11,8 +11,8 @@ use crate::engine::{Applied, BulkStep, Engine, Mirroring, PersistenceStep};
 use crate::flow::table::Refused;
 use crate::flow::tcp::TcpState;
 use crate::flow::{Flow, FlowState, Hop, NONE};
-use crate::open::{destination_of, session_key};
-use crate::record::{FlowClose, FlowRecord, FlowRef, Mark, PersistenceRecord, Phase};
+use crate::open::destination_of;
+use crate::record::{FlowClose, FlowKey, FlowRecord, FlowRef, Mark, PersistenceRecord, Phase};
 use crate::roster::VserverRow;
 use crate::select::persistence::SessionKey;
 
@@ -187,8 +187,7 @@ impl Engine {
         if flow.session == serial && flow.hold == NONE {
             flow.session = 0;
             let (key, fingerprint) = (flow.client_key(), flow.fingerprint());
-            let (reference, stamp) = (self.flows.reference(slot), self.next_stamp());
-            self.push_mark(Mark::Closed(reference, FlowClose { stamp, key }), fingerprint);
+            self.mark_closed(self.flows.reference(slot), key, fingerprint);
             self.set_tracked(slot, false);
             self.flows.at_mut(slot).acked = 0;
         }
@@ -385,13 +384,14 @@ impl Engine {
             return;
         }
         match self.session.end {
-            MirrorEnd::Sending => {
-                let stamp = self.next_stamp();
-                let close = FlowClose { stamp, key: flow.client_key() };
-                self.push_mark(Mark::Closed(reference, close), flow.fingerprint());
-            }
+            MirrorEnd::Sending => self.mark_closed(reference, flow.client_key(), flow.fingerprint()),
             MirrorEnd::Idle | MirrorEnd::Receiving(_) => self.leave_session(&flow),
         }
+    }
+
+    fn mark_closed(&mut self, flow: FlowRef, key: FlowKey, fingerprint: u64) {
+        let stamp = self.next_stamp();
+        self.push_mark(Mark::Closed(flow, FlowClose { stamp, key }), fingerprint);
     }
 
     fn leave_session(&mut self, flow: &Flow) {
@@ -481,17 +481,15 @@ impl Engine {
     /// acknowledged. What is known already stands.
     fn infer_session(&mut self, now: Instant, slot: u32) {
         let flow = self.flows.at(slot);
-        let Some(place) = self.roster.vserver_at(flow.vserver).and_then(|row| row.persistent) else { return };
+        let Some((key, timeout)) = self.session_of(flow) else { return };
         let Some(service) = self.roster.service_at(flow.service).and_then(|row| self.roster.service(row.id)) else {
             return;
         };
-        let vserver = &self.roster.plan().vservers[place];
-        let Some(persistence) = vserver.persistence else { return };
-        let (key, server) = (session_key(vserver, &persistence, flow.client.addr), service.server);
+        let server = service.server;
         if self.sessions.find(&key).is_none() {
             // Stamp 1: whatever the primary says about it wins.
             if self.sessions.store(now, key, server, 1, self.session.serial) {
-                self.sessions.set_timeout(&key, persistence.timeout);
+                self.sessions.set_timeout(&key, timeout);
             } else {
                 self.counters.persistence_full += 1;
             }

@@ -183,12 +183,18 @@ impl Engine {
 
     /// Traffic of a flow keeps its client's session alive.
     pub(crate) fn refresh_session(&mut self, now: Instant, slot: u32) {
-        let flow = self.flows.at(slot);
-        let Some(place) = self.roster.vserver_at(flow.vserver).and_then(|row| row.persistent) else { return };
-        let vserver = &self.roster.plan().vservers[place];
-        if let Some(persistence) = &vserver.persistence {
-            self.sessions.touch(now, &session_key(vserver, persistence, flow.client.addr));
+        if let Some((key, _)) = self.session_of(self.flows.at(slot)) {
+            self.sessions.touch(now, &key);
         }
+    }
+
+    /// The name of the session of a flow's client, and how long it lasts; `None`
+    /// if its vserver has no persistence.
+    pub(crate) fn session_of(&self, flow: &Flow) -> Option<(SessionKey, Duration)> {
+        let place = self.roster.vserver_at(flow.vserver)?.persistent?;
+        let vserver = &self.roster.plan().vservers[place];
+        let persistence = vserver.persistence.as_ref()?;
+        Some((session_key(vserver, persistence, flow.client.addr), persistence.timeout))
     }
 
     fn usable_at(&self, vserver: &Vserver, server: Endpoint) -> Option<ServiceId> {
@@ -285,7 +291,7 @@ pub(crate) fn destination_of(flow: &Flow) -> Destination {
 }
 
 /// The name of a vserver's session for a client.
-pub(crate) fn session_key(vserver: &Vserver, persistence: &SourceIpPersistence, client: Addr) -> SessionKey {
+fn session_key(vserver: &Vserver, persistence: &SourceIpPersistence, client: Addr) -> SessionKey {
     let bits = if client.is_v4() { persistence.v4_prefix_len } else { persistence.v6_prefix_len };
     let client = client.masked(bits);
     let (vip, proto) = session_owner(vserver);

@@ -2,7 +2,6 @@
 //! ICMP errors, which name their flow in their own way.
 
 use holdfast_base::Instant;
-use holdfast_wire::Addr;
 use holdfast_wire::build::{self, Link};
 use holdfast_wire::{Endpoint, Fragment, IcmpError, Transport};
 
@@ -291,7 +290,8 @@ impl Engine {
         let floating = self.network.floating(arrival.packet.dst).is_some();
         match (arrival.packet.transport, arrival.packet.fragment) {
             (Transport::Echo(echo), Fragment::None) if floating && echo.request => {
-                if !self.is_answerable(arrival.packet.src) {
+                let source = arrival.packet.src;
+                if !source.is_single_host() || self.network.floating(source).is_some() {
                     return Verdict::Drop(Drop::Unserved);
                 }
                 let complete = checksum_of(&arrival.frame.offload) == holdfast_wire::Checksum::Complete;
@@ -313,18 +313,6 @@ impl Engine {
                 Whose::Snip | Whose::Nobody => Verdict::Drop(Drop::Unserved),
             },
         }
-    }
-}
-
-impl Engine {
-    /// Whether a host can be behind this address: no group, no loopback, nothing
-    /// unspecified, and not one of our own (RFC 1122 section 3.2.2).
-    fn is_answerable(&self, source: Addr) -> bool {
-        let v4 = source.is_v4();
-        let first = if v4 { source.v4_bytes()[0] } else { source.0[0] };
-        let impossible = if v4 { first == 0 || first == 127 || first >= 224 } else { first == 0xff };
-        let nobody = source == Addr::UNSPECIFIED || !v4 && source.0[..15] == [0; 15];
-        !impossible && !nobody && self.network.floating(source).is_none()
     }
 }
 

@@ -154,12 +154,12 @@ impl Node {
     /// The data ports as they are; complete list, whenever something changed.
     pub fn handle_ports(&mut self, now: Instant, ports: Vec<PortState>) {
         self.begin(now);
-        let usable: Vec<Port> = ports.iter().filter(|state| state.up).filter_map(|state| state.port).collect();
-        let grown = usable.iter().any(|port| !self.usable_ports().contains(port));
+        let before = self.usable_ports();
         self.ports = ports;
+        let usable = self.usable_ports();
         self.engine.set_ports(&usable);
         self.channel.set_ports(&usable);
-        if grown {
+        if usable.iter().any(|port| !before.contains(port)) {
             self.engine.announce(now);
         }
     }

@@ -95,10 +95,9 @@ impl<'a> View<'a> {
     fn service_health(&self, id: u32) -> (Health, u64) {
         let config = &self.node.config;
         let Some(service) = config.service_by_id(id) else { return (Health::Unknown, 0) };
-        let enabled = service.enabled && config.server(&service.server).is_some_and(|server| server.enabled);
         let Some(state) = self.node.health.service(id) else { return (Health::Unknown, 0) };
         let since = self.unix_millis(state.since);
-        match (enabled, state.up) {
+        match (config.service_enabled(service), state.up) {
             (false, _) => (Health::OutOfService, since),
             (true, true) => (Health::Up, since),
             (true, false) => (Health::Down, since),
@@ -263,8 +262,7 @@ impl Node {
             return Health::OutOfService;
         }
         let usable = |service: &Service| {
-            let enabled = service.enabled && self.config.server(&service.server).is_some_and(|server| server.enabled);
-            enabled && self.health.service(service.id).is_some_and(|state| state.up)
+            self.config.service_enabled(service) && self.health.service(service.id).is_some_and(|state| state.up)
         };
         let mut bound = vserver.bindings.iter().filter_map(|binding| self.config.service(&binding.service));
         if bound.any(usable) { Health::Up } else { Health::Down }

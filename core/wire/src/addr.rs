@@ -48,6 +48,20 @@ impl Addr {
         [self.0[12], self.0[13], self.0[14], self.0[15]]
     }
 
+    /// Whether this is a multicast group of either IP version.
+    pub const fn is_multicast(self) -> bool {
+        if self.is_v4() { self.0[12] >> 4 == 0xe } else { self.0[0] == 0xff }
+    }
+
+    /// Whether a single host can have this address: not unspecified, loopback, a
+    /// group or broadcast (RFC 1122 section 3.2.1.3), nor one of the IPv6
+    /// addresses beside `::1` that nobody has (RFC 4291 section 2.5.5.1).
+    pub const fn is_single_host(self) -> bool {
+        let never_v4 = self.is_v4() && matches!(self.0[12], 0 | 127 | 240..=255);
+        let never_v6 = matches!(self.0, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, _]);
+        !never_v4 && !never_v6 && !self.is_multicast()
+    }
+
     /// Whether the first `bits` bits equal those of `other`, counted in the
     /// address family's own length (0..=32 for IPv4, 0..=128 for IPv6).
     /// Addresses of different families never match.

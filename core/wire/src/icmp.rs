@@ -1,7 +1,7 @@
 //! ICMP and ICMPv6: echo, errors with the packet they quote, neighbour discovery.
 
 use crate::packet::proto;
-use crate::parse::{ipv4, ipv6, is_multicast};
+use crate::parse::{ipv4, ipv6};
 use crate::{
     Echo, Embedded, Endpoint, Fragment, IcmpError, IcmpErrorKind, IpPacket, IpVersion, Load, MacAddr,
     NeighbourAdvertisement, NeighbourSolicitation, ParseError, Ports, Transport,
@@ -196,7 +196,7 @@ fn neighbour<L: Load + ?Sized>(frame: &L, packet: &mut IpPacket, message: Messag
     let Some(target) = frame.v6(at + ICMP_HEADER) else { return false };
     let body_end = at + ICMP_HEADER + 16;
     let hop_limit_kept = packet.ttl == 255;
-    if !hop_limit_kept || message.code != 0 || body_end > packet.end() || is_multicast(target) || target.is_v4() {
+    if !hop_limit_kept || message.code != 0 || body_end > packet.end() || target.is_multicast() || target.is_v4() {
         return false;
     }
     let mut mac = MacAddr::default();

@@ -2,7 +2,7 @@
 
 use crate::packet::{ethertype, proto};
 use crate::{
-    Addr, Arp, ArpOp, Ethernet, Fragment, IpPacket, IpVersion, Load, ParseError, Parsed, Tcp, TcpFlags, Transport, Udp,
+    Arp, ArpOp, Ethernet, Fragment, IpPacket, IpVersion, Load, ParseError, Parsed, Tcp, TcpFlags, Transport, Udp,
 };
 
 /// Tags looked through; a frame with more is [`Parsed::Other`].
@@ -291,9 +291,4 @@ fn udp<L: Load + ?Sized>(frame: &L, packet: &mut IpPacket) -> Result<(), ParseEr
         payload_len: (stated.min(room) - UDP_HEADER) as u32,
     });
     Ok(())
-}
-
-/// Whether `addr` is a multicast group of either IP version.
-pub(crate) fn is_multicast(addr: Addr) -> bool {
-    if addr.is_v4() { addr.v4_bytes()[0] >> 4 == 0xe } else { addr.0[0] == 0xff }
 }

@@ -4,8 +4,10 @@
 use core::time::Duration;
 
 use holdfast_base::{Instant, Rng};
+use holdfast_node::Node;
 
 use crate::apps::Outcome;
+use crate::check::Checker;
 use crate::scenario::{Fault, Scenario};
 use crate::world::{CLIENT_SIDE, SERVER_SIDE, World};
 
@@ -163,10 +165,10 @@ fn choose(rng: &mut Rng, primary: usize) -> Vec<(Duration, Fault)> {
             (soon * 10, Fault::Kill(secondary)),
         ],
         23 => one(Fault::PeerLoss(100 + rng.below(400))),
+        24 => then(Fault::PeerLoss(100 + rng.below(300)), later, Fault::Kill(primary)),
         25 => one(Fault::PeerDeaf(rng.below(2) as usize)),
         26 => then(Fault::PeerDeaf(secondary), later, Fault::Kill(primary)),
         27 => then(Fault::PeerDeaf(primary), later, Fault::PowerOff(primary)),
-        24 => then(Fault::PeerLoss(100 + rng.below(300)), later, Fault::Kill(primary)),
         _ => then(Fault::ForceFailover, soon, Fault::Kill(primary)),
     }
 }
@@ -184,10 +186,18 @@ fn become_whole(world: &mut World, when: &str) -> bool {
 }
 
 fn judge_protection(world: &mut World) {
+    let now = world.now;
+    judge_pair(world, |checker, scenario, primary, secondary| {
+        checker.judge_protection(now, scenario, primary, secondary);
+    });
+}
+
+/// Judges the nodes of a whole pair, the primary first.
+fn judge_pair(world: &mut World, judge: impl FnOnce(&mut Checker, &Scenario, &Node, &Node)) {
     if let (Some(primary), true) = (world.primary(), world.is_whole()) {
         let [a, b] = [primary, 1 - primary].map(|machine| world.machines[machine].node.as_ref());
         if let (Some(a), Some(b)) = (a, b) {
-            world.checker.judge_protection(world.now, &world.scenario, a, b);
+            judge(&mut world.checker, &world.scenario, a, b);
         }
     }
 }
@@ -214,13 +224,11 @@ pub(crate) fn finish(world: &mut World, seed: u64) {
     world.run_until(world.now + Duration::from_millis(500), |_| false);
     // A flow that times out at this very moment has its close under way.
     world.run_until(world.now + Duration::from_secs(1), |world| world.agrees());
-    if let (Some(primary), true) = (world.primary(), world.is_whole()) {
-        let [a, b] = [primary, 1 - primary].map(|machine| world.machines[machine].node.as_ref());
-        if let (Some(a), Some(b)) = (a, b) {
-            world.checker.judge_tables(world.now, a, b);
-            world.checker.judge_config(a, b);
-        }
-    }
+    let now = world.now;
+    judge_pair(world, |checker, _, primary, secondary| {
+        checker.judge_tables(now, primary, secondary);
+        checker.judge_config(primary, secondary);
+    });
     if seed.is_multiple_of(LEAK_RUNS) && !world.checker.failed() {
         for client in &mut world.clients {
             client.exchanges.clear();

@@ -5,6 +5,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -88,18 +89,17 @@ pub fn signal(pid: u32, signal: libc::c_int) -> Result<()> {
 
 /// The letter of /proc/PID/stat: R, S, D, T (stopped), Z (dead), or nothing when the process is gone.
 pub fn process_state(pid: u32) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.chars().next()
+    state_in(format!("/proc/{pid}/stat").as_ref())
+}
+
+fn state_in(stat: &Path) -> Option<char> {
+    std::fs::read_to_string(stat).ok()?.rsplit_once(") ")?.1.chars().next()
 }
 
 /// Whether every thread of a process is stopped: one may still be inside a system call that sends.
 pub fn is_stopped(pid: u32) -> bool {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
-    let mut states = tasks.flatten().map(|task| {
-        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
-    });
-    states.all(|state| state == Some('T'))
+    tasks.flatten().all(|task| state_in(&task.path().join("stat")) == Some('T'))
 }
 
 /// Are we root? Namespaces need it.

@@ -94,7 +94,6 @@ impl<'a> DataWriter<'a> {
             before.source = Some(source.addr);
         }
         self.close_record(start);
-        self.records += 1;
     }
 
     /// Writes the end of a flow that was written under a number.
@@ -104,7 +103,6 @@ impl<'a> DataWriter<'a> {
         put_varint(self.out, delta);
         put_varint(self.out, u64::from(number) + 1);
         self.close_record(start);
-        self.records += 1;
     }
 
     /// Writes the end of a flow by its key.
@@ -123,7 +121,6 @@ impl<'a> DataWriter<'a> {
         self.put_named(name, wide, dst);
         self.context.before(wide).vip = Some(dst);
         self.close_record(start);
-        self.records += 1;
     }
 
     /// Writes a persistence session.
@@ -149,7 +146,6 @@ impl<'a> DataWriter<'a> {
             self.context.before(wide).server = Some(server);
         }
         self.close_record(start);
-        self.records += 1;
     }
 
     /// Writes a server's health.
@@ -159,7 +155,6 @@ impl<'a> DataWriter<'a> {
         self.out.push(record.kind);
         self.put_endpoint(wide, record.server);
         self.close_record(start);
-        self.records += 1;
     }
 
     /// Writes the sender's digest.
@@ -169,7 +164,6 @@ impl<'a> DataWriter<'a> {
             self.out.extend_from_slice(&number.to_be_bytes());
         }
         self.close_record(start);
-        self.records += 1;
     }
 
     /// Writes as much of a journal line as fits, from byte `from` of `text`,
@@ -215,6 +209,11 @@ impl<'a> DataWriter<'a> {
     }
 
     fn close_record(&mut self, start: usize) {
+        self.set_length(start);
+        self.records += 1;
+    }
+
+    fn set_length(&mut self, start: usize) {
         let len = self.out.len() - start;
         assert!(len <= MAX_RECORD && self.out.len() <= MAX_PAYLOAD, "the room was checked before the record");
         self.out[start + 1] = (len - 2) as u8;
@@ -254,7 +253,8 @@ impl<'a> DataWriter<'a> {
             let start = self.open(NAME | bit(WIDE, wide));
             put_varint(self.out, number.into());
             self.put_addr(wide, addr);
-            self.close_record(start);
+            // Part of the record that has it, and not counted.
+            self.set_length(start);
         }
         Some(naming)
     }

@@ -3,7 +3,6 @@
 use super::{DEFAULT_TTL, IpHeader, Link, MAX_REPLY, Writer};
 use crate::checksum::{difference, mend};
 use crate::icmp::{v4, v6};
-use crate::parse::is_multicast;
 use crate::{
     Addr, Checksum, Echo, Endpoint, Fragment, IpPacket, IpVersion, Load, MacAddr, Rewrite, Store, Transport, apply,
     rewrite, set_macs,
@@ -19,7 +18,7 @@ const V6_ERROR: usize = MAX_REPLY - 18;
 pub fn echo_reply_in_place(frame: &mut [u8], packet: &IpPacket, own: MacAddr, l4: Checksum) -> bool {
     let Transport::Echo(Echo { request: true, .. }) = packet.transport else { return false };
     let Some(sender) = frame.mac(6) else { return false };
-    if packet.fragment != Fragment::None || is_multicast(packet.dst) || frame.len() < packet.end() {
+    if packet.fragment != Fragment::None || packet.dst.is_multicast() || frame.len() < packet.end() {
         return false;
     }
     // The identifier stays; an edit list takes a request's from the source.
@@ -169,13 +168,6 @@ fn may_report(quote: &Quote<'_>) -> bool {
         Transport::Tcp(_) | Transport::Udp(_) | Transport::Echo(_) | Transport::Other | Transport::None => false,
     };
     let later = matches!(packet.fragment, Fragment::Later { .. });
-    let to_group = is_multicast(packet.dst) || quote.frame.mac(0).is_none_or(MacAddr::is_group);
-    !about_icmp && !later && !to_group && is_single_host(packet.src)
-}
-
-/// Not unspecified, loopback, a group or a broadcast address.
-fn is_single_host(addr: Addr) -> bool {
-    let loopback_v6 = addr.0 == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    let never_v4 = addr.is_v4() && matches!(addr.v4_bytes(), [0, ..] | [127, ..] | [240..=255, ..]);
-    addr != Addr::UNSPECIFIED && !loopback_v6 && !never_v4 && !is_multicast(addr)
+    let to_group = packet.dst.is_multicast() || quote.frame.mac(0).is_none_or(MacAddr::is_group);
+    !about_icmp && !later && !to_group && packet.src.is_single_host()
 }

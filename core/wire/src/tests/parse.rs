@@ -276,6 +276,17 @@ fn loads_outside_the_frame_are_none_and_stores_do_nothing() {
 }
 
 #[test]
+fn groups_and_addresses_of_nobody_are_no_single_hosts() {
+    let v6 = |first: u8, last: u8| Addr([first, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+    let groups = [v4(224, 0, 0, 1), v4(239, 255, 255, 255), v6(0xff, 1)];
+    assert!(groups.iter().all(|group| group.is_multicast() && !group.is_single_host()));
+    let nobody = [v4(0, 0, 0, 0), v4(127, 0, 0, 1), v4(255, 255, 255, 255), v6(0, 0), v6(0, 1), v6(0, 2)];
+    assert!(nobody.iter().all(|addr| !addr.is_multicast() && !addr.is_single_host()));
+    let hosts = [v4(10, 0, 0, 1), v4(223, 255, 255, 255), v6(0xfe, 1), v6(0x20, 0)];
+    assert!(hosts.iter().all(|host| !host.is_multicast() && host.is_single_host()));
+}
+
+#[test]
 fn addresses_keep_their_family() {
     assert!(v4(10, 0, 0, 1).is_v4() && !v6(1).is_v4());
     assert_eq!(v4(10, 1, 2, 3).masked(16), v4(10, 1, 0, 0));

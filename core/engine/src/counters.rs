@@ -48,6 +48,8 @@ pub struct Counters {
     pub marks_lost: u64,
     /// Stale mirrored flows removed to make room for those of the running session.
     pub stale_evicted: u64,
+    /// Fields of another version that found no room beside their mirrored flow.
+    pub tails_lost: u64,
     /// Client packets balanced without being remembered: persistence table full.
     pub persistence_full: u64,
     /// Mirrored flows that lost against another one with the same key or port.
@@ -84,6 +86,7 @@ impl Counters {
             ("resets_doubted", self.resets_doubted),
             ("marks_lost", self.marks_lost),
             ("stale_evicted", self.stale_evicted),
+            ("tails_lost", self.tails_lost),
             ("persistence_full", self.persistence_full),
             ("record_conflicts", self.record_conflicts),
             ("record_full", self.record_full),

@@ -1,11 +1,12 @@
 //! The engine's doors.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use holdfast_base::{Duration, Instant};
 use holdfast_wire::{Addr, Arp, ArpOp, MacAddr, icmp_checksum_ok};
 
+use crate::buckets::{BUCKETS_PER_PART, Buckets};
 use crate::counters::{ConnectionRow, Counters, Counts, ServiceCounters, VserverCounters};
 use crate::flow::hold::Holds;
 use crate::flow::table::FlowTable;
@@ -21,7 +22,7 @@ use crate::outbox::Outbox;
 use crate::passage::checksum_of;
 use crate::path::Arrival;
 use crate::plan::{Plan, ServiceId, VserverId};
-use crate::record::{FlowClose, FlowRecord, FlowRef, Mark, PersistenceRecord};
+use crate::record::{FlowClose, FlowKey, FlowRecord, FlowRef, Mark, PersistenceRecord};
 use crate::roster::Roster;
 use crate::select::Turns;
 use crate::select::persistence::Sessions;
@@ -83,6 +84,8 @@ pub enum Mirroring {
 pub enum BulkStep {
     /// This flow is to be written.
     Flow(FlowRef),
+    /// The peer has this one already.
+    Kept,
     /// The budget of slots is used up; call again with the same cursor.
     Scanned,
     /// The whole table was walked.
@@ -134,6 +137,8 @@ pub struct Engine {
     pub(crate) gate: Gate,
     pub(crate) mirroring: Mirroring,
     pub(crate) session: Session,
+    /// Digests over the flows that were told.
+    pub(crate) buckets: Buckets,
     pub(crate) roster: Roster,
     pub(crate) flows: FlowTable,
     pub(crate) holds: Holds,
@@ -144,8 +149,11 @@ pub struct Engine {
     pub(crate) network: Network,
     pub(crate) errors: ErrorMaker,
     pub(crate) out: Outbox,
-    /// Marks, each with the fingerprint that leaves the digest with it.
-    pub(crate) marks: VecDeque<(Mark, u64)>,
+    /// What the peer must learn, in order.
+    pub(crate) marks: VecDeque<Mark>,
+    /// What came with flows from a peer of another version, by slot: only flows
+    /// with [`Flow::TAIL`] have an entry.
+    pub(crate) tails: BTreeMap<u32, Box<[u8]>>,
     /// A mark was lost: the stream of this session is not complete.
     pub(crate) marks_overflowed: bool,
     /// A client's packet was forwarded since [`Engine::take_client_seen`].
@@ -171,6 +179,7 @@ impl Engine {
             gate: Gate::Closed,
             mirroring: Mirroring::Off,
             session: Session::default(),
+            buckets: Buckets::new(),
             roster: Roster::new(),
             flows: FlowTable::new(now, limits.max_flows, seed),
             holds: Holds::new(usize::from(limits.hold_packets_per_flow), limits.held_bytes as usize),
@@ -182,6 +191,7 @@ impl Engine {
             errors: ErrorMaker::new(limits.replies_per_second),
             out: Outbox::default(),
             marks: VecDeque::new(),
+            tails: BTreeMap::new(),
             marks_overflowed: false,
             client_seen: false,
             counters: Counters::default(),
@@ -337,10 +347,9 @@ impl Engine {
         self.out.recycle(buffer);
     }
 
-    /// The next thing that the peer must learn. A polled [`Mark::Closed`] leaves
-    /// the digest at this very moment, so write marks in the order of polling.
+    /// The next thing that the peer must learn; write marks in the order of polling.
     pub fn poll_mark(&mut self) -> Option<Mark> {
-        self.take_mark()
+        self.marks.pop_front()
     }
 
     /// Whether marks were lost, so that only another session tells the peer everything.
@@ -391,6 +400,18 @@ impl Engine {
         self.merge(now, record, session)
     }
 
+    /// What came with the record last applied and this version does not know: kept
+    /// with the flow, for the next node that is told of it. An empty one clears.
+    pub fn set_tail(&mut self, key: &FlowKey, tail: &[u8]) {
+        self.keep_tail(key, tail);
+    }
+
+    /// What was kept by [`Engine::set_tail`]; empty if there is nothing.
+    pub fn tail(&self, flow: FlowRef) -> &[u8] {
+        let slot = self.flows.slot_of(flow).filter(|&slot| self.flows.at(slot).has(Flow::TAIL));
+        slot.and_then(|slot| self.tails.get(&slot)).map_or(&[], |tail| tail)
+    }
+
     /// The peer's flow is gone. Nothing happens if ours is newer.
     pub fn apply_close(&mut self, _now: Instant, close: &FlowClose, session: u32) {
         self.merge_close(close, session);
@@ -401,10 +422,35 @@ impl Engine {
         self.merge_persistence(now, record, session);
     }
 
-    /// XOR over all flows written (sender) or applied (receiver) in the current
-    /// session: equal on both nodes when they know the same flows.
+    /// XOR over all flows written (sender), applied (receiver) or kept in the
+    /// current session: equal on both nodes when they know the same records. What
+    /// closed flows have left is counted at once: a digest is written only when
+    /// every mark before it has been.
     pub fn digest(&self) -> u64 {
-        self.session.digest
+        self.buckets.digest()
+    }
+
+    /// What the buckets of a part (0 to [`PARTS`] - 1) held when the current
+    /// session began, for the sender to compare with its own.
+    pub fn summary(&self, part: usize) -> impl Iterator<Item = u64> {
+        self.buckets.bases(part)
+    }
+
+    /// Whether a summary would tell anything: this node began the session with flows.
+    pub fn has_summary(&self) -> bool {
+        self.buckets.has_bases()
+    }
+
+    /// As sender: which buckets of a part (bit by bit, the first lowest) both
+    /// nodes began the session with; their flows need not be written. `theirs`
+    /// is the peer's summary of the part.
+    pub fn compare_summary(&mut self, part: usize, theirs: &[u64; BUCKETS_PER_PART]) -> u128 {
+        self.keep_equal(part, theirs)
+    }
+
+    /// As receiver: the flows of these buckets of a part are in the session.
+    pub fn keep_buckets(&mut self, part: usize, buckets: u128) {
+        self.keep_all(part, buckets);
     }
 
     /// This node receives from now on: mirroring is off, holds are dropped,
@@ -428,9 +474,11 @@ impl Engine {
         self.sessions.clear();
         self.fragments = Fragments::new();
         self.marks.clear();
+        self.tails.clear();
         self.roster.forget_flows();
         (self.tracked, self.protected) = (0, 0);
-        (self.session.digest, self.session.flows, self.session.swept) = (0, 0, (0, 0));
+        self.buckets.clear();
+        self.session.swept = (0, 0);
     }
 
     /// The vservers of the flows whose packets wait for the peer, one for each.
@@ -443,9 +491,8 @@ impl Engine {
     /// has spoken of. False if there is none.
     #[cfg(feature = "sabotage")]
     pub fn lose_a_flow(&mut self) -> bool {
-        let serial = self.session.serial;
         let found =
-            (0..self.flows.slots()).find(|&slot| self.flows.live_at(slot).is_some_and(|flow| flow.session == serial));
+            (0..self.flows.slots()).find(|&slot| self.flows.live_at(slot).is_some_and(|flow| self.is_in_session(flow)));
         if let Some(slot) = found {
             self.close(slot);
         }
@@ -459,8 +506,8 @@ impl Engine {
             protected: self.protected,
             unprotected: self.tracked - self.protected,
             held: self.holds.len(),
-            stale: self.flows.len().saturating_sub(self.session.flows),
-            in_session: self.session.flows,
+            stale: self.flows.len().saturating_sub(self.buckets.flows()),
+            in_session: self.buckets.flows(),
             persistence: self.sessions.len(),
             leases: self.snat.leases(),
         }
@@ -569,7 +616,7 @@ impl Engine {
         if let Some(key) = self.sessions.expire(now, slot, running, self.rebased_at) {
             let stamp = self.next_stamp();
             let (vip, proto, client) = (key.vip, key.proto, key.client);
-            self.push_mark(Mark::Persistence(PersistenceRecord { stamp, vip, proto, client, server: None }), 0);
+            self.push_mark(Mark::Persistence(PersistenceRecord { stamp, vip, proto, client, server: None }));
         }
     }
 

@@ -5,6 +5,7 @@
 //! knows no object names, peers, roles or sockets. Read `path.rs` first.
 #![forbid(unsafe_code)]
 
+mod buckets;
 mod complain;
 mod counters;
 mod engine;
@@ -31,6 +32,7 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+pub use buckets::{BUCKETS, BUCKETS_PER_PART, PARTS};
 pub use counters::{ConnectionRow, Counters, Counts, ServiceCounters, Traffic, VserverCounters};
 pub use engine::{Applied, BulkStep, Engine, Gate, Half, Mirroring, NeighbourRow, PersistenceStep};
 pub use frame::{Frame, Offload, OwnedFrame, Port, PortId};

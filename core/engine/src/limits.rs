@@ -16,6 +16,8 @@ pub struct Limits {
     /// Marks that wait for the mirror; beyond it they are lost and the node has
     /// to start another session ([`crate::Engine::needs_session`]).
     pub max_marks: u32,
+    /// Mirrored flows with fields of another version beside them; more lose these fields.
+    pub max_tails: u32,
     /// SOURCEIP sessions; at the limit a new client is balanced without being remembered.
     pub max_persistence: u32,
     /// SNAT destinations (SNIP, server, protocol) with a lease; more are `SnatExhausted`.
@@ -44,6 +46,7 @@ impl Default for Limits {
             held_bytes: 256 << 20,
             hold_limit: Duration::from_secs(1),
             max_marks: 262_144,
+            max_tails: 65_536,
             max_persistence: 250_000,
             max_snat_pools: 65_536,
             max_neighbours: 65_536,

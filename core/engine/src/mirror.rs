@@ -7,10 +7,11 @@
 use holdfast_base::Instant;
 use holdfast_wire::proto;
 
+use crate::buckets::{BUCKETS, BUCKETS_PER_PART, PARTS};
 use crate::engine::{Applied, BulkStep, Engine, Mirroring, PersistenceStep};
 use crate::flow::table::Refused;
 use crate::flow::tcp::TcpState;
-use crate::flow::{Flow, FlowState, Hop, NONE};
+use crate::flow::{Flow, FlowState, Hop, NONE, Side};
 use crate::open::destination_of;
 use crate::record::{FlowClose, FlowKey, FlowRecord, FlowRef, Mark, PersistenceRecord, Phase};
 use crate::roster::VserverRow;
@@ -37,20 +38,10 @@ pub(crate) struct Session {
     /// Grows with every change; 0 is before the first one.
     pub(crate) serial: u32,
     pub(crate) end: MirrorEnd,
-    /// XOR of the fingerprints of all flows in the session.
-    pub(crate) digest: u64,
-    /// How many these are.
-    pub(crate) flows: u32,
     /// How far the sweep of stale flows has come, and that of stale sessions.
     pub(crate) swept: (u32, u32),
     /// Where the search for a stale flow to evict goes on.
     evicted: u32,
-}
-
-impl Session {
-    pub(crate) fn begin(&mut self, end: MirrorEnd) {
-        *self = Session { serial: self.serial + 1, end, ..Session::default() };
-    }
 }
 
 impl Engine {
@@ -63,9 +54,7 @@ impl Engine {
         };
         if number(before) != number(mirroring) {
             let end = if number(mirroring).is_some() { MirrorEnd::Sending } else { MirrorEnd::Idle };
-            self.session.begin(end);
-            self.forget_protected();
-            self.marks.clear();
+            self.turn_session(end);
             self.marks_overflowed = false;
         }
         match mirroring {
@@ -91,8 +80,16 @@ impl Engine {
         flow.stamp = stamp;
         if self.mirroring != Mirroring::Off && flow.marked != serial {
             flow.marked = serial;
-            self.push_mark(Mark::Flow(reference), 0);
+            self.push_mark(Mark::Flow(reference));
         }
+    }
+
+    /// A session begins or ends: nothing is in it, protected or waiting.
+    fn turn_session(&mut self, end: MirrorEnd) {
+        self.session = Session { serial: self.session.serial + 1, end, ..Session::default() };
+        self.buckets.begin();
+        self.forget_protected();
+        self.marks.clear();
     }
 
     /// The next number in the order of changes.
@@ -101,8 +98,8 @@ impl Engine {
         self.last_stamp
     }
 
-    /// Queues a mark; `fingerprint` leaves the digest when the mark is polled.
-    pub(crate) fn push_mark(&mut self, mark: Mark, fingerprint: u64) {
+    /// Queues a mark.
+    pub(crate) fn push_mark(&mut self, mark: Mark) {
         if self.mirroring == Mirroring::Off {
             return;
         }
@@ -111,20 +108,7 @@ impl Engine {
             self.counters.marks_lost += 1;
             return;
         }
-        self.marks.push_back((mark, fingerprint));
-    }
-
-    /// See [`Engine::poll_mark`].
-    pub(crate) fn take_mark(&mut self) -> Option<Mark> {
-        let (mark, fingerprint) = self.marks.pop_front()?;
-        match mark {
-            Mark::Closed(..) => {
-                self.session.digest ^= fingerprint;
-                self.session.flows -= 1;
-            }
-            Mark::Flow(_) | Mark::Persistence(_) => {}
-        }
-        Some(mark)
+        self.marks.push_back(mark);
     }
 
     /// See [`Engine::record`].
@@ -138,20 +122,25 @@ impl Engine {
     /// See [`Engine::handle_ack`].
     pub(crate) fn acknowledge(&mut self, now: Instant, flow: FlowRef, stamp: u64) {
         let Some(slot) = self.flows.slot_of(flow) else { return };
-        let serial = self.session.serial;
-        let flow = self.flows.at_mut(slot);
-        if self.mirroring == Mirroring::Off || stamp < flow.stamp {
+        if self.mirroring == Mirroring::Off || stamp < self.flows.at(slot).stamp {
             return;
         }
+        self.protect(slot);
+        if self.release(now, slot) {
+            self.counters.hold_released_by_ack += 1;
+        }
+    }
+
+    /// The peer has the flow.
+    fn protect(&mut self, slot: u32) {
+        let serial = self.session.serial;
+        let flow = self.flows.at_mut(slot);
         if flow.acked != serial {
             flow.acked = serial;
             let (vserver, tracked) = (flow.vserver, flow.has(Flow::TRACKED));
             if tracked {
                 self.count_protected(vserver, true);
             }
-        }
-        if self.release(now, slot) {
-            self.counters.hold_released_by_ack += 1;
         }
     }
 
@@ -171,7 +160,7 @@ impl Engine {
             let Some(flow) = self.flows.live_at(slot) else { continue };
             if self.is_mirrored(flow) && flow.session != self.session.serial {
                 self.prepare_for_bulk(slot);
-                return BulkStep::Flow(self.flows.reference(slot));
+                return self.offer(slot);
             }
             if self.roster.vserver_at(flow.vserver).is_some_and(VserverRow::is_unmirrored) {
                 self.retract(slot);
@@ -180,17 +169,53 @@ impl Engine {
         if *cursor >= self.flows.slots() { BulkStep::Done } else { BulkStep::Scanned }
     }
 
+    /// A mirrored flow is written, unless the peer began the session with it and it
+    /// is as it was told: then it is protected without a record.
+    fn offer(&mut self, slot: u32) -> BulkStep {
+        let flow = self.flows.at(slot);
+        let has = flow.session != 0 && self.buckets.is_kept(flow.bucket) && flow.fingerprint().1 == flow.share;
+        if !has {
+            return BulkStep::Flow(self.flows.reference(slot));
+        }
+        self.protect(slot);
+        BulkStep::Kept
+    }
+
     /// The flow's vserver is not STATEFUL any more: the peer forgets its copy.
     fn retract(&mut self, slot: u32) {
-        let serial = self.session.serial;
-        let flow = self.flows.at_mut(slot);
-        if flow.session == serial && flow.hold == NONE {
-            flow.session = 0;
-            let (key, fingerprint) = (flow.client_key(), flow.fingerprint());
-            self.mark_closed(self.flows.reference(slot), key, fingerprint);
-            self.set_tracked(slot, false);
-            self.flows.at_mut(slot).acked = 0;
+        let flow = *self.flows.at(slot);
+        if flow.session == 0 || flow.hold != NONE {
+            return;
         }
+        self.forget_share(slot, &flow);
+        self.set_tracked(slot, false);
+        let flow = self.flows.at_mut(slot);
+        (flow.session, flow.acked) = (0, 0);
+    }
+
+    /// See [`Engine::compare_summary`].
+    pub(crate) fn keep_equal(&mut self, part: usize, theirs: &[u64; BUCKETS_PER_PART]) -> u128 {
+        let mut kept = 0;
+        for (bit, (bucket, base)) in buckets_of(part).zip(theirs).enumerate() {
+            if self.buckets.base(bucket) == *base && self.buckets.keep(bucket) {
+                kept |= 1 << bit;
+            }
+        }
+        kept
+    }
+
+    /// See [`Engine::keep_buckets`].
+    pub(crate) fn keep_all(&mut self, part: usize, kept: u128) {
+        for (bit, bucket) in buckets_of(part).enumerate() {
+            if kept >> bit & 1 == 1 {
+                self.buckets.keep(bucket);
+            }
+        }
+    }
+
+    /// Whether both ends count the flow as told in the running session.
+    pub(crate) fn is_in_session(&self, flow: &Flow) -> bool {
+        flow.session != 0 && (flow.session == self.session.serial || self.buckets.is_kept(flow.bucket))
     }
 
     /// See [`Engine::persistence_for_bulk`].
@@ -297,9 +322,7 @@ impl Engine {
     /// See [`Engine::begin_session`].
     pub(crate) fn receive_session(&mut self, number: u32) {
         self.mirroring = Mirroring::Off;
-        self.session.begin(MirrorEnd::Receiving(number));
-        self.forget_protected();
-        self.marks.clear();
+        self.turn_session(MirrorEnd::Receiving(number));
         self.drop_holds();
     }
 
@@ -323,6 +346,23 @@ impl Engine {
             self.close(slot);
         }
         self.install(now, record)
+    }
+
+    /// See [`Engine::set_tail`].
+    pub(crate) fn keep_tail(&mut self, key: &FlowKey, tail: &[u8]) {
+        if tail.is_empty() && self.tails.is_empty() {
+            return;
+        }
+        let Some((slot, Side::Client)) = self.flows.find(key) else { return };
+        let has =
+            !tail.is_empty() && (self.tails.len() < self.limits.max_tails as usize || self.tails.contains_key(&slot));
+        self.counters.tails_lost += u64::from(!tail.is_empty() && !has);
+        if has {
+            self.tails.insert(slot, tail.into());
+        } else if self.flows.at(slot).has(Flow::TAIL) {
+            self.tails.remove(&slot);
+        }
+        self.flows.at_mut(slot).set(Flow::TAIL, has);
     }
 
     /// See [`Engine::apply_close`].
@@ -361,7 +401,7 @@ impl Engine {
         let (flow, session) = self.session.swept;
         let last_flow = self.flows.slots().min(flow.saturating_add(slots));
         for slot in flow..last_flow {
-            if self.flows.live_at(slot).is_some_and(|flow| flow.session != serial) {
+            if self.flows.live_at(slot).is_some_and(|flow| !self.is_in_session(flow)) {
                 self.close(slot);
             }
         }
@@ -376,27 +416,31 @@ impl Engine {
         done
     }
 
-    /// Removes a flow: the peer hears of it if it was written to it.
+    /// Removes a flow: the peer hears of it if it was told of it.
     pub(crate) fn close(&mut self, slot: u32) {
-        let reference = self.flows.reference(slot);
         let flow = self.take_out(slot);
-        if flow.session == 0 || flow.session != self.session.serial {
+        self.forget_share(slot, &flow);
+    }
+
+    /// A flow leaves the digest; the peer hears of it if it counts it as told in
+    /// this session. What it has of an earlier one is not in this session there
+    /// either, and goes with all that is stale.
+    fn forget_share(&mut self, slot: u32, flow: &Flow) {
+        if flow.session == 0 {
             return;
         }
+        let told = self.is_in_session(flow);
+        let fresh = flow.session == self.session.serial;
+        self.buckets.leave(flow.bucket, flow.share, fresh);
         match self.session.end {
-            MirrorEnd::Sending => self.mark_closed(reference, flow.client_key(), flow.fingerprint()),
-            MirrorEnd::Idle | MirrorEnd::Receiving(_) => self.leave_session(&flow),
+            MirrorEnd::Sending if told => {
+                let stamp = self.next_stamp();
+                let reference = fresh.then_some(FlowRef { slot, generation: flow.generation });
+                self.push_mark(Mark::Closed(reference, FlowClose { stamp, key: flow.client_key() }));
+            }
+            MirrorEnd::Sending => self.buckets.spoil(flow.bucket),
+            MirrorEnd::Idle | MirrorEnd::Receiving(_) => {}
         }
-    }
-
-    fn mark_closed(&mut self, flow: FlowRef, key: FlowKey, fingerprint: u64) {
-        let stamp = self.next_stamp();
-        self.push_mark(Mark::Closed(flow, FlowClose { stamp, key }), fingerprint);
-    }
-
-    fn leave_session(&mut self, flow: &Flow) {
-        self.session.digest ^= flow.fingerprint();
-        self.session.flows -= 1;
     }
 
     /// Takes a flow out of the table and everything that counts it.
@@ -404,6 +448,9 @@ impl Engine {
         self.count_close(slot);
         self.set_tracked(slot, false);
         let flow = self.flows.remove(slot);
+        if flow.has(Flow::TAIL) {
+            self.tails.remove(&slot);
+        }
         if flow.hold != NONE {
             for frame in self.holds.end(flow.hold).frames {
                 self.out.recycle(frame.bytes);
@@ -502,12 +549,11 @@ impl Engine {
         if !matches!(self.session.end, MirrorEnd::Receiving(_)) {
             return;
         }
-        let serial = self.session.serial;
         let slots = self.flows.slots();
         for _ in 0..slots.min(MAX_EVICTION_LOOKS) {
             let slot = self.session.evicted % slots;
             self.session.evicted = slot + 1;
-            if self.flows.live_at(slot).is_some_and(|flow| flow.session != serial) {
+            if self.flows.live_at(slot).is_some_and(|flow| !self.is_in_session(flow)) {
                 self.close(slot);
                 self.counters.stale_evicted += 1;
                 return;
@@ -523,15 +569,16 @@ impl Engine {
         }
     }
 
-    /// Counts the flow into the session's digest, once.
+    /// Counts the flow, as its record is at this moment, into the digest.
     fn enter_session(&mut self, slot: u32) {
         let serial = self.session.serial;
         let flow = self.flows.at_mut(slot);
-        if flow.session != serial {
-            flow.session = serial;
-            self.session.digest ^= flow.fingerprint();
-            self.session.flows += 1;
+        if flow.session != 0 {
+            self.buckets.leave(flow.bucket, flow.share, flow.session == serial);
         }
+        (flow.bucket, flow.share) = flow.fingerprint();
+        flow.session = serial;
+        self.buckets.enter(flow.bucket, flow.share);
     }
 
     fn drop_holds(&mut self) {
@@ -542,6 +589,12 @@ impl Engine {
         }
         self.holds.clear();
     }
+}
+
+/// The buckets of a part; none beyond the last part.
+fn buckets_of(part: usize) -> impl Iterator<Item = u16> {
+    let first = part.min(PARTS) * BUCKETS_PER_PART;
+    (first..BUCKETS.min(first + BUCKETS_PER_PART)).map(|bucket| bucket as u16)
 }
 
 /// Whether `record` wins against `ours`: the larger stamp, and between two
@@ -575,6 +628,7 @@ fn flow_of(now: Instant, record: &FlowRecord) -> Flow {
         to_server: Hop::default(),
         l2: record.l2,
         generation: 0,
+        share: 0,
         session: 0,
         acked: 0,
         marked: 0,
@@ -587,6 +641,7 @@ fn flow_of(now: Instant, record: &FlowRecord) -> Flow {
         server_ack: 0,
         client_idle_s: record.client_idle_s,
         server_idle_s: record.server_idle_s,
+        bucket: 0,
         proto: record.proto,
         state: state_of(record),
         flags: Flow::UNTOUCHED,

@@ -211,7 +211,7 @@ impl Engine {
         self.sessions.set_timeout(&key, timeout);
         let SessionKey { vip, proto, client } = key;
         let record = PersistenceRecord { stamp, vip, proto, client, server: Some(server) };
-        self.push_mark(Mark::Persistence(record), 0);
+        self.push_mark(Mark::Persistence(record));
     }
 
     /// Who the server sees, and the flags that follow from it.
@@ -311,6 +311,7 @@ fn new_flow(now: Instant, opening: &Opening) -> Flow {
         to_server: Hop::default(),
         l2: L2Disc(0),
         generation: 0,
+        share: 0,
         session: 0,
         acked: 0,
         marked: 0,
@@ -323,6 +324,7 @@ fn new_flow(now: Instant, opening: &Opening) -> Flow {
         server_ack: 0,
         client_idle_s: seconds(opening.client_idle),
         server_idle_s: seconds(opening.server_idle),
+        bucket: 0,
         proto: opening.proto,
         state: opening.state,
         flags: opening.flags,

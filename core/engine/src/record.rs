@@ -115,8 +115,9 @@ pub struct FlowRef {
 pub enum Mark {
     /// The flow was opened or changed. At most one is outstanding per flow.
     Flow(FlowRef),
-    /// The flow is gone and had been written to the peer in this session.
-    Closed(FlowRef, FlowClose),
+    /// The flow is gone and the peer counts it as told in this session; with its
+    /// reference if a record of it was read in this session, and not only kept.
+    Closed(Option<FlowRef>, FlowClose),
     /// A persistence session began, moved or ended.
     Persistence(PersistenceRecord),
 }

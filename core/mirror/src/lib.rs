@@ -19,6 +19,7 @@ mod receiver;
 mod record;
 mod rtt;
 mod sender;
+mod summary;
 pub mod wire;
 
 pub use error::WireError;
@@ -26,7 +27,7 @@ pub use limits::{Limits, MAX_NUMBERS, MAX_PAYLOAD, MAX_WINDOW};
 pub use names::{KnownNames, MAX_NAMES, Names};
 pub use receiver::{Receiver, ReceiverStats, Salvage};
 pub use record::{
-    Digest, HealthRecord, Item, JournalKind, JournalLine, KindCounts, LineTooLong, MAX_JOURNAL_TEXT, Record,
+    Digest, HealthRecord, Item, JournalKind, JournalLine, Kept, KindCounts, LineTooLong, MAX_JOURNAL_TEXT, Record,
     RecordKind, Source,
 };
 pub use sender::{Sender, SenderStats};

@@ -126,6 +126,6 @@ impl Pending {
 fn journal_bytes(item: &Item) -> usize {
     match item {
         Item::Journal(line) => line.text().len(),
-        Item::Flow(_) | Item::Close(..) | Item::Persistence(_) | Item::Health(_) | Item::BulkEnd => 0,
+        Item::Flow(_) | Item::Close(..) | Item::Persistence(_) | Item::Health(_) | Item::BulkEnd | Item::Kept(_) => 0,
     }
 }

@@ -20,8 +20,13 @@ impl<'a> Reader<'a> {
         self.at
     }
 
+    /// Bytes not read.
+    pub(crate) fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.at >= self.bytes.len()
+        self.left() == 0
     }
 
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], WireError> {

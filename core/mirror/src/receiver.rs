@@ -8,7 +8,8 @@ use holdfast_engine::FlowClose;
 use crate::names::KnownNames;
 use crate::numbers::Numbers;
 use crate::record::{KindCounts, RecordKind};
-use crate::wire::{self, Ack, Cursor, Entry, Fragment, MAX_BITMAP};
+use crate::summary::Offer;
+use crate::wire::{self, Ack, Cursor, Entry, Fragment, MAX_BITMAP, MAX_TAIL};
 use crate::{JournalKind, JournalLine, Limits, MAX_JOURNAL_TEXT, MAX_WINDOW, Record, WireError};
 
 /// Buffers kept for re-use; about what one batch brings.
@@ -77,6 +78,7 @@ pub struct Receiver {
     /// The journal line whose end has not been read.
     line: Option<(JournalKind, String)>,
     ack_owed: bool,
+    offer: Offer,
     /// The room that the latest acknowledgement told.
     told_room: u16,
     mode: Mode,
@@ -110,6 +112,7 @@ impl Receiver {
             reading: None,
             line: None,
             ack_owed: false,
+            offer: Offer::default(),
             told_room: limits.receive,
             mode: Mode::InOrder,
             spare: Vec::new(),
@@ -141,8 +144,29 @@ impl Receiver {
         self.reading = None;
         self.line = None;
         self.ack_owed = false;
+        self.offer.withdraw();
         self.told_room = self.limit;
         self.mode = Mode::InOrder;
+    }
+
+    /// What this node begins the running session with: the digest of each bucket,
+    /// or nothing at all if it has none of the flows. The sender leaves out what
+    /// it has the same.
+    pub fn offer(&mut self, digests: Vec<u64>) {
+        self.offer = Offer::new(digests);
+    }
+
+    /// Writes the next message of the summary into `out` (cleared first), until
+    /// the sender has answered all of it.
+    pub fn poll_summary(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
+        out.clear();
+        let Some(session) = self.session.filter(|_| self.mode == Mode::InOrder) else { return false };
+        self.offer.poll(now, session, out)
+    }
+
+    /// When to call [`Receiver::poll_summary`] next, if nothing else happens.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.offer.poll_timeout().filter(|_| self.mode == Mode::InOrder)
     }
 
     /// The number of the running session.
@@ -252,7 +276,14 @@ impl Receiver {
                 }
                 Entry::Persistence(record) => Some(Record::Persistence(record)),
                 Entry::Health(record) => Some(Record::Health(record)),
-                Entry::BulkEnd(digest) => Some(Record::BulkEnd(digest)),
+                Entry::BulkEnd(digest) => {
+                    self.offer.withdraw();
+                    Some(Record::BulkEnd(digest))
+                }
+                Entry::Kept(kept) => {
+                    self.offer.answer(kept.part);
+                    Some(Record::Kept(kept))
+                }
                 Entry::Fragment(fragment) => append(&mut self.line, &fragment, &mut self.stats).map(Record::Journal),
                 Entry::Name { .. } | Entry::Unknown => None,
             };
@@ -260,6 +291,14 @@ impl Receiver {
                 return Some(record);
             }
         }
+    }
+
+    /// The tail fields of the flow record that [`Receiver::poll_record`] has
+    /// yielded last: this version knows none of them, a later one may, so they are
+    /// kept with the flow. Empty if it has none, or more than [`wire::MAX_TAIL`] bytes.
+    pub fn tail(&self) -> &[u8] {
+        let tail = self.reading.as_ref().map_or(&[][..], |(bytes, cursor)| cursor.tail(bytes));
+        if tail.len() > MAX_TAIL { &[] } else { tail }
     }
 
     /// Takes the next datagram out of its slot; when salvaging, the next that
@@ -292,6 +331,7 @@ impl Receiver {
             Record::Health(_) => (RecordKind::Health, false),
             Record::Journal(_) => (RecordKind::Journal, true),
             Record::BulkEnd(_) => (RecordKind::BulkEnd, true),
+            Record::Kept(_) => (RecordKind::Kept, false),
         };
         if needs_order && self.mode == Mode::BeyondGap {
             self.stats.salvage_skipped += 1;

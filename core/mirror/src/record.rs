@@ -15,8 +15,9 @@ pub const MAX_JOURNAL_TEXT: usize = 4096;
 pub enum Item {
     /// The flow was opened or changed.
     Flow(FlowRef),
-    /// A flow that had been written in this session is gone.
-    Close(FlowRef, FlowClose),
+    /// A flow that the peer has is gone; with its reference if it was written in
+    /// this session.
+    Close(Option<FlowRef>, FlowClose),
     /// A persistence session began, moved or ended.
     Persistence(PersistenceRecord),
     /// A server's health as seen by the primary's monitors.
@@ -27,6 +28,17 @@ pub enum Item {
     /// digest is read when this is written. May be pushed again later, as a
     /// check at a position that both nodes agree on.
     BulkEnd,
+    /// Both nodes began the session with the same flows in these buckets.
+    Kept(Kept),
+}
+
+/// Buckets of one part ([`holdfast_engine::BUCKETS_PER_PART`]) that need not be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The part, below [`holdfast_engine::PARTS`].
+    pub part: u8,
+    /// One bit per bucket, the first lowest.
+    pub buckets: u128,
 }
 
 /// What the receiver yields, in the order of the sender's writes.
@@ -45,6 +57,8 @@ pub enum Record {
     /// The sender's digest at exactly this position of the stream: a receiver
     /// that has applied everything before it must have the same.
     BulkEnd(Digest),
+    /// The flows of these buckets are in the session as they are.
+    Kept(Kept),
 }
 
 /// What a node holds, in three numbers; equal on both nodes at the same
@@ -124,6 +138,12 @@ pub trait Source {
     /// "written in this session" and update its digest at once.
     fn record(&mut self, flow: FlowRef) -> Option<FlowRecord>;
 
+    /// The tail fields that came with the flow from a peer of another version, to
+    /// be passed on; at most [`crate::wire::MAX_TAIL`] bytes.
+    fn tail(&self, _flow: FlowRef) -> &[u8] {
+        &[]
+    }
+
     /// The digest at this position of the stream.
     fn digest(&mut self) -> Digest;
 }
@@ -143,17 +163,20 @@ pub enum RecordKind {
     Journal,
     /// [`Record::BulkEnd`].
     BulkEnd,
+    /// [`Record::Kept`].
+    Kept,
 }
 
 impl RecordKind {
     /// Every kind, in the order of the counters.
-    pub const ALL: [RecordKind; 6] = [
+    pub const ALL: [RecordKind; 7] = [
         RecordKind::Flow,
         RecordKind::Close,
         RecordKind::Persistence,
         RecordKind::Health,
         RecordKind::Journal,
         RecordKind::BulkEnd,
+        RecordKind::Kept,
     ];
 
     /// Its name for counters and metrics.
@@ -165,6 +188,7 @@ impl RecordKind {
             RecordKind::Health => "health",
             RecordKind::Journal => "journal",
             RecordKind::BulkEnd => "bulk-end",
+            RecordKind::Kept => "kept",
         }
     }
 }

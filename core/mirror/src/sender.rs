@@ -319,8 +319,8 @@ impl<S: Source> Writing<'_, S> {
             };
             let fits = match front {
                 Some(Item::Journal(_)) => true,
-                Some(Item::Flow(_)) => self.lookups > 0 && self.writer.room() >= ROOM_FOR_ANY,
-                Some(Item::Close(..) | Item::Persistence(_) | Item::Health(_) | Item::BulkEnd) => {
+                Some(&Item::Flow(flow)) => self.lookups > 0 && self.writer.room() >= self.room_for(flow),
+                Some(Item::Close(..) | Item::Persistence(_) | Item::Health(_) | Item::BulkEnd | Item::Kept(_)) => {
                     self.writer.room() >= ROOM_FOR_ANY
                 }
                 None => false,
@@ -338,6 +338,11 @@ impl<S: Source> Writing<'_, S> {
         }
     }
 
+    fn room_for(&self, flow: FlowRef) -> usize {
+        let tail = self.source.tail(flow).len();
+        ROOM_FOR_ANY + if tail == 0 { 0 } else { tail + 1 }
+    }
+
     fn write(&mut self, item: Item, pending: &mut Pending) {
         let kind = match item {
             Item::Flow(flow) => {
@@ -346,12 +351,12 @@ impl<S: Source> Writing<'_, S> {
                     self.stats.gone += 1;
                     return;
                 };
-                self.writer.flow(&record, number_of(flow));
+                self.writer.flow_with_tail(&record, number_of(flow), self.source.tail(flow));
                 self.flows.push((flow, record.stamp));
                 RecordKind::Flow
             }
             Item::Close(flow, close) => {
-                match number_of(flow) {
+                match flow.and_then(number_of) {
                     Some(number) => self.writer.close_number(number, close.stamp),
                     None => self.writer.close(&close),
                 }
@@ -372,6 +377,10 @@ impl<S: Source> Writing<'_, S> {
             Item::BulkEnd => {
                 self.writer.bulk_end(&self.source.digest());
                 RecordKind::BulkEnd
+            }
+            Item::Kept(kept) => {
+                self.writer.kept(kept);
+                RecordKind::Kept
             }
         };
         self.stats.records.add(kind);

@@ -1,15 +1,15 @@
-//! The codec: two messages, seven records. Drawn in `docs/mirror-protocol.md`.
+//! The codec: three messages, eight records. Drawn in `docs/mirror-protocol.md`.
 //!
 //! A record leans on earlier records of its own datagram, and on names that the
 //! peer had stored before it was written, and on nothing else: so what lies
 //! beyond a gap can be salvaged. Decoders check every byte, never panic and allocate nothing.
 
-use holdfast_engine::{FlowClose, FlowKey, FlowRecord, L2Disc, PersistenceRecord, Phase};
+use holdfast_engine::{BUCKETS_PER_PART, FlowClose, FlowKey, FlowRecord, L2Disc, PARTS, PersistenceRecord, Phase};
 use holdfast_wire::{Addr, Endpoint};
 
 use crate::names::KnownNames;
 use crate::read::Reader;
-use crate::{Digest, HealthRecord, JournalKind, MAX_NUMBERS, MAX_PAYLOAD, MAX_WINDOW, WireError};
+use crate::{Digest, HealthRecord, JournalKind, Kept, MAX_NUMBERS, MAX_PAYLOAD, MAX_WINDOW, WireError};
 
 mod write;
 
@@ -23,16 +23,24 @@ pub const DATA_HEADER: usize = 24;
 pub const ACK_HEADER: usize = 16;
 /// Most bytes of the bitmap: one bit per datagram of the largest window.
 pub const MAX_BITMAP: usize = MAX_WINDOW as usize / 8;
-/// Most bytes of one record of any kind but a journal fragment.
+/// Most bytes of a flow's tail fields that are kept and passed on; a longer
+/// tail is left out and counted.
+pub const MAX_TAIL: usize = 64;
+/// Most bytes of one record of any kind but a journal fragment, without a tail.
 pub const MAX_RECORD: usize = 107;
 /// Room that a datagram must have for any record but a journal fragment and
-/// for the three names that it may tell.
+/// for the three names that it may tell; a tail comes on top, and a second byte
+/// of length with it.
 pub const ROOM_FOR_ANY: usize = MAX_RECORD + 3 * 20;
 
 /// Message kind of data.
 const DATA: u8 = 1;
 /// Message kind of acknowledgements.
 const ACK: u8 = 2;
+/// Message kind of summaries.
+const SUMMARY: u8 = 3;
+/// The part of a summary that stands for all parts: nothing is in any bucket.
+const NOTHING: u8 = 0xff;
 /// Where the base stamp stands in a data message.
 const BASE_AT: usize = 16;
 /// Sequence numbers stay below this, so that sums with a window cannot overflow.
@@ -49,6 +57,7 @@ const HEALTH: u8 = 4;
 const JOURNAL: u8 = 5;
 const BULK_END: u8 = 6;
 const NAME: u8 = 7;
+const KEPT: u8 = 8;
 /// Record kinds from here to 15 must be understood.
 const MANDATORY_RECORD: u8 = 12;
 /// Tail fields from here to 255 must be understood.
@@ -91,6 +100,8 @@ pub enum Message {
     Data,
     /// From a receiver, for a sender.
     Ack,
+    /// From a receiver, for a sender: what it began the session with.
+    Summary,
 }
 
 /// Which message a payload is and of which session, without reading further.
@@ -102,6 +113,7 @@ pub fn peek(payload: &[u8]) -> Result<(Message, u32), WireError> {
     let message = match reader.u8()? {
         DATA => Message::Data,
         ACK => Message::Ack,
+        SUMMARY => Message::Summary,
         _ => return Err(WireError::MessageKind),
     };
     reader.be16()?;
@@ -188,6 +200,8 @@ pub enum Entry<'a> {
         /// The address.
         addr: Addr,
     },
+    /// Buckets that need not be written.
+    Kept(Kept),
     /// A record kind that this version does not know and may skip.
     Unknown,
 }
@@ -238,17 +252,26 @@ pub struct Cursor {
     at: usize,
     context: Context,
     unknown: u64,
+    /// Where the tail fields of the latest record stand: from, to.
+    tail: (usize, usize),
 }
 
 impl Cursor {
     /// A cursor before the first record of the message with this header.
     pub fn new(header: &DataHeader) -> Cursor {
-        Cursor { at: DATA_HEADER, context: Context { base: header.base, ..Context::default() }, unknown: 0 }
+        let context = Context { base: header.base, ..Context::default() };
+        Cursor { at: DATA_HEADER, context, unknown: 0, tail: (0, 0) }
     }
 
     /// Records and tail fields skipped so far because they are not known.
     pub fn unknown(&self) -> u64 {
         self.unknown
+    }
+
+    /// The tail fields, none of which this version knows, of the record that
+    /// [`Cursor::next`] has read last.
+    pub fn tail<'a>(&self, payload: &'a [u8]) -> &'a [u8] {
+        payload.get(self.tail.0..self.tail.1).unwrap_or_default()
     }
 
     /// The next record of `payload`, `None` at its end. After an error the
@@ -262,6 +285,7 @@ impl Cursor {
     }
 
     fn entry<'a>(&mut self, reader: &mut Reader<'a>, known: &KnownNames) -> Result<Entry<'a>, WireError> {
+        self.tail = (0, 0);
         let tag = reader.u8()?;
         let len = reader.varint()?;
         let body = reader.take(usize::try_from(len).map_err(|_| WireError::Truncated)?)?;
@@ -280,12 +304,15 @@ impl Cursor {
             JOURNAL => return Ok(Entry::Fragment(read_fragment(tag, &mut body)?)),
             BULK_END => Entry::BulkEnd(Digest { digest: body.be64()?, flows: body.be64()?, journal: body.be64()? }),
             NAME => read_name(tag, &mut body, known)?,
+            KEPT => Entry::Kept(read_kept(tag, &mut body)?),
             kind if kind >= MANDATORY_RECORD => return Err(WireError::UnknownRecord),
             _ => {
                 self.unknown += 1;
                 return Ok(Entry::Unknown);
             }
         };
+        let end = self.at + reader.at();
+        self.tail = (end - body.left(), end);
         self.unknown += skip_tail(&mut body)?;
         Ok(entry)
     }
@@ -425,6 +452,15 @@ fn read_name(tag: u8, body: &mut Reader<'_>, known: &KnownNames) -> Result<Entry
     }
 }
 
+fn read_kept(tag: u8, body: &mut Reader<'_>) -> Result<Kept, WireError> {
+    reject_bits(tag, 0xf0)?;
+    let part = body.u8()?;
+    if usize::from(part) >= PARTS {
+        return Err(WireError::Value);
+    }
+    Ok(Kept { part, buckets: u128::from_be_bytes(body.array()?) })
+}
+
 fn read_fragment<'a>(tag: u8, body: &mut Reader<'a>) -> Result<Fragment<'a>, WireError> {
     let kind = match (tag >> 4) & 3 {
         0 => JournalKind::Begin,
@@ -546,4 +582,65 @@ pub fn encode_ack(out: &mut Vec<u8>, ack: &Ack<'_>) {
     out.extend_from_slice(&ack.session.to_be_bytes());
     out.extend_from_slice(&ack.cumulative.to_be_bytes());
     out.extend_from_slice(ack.bitmap);
+}
+
+/// What a receiver's buckets held when the session began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The session.
+    pub session: u32,
+    /// What it says.
+    pub told: Told,
+}
+
+/// The content of a summary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing in any bucket.
+    Nothing,
+    /// The digests of a part's buckets.
+    Part {
+        /// The part, below [`PARTS`].
+        part: u8,
+        /// One digest per bucket.
+        digests: [u64; BUCKETS_PER_PART],
+    },
+}
+
+/// Reads a summary.
+pub fn decode_summary(payload: &[u8]) -> Result<Summary, WireError> {
+    let (message, session) = peek(payload)?;
+    if message != Message::Summary {
+        return Err(WireError::MessageKind);
+    }
+    let mut reader = Reader::new(payload);
+    reader.be16()?;
+    let part = reader.u8()?;
+    reader.u8()?;
+    reader.be32()?;
+    if part == NOTHING {
+        return Ok(Summary { session, told: Told::Nothing });
+    }
+    if usize::from(part) >= PARTS {
+        return Err(WireError::Value);
+    }
+    let mut digests = [0; BUCKETS_PER_PART];
+    for digest in &mut digests {
+        *digest = reader.be64()?;
+    }
+    Ok(Summary { session, told: Told::Part { part, digests } })
+}
+
+/// Writes a summary into `out` (cleared first).
+pub fn encode_summary(out: &mut Vec<u8>, summary: &Summary) {
+    let (part, digests): (u8, &[u64]) = match &summary.told {
+        Told::Nothing => (NOTHING, &[]),
+        Told::Part { part, digests } => (*part, digests),
+    };
+    out.clear();
+    out.extend_from_slice(&[VERSION, SUMMARY, part, 0]);
+    out.extend_from_slice(&summary.session.to_be_bytes());
+    for digest in digests {
+        out.extend_from_slice(&digest.to_be_bytes());
+    }
 }

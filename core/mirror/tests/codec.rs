@@ -4,12 +4,13 @@
 mod common;
 
 use common::{v4, v6};
-use holdfast_engine::{FlowClose, FlowKey, FlowRecord, L2Disc, PersistenceRecord, Phase};
+use holdfast_engine::{FlowClose, FlowKey, FlowRecord, L2Disc, PARTS, PersistenceRecord, Phase};
 use holdfast_mirror::wire::{
     self, ACK_HEADER, Ack, Cursor, DATA_HEADER, DataHeader, DataWriter, Entry, MAX_BITMAP, MAX_RECORD, Message,
+    Summary, Told,
 };
 use holdfast_mirror::{
-    Digest, HealthRecord, JournalKind, KnownNames, MAX_NAMES, MAX_NUMBERS, MAX_PAYLOAD, Names, WireError,
+    Digest, HealthRecord, JournalKind, Kept, KnownNames, MAX_NAMES, MAX_NUMBERS, MAX_PAYLOAD, Names, WireError,
 };
 use holdfast_wire::{Addr, Endpoint};
 use proptest::prelude::*;
@@ -85,6 +86,7 @@ fn entry() -> impl Strategy<Value = Entry<'static>> {
         2 => close.prop_map(Entry::Close),
         1 => persistence.prop_map(Entry::Persistence),
         1 => health.prop_map(Entry::Health),
+        1 => (0..PARTS as u8, any::<u128>()).prop_map(|(part, buckets)| Entry::Kept(Kept { part, buckets })),
         1 => any::<[u64; 3]>().prop_map(|[digest, flows, journal]| Entry::BulkEnd(Digest { digest, flows, journal })),
     ]
 }
@@ -100,6 +102,7 @@ fn put(writer: &mut DataWriter<'_>, entry: &Entry<'_>) {
         Entry::Fragment(fragment) => {
             writer.journal(fragment.kind, fragment.text, 0).expect("room for it");
         }
+        Entry::Kept(kept) => writer.kept(*kept),
         Entry::Name { .. } | Entry::Unknown => panic!("nobody writes these by itself"),
     }
 }
@@ -354,6 +357,9 @@ fn every_reason_to_refuse_is_told_apart() {
         (&[0x82, 6, 0, 0xff, 0xff, 0xff, 0xff, 0x0f], WireError::Value),
         (&[0x92, 2, 0, 1], WireError::Value),
         (&[0x35, 0], WireError::Value),
+        (&[8, 17, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], WireError::Value),
+        (&[0x18, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], WireError::Value),
+        (&[8, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], WireError::Truncated),
         (&[4, 9, 6, 10, 0, 0, 3, 0, 80, 0x80, 0], WireError::UnknownField),
         (&[4, 9, 6, 10, 0, 0, 3, 0, 80, 0x01, 1], WireError::Truncated),
     ];
@@ -375,8 +381,45 @@ fn every_reason_to_refuse_is_told_apart() {
 }
 
 #[test]
+fn a_summary_is_read_back_and_a_broken_one_refused() {
+    let digests = core::array::from_fn(|bucket| bucket as u64 * 77);
+    let mut out = Vec::new();
+    for told in [Told::Nothing, Told::Part { part: 63, digests }] {
+        let summary = Summary { session: 7, told };
+        wire::encode_summary(&mut out, &summary);
+        assert!(out.len() <= MAX_PAYLOAD);
+        assert_eq!(wire::decode_summary(&out), Ok(summary));
+        assert_eq!(wire::peek(&out), Ok((Message::Summary, 7)));
+    }
+    assert_eq!(wire::decode_summary(&out[..out.len() - 1]), Err(WireError::Truncated));
+    out[2] = 64;
+    assert_eq!(wire::decode_summary(&out), Err(WireError::Value));
+    assert_eq!(wire::decode_summary(&raw(&[])), Err(WireError::MessageKind));
+    assert_eq!(wire::decode_ack(&out), Err(WireError::MessageKind));
+}
+
+#[test]
+fn fields_of_another_version_are_found_and_written_again() {
+    let tail = [0x01, 3, 1, 2, 3, 0x7f, 1, 9];
+    let record = simple(6, v4);
+    let mut out = Vec::new();
+    for tail in [&tail[..], &[0x02, 62].into_iter().chain([5; 62]).collect::<Vec<u8>>()] {
+        let mut names = Names::new(0);
+        let mut writer = DataWriter::new(&mut out, 7, 9, &mut names);
+        writer.flow_with_tail(&record, Some(3), tail);
+        writer.flow(&record, None);
+        check(&out).expect("our own message");
+        let mut cursor = Cursor::new(&wire::decode_data_header(&out).expect("our own header"));
+        assert_eq!(cursor.next(&out, &KnownNames::default()), Some(Ok(Entry::Flow(record, Some(3)))));
+        assert_eq!(cursor.tail(&out), tail);
+        assert_eq!(cursor.next(&out, &KnownNames::default()), Some(Ok(Entry::Flow(record, None))));
+        assert_eq!(cursor.tail(&out), []);
+    }
+}
+
+#[test]
 fn records_and_tail_fields_of_later_versions_are_skipped_and_counted() {
-    let payload = raw(&[8, 2, 0xaa, 0xbb, 4, 12, 6, 10, 0, 0, 3, 0, 80, 0x01, 3, 1, 2, 3]);
+    let payload = raw(&[9, 2, 0xaa, 0xbb, 4, 12, 6, 10, 0, 0, 3, 0, 80, 0x01, 3, 1, 2, 3]);
     check(&payload).expect("only skippable things");
     let mut cursor = Cursor::new(&wire::decode_data_header(&payload).expect("our own header"));
     assert_eq!(cursor.next(&payload, &KnownNames::default()), Some(Ok(Entry::Unknown)));

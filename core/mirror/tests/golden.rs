@@ -9,8 +9,8 @@ use std::path::Path;
 
 use common::{flow, session_of, v4, v6};
 use holdfast_engine::{FlowClose, FlowRecord, L2Disc, PersistenceRecord, Phase};
-use holdfast_mirror::wire::{Ack, DATA_HEADER, DataWriter, encode_ack};
-use holdfast_mirror::{Digest, HealthRecord, JournalKind, Names};
+use holdfast_mirror::wire::{Ack, DATA_HEADER, DataWriter, Summary, Told, encode_ack, encode_summary};
+use holdfast_mirror::{Digest, HealthRecord, JournalKind, Kept, Names};
 
 fn data(write: impl FnOnce(&mut DataWriter<'_>)) -> Vec<u8> {
     let mut out = Vec::new();
@@ -108,6 +108,26 @@ fn journal_lines() {
 #[test]
 fn digest() {
     golden("bulk-end", &data(|out| out.bulk_end(&Digest { digest: 0x0123_4567_89ab_cdef, flows: 1_000, journal: 77 })));
+}
+
+#[test]
+fn kept_buckets_and_summaries() {
+    golden("kept", &data(|out| out.kept(Kept { part: 63, buckets: 1 << 127 | 5 })));
+    let mut out = Vec::new();
+    encode_summary(&mut out, &Summary { session: 0x0102_0304, told: Told::Nothing });
+    golden("summary-nothing", &out);
+    let digests = core::array::from_fn(|bucket| 0x0101_0101_0101_0101 * bucket as u64);
+    encode_summary(&mut out, &Summary { session: 0x0102_0304, told: Told::Part { part: 3, digests } });
+    golden("summary", &out);
+}
+
+#[test]
+fn a_flow_with_fields_of_another_version() {
+    golden("flow-tail", &data(|out| out.flow_with_tail(&flow(1, 77), Some(77), &[1, 3, 7, 8, 9])));
+    golden(
+        "flow-long-tail",
+        &data(|out| out.flow_with_tail(&flow(3, 77), Some(77), &[[1, 62].as_slice(), &[5; 62]].concat())),
+    );
 }
 
 #[test]

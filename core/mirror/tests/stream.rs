@@ -101,7 +101,7 @@ fn digests_are_equal_at_their_position_while_flows_come_and_go() {
             let id = rng.below(80) as u32;
             if pair.flows.live.contains_key(&reference(id)) && rng.chance(1, 2) {
                 if let Some(close) = pair.flows.close(id, stamp) {
-                    pair.sender.push(Item::Close(reference(id), close));
+                    pair.sender.push(Item::Close(Some(reference(id)), close));
                 }
             } else {
                 open(&mut pair, id, stamp);
@@ -490,7 +490,7 @@ fn a_digest_waits_for_a_close_behind_very_many_gone_flows() {
         pair.sender.push(Item::Flow(reference(id)));
     }
     let close = pair.flows.close(1, 2).expect("it had been written");
-    pair.sender.push(Item::Close(reference(1), close));
+    pair.sender.push(Item::Close(Some(reference(1)), close));
     pair.sender.push_bulk(Item::BulkEnd);
     pair.settle();
     assert_eq!(pair.yielded[1..], [Record::Close(close), Record::BulkEnd(Digest::default())]);

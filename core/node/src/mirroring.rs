@@ -9,9 +9,11 @@
 use core::time::Duration;
 
 use holdfast_base::Instant;
-use holdfast_engine::{BulkStep, Engine, FlowRecord, FlowRef, Mark, PersistenceStep};
+use holdfast_engine::{BUCKETS_PER_PART, BulkStep, Engine, FlowRecord, FlowRef, Mark, PARTS, PersistenceStep};
+use holdfast_mirror::wire::{self, Message, Summary, Told};
 use holdfast_mirror::{
-    Digest, HealthRecord, Item, JournalKind, JournalLine, KindCounts, Limits, Receiver, RecordKind, Sender, Source,
+    Digest, HealthRecord, Item, JournalKind, JournalLine, Kept, KindCounts, Limits, Receiver, RecordKind, Sender,
+    Source, WireError,
 };
 
 /// Table slots looked at per turn during a bulk transfer: far below a millisecond.
@@ -23,6 +25,8 @@ const SWEEP_SLOTS_PER_TURN: u32 = 1024;
 /// Time between two digests in a stream that says something: a difference is
 /// found within a second.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long the flows wait for the peer's summary: several rounds of it.
+const SUMMARY_PATIENCE: Duration = Duration::from_millis(300);
 /// Time between two requests for another session.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// Longest pause before the first request, when sessions are of no use again
@@ -36,6 +40,8 @@ enum Bulk {
     Idle,
     /// Walking the persistence table.
     Persistence(u32),
+    /// Waiting until then for what the peer has already.
+    Summary(Instant),
     /// Walking the flow table.
     Flows(u32),
 }
@@ -45,6 +51,8 @@ pub(crate) struct Mirroring {
     pub sender: Sender,
     pub receiver: Receiver,
     bulk: Bulk,
+    /// Parts of the peer's summary that were compared, bit by bit.
+    compared: u64,
     last_session: u32,
     /// The peer's boot with which `receiver`'s session is counted.
     receiving_from: Option<u64>,
@@ -84,6 +92,7 @@ impl Mirroring {
             sender: Sender::new(Limits::default()),
             receiver: Receiver::new(Limits::default()),
             bulk: Bulk::Idle,
+            compared: 0,
             last_session: 0,
             receiving_from: None,
             snapshot: None,
@@ -115,6 +124,7 @@ impl Mirroring {
             self.sender.push(Item::Health(record));
         }
         self.bulk = Bulk::Persistence(0);
+        self.compared = 0;
         self.last_session
     }
 
@@ -141,7 +151,7 @@ impl Mirroring {
     }
 
     /// Queues marks and a slice of the bulk.
-    pub fn collect(&mut self, engine: &mut Engine) {
+    pub fn collect(&mut self, now: Instant, engine: &mut Engine) {
         if !self.sender.is_active() {
             return;
         }
@@ -153,7 +163,45 @@ impl Mirroring {
                 None => break,
             }
         }
-        self.collect_bulk(engine);
+        self.collect_bulk(now, engine);
+    }
+
+    /// As primary: an acknowledgement or a part of the summary came from the peer.
+    pub fn handle_answer(&mut self, now: Instant, engine: &mut Engine, payload: &[u8]) -> Result<(), WireError> {
+        let (message, _) = wire::peek(payload)?;
+        match message {
+            Message::Summary => self.handle_summary(engine, payload),
+            Message::Ack | Message::Data => {
+                self.sender.handle_ack(now, payload, &mut |flow, stamp| engine.handle_ack(now, flow, stamp))
+            }
+        }
+    }
+
+    /// The peer tells what it began the running session with. The buckets in
+    /// which both have the same need not be written.
+    fn handle_summary(&mut self, engine: &mut Engine, payload: &[u8]) -> Result<(), WireError> {
+        let Summary { session, told } = wire::decode_summary(payload)?;
+        if self.sender.session() != Some(session) {
+            return Ok(());
+        }
+        match told {
+            Told::Part { part, digests } => self.compare_part(engine, part, &digests),
+            Told::Nothing => {
+                for part in 0..PARTS as u8 {
+                    self.compare_part(engine, part, &[0; BUCKETS_PER_PART]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_part(&mut self, engine: &mut Engine, part: u8, theirs: &[u64; BUCKETS_PER_PART]) {
+        let bit = 1 << part;
+        if self.compared & bit == 0 {
+            self.compared |= bit;
+            let buckets = engine.compare_summary(part.into(), theirs);
+            self.sender.push(Item::Kept(Kept { part, buckets }));
+        }
     }
 
     /// Writes the next datagrams' payloads, each handed to `send`.
@@ -169,7 +217,26 @@ impl Mirroring {
 
     /// Whether another turn should follow at once: bulk or stale flows are left.
     pub fn is_busy(&self) -> bool {
-        self.sweeping || (self.bulk != Bulk::Idle && self.sender.wants_bulk())
+        let walking = match self.bulk {
+            Bulk::Idle => false,
+            Bulk::Summary(_) => self.has_summary(),
+            Bulk::Persistence(_) | Bulk::Flows(_) => self.sender.wants_bulk(),
+        };
+        self.sweeping || walking
+    }
+
+    /// When something is due here, if nothing else happens.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let bulk = match self.bulk {
+            Bulk::Summary(until) => Some(until),
+            Bulk::Idle | Bulk::Persistence(_) | Bulk::Flows(_) => None,
+        };
+        [self.sender.poll_timeout(), self.receiver.poll_timeout(), self.complaint, bulk].into_iter().flatten().min()
+    }
+
+    /// Whether all of the peer's summary was compared.
+    fn has_summary(&self) -> bool {
+        self.compared == u64::MAX
     }
 
     /// Whether a datagram of the peer's life `boot` begins another session.
@@ -178,10 +245,13 @@ impl Mirroring {
         !(known && self.receiver.session().is_some_and(|current| session <= current))
     }
 
-    /// Begins to receive a session.
-    pub fn begin(&mut self, boot: u64, session: u32) {
+    /// Begins to receive a session, with what `engine` has of earlier ones.
+    pub fn begin(&mut self, boot: u64, session: u32, engine: &mut Engine) {
         self.stop_receiving();
         self.receiver.start(session);
+        engine.begin_session(session);
+        let has = engine.has_summary();
+        self.receiver.offer(if has { (0..PARTS).flat_map(|part| engine.summary(part)).collect() } else { Vec::new() });
         self.receiving_from = Some(boot);
         self.complaint = None;
         self.full = false;
@@ -283,11 +353,6 @@ impl Mirroring {
         Some(session)
     }
 
-    /// When to complain next.
-    pub fn complaint_due(&self) -> Option<Instant> {
-        self.complaint
-    }
-
     /// Whether the peer has left something unacknowledged for so long that the
     /// path may be dead.
     pub fn is_unanswered(&self, now: Instant, hello: Duration) -> bool {
@@ -329,8 +394,9 @@ impl Mirroring {
         self.restarts += 1;
     }
 
-    fn collect_bulk(&mut self, engine: &mut Engine) {
+    fn collect_bulk(&mut self, now: Instant, engine: &mut Engine) {
         let mut budget = BULK_SLOTS_PER_TURN;
+        let has_summary = self.has_summary();
         while budget > 0 && self.sender.wants_bulk() {
             budget = budget.saturating_sub(1);
             match &mut self.bulk {
@@ -338,10 +404,13 @@ impl Mirroring {
                 Bulk::Persistence(cursor) => match engine.persistence_for_bulk(cursor, BULK_SLOTS_PER_TURN) {
                     PersistenceStep::Session(record) => self.sender.push_bulk(Item::Persistence(record)),
                     PersistenceStep::Scanned => return,
-                    PersistenceStep::Done => self.bulk = Bulk::Flows(0),
+                    PersistenceStep::Done => self.bulk = Bulk::Summary(now + SUMMARY_PATIENCE),
                 },
+                Bulk::Summary(until) if now < *until && !has_summary => return,
+                Bulk::Summary(_) => self.bulk = Bulk::Flows(0),
                 Bulk::Flows(cursor) => match engine.next_for_bulk(cursor, BULK_SLOTS_PER_TURN) {
                     BulkStep::Flow(flow) => self.sender.push_bulk(Item::Flow(flow)),
+                    BulkStep::Kept => {}
                     BulkStep::Scanned => return,
                     BulkStep::Done => {
                         self.sender.push_bulk(Item::BulkEnd);
@@ -364,6 +433,10 @@ struct EngineSource<'a>(&'a mut Engine, u64);
 impl Source for EngineSource<'_> {
     fn record(&mut self, flow: FlowRef) -> Option<FlowRecord> {
         self.0.record(flow)
+    }
+
+    fn tail(&self, flow: FlowRef) -> &[u8] {
+        self.0.tail(flow)
     }
 
     fn digest(&mut self) -> Digest {

@@ -295,8 +295,7 @@ impl Node {
         let deadlines = [
             self.ha.poll_timeout().filter(|_| self.listening),
             self.engine.poll_timeout(),
-            self.mirroring.sender.poll_timeout(),
-            self.mirroring.complaint_due(),
+            self.mirroring.poll_timeout(),
             self.health.poll_timeout(),
         ];
         deadlines.into_iter().flatten().min()
@@ -483,7 +482,7 @@ impl Node {
             self.event(Level::Warn, "the mirror's queues overflowed; starting another session".into());
             self.start_session(now);
         }
-        self.mirroring.collect(&mut self.engine);
+        self.mirroring.collect(now, &mut self.engine);
         let head = self.letterhead();
         let path = Some(self.channel.mirror_path(now, self.patience()));
         // Who is not answered there uses every path: one may be dead in our direction only.
@@ -495,6 +494,9 @@ impl Node {
         let mut ack = Vec::new();
         let ack_path = path.filter(|_| !self.mirroring.hears_copies());
         if !self.mirroring.is_full() && self.mirroring.receiver.poll_ack(now, &mut ack) {
+            self.channel.send(ack_path, MessageKind::MirrorAck, head, &ack);
+        }
+        while self.mirroring.receiver.poll_summary(now, &mut ack) {
             self.channel.send(ack_path, MessageKind::MirrorAck, head, &ack);
         }
         for outgoing in self.channel.take_outgoing() {
@@ -566,9 +568,7 @@ impl Node {
                 if header.term != self.ha.term() => {}
             MessageKind::MirrorData => self.mirror_data(now, (header.boot, header.term), letter.payload),
             MessageKind::MirrorAck => {
-                let engine = &mut self.engine;
-                let mut stored = |flow, stamp| engine.handle_ack(now, flow, stamp);
-                if self.mirroring.sender.handle_ack(now, letter.payload, &mut stored).is_err() {
+                if self.mirroring.handle_answer(now, &mut self.engine, letter.payload).is_err() {
                     self.hellos_refused += 1;
                 }
             }

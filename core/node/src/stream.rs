@@ -5,7 +5,7 @@ use holdfast_base::Instant;
 use std::collections::BTreeSet;
 
 use holdfast_config::{self as config, Config, Replacement, Scope};
-use holdfast_engine::{Applied, ServiceId};
+use holdfast_engine::{Applied, FlowRecord, ServiceId};
 use holdfast_ha::Role;
 use holdfast_mirror::{Digest, HealthRecord, JournalKind, Record};
 
@@ -60,14 +60,7 @@ impl Node {
                 self.settle_config(now);
             }
             match record {
-                Record::Flow(flow) => match self.engine.apply_record(now, &flow, session) {
-                    // The primary's stream is the pair's truth: what this node has newer will come again from there.
-                    Applied::Stored | Applied::Refreshed | Applied::Older(_) => {}
-                    Applied::Full => {
-                        self.mirroring.note_full();
-                        self.dissent(now, "a flow found no room in the table (is --max-flows the same on both nodes?)");
-                    }
-                },
+                Record::Flow(flow) => self.apply_flow(now, &flow, session),
                 Record::Close(close) => self.engine.apply_close(now, &close, session),
                 Record::Persistence(persistence) => self.engine.apply_persistence(now, &persistence, session),
                 Record::Health(health) => self.apply_health(now, &health),
@@ -83,6 +76,21 @@ impl Node {
                     JournalStep::Apply(line) => self.apply_journal(now, &line),
                 },
                 Record::BulkEnd(digest) => self.compare_digests(now, session, digest),
+                Record::Kept(kept) => self.engine.keep_buckets(kept.part.into(), kept.buckets),
+            }
+        }
+    }
+
+    fn apply_flow(&mut self, now: Instant, flow: &FlowRecord, session: u32) {
+        match self.engine.apply_record(now, flow, session) {
+            Applied::Stored | Applied::Refreshed => {
+                self.engine.set_tail(&flow.client_key(), self.mirroring.receiver.tail());
+            }
+            // The primary's stream is the pair's truth: what this node has newer will come again from there.
+            Applied::Older(_) => {}
+            Applied::Full => {
+                self.mirroring.note_full();
+                self.dissent(now, "a flow found no room in the table (is --max-flows the same on both nodes?)");
             }
         }
     }
@@ -161,8 +169,7 @@ impl Node {
             // What lies beyond a gap of the old session was acknowledged: packets may be out on its strength.
             self.mirroring.receiver.salvage();
             self.apply_all_records(now);
-            self.mirroring.begin(boot, session);
-            self.engine.begin_session(session);
+            self.mirroring.begin(boot, session, &mut self.engine);
             self.ha.handle_caught_up(now, false);
         }
         if self.mirroring.receiver.handle_data(now, payload).is_err() {

@@ -1,8 +1,10 @@
-//! The mirror stream's two messages, through codec and machines.
+//! The mirror stream's three messages, through codec and machines.
 
 use holdfast_base::Instant;
-use holdfast_engine::{FlowClose, FlowRecord, FlowRef, L2Disc, PersistenceRecord, Phase};
-use holdfast_mirror::wire::{Ack, Cursor, DataWriter, decode_ack, encode_ack, peek, validate_data};
+use holdfast_engine::{BUCKETS_PER_PART, FlowClose, FlowRecord, FlowRef, L2Disc, PersistenceRecord, Phase};
+use holdfast_mirror::wire::{
+    Ack, Cursor, DataWriter, Summary, Told, decode_ack, decode_summary, encode_ack, encode_summary, peek, validate_data,
+};
 use holdfast_mirror::{
     Digest, HealthRecord, Item, JournalKind, JournalLine, KnownNames, Limits, MAX_NAMES, Names, Receiver, Sender,
     Source,
@@ -49,6 +51,11 @@ pub fn mirror_ack(data: &[u8]) {
         let mut again = Vec::new();
         encode_ack(&mut again, &ack);
         assert_eq!(decode_ack(&again), Ok(ack));
+    }
+    if let Ok(summary) = decode_summary(data) {
+        let mut again = Vec::new();
+        encode_summary(&mut again, &summary);
+        assert_eq!(decode_summary(&again), Ok(summary));
     }
     let mut sender = Sender::new(limits());
     let session = peek(data).map_or(SESSION, |(_, session)| session);
@@ -132,11 +139,15 @@ fn write(writer: &mut DataWriter<'_>, kind: u8) {
 
 /// Acknowledgements.
 pub fn ack_seeds() -> Vec<Vec<u8>> {
-    [(0, &[][..]), (1, &[0b10][..]), (3, &[0; 8][..])]
-        .map(|(cumulative, bitmap)| {
-            let mut out = Vec::new();
-            encode_ack(&mut out, &Ack { session: SESSION, room: 64, cumulative, bitmap });
-            out
-        })
-        .to_vec()
+    let acks = [(0, &[][..]), (1, &[0b10][..]), (3, &[0; 8][..])].map(|(cumulative, bitmap)| {
+        let mut out = Vec::new();
+        encode_ack(&mut out, &Ack { session: SESSION, room: 64, cumulative, bitmap });
+        out
+    });
+    let summaries = [Told::Nothing, Told::Part { part: 2, digests: [7; BUCKETS_PER_PART] }].map(|told| {
+        let mut out = Vec::new();
+        encode_summary(&mut out, &Summary { session: SESSION, told });
+        out
+    });
+    acks.into_iter().chain(summaries).collect()
 }

@@ -9,6 +9,7 @@ use core::time::Duration;
 use holdfast_base::{Instant, StableHasher};
 use holdfast_wire::{Endpoint, MacAddr};
 
+use crate::buckets::Buckets;
 use crate::frame::PortId;
 use crate::limits::Limits;
 use crate::record::{FlowKey, FlowRecord, L2Disc, Phase};
@@ -85,7 +86,9 @@ pub(crate) struct Flow {
     pub(crate) l2: L2Disc,
     /// Tells this flow from earlier ones in the same slot.
     pub(crate) generation: u32,
-    /// Serial of the session in which it was written or applied, 0 = none.
+    /// Its share of the digest as of its latest record that was written or applied.
+    pub(crate) share: u64,
+    /// Serial of the session in which that was, 0 = never.
     pub(crate) session: u32,
     /// Serial of the session in which the peer acknowledged it, 0 = none.
     pub(crate) acked: u32,
@@ -109,6 +112,8 @@ pub(crate) struct Flow {
     pub(crate) client_idle_s: u32,
     /// Server-side idle time-out, seconds.
     pub(crate) server_idle_s: u32,
+    /// Its bucket of the digest; counts once it has a share.
+    pub(crate) bucket: u16,
     /// IP protocol number.
     pub(crate) proto: u8,
     /// What it has shown.
@@ -118,6 +123,8 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
+    /// Fields of another version came with its record.
+    pub(crate) const TAIL: u8 = 1;
     /// A successor should know it: it counts as protected or unprotected.
     pub(crate) const TRACKED: u8 = 2;
     /// `source` is a leased SNAT port.
@@ -224,14 +231,19 @@ impl Flow {
         }
     }
 
-    /// Its share of the digest: the same on both nodes.
-    pub(crate) fn fingerprint(&self) -> u64 {
+    /// Its bucket and its share of the digest as it is: the same on both nodes
+    /// if both have the same record of it.
+    pub(crate) fn fingerprint(&self) -> (u16, u64) {
         let mut hasher = StableHasher::new(DIGEST_KEYS.0, DIGEST_KEYS.1);
         hasher.write(&key_bytes(&self.client_key()));
-        for end in [self.server, self.source] {
-            hasher.write(&end.addr.0).write(&end.port.to_be_bytes());
-        }
-        hasher.finish()
+        let bucket = Buckets::of(hasher.finish());
+        let mut rest = [0; 44];
+        rest[..8].copy_from_slice(&self.stamp.to_be_bytes());
+        rest[8..24].copy_from_slice(&self.server.addr.0);
+        rest[24..26].copy_from_slice(&self.server.port.to_be_bytes());
+        rest[26..42].copy_from_slice(&self.source.addr.0);
+        rest[42..44].copy_from_slice(&self.source.port.to_be_bytes());
+        (bucket, hasher.write(&rest).finish())
     }
 }
 

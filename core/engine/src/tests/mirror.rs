@@ -23,13 +23,13 @@ impl Lab {
         }
     }
 
-    fn records(&mut self) -> Vec<FlowRecord> {
+    pub(super) fn records(&mut self) -> Vec<FlowRecord> {
         let mut cursor = 0;
         let mut found = Vec::new();
         loop {
             match self.engine.next_for_bulk(&mut cursor, 7) {
                 BulkStep::Flow(flow) => found.push(self.engine.record(flow).expect("alive")),
-                BulkStep::Scanned => {}
+                BulkStep::Kept | BulkStep::Scanned => {}
                 BulkStep::Done => return found,
             }
         }

@@ -5,6 +5,7 @@ mod listing;
 mod mirror;
 mod odd;
 mod properties;
+mod resync;
 mod routing;
 mod selection;
 mod stray;

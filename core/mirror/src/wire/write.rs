@@ -5,12 +5,12 @@ use holdfast_wire::{Addr, Endpoint};
 
 use super::{
     BASE_AT, BULK_END, BY_NUMBER, CLOSE, CONTINUED, Context, DATA, DATA_HEADER, ENDED, FLOW, HEALTH, IDLE,
-    IDLE_AS_BEFORE, IDLE_ONE, JOURNAL, L2, MAX_RECORD, MIN_FRAGMENT, MORE, NAME, PERSISTENCE, PROTO, SEQUENCE_END,
-    SERVER_AS_BEFORE, SOURCE_AS_BEFORE, UP, USIP, VERSION, VIP_AS_BEFORE, WIDE,
+    IDLE_AS_BEFORE, IDLE_ONE, JOURNAL, KEPT, L2, MAX_RECORD, MAX_TAIL, MIN_FRAGMENT, MORE, NAME, PERSISTENCE, PROTO,
+    SEQUENCE_END, SERVER_AS_BEFORE, SOURCE_AS_BEFORE, UP, USIP, VERSION, VIP_AS_BEFORE, WIDE,
 };
 use crate::names::{Names, Naming};
 use crate::read::{put_varint, zigzag};
-use crate::{Digest, HealthRecord, JournalKind, MAX_PAYLOAD};
+use crate::{Digest, HealthRecord, JournalKind, Kept, MAX_PAYLOAD};
 
 /// Writes one data message into a caller's buffer. The caller asks
 /// [`DataWriter::room`] before each record; a record that does not fit is a
@@ -48,6 +48,12 @@ impl<'a> DataWriter<'a> {
 
     /// Writes a flow, and the number under which [`DataWriter::close_number`] ends it.
     pub fn flow(&mut self, record: &FlowRecord, number: Option<u32>) {
+        self.flow_with_tail(record, number, &[]);
+    }
+
+    /// As [`DataWriter::flow`], with tail fields of another version, at most
+    /// [`MAX_TAIL`] bytes.
+    pub fn flow_with_tail(&mut self, record: &FlowRecord, number: Option<u32>, tail: &[u8]) {
         let FlowRecord { stamp, proto, l2, client, vip, server, source, phase, client_idle_s, server_idle_s } = *record;
         let wide = ![client, vip, server, source].iter().all(|end| end.addr.is_v4());
         let usip = source == client;
@@ -93,6 +99,7 @@ impl<'a> DataWriter<'a> {
         if !usip {
             before.source = Some(source.addr);
         }
+        self.out.extend_from_slice(tail);
         self.close_record(start);
     }
 
@@ -166,6 +173,14 @@ impl<'a> DataWriter<'a> {
         self.close_record(start);
     }
 
+    /// Writes which buckets are kept.
+    pub fn kept(&mut self, kept: Kept) {
+        let start = self.open(KEPT);
+        self.out.push(kept.part);
+        self.out.extend_from_slice(&kept.buckets.to_be_bytes());
+        self.close_record(start);
+    }
+
     /// Writes as much of a journal line as fits, from byte `from` of `text`,
     /// and returns where the next fragment begins (`text.len()` when the line
     /// is complete). `None` if this datagram has no room for a fragment worth it.
@@ -214,9 +229,16 @@ impl<'a> DataWriter<'a> {
     }
 
     fn set_length(&mut self, start: usize) {
-        let len = self.out.len() - start;
-        assert!(len <= MAX_RECORD && self.out.len() <= MAX_PAYLOAD, "the room was checked before the record");
-        self.out[start + 1] = (len - 2) as u8;
+        let len = self.out.len() - start - 2;
+        if len < 0x80 {
+            self.out[start + 1] = len as u8;
+        } else {
+            // Only a long tail needs a second byte of length.
+            self.out[start + 1] = len as u8 | 0x80;
+            self.out.insert(start + 2, (len >> 7) as u8);
+        }
+        let fits = self.out.len() - start <= MAX_RECORD + 1 + MAX_TAIL && self.out.len() <= MAX_PAYLOAD;
+        assert!(fits, "the room was checked before the record");
     }
 
     fn put_proto_l2(&mut self, shape: u8, proto: u8, l2: L2Disc) {

@@ -126,7 +126,7 @@ impl Mirrored {
             Record::BulkEnd(digest) => {
                 assert_eq!(self.digest(), (digest.digest, digest.flows), "digests differ at the same position");
             }
-            Record::Persistence(_) | Record::Health(_) | Record::Journal(_) => {}
+            Record::Persistence(_) | Record::Health(_) | Record::Journal(_) | Record::Kept(_) => {}
         }
     }
 
@@ -240,6 +240,7 @@ impl Pair {
     fn deliver(&mut self, payload: &[u8]) {
         match peek(payload).expect("our own message").0 {
             Message::Data => self.receiver.handle_data(self.now, payload).expect("our own data"),
+            Message::Summary => panic!("nothing was offered"),
             Message::Ack => {
                 let stored = &mut self.stored;
                 let mut on_stored = |flow, stamp| stored.push((flow, stamp));

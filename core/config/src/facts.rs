@@ -145,6 +145,46 @@ pub struct HaFacts {
     pub unacked_records: u64,
     /// Age of the oldest of them.
     pub mirror_lag: Duration,
+    /// Smoothed time from writing a record to its acknowledgement; zero before the first.
+    pub mirror_delay: Duration,
+    /// Flows that both nodes count as mirrored: written to the peer, or read from it.
+    pub mirrored: u64,
+    /// Bytes of the mirror stream in the last second or so, before the envelope.
+    pub mirror_rate: u64,
+    /// The latest transfer of the whole state; `None` if there was none.
+    pub resync: Option<ResyncFacts>,
+    /// Whether both nodes hold the same.
+    pub digest: DigestState,
+}
+
+/// A transfer of the whole state to the other node, or from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResyncFacts {
+    /// Number of its mirror session.
+    pub session: u32,
+    /// When it began, Unix milliseconds.
+    pub began: u64,
+    /// How long it took; `None` while it runs.
+    pub took: Option<Duration>,
+    /// Flows that both nodes had at its end (so far).
+    pub flows: u64,
+    /// Records of flows that travelled meanwhile, changes included.
+    pub told: u64,
+}
+
+/// What is known of the digests of the two nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DigestState {
+    /// They were not compared in the running session, or none runs.
+    #[default]
+    NotCompared,
+    /// Equal when compared last. As primary: the peer has said so.
+    Equal {
+        /// Age of the last comparison; `None` where the peer compares.
+        ago: Option<Duration>,
+    },
+    /// They differ; another session was asked for.
+    Different,
 }
 
 /// About the other node.

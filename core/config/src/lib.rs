@@ -44,8 +44,8 @@ pub use config::{Config, Scope};
 pub use connections::{ConnectionFilter, ConnectionRow, FlowRole, connection_header, connection_json, connection_line};
 pub use error::{CommandError, Message, Warning, messages};
 pub use facts::{
-    ChannelState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState, PeerFacts, ServiceFacts,
-    VserverFacts,
+    ChannelState, DigestState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState, PeerFacts,
+    ResyncFacts, ServiceFacts, VserverFacts,
 };
 pub use model::{
     Binding, ConnFailover, HaPeer, HaSettings, HaStatus, Interface, IpKind, LbVserver, Method, MirrorMode, Modes,

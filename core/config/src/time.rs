@@ -56,12 +56,6 @@ pub(crate) fn interval(ms: u32) -> String {
     if ms.is_multiple_of(1000) { format!("{} secs", ms / 1000) } else { format!("{ms} msecs") }
 }
 
-/// `0.180` milliseconds.
-pub(crate) fn micros(duration: Duration) -> String {
-    let us = duration.as_micros();
-    format!("{}.{:03}", us / 1000, us % 1000)
-}
-
 /// `12.3` milliseconds.
 pub(crate) fn millis(duration: Duration) -> String {
     let tenths = duration.as_micros() / 100;

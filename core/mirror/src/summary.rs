@@ -57,7 +57,7 @@ impl Offer {
         let part = self.round.trailing_zeros() as u8;
         let first = usize::from(part) * BUCKETS_PER_PART;
         let told = match self.digests.get(first..).and_then(|rest| rest.first_chunk()) {
-            Some(&digests) => Told::Part { part, digests },
+            Some(&digests) => Told::Part { part, digests: Box::new(digests) },
             None => Told::Nothing,
         };
         match told {

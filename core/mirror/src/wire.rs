@@ -585,7 +585,7 @@ pub fn encode_ack(out: &mut Vec<u8>, ack: &Ack<'_>) {
 }
 
 /// What a receiver's buckets held when the session began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// The session.
     pub session: u32,
@@ -594,7 +594,7 @@ pub struct Summary {
 }
 
 /// The content of a summary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     /// Nothing in any bucket.
     Nothing,
@@ -603,7 +603,7 @@ pub enum Told {
         /// The part, below [`PARTS`].
         part: u8,
         /// One digest per bucket.
-        digests: [u64; BUCKETS_PER_PART],
+        digests: Box<[u64; BUCKETS_PER_PART]>,
     },
 }
 
@@ -624,8 +624,8 @@ pub fn decode_summary(payload: &[u8]) -> Result<Summary, WireError> {
     if usize::from(part) >= PARTS {
         return Err(WireError::Value);
     }
-    let mut digests = [0; BUCKETS_PER_PART];
-    for digest in &mut digests {
+    let mut digests = Box::new([0; BUCKETS_PER_PART]);
+    for digest in digests.iter_mut() {
         *digest = reader.be64()?;
     }
     Ok(Summary { session, told: Told::Part { part, digests } })
@@ -635,7 +635,7 @@ pub fn decode_summary(payload: &[u8]) -> Result<Summary, WireError> {
 pub fn encode_summary(out: &mut Vec<u8>, summary: &Summary) {
     let (part, digests): (u8, &[u64]) = match &summary.told {
         Told::Nothing => (NOTHING, &[]),
-        Told::Part { part, digests } => (*part, digests),
+        Told::Part { part, digests } => (*part, &digests[..]),
     };
     out.clear();
     out.extend_from_slice(&[VERSION, SUMMARY, part, 0]);

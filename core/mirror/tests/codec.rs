@@ -382,7 +382,7 @@ fn every_reason_to_refuse_is_told_apart() {
 
 #[test]
 fn a_summary_is_read_back_and_a_broken_one_refused() {
-    let digests = core::array::from_fn(|bucket| bucket as u64 * 77);
+    let digests = Box::new(core::array::from_fn(|bucket| bucket as u64 * 77));
     let mut out = Vec::new();
     for told in [Told::Nothing, Told::Part { part: 63, digests }] {
         let summary = Summary { session: 7, told };

@@ -18,6 +18,7 @@ mod mirroring;
 mod node;
 mod promote;
 mod publish;
+mod resync;
 mod stream;
 mod view;
 

@@ -8,6 +8,7 @@
 
 use core::time::Duration;
 
+use crate::resync::{Rate, Resync};
 use holdfast_base::Instant;
 use holdfast_engine::{BUCKETS_PER_PART, BulkStep, Engine, FlowRecord, FlowRef, Mark, PARTS, PersistenceStep};
 use holdfast_mirror::wire::{self, Message, Summary, Told};
@@ -66,10 +67,13 @@ pub(crate) struct Mirroring {
     /// As primary: when the next digest is due, and the records written before the last one.
     next_check: Option<Instant>,
     checked_records: u64,
-    /// As secondary: the last digest that was equal, and the records read by then.
-    agreed: Option<(Digest, u64)>,
+    /// As secondary: when the digests were equal last, at what, and the records read by then.
+    agreed: Option<(Instant, Digest, u64)>,
     /// A flow of the running session found no room.
     full: bool,
+    /// The latest transfer of the whole state.
+    resync: Option<Resync>,
+    rate: Rate,
     /// Copies that the receiver had been sent as of the last look.
     copies: u64,
     mismatches: u64,
@@ -104,6 +108,8 @@ impl Mirroring {
             checked_records: 0,
             agreed: None,
             full: false,
+            resync: None,
+            rate: Rate::default(),
             copies: 0,
             mismatches: 0,
             restarts: 0,
@@ -125,6 +131,7 @@ impl Mirroring {
         }
         self.bulk = Bulk::Persistence(0);
         self.compared = 0;
+        self.resync = Some(Resync::new(now, self.last_session, self.flows_written(now)));
         self.last_session
     }
 
@@ -246,13 +253,14 @@ impl Mirroring {
     }
 
     /// Begins to receive a session, with what `engine` has of earlier ones.
-    pub fn begin(&mut self, boot: u64, session: u32, engine: &mut Engine) {
+    pub fn begin(&mut self, now: Instant, boot: u64, session: u32, engine: &mut Engine) {
         self.stop_receiving();
         self.receiver.start(session);
         engine.begin_session(session);
         let has = engine.has_summary();
         self.receiver.offer(if has { (0..PARTS).flat_map(|part| engine.summary(part)).collect() } else { Vec::new() });
         self.receiving_from = Some(boot);
+        self.resync = Some(Resync::new(now, session, self.receiver.stats().records.get(RecordKind::Flow)));
         self.complaint = None;
         self.full = false;
     }
@@ -287,14 +295,18 @@ impl Mirroring {
 
     /// The stream's digest has arrived; `ours` is this node's at the same
     /// position. True when the node has caught up by it.
-    pub fn compare(&mut self, theirs: Digest, ours: Digest) -> bool {
+    pub fn compare(&mut self, now: Instant, theirs: Digest, ours: Digest) -> bool {
         // After a complaint the session is not complete, whatever its digest says.
         let equal = theirs == ours && self.complaint.is_none();
         if equal {
             self.sweeping |= !self.caught_up;
             self.caught_up = true;
             self.pause = Duration::ZERO;
-            self.agreed = Some((ours, told(&self.receiver.stats().records)));
+            self.agreed = Some((now, ours, told(&self.receiver.stats().records)));
+            let records = self.receiver.stats().records.get(RecordKind::Flow);
+            if let Some(resync) = &mut self.resync {
+                resync.end(now, theirs.flows, records);
+            }
         }
         equal
     }
@@ -302,8 +314,8 @@ impl Mirroring {
     /// As secondary: whether `ours` has changed although the primary has said
     /// nothing since the digests were equal.
     pub fn has_drifted(&self, ours: Digest) -> bool {
-        let agreed = self.agreed.filter(|(_, read)| self.caught_up && *read == told(&self.receiver.stats().records));
-        agreed.is_some_and(|(digest, _)| digest != ours)
+        let agreed = self.agreed.filter(|(_, _, read)| self.caught_up && *read == told(&self.receiver.stats().records));
+        agreed.is_some_and(|(_, digest, _)| digest != ours)
     }
 
     /// As primary: follows what was written by a digest, so that the peer notices
@@ -365,6 +377,55 @@ impl Mirroring {
     pub fn hears_copies(&mut self) -> bool {
         let before = core::mem::replace(&mut self.copies, self.receiver.stats().duplicates);
         self.copies > before
+    }
+
+    /// As primary: the peer says that it holds all of the running session.
+    pub fn note_synced(&mut self, now: Instant, session: u32, flows: u64) {
+        let written = self.flows_written(now);
+        if let Some(resync) = self.resync.as_mut().filter(|resync| resync.session == session && self.sender.is_active())
+        {
+            resync.end(now, flows, written);
+        }
+    }
+
+    /// The latest transfer of the whole state, either way.
+    pub fn resync(&self) -> Option<&Resync> {
+        self.resync.as_ref()
+    }
+
+    /// Flow records written (as primary) or read so far.
+    pub fn flow_records(&self, now: Instant) -> u64 {
+        if self.sender.is_active() {
+            self.flows_written(now)
+        } else {
+            self.receiver.stats().records.get(RecordKind::Flow)
+        }
+    }
+
+    fn flows_written(&self, now: Instant) -> u64 {
+        self.sender.stats(now).records.get(RecordKind::Flow)
+    }
+
+    /// Measures the traffic of the stream; to be called now and then.
+    pub fn note_traffic(&mut self, now: Instant) {
+        if self.rate.is_due(now) {
+            self.rate.note(now, self.sender.stats(now).bytes + self.receiver.stats().bytes);
+        }
+    }
+
+    /// Bytes of the stream per second, before the envelope.
+    pub fn traffic(&self) -> u64 {
+        self.rate.per_second()
+    }
+
+    /// As secondary: when the digests were equal last in the running session.
+    pub fn agreed_at(&self) -> Option<Instant> {
+        self.agreed.map(|(at, ..)| at)
+    }
+
+    /// As secondary: whether the running session was found to be of no use.
+    pub fn differs(&self) -> bool {
+        self.complaint.is_some()
     }
 
     /// Whether this node holds all that the primary had.

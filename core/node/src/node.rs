@@ -279,6 +279,7 @@ impl Node {
         }
         self.mirroring.sweep(&mut self.engine);
         self.mirroring.push_check(now);
+        self.mirroring.note_traffic(now);
         self.check_drift(now);
         self.complain(now);
         self.watch_limits(now);
@@ -558,6 +559,7 @@ impl Node {
                     self.ha.set_drained(self.mirroring.sender.is_drained() && !self.engine.has_marks());
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);
+                    self.note_synced(now);
                     self.update_gate(now);
                 }
                 Err(_) => self.hellos_refused += 1,
@@ -580,6 +582,14 @@ impl Node {
                     self.start_session(now);
                 }
             }
+        }
+    }
+
+    /// The peer may have caught up with the running session.
+    fn note_synced(&mut self, now: Instant) {
+        let Some(session) = self.mirroring.sender.session() else { return };
+        if self.ha.status().peer.is_some_and(|peer| peer.caught_up && peer.synced_session == session) {
+            self.mirroring.note_synced(now, session, self.engine.counts().in_session.into());
         }
     }
 

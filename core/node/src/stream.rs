@@ -169,7 +169,7 @@ impl Node {
             // What lies beyond a gap of the old session was acknowledged: packets may be out on its strength.
             self.mirroring.receiver.salvage();
             self.apply_all_records(now);
-            self.mirroring.begin(boot, session, &mut self.engine);
+            self.mirroring.begin(now, boot, session, &mut self.engine);
             self.ha.handle_caught_up(now, false);
         }
         if self.mirroring.receiver.handle_data(now, payload).is_err() {
@@ -181,7 +181,7 @@ impl Node {
     fn compare_digests(&mut self, now: Instant, session: u32, theirs: Digest) {
         let ours = mirroring::own_digest(&self.engine, self.fingerprint);
         let before = self.mirroring.caught_up();
-        if self.mirroring.compare(theirs, ours) {
+        if self.mirroring.compare(now, theirs, ours) {
             if !before {
                 self.ha.set_synced_session(session);
                 self.ha.handle_caught_up(now, true);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use core::time::Duration;
 use holdfast_base::Instant;
 use holdfast_config::{
-    ChannelState, Facts, HaFacts, HaRole, Health, LbVserver, MonitorFacts, NodeFacts, NodeState, PeerFacts, Service,
-    ServiceFacts, VserverFacts,
+    ChannelState, DigestState, Facts, HaFacts, HaRole, Health, LbVserver, MonitorFacts, NodeFacts, NodeState,
+    PeerFacts, ResyncFacts, Service, ServiceFacts, VserverFacts,
 };
 use holdfast_engine::{Drop, ServiceId, VserverId};
 use holdfast_ha::{HaStatus, PeerView, Role};
@@ -75,6 +76,30 @@ impl<'a> View<'a> {
             ChannelState::Bulk
         } else {
             ChannelState::Connecting
+        }
+    }
+
+    fn resync(&self) -> Option<ResyncFacts> {
+        let resync = self.node.mirroring.resync()?;
+        Some(ResyncFacts {
+            session: resync.session,
+            began: self.unix_millis(resync.began),
+            took: resync.took(),
+            flows: resync.flows(self.node.engine.counts().in_session.into()),
+            told: resync.told(self.node.mirroring.flow_records(self.now)),
+        })
+    }
+
+    fn digest(&self) -> DigestState {
+        let mirroring = &self.node.mirroring;
+        if self.leads() {
+            let synced = self.node.ha.status().peer.is_some_and(|peer| self.channel_state(&peer) == ChannelState::Up);
+            return if synced { DigestState::Equal { ago: None } } else { DigestState::NotCompared };
+        }
+        match mirroring.agreed_at().filter(|_| mirroring.caught_up()) {
+            Some(at) => DigestState::Equal { ago: Some(self.now.since(at)) },
+            None if mirroring.differs() => DigestState::Different,
+            None => DigestState::NotCompared,
         }
     }
 
@@ -156,6 +181,11 @@ impl Facts for View<'_> {
             released_unprotected: node.engine.counters().hold_released_unprotected,
             unacked_records: stats.unacked_records,
             mirror_lag: stats.oldest_unacked.unwrap_or_default(),
+            mirror_delay: Duration::from_micros(stats.lag_us),
+            mirrored: counts.in_session.into(),
+            mirror_rate: node.mirroring.traffic(),
+            resync: self.resync(),
+            digest: self.digest(),
         }
     }
 

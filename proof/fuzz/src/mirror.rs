@@ -144,7 +144,7 @@ pub fn ack_seeds() -> Vec<Vec<u8>> {
         encode_ack(&mut out, &Ack { session: SESSION, room: 64, cumulative, bitmap });
         out
     });
-    let summaries = [Told::Nothing, Told::Part { part: 2, digests: [7; BUCKETS_PER_PART] }].map(|told| {
+    let summaries = [Told::Nothing, Told::Part { part: 2, digests: Box::new([7; BUCKETS_PER_PART]) }].map(|told| {
         let mut out = Vec::new();
         encode_summary(&mut out, &Summary { session: SESSION, told });
         out

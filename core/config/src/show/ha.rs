@@ -2,11 +2,12 @@
 
 use super::Scene;
 use crate::error::{CommandError, messages};
-use crate::facts::{ChannelState, HaFacts, HaRole, NodeState, PeerFacts};
+use crate::facts::{ChannelState, DigestState, HaFacts, HaRole, NodeState, PeerFacts, ResyncFacts};
 use crate::json::Json;
 use crate::model::{HaPeer, HaStatus, RpcNode};
-use crate::time::{days_hours, interval, micros, millis};
+use crate::time::{calendar, days_hours, interval, millis};
 use crate::value::Value;
+use core::time::Duration;
 
 /// `show ha node` spelling; DRAINING is ours.
 fn role_text(role: HaRole) -> &'static str {
@@ -134,13 +135,38 @@ fn own_extension(s: &Scene<'_>, f: &HaFacts) -> Vec<String> {
         format!("Mirror Mode: {}  Hold Limit: {} msecs", s.config.ha.mirror_mode.word(), s.config.ha.hold_limit_ms),
         format!("Flows: {}  Protected: {}  Unprotected: {}  Held: {}", f.flows, f.protected, f.unprotected, f.held),
         format!(
-            "Unacknowledged Records: {}  Mirror Lag: {} ms  Released Unprotected: {}",
+            "Unacknowledged Records: {}  Mirror Lag: {} us (mean {} us)  Released Unprotected: {}",
             f.unacked_records,
-            micros(f.mirror_lag),
+            f.mirror_lag.as_micros(),
+            f.mirror_delay.as_micros(),
             f.released_unprotected
         ),
+        format!(
+            "Mirrored Flows: {}  Mirror Traffic: {} bytes/s  Digest: {}",
+            f.mirrored,
+            f.mirror_rate,
+            digest_text(f.digest)
+        ),
+        format!("Last Resync: {}", f.resync.map_or("never".to_owned(), |resync| resync_text(s, resync))),
         format!("Refused Peer Messages: {}", f.refused_messages),
     ]
+}
+
+pub(super) fn digest_text(digest: DigestState) -> String {
+    match digest {
+        DigestState::NotCompared => "NOT COMPARED".to_owned(),
+        DigestState::Equal { ago: None } => "EQUAL".to_owned(),
+        DigestState::Equal { ago: Some(ago) } => format!("EQUAL (compared {} ms ago)", millis(ago)),
+        DigestState::Different => "DIFFERENT (another session was asked for)".to_owned(),
+    }
+}
+
+/// When, how many, how long.
+pub(super) fn resync_text(s: &Scene<'_>, resync: ResyncFacts) -> String {
+    let ResyncFacts { session, began, took, flows, told } = resync;
+    let age = Duration::from_millis(s.facts.now().saturating_sub(began)).as_secs();
+    let took = took.map_or("running".to_owned(), |took| format!("took {} ms", millis(took)));
+    format!("{} ({age} s ago), session {session}, {flows} flows, {told} of them sent, {took}", calendar(began))
 }
 
 fn peer_lines(peer: HaPeer, facts: &PeerFacts, number: usize) -> String {
@@ -202,32 +228,61 @@ pub(super) fn nodes_json(s: &Scene<'_>) -> Result<Json, CommandError> {
 fn own_json(s: &Scene<'_>, f: &HaFacts) -> Json {
     let node = s.facts.node();
     let addr = s.config.ns_config.addr.map_or(String::new(), |a| a.to_string());
-    Json::Object(vec![
-        ("id", "0".into()),
-        ("ipaddress", addr.into()),
-        ("name", node.host_name.into()),
-        ("hastatus", own_state(s, f).into()),
-        ("state", role_text(f.role).into()),
-        ("hasync", sync_text(f.role, f.caught_up).into()),
-        ("haprop", "ENABLED".into()),
-        ("inc", "DISABLED".into()),
-        ("hellointerval", u64::from(s.config.ha.hello_ms).into()),
-        ("deadinterval", Json::Millis(s.config.ha.dead_ms.into())),
-        ("masterstatetime", f.in_role_for.as_secs().into()),
-        ("enaifaces", node.ports_up.join(" ").into()),
-        ("disifaces", node.ports_down.join(" ").into()),
-        ("mirrormode", s.config.ha.mirror_mode.word().into()),
-        ("holdlimit", u64::from(s.config.ha.hold_limit_ms).into()),
-        ("term", f.term.into()),
-        ("caughtup", f.caught_up.into()),
-        ("flows", f.flows.into()),
-        ("protectedflows", f.protected.into()),
-        ("unprotectedflows", f.unprotected.into()),
-        ("heldpackets", f.held.into()),
-        ("releasedunprotected", f.released_unprotected.into()),
-        ("unackedrecords", f.unacked_records.into()),
-        ("mirrorlagus", u64::try_from(f.mirror_lag.as_micros()).unwrap_or(u64::MAX).into()),
-    ])
+    Json::Object(
+        [
+            ("id", "0".into()),
+            ("ipaddress", addr.into()),
+            ("name", node.host_name.into()),
+            ("hastatus", own_state(s, f).into()),
+            ("state", role_text(f.role).into()),
+            ("hasync", sync_text(f.role, f.caught_up).into()),
+            ("haprop", "ENABLED".into()),
+            ("inc", "DISABLED".into()),
+            ("hellointerval", u64::from(s.config.ha.hello_ms).into()),
+            ("deadinterval", Json::Millis(s.config.ha.dead_ms.into())),
+            ("masterstatetime", f.in_role_for.as_secs().into()),
+            ("enaifaces", node.ports_up.join(" ").into()),
+            ("disifaces", node.ports_down.join(" ").into()),
+            ("mirrormode", s.config.ha.mirror_mode.word().into()),
+            ("holdlimit", u64::from(s.config.ha.hold_limit_ms).into()),
+            ("term", f.term.into()),
+            ("caughtup", f.caught_up.into()),
+            ("flows", f.flows.into()),
+            ("protectedflows", f.protected.into()),
+            ("unprotectedflows", f.unprotected.into()),
+            ("heldpackets", f.held.into()),
+            ("releasedunprotected", f.released_unprotected.into()),
+            ("unackedrecords", f.unacked_records.into()),
+        ]
+        .into_iter()
+        .chain(mirror_json(f))
+        .collect(),
+    )
+}
+
+/// What both JSON views say about the mirror.
+pub(super) fn mirror_json(f: &HaFacts) -> Vec<(&'static str, Json)> {
+    let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let digest = match f.digest {
+        DigestState::NotCompared => "NOT COMPARED",
+        DigestState::Equal { .. } => "EQUAL",
+        DigestState::Different => "DIFFERENT",
+    };
+    let mut fields = vec![
+        ("mirrorlagus", us(f.mirror_lag).into()),
+        ("mirrordelayus", us(f.mirror_delay).into()),
+        ("mirroredflows", f.mirrored.into()),
+        ("mirrorbytespersecond", f.mirror_rate.into()),
+        ("digest", digest.into()),
+    ];
+    if let Some(resync) = f.resync {
+        fields.push(("resyncsession", u64::from(resync.session).into()));
+        fields.push(("resyncbegan", (resync.began / 1000).into()));
+        fields.push(("resyncflows", resync.flows.into()));
+        fields.push(("resyncsent", resync.told.into()));
+        fields.extend(resync.took.map(|took| ("resynctookus", us(took).into())));
+    }
+    fields
 }
 
 fn chosen_rpc<'a>(s: &Scene<'a>) -> Result<Vec<&'a RpcNode>, CommandError> {

@@ -7,7 +7,7 @@ use crate::facts::{HaFacts, HaRole, Health};
 use crate::json::Json;
 use crate::lines::port;
 use crate::model::{LbVserver, Service};
-use crate::time::{calendar, micros};
+use crate::time::calendar;
 
 /// `label    value` lines.
 fn pairs(lines: &[(&str, String)]) -> String {
@@ -189,9 +189,15 @@ pub(super) fn ha_node(s: &Scene<'_>) -> String {
         ("Held packets", f.held.to_string()),
         ("Released unprotected", f.released_unprotected.to_string()),
         ("Unacknowledged records", f.unacked_records.to_string()),
-        ("Mirror lag (ms)", micros(f.mirror_lag)),
+        ("Mirror lag (us)", f.mirror_lag.as_micros().to_string()),
+        ("Mean mirror delay (us)", f.mirror_delay.as_micros().to_string()),
+        ("Mirrored flows", f.mirrored.to_string()),
+        ("Mirror traffic (bytes/s)", f.mirror_rate.to_string()),
+        ("Digest", super::ha::digest_text(f.digest)),
         ("Refused peer messages", f.refused_messages.to_string()),
     ]);
+    text +=
+        &format!("Last resync: {}\n", f.resync.map_or("never".to_owned(), |resync| super::ha::resync_text(s, resync)));
     let drops = s.facts.node().drops;
     if !drops.is_empty() {
         text += "\nDrops\n";
@@ -203,21 +209,26 @@ pub(super) fn ha_node(s: &Scene<'_>) -> String {
 
 pub(super) fn ha_node_json(s: &Scene<'_>) -> Json {
     let f = s.facts.ha();
-    Json::Object(vec![
-        ("hacurstatus", current_status(s).into()),
-        ("hacurstate", super::ha::state_text(f.state).into()),
-        ("hacurmasterstate", master_state(f.role).into()),
-        ("transtime", calendar(f.last_transition).into()),
-        ("hatotpktrx", f.hellos_received.to_string().into()),
-        ("hatotpkttx", f.hellos_sent.to_string().into()),
-        ("haerrproptimeout", f.propagation_timeouts.to_string().into()),
-        ("haerrsyncfailure", f.sync_failures.to_string().into()),
-        ("term", f.term.into()),
-        ("flows", f.flows.into()),
-        ("protectedflows", f.protected.into()),
-        ("unprotectedflows", f.unprotected.into()),
-        ("heldpackets", f.held.into()),
-        ("releasedunprotected", f.released_unprotected.into()),
-        ("unackedrecords", f.unacked_records.into()),
-    ])
+    Json::Object(
+        [
+            ("hacurstatus", current_status(s).into()),
+            ("hacurstate", super::ha::state_text(f.state).into()),
+            ("hacurmasterstate", master_state(f.role).into()),
+            ("transtime", calendar(f.last_transition).into()),
+            ("hatotpktrx", f.hellos_received.to_string().into()),
+            ("hatotpkttx", f.hellos_sent.to_string().into()),
+            ("haerrproptimeout", f.propagation_timeouts.to_string().into()),
+            ("haerrsyncfailure", f.sync_failures.to_string().into()),
+            ("term", f.term.into()),
+            ("flows", f.flows.into()),
+            ("protectedflows", f.protected.into()),
+            ("unprotectedflows", f.unprotected.into()),
+            ("heldpackets", f.held.into()),
+            ("releasedunprotected", f.released_unprotected.into()),
+            ("unackedrecords", f.unacked_records.into()),
+        ]
+        .into_iter()
+        .chain(super::ha::mirror_json(&f))
+        .collect(),
+    )
 }

@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 use holdfast_config::{
-    ChannelState, Config, Facts, HaFacts, HaRole, Health, Kind, MonitorFacts, NodeFacts, NodeState, PeerFacts,
-    ServiceFacts, VserverFacts, complete, help, parse_all, show, show_json,
+    ChannelState, Config, DigestState, Facts, HaFacts, HaRole, Health, Kind, MonitorFacts, NodeFacts, NodeState,
+    PeerFacts, ResyncFacts, ServiceFacts, VserverFacts, complete, help, parse_all, show, show_json,
 };
 
 /// Sat Jan 16 05:23:00 2021.
@@ -59,6 +59,17 @@ impl Facts for Fixed {
             released_unprotected: 0,
             unacked_records: 2,
             mirror_lag: Duration::from_micros(180),
+            mirror_delay: Duration::from_micros(95),
+            mirrored: 1000,
+            mirror_rate: 12_345,
+            resync: Some(ResyncFacts {
+                session: 3,
+                began: NOW - 60_000,
+                took: Some(Duration::from_micros(40_300)),
+                flows: 1000,
+                told: 12,
+            }),
+            digest: DigestState::Equal { ago: None },
         }
     }
 

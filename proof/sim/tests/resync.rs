@@ -1,0 +1,66 @@
+//! Sessions after the first: only what differs travels, and the operator sees it.
+
+use core::time::Duration;
+
+use holdfast_sim::apps::Outcome;
+use holdfast_sim::scenario::{Fault, SNAT, USIP};
+use holdfast_sim::{Scenario, Story};
+
+/// What `show ha node` says about the latest transfer: flows, and how many of
+/// them were sent.
+fn last_resync(story: &mut Story, machine: usize) -> (u64, u64) {
+    let shown = story.command(machine, "show ha node 0");
+    let line = shown.lines().find(|line| line.contains("Last Resync:")).unwrap_or_else(|| panic!("{shown}"));
+    let number = |what: &str| {
+        let before = line.split(what).next().and_then(|text| text.split_whitespace().last());
+        before.and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+    };
+    (number(" flows"), number(" of them sent"))
+}
+
+#[test]
+fn after_a_short_outage_of_the_secondary_only_what_differs_travels() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let mut numbers: Vec<usize> = (0..40).map(|n| story.connect([SNAT, USIP][n % 2], n % 3 == 0)).collect();
+    story.fault(Fault::Freeze(secondary, Duration::from_millis(1500)));
+    story.run_ms(1000);
+    numbers.extend((0..2).map(|_| story.connect(SNAT, false)));
+    story.until("the pair is whole again", holdfast_sim::World::is_whole);
+    story.run_ms(200);
+    for machine in [primary, secondary] {
+        let (flows, sent) = last_resync(&mut story, machine);
+        assert!(flows >= 40, "{flows} flows");
+        assert!((2..12).contains(&sent), "{sent} of {flows} sent");
+    }
+    let counts = story.node(primary).engine().counts();
+    assert_eq!((counts.unprotected, counts.protected), (0, counts.in_session));
+    story.fault(Fault::Kill(primary));
+    for number in numbers {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    story.end();
+}
+
+#[test]
+fn a_lost_flow_is_shown_and_costs_its_bucket() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let numbers: Vec<usize> = (0..30).map(|n| story.connect([SNAT, USIP][n % 2], false)).collect();
+    story.run_ms(700);
+    let shown = story.command(secondary, "show ha node 0");
+    assert!(shown.contains("Digest: EQUAL (compared"), "{shown}");
+    story.world.checker.may_differ = true;
+    let now = story.world.now;
+    assert!(story.world.machines[secondary].node.as_mut().is_some_and(|node| node.lose_a_flow(now)));
+    story.run_ms(1000);
+    let (flows, sent) = last_resync(&mut story, secondary);
+    assert!(flows >= 30 && sent < 10, "{sent} of {flows} sent");
+    let shown = story.command(secondary, "stat ha node");
+    assert!(shown.lines().any(|line| line.starts_with("Sync failure") && line.ends_with(" 1")), "{shown}");
+    story.fault(Fault::Kill(primary));
+    for number in numbers {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    story.end();
+}

@@ -13,6 +13,7 @@ mod config;
 mod demo;
 mod ftp;
 mod lab;
+mod mirror_stories;
 mod node;
 mod ns;
 mod pair;

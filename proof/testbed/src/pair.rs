@@ -103,6 +103,17 @@ impl Pair {
         Ok(Outage { victim, failure, watch })
     }
 
+    /// Freezes the secondary until the primary has noticed.
+    pub fn cut_off(&mut self, lab: &Lab, secondary: usize) -> Result<Outage> {
+        self.nodes[secondary].fail(lab, Failure::Freeze)?;
+        let watch = Watch::start(lab, secondary)?;
+        let primary = 1 - secondary;
+        sys::wait_until("the primary misses its peer", TAKEOVER_LIMIT, || {
+            Ok((!self.nodes[primary].ha()?.peer_caught_up).then_some(()))
+        })?;
+        Ok(Outage { victim: secondary, failure: Failure::Freeze, watch })
+    }
+
     /// Brings the victim back and waits until it has caught up. Until then it must not have sent one frame in the name
     /// of a floating address.
     pub fn heal(&mut self, lab: &Lab, outage: Outage) -> Result<()> {

@@ -4,6 +4,7 @@ use crate::campaign;
 use crate::cell::{self, Cell};
 use crate::config::Vip;
 use crate::lab::{Family, Lab, peer_address};
+use crate::mirror_stories;
 use crate::node::{Binaries, Failure};
 use crate::pair::Pair;
 use crate::role::{Role, play_inside};
@@ -41,10 +42,12 @@ pub struct Options {
 }
 
 /// Lab, servers and pair of one story.
-struct Stage<'o> {
-    pair: Pair,
+pub struct Stage<'o> {
+    /// The nodes.
+    pub pair: Pair,
     servers: [Role; 2],
-    lab: Lab,
+    /// Where they stand.
+    pub lab: Lab,
     options: &'o Options,
 }
 
@@ -119,6 +122,9 @@ fn all() -> Vec<(String, Story)> {
     add("udp_flows_keep_their_server", udp_keeps_server);
     add("rubbish_on_every_socket_harms_nothing", rubbish);
     add("wrong_password_means_no_mirroring_and_is_shown", wrong_password);
+    add("switching_failover_modes_frees_and_protects_live_connections", mirror_stories::switching_modes);
+    add("rehearse_says_zero_under_load_and_counts_without_a_peer", mirror_stories::rehearsal);
+    add("after_a_short_outage_only_what_differs_is_sent", mirror_stories::short_outage);
     stories
 }
 

@@ -328,3 +328,38 @@ proptest! {
         pair.converged();
     }
 }
+
+#[test]
+fn fields_of_another_version_stay_with_their_flow_and_are_passed_on() {
+    let net = v4();
+    let mut primary = Lab::new(net, plan(&net));
+    primary.establish();
+    primary.net.client.port += 1;
+    primary.establish();
+    primary.mirror(1, false);
+    let records = primary.records();
+    let limits = Limits { max_tails: 1, ..Limits::default() };
+    let mut other = Lab::with_limits(net, plan(&net), limits);
+    other.engine.set_gate(other.now, Gate::Closed);
+    let tail = [1, 3, 7, 8, 9];
+    for record in &records {
+        other.engine.apply_record(other.now, record, 1);
+        other.engine.set_tail(&record.client_key(), &tail);
+    }
+    assert_eq!(other.engine.counters().tails_lost, 1, "there is room for one");
+
+    other.engine.set_gate(other.now, Gate::Open);
+    other.engine.promote(other.now);
+    other.mirror(2, false);
+    let mut cursor = 0;
+    let BulkStep::Flow(first) = other.engine.next_for_bulk(&mut cursor, 9) else { panic!("two flows") };
+    let BulkStep::Flow(second) = other.engine.next_for_bulk(&mut cursor, 9) else { panic!("two flows") };
+    assert_eq!((other.engine.tail(first), other.engine.tail(second)), (&tail[..], &[][..]));
+
+    other.engine.close(first.slot);
+    assert_eq!(other.engine.tail(first), [], "it goes with its flow");
+    other.engine.set_tail(&records[1].client_key(), &tail);
+    assert_eq!(other.engine.tail(second), tail, "and leaves its place to others");
+    other.engine.set_tail(&records[1].client_key(), &[]);
+    assert_eq!(other.engine.tail(second), [], "a later record without any clears them");
+}

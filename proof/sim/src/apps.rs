@@ -71,8 +71,6 @@ pub struct Call {
 /// One client connection.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// A second failure, before the pair was whole again, may have taken it.
-    pub excused: bool,
     /// Who ends it.
     pub manner: Manner,
     to: (IpAddress, u16),
@@ -100,11 +98,12 @@ pub struct Connection {
     pause: Duration,
 }
 
-/// A client's UDP exchange: numbered datagrams, answered by the server's number.
+/// A client's UDP exchange: datagrams with its name and their number, answered
+/// with the same and the server's number.
 #[derive(Clone, Debug)]
 pub struct Exchange {
-    /// A second failure, before the pair was whole again, may have moved it.
-    pub excused: bool,
+    /// The client and its port: its first bytes.
+    pub name: (u8, u16),
     /// Which vserver.
     pub vserver: usize,
     socket: SocketHandle,
@@ -113,6 +112,8 @@ pub struct Exchange {
     number: u32,
     /// Datagrams answered.
     pub answered: u32,
+    /// Answered since somebody set this to false.
+    pub answers: bool,
     /// The server of the first answer.
     pub server: Option<u8>,
     /// An answer came from another server.
@@ -141,7 +142,6 @@ impl Client {
         let port = self.port_for(call);
         let socket = self.host.connect(call.to, port);
         self.connections.push(Connection {
-            excused: false,
             manner: call.manner,
             to: call.to,
             vserver: call.vserver,
@@ -190,17 +190,18 @@ impl Client {
     }
 
     /// Starts a UDP exchange.
-    pub fn exchange(&mut self, now: Instant, vserver: usize, to: (IpAddress, u16)) {
+    pub fn exchange(&mut self, now: Instant, client: usize, vserver: usize, to: (IpAddress, u16)) {
         self.next_port += 1;
         let socket = self.host.udp(self.next_port);
         self.exchanges.push(Exchange {
-            excused: false,
+            name: (client as u8, self.next_port),
             vserver,
             socket,
             to,
             next: now,
             number: 0,
             answered: 0,
+            answers: false,
             server: None,
             moved: false,
         });
@@ -300,16 +301,24 @@ impl Connection {
 }
 
 impl Exchange {
+    /// The name with which a datagram begins.
+    pub fn name_in(datagram: &[u8]) -> Option<(u8, u16)> {
+        let &[client, high, low, ..] = datagram else { return None };
+        Some((client, u16::from_be_bytes([high, low])))
+    }
+
     fn run(&mut self, now: Instant, socket: &mut udp::Socket<'_>) {
         while let Ok((data, _)) = socket.recv() {
             let Some(&server) = data.last() else { continue };
-            self.answered += 1;
+            (self.answered, self.answers) = (self.answered + 1, true);
             self.moved |= self.server.is_some_and(|first| first != server);
             self.server.get_or_insert(server);
         }
         if now >= self.next {
             self.number += 1;
-            let _ = socket.send_slice(&self.number.to_be_bytes(), self.to);
+            let ((client, port), [a, b, c, d]) = (self.name, self.number.to_be_bytes());
+            let [high, low] = port.to_be_bytes();
+            let _ = socket.send_slice(&[client, high, low, a, b, c, d], self.to);
             self.next = now + Duration::from_millis(100);
         }
     }

@@ -11,8 +11,9 @@ use holdfast_engine::Gate;
 use holdfast_ha::Role;
 use holdfast_node::{Level, Node};
 
-use crate::apps::{Client, Outcome};
+use crate::apps::Client;
 use crate::machine::Machine;
+use crate::reference::Reference;
 use crate::scenario::{Scenario, VserverSpec};
 use crate::watch::Watch;
 
@@ -34,8 +35,6 @@ pub struct Checker {
     /// The primary of the highest term: machine, life, term.
     ruler: Option<(usize, u64, u64)>,
     partitioned: Option<Instant>,
-    /// When a failure last struck a pair that was not whole: what the nodes knew may be gone.
-    pub excused_at: Instant,
     /// The peer link loses more than a mirror can bear: holds may reach their limit until then.
     pub link_bad_until: Instant,
     /// A flow was taken from a node on purpose: digests may differ.
@@ -46,8 +45,6 @@ pub struct Checker {
     draining: [bool; 2],
     /// When each machine last began to hand over.
     pub draining_since: [Option<Instant>; 2],
-    /// When monitors found a service up or down: a hash over the usable ones changes with that.
-    health_changes: Vec<Instant>,
     /// Failovers seen.
     pub promotions: u64,
     /// The last of them.
@@ -110,9 +107,6 @@ impl Checker {
         if !self.may_differ && lines.iter().any(|(_, _, text)| text.contains("digests differ")) {
             self.violate(now, format!("machine {} finds that digests differ", machine.index));
         }
-        if lines.iter().any(|(_, _, text)| text.starts_with("service stateless")) {
-            self.health_changes.push(now);
-        }
         let Some(node) = &machine.node else { return };
         let released = node.engine().counters().hold_released_unprotected;
         let reason = |text: &str| text.starts_with("peer lost") || text.contains(", cause ");
@@ -139,58 +133,17 @@ impl Checker {
         self.story.push((now, format!("machine {machine} dies")));
     }
 
-    /// At the end: what the clients saw.
-    pub fn judge_clients(&mut self, scenario: &Scenario, clients: &[Client]) {
-        for (number, client) in clients.iter().enumerate() {
-            for connection in &client.connections {
-                let vserver = &scenario.vservers[connection.vserver];
-                let ended = connection.ended.unwrap_or(Instant::FAR);
-                let rehashed = vserver.failover == "STATELESS"
-                    && self.health_changes.iter().any(|&at| connection.opened <= at && at <= ended);
-                let survives = vserver.failover != "DISABLED" && !rehashed;
-                let bad = match connection.outcome {
-                    Outcome::Corrupt => true,
-                    // Open: established and still not finished although the world was given time.
-                    Outcome::Lost | Outcome::Open => survives && !connection.excused,
-                    // Opening: its SYN was repeated all the time and nobody let it in.
-                    Outcome::Opening | Outcome::Failed => !connection.excused,
-                    Outcome::Finished => false,
-                };
-                if bad {
-                    self.violations.push(format!(
-                        "client {number} port {} to {} ({}): {:?}, opened {:?}, established {:?}, ended {:?}, {} of {} bytes back",
-                        connection.port,
-                        vserver.name,
-                        if connection.v6 { "IPv6" } else { "IPv4" },
-                        connection.outcome,
-                        millis(connection.opened),
-                        connection.established.map(millis),
-                        connection.ended.map(millis),
-                        connection.echoed,
-                        connection.total,
-                    ));
-                }
-            }
-            // smoltcp believes a neighbour for a minute; when all announcements were lost it speaks to a dead node so long.
-            for exchange in &client.exchanges {
-                if exchange.moved && !exchange.excused && scenario.vservers[exchange.vserver].failover == "STATEFUL" {
-                    self.violations.push(format!("client {number}: a UDP exchange moved to another server"));
-                }
-                if exchange.answered == 0 && !self.story.iter().any(|(_, text)| text.starts_with("Loss")) {
-                    self.violations.push(format!("client {number}: a UDP exchange was never answered"));
-                }
-            }
-        }
-    }
-
     /// Connections of a client to a vserver with SOURCEIP persistence all go to
     /// one server, whichever node chose it.
-    pub fn judge_persistence(&mut self, scenario: &Scenario, clients: &[Client], watch: &Watch) {
+    pub fn judge_persistence(&mut self, scenario: &Scenario, clients: &[Client], watch: &Watch, reference: &Reference) {
         let sticky = |index: usize| scenario.vservers[index].options.contains("SOURCEIP");
         for (number, client) in clients.iter().enumerate() {
             let mut first = BTreeMap::new();
-            let after = |at: Option<Instant>| at.is_some_and(|at| at > self.excused_at);
-            let known = client.connections.iter().filter(|c| sticky(c.vserver) && after(c.established) && !c.excused);
+            let after = |at: Option<Instant>| at.is_some_and(|at| at > reference.last_ruin());
+            let known = client
+                .connections
+                .iter()
+                .filter(|c| sticky(c.vserver) && after(c.established) && !reference.excuses(number, c));
             for connection in known {
                 let server = watch.server_of(number, connection.port, connection.v6);
                 let expected = *first.entry((connection.vserver, connection.v6)).or_insert(server);

@@ -70,6 +70,8 @@ pub enum Sabotage {
     ForgetLease,
     /// A term counts as stored although nothing was written.
     ForgetTerm,
+    /// A node that takes over has lost every flow.
+    ForgetFlows,
 }
 
 /// What was true of a process when its last turn began.
@@ -211,11 +213,21 @@ impl Machine {
     pub fn turn(&mut self, now: Instant, inputs: Vec<Input>) -> Vec<Wish> {
         self.before = self.standing(now);
         let wishes = self.run(now, inputs);
+        self.forget_flows(now);
         let lease = self.node.as_ref().and_then(Node::lease_expiry);
         if lease != self.lease.map(|(said, _)| said) {
             self.lease = lease.map(|said| (said, said + self.hidden));
         }
         wishes
+    }
+
+    /// Broken on purpose: whoever has just taken over knows nothing.
+    fn forget_flows(&mut self, now: Instant) {
+        let (was_serving, at) = (self.before.serving, self.seen(now));
+        let forgets = self.sabotage == Sabotage::ForgetFlows && !was_serving;
+        if let Some(node) = self.node.as_mut().filter(|node| forgets && node.role() == Role::Primary) {
+            while node.lose_a_flow(at) {}
+        }
     }
 
     fn standing(&self, now: Instant) -> Before {

@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use holdfast_sim::reference::Tally;
 use holdfast_sim::{run_seed, run_traced};
 
 fn main() -> ExitCode {
@@ -22,10 +23,12 @@ fn main() -> ExitCode {
         }
     }
     let (mut established, mut promotions, mut failed) = (0, 0, 0u64);
+    let mut tally = Tally::default();
     for seed in first..first + seeds {
         let report = if traced { run_traced(seed) } else { run_seed(seed) };
         established += report.established;
         promotions += report.promotions;
+        tally.add(report.tally);
         if verbose {
             println!("{}", report.log.join("\n"));
         }
@@ -44,5 +47,9 @@ fn main() -> ExitCode {
         }
     }
     println!("sim: {} passed, {failed} failed; {established} connections, {promotions} promotions", seeds - failed);
+    println!(
+        "model: {} had to survive, {} might be lost, {} had to be reset",
+        tally.survive, tally.excused, tally.reset
+    );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

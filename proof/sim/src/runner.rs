@@ -8,6 +8,7 @@ use holdfast_node::Node;
 
 use crate::apps::Outcome;
 use crate::check::Checker;
+use crate::reference::Tally;
 use crate::scenario::{Fault, Scenario};
 use crate::world::{CLIENT_SIDE, SERVER_SIDE, World};
 
@@ -31,6 +32,8 @@ pub struct Report {
     pub story: Vec<String>,
     /// Connections that the clients saw established.
     pub established: usize,
+    /// What the model said of them.
+    pub tally: Tally,
     /// Promotions.
     pub promotions: u64,
     /// Events handled.
@@ -206,19 +209,23 @@ fn judge_pair(world: &mut World, judge: impl FnOnce(&mut Checker, &Scenario, &No
 pub(crate) fn finish(world: &mut World, seed: u64) {
     // Everybody's retransmissions get through from here on; smoltcp's pauses only ever grow.
     world.calm_networks();
+    world.clients.iter_mut().flat_map(|client| &mut client.exchanges).for_each(|exchange| exchange.answers = false);
     world.run_until(world.now + FINISH_WITHIN, |world| {
         let ended = |client: &crate::apps::Client| {
             client.connections.iter().all(|c| !matches!(c.outcome, Outcome::Opening | Outcome::Open))
         };
         let last = world.scenario.opens.iter().map(|open| open.at).max().unwrap_or(Instant::ZERO);
-        world.now > last + Duration::from_secs(2) && world.clients.iter().all(ended)
+        let answers = |client: &crate::apps::Client| client.exchanges.iter().all(|exchange| exchange.answers);
+        world.now > last + Duration::from_secs(2) && world.clients.iter().all(|c| ended(c) && answers(c))
     });
     if world.checker.failed() {
         return;
     }
-    world.checker.judge_clients(&world.scenario, &world.clients);
+    let (tally, differences) = world.reference.compare(&world.clients);
+    world.tally = tally;
+    world.checker.violations.extend(differences);
     if !world.checker.story.iter().any(|(_, text)| text.starts_with("Cable")) {
-        world.checker.judge_persistence(&world.scenario, &world.clients, &world.watch);
+        world.checker.judge_persistence(&world.scenario, &world.clients, &world.watch, &world.reference);
     }
     become_whole(world, "at the end");
     world.run_until(world.now + Duration::from_millis(500), |_| false);
@@ -253,6 +260,7 @@ fn report(seed: u64, world: World) -> Report {
         violations: world.checker.violations,
         story: world.checker.story.iter().map(|(at, text)| format!("{:>10} {text}", micros(*at))).collect(),
         established: world.clients.iter().flat_map(|c| &c.connections).filter(|c| c.established.is_some()).count(),
+        tally: world.tally,
         promotions: world.checker.promotions,
         steps: world.steps,
         log: log.into_iter().map(|(_, line)| line).collect(),

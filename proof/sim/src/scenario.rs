@@ -41,20 +41,6 @@ pub enum Fault {
     PeerLoss(u64),
 }
 
-impl Fault {
-    /// Whether it takes away what a machine knows, or its ability to tell.
-    pub fn takes_state(self) -> bool {
-        match self {
-            Fault::Kill(_) | Fault::PowerOff(_) | Fault::Freeze(..) | Fault::Cable(_, _, false) | Fault::Stop(_) => {
-                true
-            }
-            Fault::Start(_) | Fault::PeerLink(_) | Fault::Cable(_, _, true) | Fault::ForceFailover => false,
-            Fault::PeerDeaf(_) => false,
-            Fault::Split(_) | Fault::Loss(_) | Fault::PeerLoss(_) => false,
-        }
-    }
-}
-
 /// A kind of traffic and the vservers (IPv4 and IPv6) that take it.
 #[derive(Clone, Debug)]
 pub struct VserverSpec {
@@ -131,7 +117,7 @@ pub struct Scenario {
     pub peer_manners: Manners,
     /// Manners of the data networks.
     pub data_manners: Manners,
-    /// `STRICT` or `ASYNC`.
+    /// What the nodes are told, `STRICT` or `ASYNC`; strict mirroring is promised.
     pub mirror_mode: &'static str,
     /// The machines start within this time, in milliseconds.
     pub start_spread_ms: u64,

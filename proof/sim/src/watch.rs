@@ -12,7 +12,6 @@ use holdfast_wire::{Addr, Endpoint};
 use crate::apps::{Client, Connection, Outcome};
 use crate::check::Checker;
 use crate::machine::Machine;
-use crate::scenario::{DISABLED, DISABLED_USIP};
 use crate::world::SERVER_SIDE;
 use crate::{sums, trace};
 
@@ -54,6 +53,7 @@ impl Watch {
         now: Instant,
         checker: &mut Checker,
         machines: &[Machine; 2],
+        may_be_lost: impl Fn(usize, &Connection) -> bool,
         clients: &[Client],
         machine: usize,
         network: usize,
@@ -85,7 +85,7 @@ impl Watch {
             checker.violate(now, format!("machine {machine} {what} while the other is the rightful primary"));
         }
         if let Some((source, server, seq)) = opening {
-            self.note_owner(now, checker, clients, (source, server), (seq, source.addr.is_v4()));
+            self.note_owner(now, checker, may_be_lost, clients, (source, server), (seq, source.addr.is_v4()));
         }
     }
 
@@ -113,6 +113,7 @@ impl Watch {
         &mut self,
         now: Instant,
         checker: &mut Checker,
+        may_be_lost: impl Fn(usize, &Connection) -> bool,
         clients: &[Client],
         ends: (Endpoint, Endpoint),
         name: (u32, bool),
@@ -124,13 +125,10 @@ impl Watch {
             self.owners.remove(&old);
         }
         let before = self.owners.insert(ends, caller);
-        // A takeover ends what is DISABLED; one end may not have noticed yet.
-        let ended = |c: &Connection| {
-            c.excused || matches!(c.vserver, DISABLED | DISABLED_USIP) && c.opened < checker.promoted_at
-        };
         let live = |&(client, port): &Caller| {
             let mut connections = clients[client].connections.iter();
-            connections.any(|c| c.port == port && c.v6 != name.1 && !ended(c) && c.outcome == Outcome::Open)
+            connections
+                .any(|c| c.port == port && c.v6 != name.1 && c.outcome == Outcome::Open && !may_be_lost(client, c))
         };
         if let Some(other) = before.filter(|other| *other != caller && live(other)) {
             checker.violate(now, format!("{} to {} belongs to {caller:?} and to {other:?}", ends.0, ends.1));

@@ -1,6 +1,6 @@
 //! The world: two machines, hosts, three networks and a clock.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 use holdfast_base::{Instant, Rng};
@@ -15,7 +15,8 @@ use crate::check::Checker;
 use crate::clock::Agenda;
 use crate::host::Host;
 use crate::machine::{Input, Machine, Wish, mac};
-use crate::scenario::{Fault, Opening, Scenario};
+use crate::reference::{Offer, Promise, Reference, Tally};
+use crate::scenario::{Fault, Opening, Scenario, VserverSpec};
 use crate::trace;
 use crate::watch::Watch;
 
@@ -81,6 +82,8 @@ pub struct World {
     pub checker: Checker,
     /// What was seen on the wire.
     pub watch: Watch,
+    /// What must become of every connection.
+    pub reference: Reference,
     agenda: Agenda<Event>,
     rng: Rng,
     networks: [Vec<Station>; 2],
@@ -90,7 +93,6 @@ pub struct World {
     pub peer_link: bool,
     /// Nothing gets from one machine to the other, while both reach all hosts.
     pub split: bool,
-    split_at: Instant,
     /// Frames lost on the data networks on top of their manners, per thousand.
     pub extra_loss: u64,
     /// Machines that nothing reaches on the peer link.
@@ -102,6 +104,8 @@ pub struct World {
     host_timers: Vec<Option<Instant>>,
     /// Events handled.
     pub steps: u64,
+    /// What the model said at the end.
+    pub tally: Tally,
     /// Note every frame in the checker's story.
     pub traced: bool,
 }
@@ -122,6 +126,7 @@ impl World {
         let on_client_side = [0, 1].map(Station::Machine).into_iter().chain((0..clients.len()).map(Station::Client));
         let on_server_side = [0, 1].map(Station::Machine).into_iter().chain((0..servers.len()).map(Station::Server));
         let hosts = clients.len() + servers.len();
+        let reference = Reference::new(scenario.vservers.iter().flat_map(offers).collect());
         let mut world = World {
             now: Instant::ZERO,
             networks: [on_client_side.collect(), on_server_side.collect()],
@@ -130,12 +135,12 @@ impl World {
             servers,
             checker: Checker::default(),
             watch: Watch::default(),
+            reference,
             agenda: Agenda::default(),
             rng,
             plugged: [[true; 2]; 2],
             peer_link: true,
             split: false,
-            split_at: Instant::ZERO,
             extra_loss: 0,
             peer_deaf: [false; 2],
             peer_loss: 0,
@@ -143,6 +148,7 @@ impl World {
             timers: [None; 2],
             host_timers: vec![None; hosts],
             steps: 0,
+            tally: Tally::default(),
             traced: false,
             scenario,
         };
@@ -157,6 +163,7 @@ impl World {
             self.now = at;
             self.steps += 1;
             self.handle(event);
+            self.checker.violations.extend(self.reference.take_found());
             if self.checker.failed() || done(self) {
                 return true;
             }
@@ -167,17 +174,28 @@ impl World {
 
     /// Gives a running process something, in a turn of its own.
     pub fn give(&mut self, machine: usize, input: Input) {
-        let wishes = {
-            let target = &mut self.machines[machine];
-            if target.node.is_none() {
-                return;
+        let target = &mut self.machines[machine];
+        if target.node.is_none() {
+            return;
+        }
+        if target.frozen_until.is_some() {
+            target.backlog.push(input);
+            return;
+        }
+        self.take_turn(machine, vec![input]);
+    }
+
+    /// A turn of a machine's process, and what comes of it.
+    fn take_turn(&mut self, machine: usize, inputs: Vec<Input>) {
+        self.reference.turn_begins(self.now);
+        for input in &inputs {
+            match input {
+                Input::Peer(message) => self.reference.hears_peer(machine, message),
+                Input::Frame(port, frame) => self.reference.machine_takes(machine, port.0.into(), frame),
+                _ => {}
             }
-            if target.frozen_until.is_some() {
-                target.backlog.push(input);
-                return;
-            }
-            target.turn(self.now, vec![input])
-        };
+        }
+        let wishes = self.machines[machine].turn(self.now, inputs);
         self.grant(machine, wishes);
     }
 
@@ -187,6 +205,7 @@ impl World {
             return;
         }
         self.machines[machine].start(self.now);
+        self.reference.starts(self.now, machine);
         self.give(machine, Input::Ports);
         self.arm(machine);
         self.connect_stream();
@@ -198,6 +217,7 @@ impl World {
             return;
         }
         self.checker.note_death(self.now, machine);
+        self.reference.dies(self.now, machine, &self.clients);
         self.machines[machine].stop();
         if self.stream_open {
             self.stream_open = false;
@@ -240,9 +260,7 @@ impl World {
     /// Breaks or mends something.
     pub fn apply(&mut self, fault: Fault) {
         self.checker.story.push((self.now, format!("{fault:?}")));
-        if fault.takes_state() && !self.is_whole() || fault == Fault::Split(true) {
-            self.excuse();
-        }
+        self.reference.strikes(self.now, fault, &self.clients);
         match fault {
             Fault::Kill(machine) => self.kill(machine, true),
             Fault::PowerOff(machine) => {
@@ -273,8 +291,7 @@ impl World {
                 }
             }
             Fault::Stop(machine) => self.give(machine, Input::Stop),
-            Fault::Split(true) => (self.split, self.split_at) = (true, self.now),
-            Fault::Split(false) => self.join(),
+            Fault::Split(split) => self.split = split,
             Fault::Loss(permille) => self.extra_loss = permille,
             Fault::PeerDeaf(machine) => self.peer_deaf[machine] = true,
             Fault::PeerLoss(permille) => {
@@ -284,35 +301,10 @@ impl World {
         }
     }
 
-    /// A failure strikes a pair that is not whole (or all paths are cut): what
-    /// is open now may be lost.
-    pub fn excuse(&mut self) {
-        self.checker.story.push((self.now, "what is open is excused".into()));
-        self.checker.excused_at = self.now;
-        for client in &mut self.clients {
-            client
-                .connections
-                .iter_mut()
-                .filter(|connection| connection.ended.is_none())
-                .for_each(|c| c.excused = true);
-            client.exchanges.iter_mut().for_each(|exchange| exchange.excused = true);
-        }
-    }
-
     /// The networks lose nothing any more.
     pub fn calm_networks(&mut self) {
         self.scenario.data_manners.loss_permille = 0;
         self.scenario.peer_manners.loss_permille = 0;
-    }
-
-    /// A split ends: what was opened in it may be lost, for one of two primaries yields.
-    fn join(&mut self) {
-        if core::mem::take(&mut self.split) {
-            self.excuse();
-            for connection in self.clients.iter_mut().flat_map(|client| &mut client.connections) {
-                connection.excused |= connection.opened >= self.split_at;
-            }
-        }
     }
 
     /// An operator types a command at a machine.
@@ -334,12 +326,18 @@ impl World {
     /// The machine's own view of its neighbours' whereabouts aside, everything
     /// that is broken is mended and everything that is off is switched on.
     pub fn heal(&mut self) {
-        self.plugged = [[true; 2]; 2];
+        for (machine, network) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            if !self.plugged[machine][network] {
+                self.apply(Fault::Cable(machine, network, true));
+            }
+        }
         if self.peer_loss > 0 {
             self.checker.link_bad_until = self.now + Duration::from_secs(2);
         }
         (self.extra_loss, self.peer_loss, self.peer_deaf) = (0, 0, [false; 2]);
-        self.join();
+        if self.split {
+            self.apply(Fault::Split(false));
+        }
         for machine in 0..2 {
             if let Some(until) = self.machines[machine].frozen_until {
                 self.agenda.plan(until.max(self.now), Event::Timer { machine, at: until });
@@ -392,8 +390,7 @@ impl World {
                 return;
             }
             let backlog = target.thaw();
-            let wishes = target.turn(self.now, backlog);
-            self.grant(machine, wishes);
+            self.take_turn(machine, backlog);
         } else if self.timers[machine] == Some(at) {
             self.timers[machine] = None;
             self.give(machine, Input::Timer);
@@ -424,21 +421,31 @@ impl World {
         let boot = self.machines[machine].boot;
         let whole = self.is_whole();
         self.checker.after_turn(self.now, &self.machines, machine, self.has_path(), whole);
+        if whole {
+            self.reference.claims_whole();
+        }
+        let link_bad = self.now < self.checker.link_bad_until;
         for wish in wishes {
             match wish {
                 Wish::Frame(port, bytes) => {
+                    let network = usize::from(port.0);
+                    self.reference.machine_sends(self.now, machine, network, &bytes, link_bad);
                     self.watch.frame_of_machine(
                         self.now,
                         &mut self.checker,
                         &self.machines,
+                        |client, connection| self.reference.excuses(client, connection),
                         &self.clients,
                         machine,
-                        usize::from(port.0),
+                        network,
                         &bytes,
                     );
                     self.send_from_machine(machine, port, bytes);
                 }
-                Wish::Peer(bytes) => self.send_peer(1 - machine, bytes),
+                Wish::Peer(bytes) => {
+                    self.reference.says_to_peer(self.now, machine, &bytes);
+                    self.send_peer(1 - machine, bytes);
+                }
                 Wish::StoreTerm(term) => self.write(machine, Write::Term(term)),
                 Wish::StoreConfig(request, text) => self.write(machine, Write::Config(request, text)),
                 Wish::Key(request, key) => {
@@ -543,10 +550,12 @@ impl World {
                 }
             }
             Station::Client(client) => {
+                self.reference.client_takes(self.now, client, &bytes);
                 self.clients[client].host.receive(bytes);
                 self.run_host(client);
             }
             Station::Server(server) => {
+                self.reference.server_takes(self.now, &bytes);
                 self.servers[server].receive(bytes);
                 self.run_host(self.clients.len() + server);
             }
@@ -574,6 +583,7 @@ impl World {
         for frame in frames {
             if network == CLIENT_SIDE {
                 self.watch.frame_of_client(self.now, host, &frame);
+                self.reference.client_sends(self.now, host, &frame);
             }
             self.broadcast(network, station, &frame);
         }
@@ -595,7 +605,7 @@ impl World {
         let port = vserver.port;
         let client = &mut self.clients[open.client];
         let number = if open.udp {
-            client.exchange(self.now, open.vserver, (to, port));
+            client.exchange(self.now, open.client, open.vserver, (to, port));
             client.exchanges.len() - 1
         } else {
             let Opening { vserver, bytes: total, pause, manner, reuse, .. } = open;
@@ -619,6 +629,17 @@ impl World {
             self.agenda.plan(self.now + CONNECT_DELAY, Event::Input { machine, boot, input });
         }
     }
+}
+
+/// What a vserver promises, at its two addresses.
+fn offers(spec: &VserverSpec) -> [Offer; 2] {
+    let promise = match spec.failover {
+        "STATEFUL" => Promise::Stateful,
+        "STATELESS" => Promise::Stateless,
+        _ => Promise::Disabled,
+    };
+    let at = |ip| Offer { at: SocketAddr::new(ip, spec.port), promise };
+    [at(spec.v4.into()), at(spec.v6.into())]
 }
 
 fn client_host(number: usize, seed: u64) -> Host {

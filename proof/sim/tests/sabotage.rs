@@ -6,7 +6,7 @@ use core::time::Duration;
 use holdfast_base::Instant;
 use holdfast_sim::link::Manners;
 use holdfast_sim::machine::Sabotage;
-use holdfast_sim::scenario::{Fault, Opening, SNAT, USIP};
+use holdfast_sim::scenario::{DISABLED, DISABLED_USIP, Fault, Opening, SNAT, STICKY, UDP, USIP};
 use holdfast_sim::{Report, Scenario, run};
 
 /// Seeds among which a broken variant must be caught.
@@ -42,7 +42,57 @@ fn kill_among_openings(seed: u64, mirror_mode: &'static str) -> Scenario {
 fn without_the_hold_connections_are_lost() {
     assert_eq!(findings(|seed| kill_among_openings(seed, "STRICT")), Vec::<String>::new());
     let found = findings(|seed| kill_among_openings(seed, "ASYNC"));
-    assert!(found.iter().any(|what| what.contains("Lost")), "not caught: {found:?}");
+    assert!(found.iter().any(|what| what.contains("let through")), "not caught: {found:?}");
+}
+
+/// Long connections and exchanges, and then the primary dies.
+fn kill_amid_transfers(seed: u64, kinds: &[usize], sabotage: Sabotage, extra: &str) -> Scenario {
+    let opening = |n: u64| {
+        let kind = kinds[n as usize % kinds.len()];
+        Opening::plain(at_ms(2000) + Duration::from_millis(n * 20), kind, n.is_multiple_of(3))
+    };
+    let faults = vec![(at_ms(2600 + seed), Fault::Kill(0)), (at_ms(5000), Fault::Start(0))];
+    let extra_config = [extra.to_string(), extra.to_string()];
+    Scenario {
+        servers: 3,
+        opens: (0..20).map(opening).collect(),
+        faults,
+        sabotage,
+        extra_config,
+        ..Scenario::quiet(seed)
+    }
+}
+
+#[test]
+fn a_successor_that_knows_nothing_loses_connections() {
+    let kinds = [SNAT, USIP, STICKY];
+    assert_eq!(findings(|seed| kill_amid_transfers(seed, &kinds, Sabotage::None, "")), Vec::<String>::new());
+    let found = findings(|seed| kill_amid_transfers(seed, &kinds, Sabotage::ForgetFlows, ""));
+    assert!(found.iter().any(|what| what.contains("must survive") && what.contains("Lost")), "not caught: {found:?}");
+}
+
+#[test]
+fn a_successor_that_knows_nothing_moves_exchanges() {
+    assert_eq!(findings(|seed| kill_amid_transfers(seed, &[UDP], Sabotage::None, "")), Vec::<String>::new());
+    let found = findings(|seed| kill_amid_transfers(seed, &[UDP], Sabotage::ForgetFlows, ""));
+    assert!(found.iter().any(|what| what.contains("moved from")), "not caught: {found:?}");
+}
+
+#[test]
+fn a_vserver_that_does_less_than_promised_is_noticed() {
+    let extra = "set lb vserver usip-v4 -connFailover DISABLED\nset lb vserver usip-v6 -connFailover DISABLED\n";
+    let found = findings(|seed| kill_amid_transfers(seed, &[USIP], Sabotage::None, extra));
+    assert!(found.iter().any(|what| what.contains("let through")), "not caught: {found:?}");
+}
+
+#[test]
+fn a_vserver_that_does_more_than_promised_is_noticed() {
+    let kinds = [DISABLED, DISABLED_USIP];
+    assert_eq!(findings(|seed| kill_amid_transfers(seed, &kinds, Sabotage::None, "")), Vec::<String>::new());
+    let on = |name: &str| format!("set lb vserver {name} -connFailover STATEFUL\n");
+    let extra = ["disabled-v4", "disabled-v6", "disabled-usip-v4", "disabled-usip-v6"].map(on).concat();
+    let found = findings(|seed| kill_amid_transfers(seed, &kinds, Sabotage::None, &extra));
+    assert!(found.iter().any(|what| what.contains("cannot know it")), "not caught: {found:?}");
 }
 
 /// A primary dies, and what it stored is all it remembers.
@@ -88,5 +138,14 @@ fn a_run_is_decided_by_its_seed() {
     for seed in [1, 17, 4242] {
         let [a, b]: [Report; 2] = [seed, seed].map(holdfast_sim::run_traced);
         assert_eq!(a, b);
+    }
+}
+
+/// What judges the product takes nothing of it but the type of a point in time.
+#[test]
+fn the_model_shares_no_code_with_the_product() {
+    for source in [include_str!("../src/reference.rs"), include_str!("../src/sight.rs")] {
+        let of_the_product = source.replace("use holdfast_base::Instant;", "");
+        assert!(!of_the_product.contains("holdfast_"), "the model leans on the product");
     }
 }

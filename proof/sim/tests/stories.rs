@@ -634,6 +634,7 @@ fn mirror_mode_and_hold_limit_take_effect_at_once() {
     // The peer link is slow; after a hello interval the records take a data port, too.
     assert!(waited(&story, strict) >= 90, "{}", waited(&story, strict));
     assert_eq!(story.command(primary, "set HA node -mirrorMode ASYNC"), "");
+    story.world.reference.strict = false;
     let at_once = story.connect(USIP, false);
     assert!(waited(&story, at_once) < 50);
     assert_eq!(story.command(primary, "set HA node -mirrorMode STRICT -holdLimit 50"), "");

@@ -1,0 +1,737 @@
+//! The reference model: what Holdfast promises, told slowly and without any of
+//! its code.
+//!
+//! It sees what an onlooker with a tap on every cable sees: frames, that the
+//! machines say *something* to each other (not what), the hosts' sockets, and
+//! which faults strike. From that it says of every connection and exchange
+//! whether it must survive, may be lost, or must be reset, and at the end
+//! compares this with what really became of it.
+//!
+//! **Who must know a connection.** The node that lets the answer through which
+//! makes the client believe. Its peer too, if between the arrival of the client's
+//! first packet and the answer's leaving a message went to the peer and another
+//! came back: the peer can have acknowledged. Without such a round trip nobody but the node knows
+//! it; the answer may leave so only while the peer is not there.
+//! When a pair has become whole, both know what either knew.
+//!
+//! **When it is forgotten.** A fault that takes a node's memory takes the node
+//! out of the knowers of all that is open. A connection that nobody knows any
+//! more may be lost; every other one must survive.
+//!
+//! **Whole.** From the moment at which the pair tells its operator so: a claim
+//! binds. If it never does, [`HEALED_WITHIN`] after the last disturbance all
+//! the same: silence does not excuse.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use holdfast_base::Instant;
+
+use crate::apps::{Client, Connection, Exchange, Outcome};
+use crate::scenario::Fault;
+use crate::sight::{Segment, Sight, look};
+use crate::world::{CLIENT_SIDE, SERVER_SIDE};
+
+/// So long after the last disturbance a pair counts as whole, whatever it says.
+pub const HEALED_WITHIN: Duration = Duration::from_secs(15);
+/// Messages are forgotten after this long: nothing is under way longer than the longest freeze.
+const MESSAGE_LIFE: Duration = Duration::from_secs(20);
+
+/// What a vserver promises when a node is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// Connections survive, known to both nodes.
+    Stateful,
+    /// Connections survive, known to nobody: rebuilt from any packet.
+    Stateless,
+    /// Connections are reset.
+    Disabled,
+}
+
+/// What is promised to those who call an address.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// The address and port that clients call.
+    pub at: SocketAddr,
+    /// The promise.
+    pub promise: Promise,
+}
+
+/// What the model says of a connection or exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Statement {
+    /// It must go on to its end.
+    MustSurvive(String),
+    /// Whatever becomes of it is no fault.
+    MayBeLost(String),
+    /// It must not go on.
+    MustBeReset(String),
+    /// The client must be let in.
+    MustOpen,
+}
+
+/// A client's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Caller {
+    client: usize,
+    end: SocketAddr,
+}
+
+/// What an onlooker knows of one node.
+#[derive(Clone, Copy, Debug, Default)]
+struct NodeView {
+    running: bool,
+    frozen_until: Option<Instant>,
+    /// Asked to end; it does not count any more.
+    leaving: bool,
+    cut: [bool; 2],
+    /// It has everything that the pair knew, as far as the promise goes.
+    stands: bool,
+    /// Lives so far.
+    life: u64,
+    /// The latest turn of the other node of which something was heard.
+    heard: u64,
+    /// The latest own turn that the other node had heard of when it said what was heard.
+    echoed: u64,
+}
+
+/// A message between the machines that is under way.
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    from: usize,
+    life: u64,
+    turn: u64,
+    echo: u64,
+    at: Instant,
+}
+
+/// A first answer to a client (TCP: the server's SYN-ACK), or a first datagram to a
+/// server (UDP): the packet that makes an end believe.
+#[derive(Clone, Debug, Default)]
+struct Proof {
+    /// Who must know the connection.
+    knowers: [bool; 2],
+    /// It has left a node.
+    released: bool,
+    /// Which fault left nobody who knows it.
+    forgotten: Option<String>,
+}
+
+/// One connection or exchange.
+#[derive(Clone, Debug)]
+struct Tracked {
+    caller: Caller,
+    offer: Offer,
+    /// The client's first sequence number; 0 for UDP.
+    isn: u32,
+    begun: Instant,
+    /// By the server's first sequence number, or the server (UDP).
+    proofs: BTreeMap<Peer, Proof>,
+    /// The proof that an end has seen, and when.
+    believed: Option<(Peer, Instant)>,
+    /// Why and since when it may be lost.
+    excuse: Option<(Instant, String)>,
+    /// Two nodes served it apart from each other.
+    parted: bool,
+    /// The first fault that may have made another node serve it.
+    handed: Option<(Instant, String)>,
+    /// In which turn its first packet reached each node in that node's present
+    /// life, and any node ever. From then on the peer can be told.
+    arrived: [Option<u64>; 2],
+    seen: Option<u64>,
+}
+
+/// What tells one proof of a connection from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Peer {
+    Sequence(u32),
+    Server(SocketAddr),
+}
+
+/// How many of each statement there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Had to survive, or to be let in.
+    pub survive: usize,
+    /// Might be lost.
+    pub excused: usize,
+    /// Had to be reset.
+    pub reset: usize,
+}
+
+/// The model.
+pub struct Reference {
+    offers: Vec<Offer>,
+    /// No proof leaves before the peer knows: what is promised if the operator has not chosen otherwise.
+    pub strict: bool,
+    nodes: [NodeView; 2],
+    tracked: Vec<Tracked>,
+    messages: BTreeMap<u64, Message>,
+    turn: u64,
+    split: bool,
+    disturbed: Instant,
+    /// The first turn of the time for which the pair has said that it is whole.
+    settled: Option<u64>,
+    /// When no node was left that stands, and why.
+    ruins: Vec<(Instant, String)>,
+    /// When a node lost sight of the servers, or may have begun to judge them afresh.
+    rehashed: Vec<Instant>,
+    /// What was found while it happened.
+    found: Vec<String>,
+}
+
+impl Reference {
+    /// A model of a pair that is off, with what it offers.
+    pub fn new(offers: Vec<Offer>) -> Reference {
+        Reference {
+            offers,
+            strict: true,
+            nodes: [NodeView::default(); 2],
+            tracked: Vec::new(),
+            messages: BTreeMap::new(),
+            turn: 0,
+            split: false,
+            disturbed: Instant::ZERO,
+            settled: None,
+            ruins: Vec::new(),
+            rehashed: Vec::new(),
+            found: Vec::new(),
+        }
+    }
+
+    /// A machine's process begins a turn.
+    pub fn turn_begins(&mut self, now: Instant) {
+        self.turn += 1;
+        for node in &mut self.nodes {
+            if node.frozen_until.is_some_and(|until| until <= now) {
+                node.frozen_until = None;
+                self.disturbed = now;
+            }
+        }
+        if now.since(self.disturbed) >= HEALED_WITHIN {
+            self.become_whole();
+        }
+    }
+
+    /// The pair tells its operator that it is whole.
+    pub fn claims_whole(&mut self) {
+        if self.can_be_whole() {
+            self.become_whole();
+            self.settled.get_or_insert(self.turn + 1);
+        }
+    }
+
+    fn can_be_whole(&self) -> bool {
+        let able =
+            |node: &NodeView| node.running && node.frozen_until.is_none() && !node.leaving && node.cut == [false; 2];
+        self.nodes.iter().all(able) && !self.split
+    }
+
+    /// Both know what either knew.
+    fn become_whole(&mut self) {
+        if !self.can_be_whole() || self.nodes.iter().all(|node| node.stands) {
+            return;
+        }
+        self.nodes.iter_mut().for_each(|node| node.stands = true);
+        let open = self.tracked.iter_mut().filter(|tracked| tracked.offer.promise == Promise::Stateful);
+        for proof in open.flat_map(|tracked| tracked.proofs.values_mut()) {
+            if proof.knowers != [false; 2] {
+                proof.knowers = [true; 2];
+            }
+        }
+    }
+
+    /// A machine's process begins its life.
+    pub fn starts(&mut self, now: Instant, machine: usize) {
+        self.disturb(now);
+        let life = self.nodes[machine].life + 1;
+        let cut = self.nodes[machine].cut;
+        self.nodes[machine] = NodeView { running: true, life, cut, ..NodeView::default() };
+    }
+
+    /// A machine's process ends.
+    pub fn dies(&mut self, now: Instant, machine: usize, clients: &[Client]) {
+        self.forgets(now, machine, &format!("node {machine} died"), clients);
+        self.nodes[machine].running = false;
+        for tracked in self.tracked.iter_mut().filter(|tracked| !tracked.is_over(clients)) {
+            tracked.dies_with(machine);
+        }
+    }
+
+    fn disturb(&mut self, now: Instant) {
+        self.disturbed = now;
+        self.settled = None;
+    }
+
+    /// A fault strikes or is mended.
+    pub fn strikes(&mut self, now: Instant, fault: Fault, clients: &[Client]) {
+        match fault {
+            Fault::Kill(_) | Fault::PowerOff(_) | Fault::Start(_) => {}
+            Fault::Freeze(machine, pause) => {
+                if self.nodes[machine].running && self.nodes[machine].frozen_until.is_none() {
+                    self.forgets(now, machine, &format!("node {machine} stood still"), clients);
+                    self.nodes[machine].frozen_until = Some(now + pause);
+                }
+            }
+            Fault::Cable(machine, network, up) => {
+                self.nodes[machine].cut[network] = !up;
+                if network == SERVER_SIDE {
+                    self.rehashed.push(now);
+                }
+                if !up {
+                    self.forgets(now, machine, &format!("node {machine} lost a cable"), clients);
+                }
+            }
+            Fault::Stop(machine) => {
+                self.forgets(now, machine, &format!("node {machine} was asked to end"), clients);
+                self.nodes[machine].leaving = self.nodes[machine].running;
+            }
+            Fault::ForceFailover => self.hand_over(now, None, "a failover was forced", clients),
+            Fault::Split(begins) => self.parts(now, begins, clients),
+            Fault::PeerLink(_) | Fault::PeerDeaf(_) | Fault::Loss(_) | Fault::PeerLoss(_) => {}
+        }
+        self.disturb(now);
+    }
+
+    /// A node does not count any more: what only it knew is lost.
+    fn forgets(&mut self, now: Instant, machine: usize, why: &str, clients: &[Client]) {
+        self.disturb(now);
+        self.nodes[machine].stands = false;
+        self.nodes.iter_mut().for_each(|node| (node.heard, node.echoed) = (0, 0));
+        self.hand_over(now, Some(machine), why, clients);
+        if self.nodes.iter().all(|node| !node.stands) {
+            self.ruins.push((now, format!("{why} and the other node was not whole")));
+        }
+        for tracked in self.tracked.iter_mut().filter(|tracked| !tracked.is_over(clients)) {
+            tracked.forget(now, machine, why);
+        }
+    }
+
+    /// Another node may serve from here on what `machine` (or any) served.
+    fn hand_over(&mut self, now: Instant, machine: Option<usize>, why: &str, clients: &[Client]) {
+        for tracked in self.tracked.iter_mut().filter(|tracked| !tracked.is_over(clients)) {
+            let serves = tracked.believed_proof().is_none_or(|proof| machine.is_none_or(|m| proof.knowers[m]));
+            if serves && tracked.handed.is_none() {
+                tracked.handed = Some((now, why.into()));
+            }
+        }
+    }
+
+    /// The nodes lose sight of each other, or find each other again.
+    fn parts(&mut self, now: Instant, begins: bool, clients: &[Client]) {
+        if !begins && !self.split {
+            return;
+        }
+        self.split = begins;
+        self.nodes.iter_mut().for_each(|node| node.stands = false);
+        self.ruins.push((now, "the nodes did not see each other".into()));
+        self.hand_over(now, None, "the nodes did not see each other", clients);
+        for tracked in self.tracked.iter_mut().filter(|tracked| !tracked.is_over(clients)) {
+            tracked.parted = true;
+            tracked.excuse.get_or_insert((now, "two nodes served while nothing got from one to the other".into()));
+        }
+    }
+
+    /// A client sends a frame.
+    pub fn client_sends(&mut self, now: Instant, client: usize, frame: &[u8]) {
+        let (from, to, isn) = match look(frame) {
+            Sight::Segment(segment) if segment.syn && !segment.ack => (segment.from, segment.to, segment.sequence),
+            Sight::Datagram(from, to, _) => (from, to, 0),
+            Sight::Segment(_) | Sight::Private | Sight::Other => return,
+        };
+        let caller = Caller { client, end: from };
+        let Some(&offer) = self.offers.iter().find(|offer| offer.at == to) else { return };
+        if self.tracked.iter().any(|known| known.caller == caller && known.isn == isn) {
+            return;
+        }
+        let excuse = self.split.then(|| (now, "two nodes served while nothing got from one to the other".into()));
+        self.tracked.push(Tracked {
+            caller,
+            offer,
+            isn,
+            begun: now,
+            proofs: BTreeMap::new(),
+            believed: None,
+            excuse,
+            parted: self.split,
+            handed: None,
+            arrived: [None; 2],
+            seen: None,
+        });
+    }
+
+    /// A machine's process takes a message of the other machine.
+    pub fn hears_peer(&mut self, machine: usize, message: &[u8]) {
+        let Some(&Message { from, life, turn, echo, .. }) = self.messages.get(&digest(message)) else { return };
+        if from == 1 - machine && life == self.nodes[from].life {
+            let node = &mut self.nodes[machine];
+            node.heard = node.heard.max(turn);
+            node.echoed = node.echoed.max(echo);
+        }
+    }
+
+    /// A machine sends the other a message.
+    pub fn says_to_peer(&mut self, now: Instant, machine: usize, message: &[u8]) {
+        let NodeView { life, heard: echo, .. } = self.nodes[machine];
+        self.messages.insert(digest(message), Message { from: machine, life, turn: self.turn, echo, at: now });
+        if self.messages.len() > 10_000 {
+            self.messages.retain(|_, message| now.since(message.at) < MESSAGE_LIFE);
+        }
+    }
+
+    /// A machine's process takes a frame from a data network.
+    pub fn machine_takes(&mut self, machine: usize, network: usize, frame: &[u8]) {
+        let turn = self.turn;
+        match look(frame) {
+            Sight::Private => self.hears_peer(machine, frame),
+            Sight::Segment(Segment { syn: true, ack: false, from, sequence, .. }) if network == CLIENT_SIDE => {
+                let same = |t: &&mut Tracked| t.caller.end == from && t.isn == sequence;
+                if let Some(tracked) = self.tracked.iter_mut().rev().find(same) {
+                    tracked.arrives(turn, machine);
+                }
+            }
+            Sight::Datagram(from, to, _) if network == CLIENT_SIDE => {
+                if let Some(tracked) = self.tracked.iter_mut().find(|t| t.caller.end == from && t.offer.at == to) {
+                    tracked.arrives(turn, machine);
+                }
+            }
+            Sight::Segment(_) | Sight::Datagram(..) | Sight::Other => {}
+        }
+    }
+
+    /// A frame leaves a machine.
+    pub fn machine_sends(&mut self, now: Instant, machine: usize, network: usize, frame: &[u8], link_bad: bool) {
+        match look(frame) {
+            Sight::Private => self.says_to_peer(now, machine, frame),
+            Sight::Segment(segment) if network == CLIENT_SIDE => {
+                if segment.syn && segment.ack {
+                    let (isn, v4) = (segment.acknowledges.wrapping_sub(1), segment.from.is_ipv4());
+                    let index = self.tracked.iter().rposition(|t| t.isn == isn && t.is_tcp() && t.is_v4() == v4);
+                    let key = Peer::Sequence(segment.sequence);
+                    self.released(now, machine, index, key, link_bad);
+                } else {
+                    self.goes_on(now, machine, &segment);
+                }
+            }
+            Sight::Datagram(_, to, payload) if network == SERVER_SIDE => {
+                let index = self.exchange_of(&payload);
+                self.released(now, machine, index, Peer::Server(to), link_bad);
+            }
+            Sight::Segment(_) | Sight::Datagram(..) | Sight::Other => {}
+        }
+    }
+
+    /// A proof leaves a node.
+    fn released(&mut self, now: Instant, machine: usize, index: Option<usize>, key: Peer, link_bad: bool) {
+        let node = self.nodes[machine];
+        let there = self.settled.filter(|_| self.nodes.iter().all(|node| node.stands) && !link_bad);
+        let Some(index) = index else { return };
+        let reused = self.tracked[..index].iter().any(|earlier| earlier.caller == self.tracked[index].caller);
+        let tracked = &mut self.tracked[index];
+        let name = tracked.to_string();
+        let proof = tracked.proofs.entry(key).or_default();
+        if proof.knowers[machine] {
+            return;
+        }
+        (proof.released, proof.forgotten) = (true, None);
+        proof.knowers[machine] = true;
+        if !tracked.is_tcp() && !tracked.parted && tracked.believed.is_some_and(|(known, _)| known == key) {
+            tracked.excuse = None;
+        }
+        if tracked.offer.promise != Promise::Stateful {
+            return;
+        }
+        let Some(proof) = tracked.proofs.get_mut(&key) else { return };
+        let Some(arrived) = tracked.arrived[machine] else { return };
+        let there = there.is_some_and(|since| tracked.seen.is_some_and(|seen| since <= seen));
+        if node.echoed >= arrived || there && reused {
+            // What had the same ends before may be known still, and need not be told.
+            proof.knowers[1 - machine] = true;
+        } else if self.strict && there {
+            self.found.push(format!(
+                "{:?}: {name} was let through by node {machine} before its peer, which was there, can have known of it",
+                millis(now)
+            ));
+        }
+    }
+
+    /// Data passes a node towards a client.
+    fn goes_on(&mut self, now: Instant, machine: usize, segment: &Segment) {
+        let met = |t: &&Tracked| t.is_tcp() && t.caller.end == segment.to && t.offer.at == segment.from;
+        let Some(tracked) = self.tracked.iter().rev().find(met) else { return };
+        let Some(proof) = tracked.believed_proof() else { return };
+        if tracked.offer.promise == Promise::Disabled && segment.payload > 0 && !segment.rst && !proof.knowers[machine]
+        {
+            self.found.push(format!(
+                "{:?}: {tracked} goes on through node {machine}, which cannot know it: its vserver is DISABLED",
+                millis(now)
+            ));
+        }
+    }
+
+    /// A client takes a frame.
+    pub fn client_takes(&mut self, now: Instant, client: usize, frame: &[u8]) {
+        let Sight::Segment(segment) = look(frame) else { return };
+        if !(segment.syn && segment.ack) {
+            return;
+        }
+        let isn = segment.acknowledges.wrapping_sub(1);
+        let mine = |t: &&mut Tracked| t.caller == Caller { client, end: segment.to } && t.isn == isn && t.is_tcp();
+        if let Some(tracked) = self.tracked.iter_mut().find(mine) {
+            tracked.believe(now, Peer::Sequence(segment.sequence));
+        }
+    }
+
+    /// A server takes a frame.
+    pub fn server_takes(&mut self, now: Instant, frame: &[u8]) {
+        let Sight::Datagram(_, to, payload) = look(frame) else { return };
+        let Some(tracked) = self.exchange_of(&payload).and_then(|index| self.tracked.get_mut(index)) else { return };
+        let key = Peer::Server(to);
+        match tracked.believed {
+            Some((before, _)) if before != key => {
+                if tracked.believed_proof().is_some_and(|proof| proof.knowers != [false; 2])
+                    && tracked.excuse.is_none()
+                    && tracked.offer.promise == Promise::Stateful
+                {
+                    self.found.push(format!("{:?}: {tracked} moved from {before:?} to {key:?}", millis(now)));
+                }
+                (tracked.believed, tracked.excuse) = (None, None);
+                tracked.believe(now, key);
+            }
+            Some(_) => {}
+            None => tracked.believe(now, key),
+        }
+    }
+
+    /// The exchange that a datagram's first bytes name.
+    fn exchange_of(&self, payload: &[u8]) -> Option<usize> {
+        let (client, port) = Exchange::name_in(payload)?;
+        let client = usize::from(client);
+        self.tracked.iter().position(|t| !t.is_tcp() && t.caller.client == client && t.caller.end.port() == port)
+    }
+
+    /// What the model says of a client's connection.
+    pub fn statement(&self, client: usize, connection: &Connection) -> Statement {
+        let ended = connection.ended.unwrap_or(Instant::FAR);
+        let within = |at: Instant| connection.opened <= at && at <= ended;
+        let ruin = self.ruins.iter().find(|(at, _)| within(*at));
+        let Some(tracked) = self.of_connection(client, connection) else {
+            return ruin.map_or(Statement::MustOpen, |(_, why)| Statement::MayBeLost(why.clone()));
+        };
+        if let Some((_, why)) = tracked.excuse.as_ref().filter(|(at, _)| *at <= ended) {
+            return Statement::MayBeLost(why.clone());
+        }
+        let Some((_, at)) = tracked.believed else {
+            return ruin.map_or(Statement::MustOpen, |(_, why)| Statement::MayBeLost(why.clone()));
+        };
+        let handed = tracked.handed.as_ref().filter(|(at, _)| within(*at));
+        match (tracked.offer.promise, handed) {
+            (Promise::Stateful, _) => Statement::MustSurvive(format!("believed since {:?} and known", millis(at))),
+            (Promise::Stateless, _) => match ruin {
+                Some((_, why)) => Statement::MayBeLost(why.clone()),
+                None if self.rehashed.iter().any(|&at| within(at)) => {
+                    Statement::MayBeLost("a service went up or down".into())
+                }
+                None => Statement::MustSurvive("any node can rebuild it".into()),
+            },
+            (Promise::Disabled, None) => Statement::MustSurvive("nothing befell its node".into()),
+            (Promise::Disabled, Some((_, why))) if tracked.believed_proof().is_some_and(Proof::is_unknown) => {
+                Statement::MustBeReset(why.clone())
+            }
+            (Promise::Disabled, Some((_, why))) => Statement::MayBeLost(why.clone()),
+        }
+    }
+
+    fn of_connection(&self, client: usize, connection: &Connection) -> Option<&Tracked> {
+        let same = |t: &&Tracked| {
+            let end = t.caller.end;
+            t.is_tcp() && t.caller.client == client && end.port() == connection.port && end.is_ipv6() == connection.v6
+        };
+        self.tracked.iter().filter(same).find(|t| t.begun >= connection.opened)
+    }
+
+    /// Whether a client's connection may have been lost by `now`.
+    pub fn excuses(&self, client: usize, connection: &Connection) -> bool {
+        matches!(self.statement(client, connection), Statement::MayBeLost(_) | Statement::MustBeReset(_))
+    }
+
+    /// When no node was left that had to know what the pair had known.
+    pub fn last_ruin(&self) -> Instant {
+        self.ruins.last().map_or(Instant::ZERO, |(at, _)| *at)
+    }
+
+    /// What was found since this was last asked.
+    pub fn take_found(&mut self) -> Vec<String> {
+        core::mem::take(&mut self.found)
+    }
+
+    /// Compares what became of everything with what the model says.
+    pub fn compare(&self, clients: &[Client]) -> (Tally, Vec<String>) {
+        let (mut tally, mut differences) = (Tally::default(), Vec::new());
+        for (number, client) in clients.iter().enumerate() {
+            for connection in &client.connections {
+                let statement = self.statement(number, connection);
+                tally.count(&statement);
+                if let Some(what) = difference(&statement, connection) {
+                    differences.push(format!("client {number} {}: {what}", describe(connection)));
+                }
+            }
+            for exchange in &client.exchanges {
+                tally.survive += 1;
+                if !exchange.answers {
+                    let (port, answered) = (exchange.name.1, exchange.answered);
+                    differences.push(format!(
+                        "client {number} port {port}: its datagrams must be answered and are not, after {answered} answers"
+                    ));
+                }
+            }
+        }
+        (tally, differences)
+    }
+}
+
+impl Tally {
+    /// Adds another run's.
+    pub fn add(&mut self, other: Tally) {
+        self.survive += other.survive;
+        self.excused += other.excused;
+        self.reset += other.reset;
+    }
+
+    fn count(&mut self, statement: &Statement) {
+        match statement {
+            Statement::MustSurvive(_) | Statement::MustOpen => self.survive += 1,
+            Statement::MayBeLost(_) => self.excused += 1,
+            Statement::MustBeReset(_) => self.reset += 1,
+        }
+    }
+}
+
+/// In which way a connection's fate is not what was said; `None` if it is.
+fn difference(statement: &Statement, connection: &Connection) -> Option<String> {
+    let outcome = connection.outcome;
+    if outcome == Outcome::Corrupt {
+        return Some("a byte came back that was not sent".into());
+    }
+    match statement {
+        Statement::MayBeLost(_) => None,
+        Statement::MustSurvive(why) => {
+            (outcome != Outcome::Finished).then(|| format!("must survive ({why}), and is {outcome:?}"))
+        }
+        Statement::MustOpen => {
+            (outcome != Outcome::Finished).then(|| format!("must be let in sooner or later, and is {outcome:?}"))
+        }
+        Statement::MustBeReset(why) => matches!(outcome, Outcome::Open | Outcome::Opening)
+            .then(|| format!("must be reset ({why}, and it was DISABLED), and hangs")),
+    }
+}
+
+fn describe(connection: &Connection) -> String {
+    format!(
+        "port {} ({}): opened {:?}, established {:?}, ended {:?}, {} of {} bytes back",
+        connection.port,
+        if connection.v6 { "IPv6" } else { "IPv4" },
+        millis(connection.opened),
+        connection.established.map(millis),
+        connection.ended.map(millis),
+        connection.echoed,
+        connection.total,
+    )
+}
+
+impl Tracked {
+    fn is_tcp(&self) -> bool {
+        self.isn != 0
+    }
+
+    fn is_v4(&self) -> bool {
+        self.caller.end.is_ipv4()
+    }
+
+    fn believed_proof(&self) -> Option<&Proof> {
+        self.believed.and_then(|(key, _)| self.proofs.get(&key))
+    }
+
+    /// Whether its client has done with it.
+    fn is_over(&self, clients: &[Client]) -> bool {
+        let mut connections = clients[self.caller.client].connections.iter();
+        let (port, v6) = (self.caller.end.port(), self.caller.end.is_ipv6());
+        self.is_tcp()
+            && connections.any(|c| {
+                c.port == port && c.v6 == v6 && c.opened <= self.begun && c.ended.is_some_and(|at| at >= self.begun)
+            })
+    }
+
+    /// A packet of the client reaches a node.
+    fn arrives(&mut self, turn: u64, machine: usize) {
+        self.seen.get_or_insert(turn);
+        self.arrived[machine].get_or_insert(turn);
+    }
+
+    /// An end has seen the proof.
+    fn believe(&mut self, now: Instant, key: Peer) {
+        if self.believed.is_none() {
+            self.believed = Some((key, now));
+            if let Some(why) = self.proofs.get(&key).and_then(|proof| proof.forgotten.clone()) {
+                self.lose(now, why);
+            }
+        }
+    }
+
+    /// A node has forgotten it.
+    fn forget(&mut self, now: Instant, machine: usize, why: &str) {
+        if self.offer.promise == Promise::Disabled {
+            return;
+        }
+        for proof in self.proofs.values_mut() {
+            proof.knowers[machine] = false;
+            if proof.is_unknown() {
+                proof.forgotten.get_or_insert_with(|| why.into());
+            }
+        }
+        if let Some(why) = self.believed_proof().and_then(|proof| proof.forgotten.clone()) {
+            self.lose(now, why);
+        }
+    }
+
+    /// A node's process has ended: nothing of what reached it is left.
+    fn dies_with(&mut self, machine: usize) {
+        self.arrived[machine] = None;
+        for proof in self.proofs.values_mut() {
+            proof.knowers[machine] = false;
+        }
+    }
+
+    fn lose(&mut self, now: Instant, why: String) {
+        if self.offer.promise == Promise::Stateful {
+            self.excuse.get_or_insert((now, why));
+        }
+    }
+}
+
+impl Proof {
+    /// It has left, and nobody knows it any more.
+    fn is_unknown(&self) -> bool {
+        self.released && self.knowers == [false; 2]
+    }
+}
+
+impl core::fmt::Display for Tracked {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let kind = if self.is_tcp() { "connection" } else { "exchange" };
+        write!(f, "the {kind} from {} to {}", self.caller.end, self.offer.at)
+    }
+}
+
+fn digest(message: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(message);
+    hasher.finish()
+}
+
+fn millis(at: Instant) -> Duration {
+    Duration::from_micros(at.as_nanos() / 1000)
+}

@@ -17,6 +17,7 @@ pub mod reference;
 pub mod runner;
 pub mod scenario;
 pub mod sight;
+pub mod steps;
 pub mod story;
 pub mod sums;
 pub mod trace;

@@ -1,26 +1,32 @@
 //! `holdfast-sim [--first SEED] [--seeds N] [--verbose] [--trace]`: runs seeds,
 //! prints progress, and for a failing one its story and how to replay it.
+//! `holdfast-sim --steps`: a failure at every step of the stories that are enumerated.
 
 use std::process::ExitCode;
 
 use holdfast_sim::reference::Tally;
+use holdfast_sim::steps::{Failure, SetUp, Tried, during_bulk, during_set_up, set_ups};
 use holdfast_sim::{run_seed, run_traced};
 
 fn main() -> ExitCode {
-    let (mut first, mut seeds, mut verbose, mut traced) = (1u64, 200u64, false, false);
+    let (mut first, mut seeds, mut verbose, mut traced, mut by_step) = (1u64, 200u64, false, false, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let number = |value: Option<String>| value.and_then(|text| text.parse().ok());
         match argument.as_str() {
             "--first" => first = number(arguments.next()).unwrap_or(first),
             "--seeds" => seeds = number(arguments.next()).unwrap_or(seeds),
+            "--steps" => by_step = true,
             "--verbose" => verbose = true,
             "--trace" => traced = true,
             other => {
-                eprintln!("unknown argument `{other}`; known: --first SEED, --seeds N, --verbose, --trace");
+                eprintln!("unknown argument `{other}`; known: --first SEED, --seeds N, --verbose, --trace, --steps");
                 return ExitCode::from(2);
             }
         }
+    }
+    if by_step {
+        return every_step();
     }
     let (mut established, mut promotions, mut failed) = (0, 0, 0u64);
     let mut tally = Tally::default();
@@ -52,4 +58,30 @@ fn main() -> ExitCode {
         tally.survive, tally.excused, tally.reset
     );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Enumerates, and prints how many points and runs there were.
+fn every_step() -> ExitCode {
+    let mut all = Tried::default();
+    let mut row = |story: String, tried: Tried| {
+        let Tried { points, runs, tally, ref violations } = tried;
+        let found = violations.len();
+        println!("{story:<58} {points:>5} {runs:>5} {:>7} {:>7} {found:>6}", tally.survive, tally.excused);
+        all.add(tried);
+    };
+    println!("{:<58} {:>5} {:>5} {:>7} {:>7} {:>6}", "story", "points", "runs", "must", "may", "found");
+    for set_up in set_ups() {
+        let SetUp { vserver, v6, peer_delay, .. } = set_up;
+        for failure in Failure::ALL {
+            let family = if v6 { "IPv6" } else { "IPv4" };
+            let name = ["TCP SNAT", "TCP USIP", "UDP"][vserver];
+            row(format!("{name} {family}, peer {peer_delay:?}, {failure:?}"), during_set_up(set_up, failure));
+        }
+    }
+    for failure in Failure::ALL {
+        row(format!("bulk, {failure:?}"), during_bulk(failure));
+    }
+    println!("{} points, {} runs, {} findings", all.points, all.runs, all.violations.len());
+    println!("{}", all.violations.join("\n"));
+    if all.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

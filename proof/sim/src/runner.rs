@@ -176,7 +176,7 @@ fn choose(rng: &mut Rng, primary: usize) -> Vec<(Duration, Fault)> {
     }
 }
 
-fn become_whole(world: &mut World, when: &str) -> bool {
+pub(crate) fn become_whole(world: &mut World, when: &str) -> bool {
     let whole = world.run_until(world.now + WHOLE_WITHIN, |world| world.is_whole());
     if world.checker.failed() {
         return false;

@@ -66,6 +66,33 @@ enum Station {
     Server(usize),
 }
 
+/// How many points have been passed at which a failure may strike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Points {
+    /// Before and behind each event and before everything that a process sends.
+    pub all: u64,
+    /// Those of them at which the machines speak to each other on the peer link.
+    pub of_peers: u64,
+}
+
+/// A point, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// Among all.
+    Any(u64),
+    /// Among those of the peer link.
+    OfPeers(u64),
+}
+
+/// A failure and the point at which it strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strike {
+    /// Where.
+    pub at: Point,
+    /// What breaks.
+    pub fault: Fault,
+}
+
 /// All of it.
 pub struct World {
     /// The time.
@@ -104,6 +131,10 @@ pub struct World {
     host_timers: Vec<Option<Instant>>,
     /// Events handled.
     pub steps: u64,
+    /// Points passed at which a failure may strike.
+    pub points: Points,
+    /// A failure that strikes at a point.
+    pub strike: Option<Strike>,
     /// What the model said at the end.
     pub tally: Tally,
     /// Note every frame in the checker's story.
@@ -148,6 +179,8 @@ impl World {
             timers: [None; 2],
             host_timers: vec![None; hosts],
             steps: 0,
+            points: Points::default(),
+            strike: None,
             tally: Tally::default(),
             traced: false,
             scenario,
@@ -162,7 +195,10 @@ impl World {
             let Some((at, event)) = self.agenda.pop() else { break };
             self.now = at;
             self.steps += 1;
+            let peers = matches!(event, Event::Input { input: Input::Peer(_), .. });
+            self.pass_point(peers);
             self.handle(event);
+            self.pass_point(peers);
             self.checker.violations.extend(self.reference.take_found());
             if self.checker.failed() || done(self) {
                 return true;
@@ -426,6 +462,11 @@ impl World {
         }
         let link_bad = self.now < self.checker.link_bad_until;
         for wish in wishes {
+            self.pass_point(matches!(wish, Wish::Peer(_)));
+            // It may have died amid the turn: what it had not sent it never sends.
+            if self.machines[machine].boot != boot || self.machines[machine].node.is_none() {
+                return;
+            }
             match wish {
                 Wish::Frame(port, bytes) => {
                     let network = usize::from(port.0);
@@ -460,6 +501,22 @@ impl World {
             }
         }
         self.arm(machine);
+    }
+
+    /// A failure may strike here: before an event, behind one, or amid a turn,
+    /// before something that the process sends.
+    fn pass_point(&mut self, peers: bool) {
+        self.points.all += 1;
+        self.points.of_peers += u64::from(peers);
+        let Some(strike) = self.strike else { return };
+        let reached = match strike.at {
+            Point::Any(number) => self.points.all == number,
+            Point::OfPeers(number) => peers && self.points.of_peers == number,
+        };
+        if reached {
+            self.strike = None;
+            self.apply(strike.fault);
+        }
     }
 
     /// Whether anything gets from one machine to the other.
@@ -596,6 +653,12 @@ impl World {
 
     fn open(&mut self, index: usize) {
         self.open_one(self.scenario.opens[index]);
+    }
+
+    /// A client will open a connection or an exchange.
+    pub fn plan_opening(&mut self, open: Opening) {
+        self.scenario.opens.push(open);
+        self.agenda.plan(open.at, Event::Open(self.scenario.opens.len() - 1));
     }
 
     /// A client opens a connection or an exchange now; its number in the client's list.

@@ -75,8 +75,12 @@ impl Checker {
             self.draining_since[machine] = Some(now);
         }
         self.draining[machine] = drains;
-        let leads = |machine: &Machine| machine.node.as_ref().filter(|n| n.role() == Role::Primary).map(|n| n.term());
-        // A node that never heard of a term, because all who knew it are dead, may use it again.
+        // A node that never heard of a term, because all who knew it are dead or stand still, may use it again;
+        // whoever wakes up from standing still yields before it does anything.
+        let leads = |machine: &Machine| {
+            let node = machine.node.as_ref().filter(|node| machine.is_awake() && node.role() == Role::Primary);
+            node.map(Node::term)
+        };
         if let [Some(a), Some(b)] = [0, 1].map(|m| leads(&machines[m]))
             && a == b
         {

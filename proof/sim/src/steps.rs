@@ -112,9 +112,7 @@ pub fn set_ups() -> Vec<SetUp> {
     let kinds = [SNAT, USIP, UDP].into_iter().flat_map(|vserver| [(vserver, false), (vserver, true)]);
     let links = [(Duration::from_micros(20), false), (Duration::from_millis(3), true)];
     kinds
-        .flat_map(|(vserver, v6)| {
-            links.map(|(peer_delay, deaf_thaw)| SetUp { vserver, v6, peer_delay, deaf_thaw })
-        })
+        .flat_map(|(vserver, v6)| links.map(|(peer_delay, deaf_thaw)| SetUp { vserver, v6, peer_delay, deaf_thaw }))
         .collect()
 }
 

@@ -137,7 +137,7 @@ fn choose(rng: &mut Rng, primary: usize) -> Vec<(Duration, Fault)> {
     let network = [CLIENT_SIDE, SERVER_SIDE][rng.below(2) as usize];
     let one = |fault| vec![(Duration::ZERO, fault)];
     let then = |first, after, second| vec![(Duration::ZERO, first), (after, second)];
-    match rng.below(29) {
+    match rng.below(34) {
         0..=2 => one(Fault::Kill(primary)),
         3 | 4 => one(Fault::PowerOff(primary)),
         5 | 6 => one(Fault::Freeze(primary, freeze)),
@@ -172,8 +172,26 @@ fn choose(rng: &mut Rng, primary: usize) -> Vec<(Duration, Fault)> {
         25 => one(Fault::PeerDeaf(rng.below(2) as usize)),
         26 => then(Fault::PeerDeaf(secondary), later, Fault::Kill(primary)),
         27 => then(Fault::PeerDeaf(primary), later, Fault::PowerOff(primary)),
-        _ => then(Fault::ForceFailover, soon, Fault::Kill(primary)),
+        28 => then(Fault::ForceFailover, soon, Fault::Kill(primary)),
+        29..=32 => successor_fails(rng, primary, freeze),
+        _ => then(Fault::PeerLoss(100 + rng.below(300)), later, Fault::Freeze(primary, freeze)),
     }
+}
+
+/// The primary fails and returns, and its successor fails: before the primary has
+/// joined, while it is told what it missed, or when it has caught up.
+fn successor_fails(rng: &mut Rng, primary: usize, freeze: Duration) -> Vec<(Duration, Fault)> {
+    let fault = |kind, machine| match kind {
+        0 => Fault::Kill(machine),
+        1 => Fault::PowerOff(machine),
+        _ => Fault::Freeze(machine, freeze),
+    };
+    let away = Duration::from_millis(300 + rng.below(1500));
+    let mut plan = vec![(Duration::ZERO, fault(rng.below(3), primary)), (away, Fault::Start(primary))];
+    let within = [20_000, 300_000, 3_000_000][rng.below(3) as usize];
+    let back = Duration::from_micros(rng.below(within));
+    plan.push((back, fault(rng.below(3), 1 - primary)));
+    plan
 }
 
 pub(crate) fn become_whole(world: &mut World, when: &str) -> bool {

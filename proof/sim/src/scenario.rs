@@ -189,7 +189,7 @@ impl Scenario {
         let mut scenario = Scenario {
             clients,
             servers: 1 + rng.below(3) as usize,
-            peer_manners: manners(&mut rng, slowest),
+            peer_manners: if rng.chance(1, 8) { poor(&mut rng) } else { manners(&mut rng, slowest) },
             data_manners: manners(&mut rng, 200),
             start_spread_ms: [0, 30, 1500][rng.below(3) as usize],
             disk_us: [500, 5_000, 40_000][rng.below(3) as usize],
@@ -313,6 +313,16 @@ fn vservers() -> Vec<VserverSpec> {
 
 fn at_ms(ms: u64) -> Instant {
     Instant::ZERO + Duration::from_millis(ms)
+}
+
+/// A peer link that is slow, jumbles, repeats and loses.
+fn poor(rng: &mut Rng) -> Manners {
+    Manners {
+        delay: Duration::from_millis(1 + rng.below(30)),
+        jitter: Duration::from_millis(rng.below(40)),
+        loss_permille: rng.below(100),
+        duplicate_permille: rng.below(200),
+    }
 }
 
 fn manners(rng: &mut Rng, slowest: u64) -> Manners {

@@ -8,6 +8,7 @@ use holdfast_base::Instant;
 
 use crate::apps::Manner;
 use crate::link::Manners;
+use crate::machine::Sabotage;
 use crate::reference::Tally;
 use crate::runner::{become_whole, finish};
 use crate::scenario::{Fault, Opening, SNAT, STICKY, Scenario, UDP, USIP};
@@ -105,6 +106,8 @@ pub struct SetUp {
     pub peer_delay: Duration,
     /// Whether a machine that wakes up has lost what its peer sent.
     pub deaf_thaw: bool,
+    /// How the driver is broken.
+    pub sabotage: Sabotage,
 }
 
 /// The set-ups that are tried: every kind of flow that must survive, on a quick peer link and on a slow one.
@@ -112,7 +115,9 @@ pub fn set_ups() -> Vec<SetUp> {
     let kinds = [SNAT, USIP, UDP].into_iter().flat_map(|vserver| [(vserver, false), (vserver, true)]);
     let links = [(Duration::from_micros(20), false), (Duration::from_millis(3), true)];
     kinds
-        .flat_map(|(vserver, v6)| links.map(|(peer_delay, deaf_thaw)| SetUp { vserver, v6, peer_delay, deaf_thaw }))
+        .flat_map(|(vserver, v6)| {
+            links.map(|(peer_delay, deaf_thaw)| SetUp { vserver, v6, peer_delay, deaf_thaw, sabotage: Sabotage::None })
+        })
         .collect()
 }
 
@@ -120,7 +125,8 @@ pub fn set_ups() -> Vec<SetUp> {
 pub fn during_set_up(set_up: SetUp, failure: Failure) -> Tried {
     let peer_manners = Manners { delay: set_up.peer_delay, ..Manners::CALM };
     let begin = || {
-        let scenario = Scenario { peer_manners, deaf_thaw: set_up.deaf_thaw, ..Scenario::quiet(1) };
+        let scenario =
+            Scenario { peer_manners, deaf_thaw: set_up.deaf_thaw, sabotage: set_up.sabotage, ..Scenario::quiet(1) };
         let mut world = whole(scenario);
         let plain = Opening::plain(Instant::ZERO, set_up.vserver, set_up.v6);
         world.points = Points::default();
@@ -131,8 +137,7 @@ pub fn during_set_up(set_up: SetUp, failure: Failure) -> Tried {
         let client = &world.clients[0];
         client.connections.iter().any(|c| c.echoed > 0) || client.exchanges.iter().any(|e| e.answered > 0)
     };
-    let count = |points: Points| points.all;
-    enumerate(&begin, &exchanged, (count, Point::Any), |primary| failure.fault(primary))
+    enumerate(&begin, &exchanged, Point::Any, |primary| failure.fault(primary))
 }
 
 /// A node returns to a primary with hundreds of flows, clients go on opening
@@ -163,15 +168,18 @@ pub fn during_bulk(failure: Failure) -> Tried {
         }
         world
     };
-    let count = |points: Points| points.of_peers;
-    enumerate(&begin, &|world| world.is_whole(), (count, Point::OfPeers), |old| failure.fault(1 - old))
+    enumerate(&begin, &|world| world.is_whole(), Point::OfPeers, |old| failure.fault(1 - old))
 }
 
 /// One of many connections, each of another kind than the one before.
 fn many(number: u64) -> Opening {
     let vserver = [SNAT, USIP, STICKY][(number / 3 % 3) as usize];
     let manner = if number.is_multiple_of(5) { Manner::ServerCloses } else { Manner::ClientCloses };
-    Opening { manner, client: (number % 3) as usize, ..Opening::plain(Instant::ZERO, vserver, number % 4 == 0) }
+    Opening {
+        manner,
+        client: (number % 3) as usize,
+        ..Opening::plain(Instant::ZERO, vserver, number.is_multiple_of(4))
+    }
 }
 
 /// A world in which the pair is whole and has been for a second.
@@ -187,7 +195,7 @@ fn whole(scenario: Scenario) -> World {
 fn enumerate(
     begin: &dyn Fn() -> World,
     done: &dyn Fn(&mut World) -> bool,
-    (count, point): (fn(Points) -> u64, fn(u64) -> Point),
+    point: fn(u64) -> Point,
     fault: impl Fn(usize) -> Fault,
 ) -> Tried {
     let mut world = begin();
@@ -199,7 +207,10 @@ fn enumerate(
         tried.violations.push(format!("the story does not get to its end: {:?}", world.checker.violations));
         return tried;
     }
-    tried.points = count(world.points);
+    tried.points = match point(0) {
+        Point::Any(_) => world.points.all,
+        Point::OfPeers(_) => world.points.of_peers,
+    };
     for number in 1..=tried.points {
         let strike = Strike { at: point(number), fault: fault(leader) };
         let world = struck(begin(), strike);

@@ -7,6 +7,7 @@ use holdfast_base::Instant;
 use holdfast_sim::link::Manners;
 use holdfast_sim::machine::Sabotage;
 use holdfast_sim::scenario::{DISABLED, DISABLED_USIP, Fault, Opening, SNAT, STICKY, UDP, USIP};
+use holdfast_sim::steps::{Failure, SetUp, during_set_up, set_ups};
 use holdfast_sim::{Report, Scenario, run};
 
 /// Seeds among which a broken variant must be caught.
@@ -147,5 +148,14 @@ fn the_model_shares_no_code_with_the_product() {
     for source in [include_str!("../src/reference.rs"), include_str!("../src/sight.rs")] {
         let of_the_product = source.replace("use holdfast_base::Instant;", "");
         assert!(!of_the_product.contains("holdfast_"), "the model leans on the product");
+    }
+}
+
+#[test]
+fn a_failure_at_every_step_finds_a_successor_that_knows_nothing() {
+    for set_up in set_ups().into_iter().filter(|set_up| set_up.vserver == SNAT && !set_up.v6) {
+        let broken = SetUp { sabotage: Sabotage::ForgetFlows, ..set_up };
+        let found = during_set_up(broken, Failure::KillPrimary).violations;
+        assert!(found.iter().any(|what| what.contains("must survive")), "not caught: {found:?}");
     }
 }

@@ -366,7 +366,10 @@ impl Reference {
     /// A machine's process takes a message of the other machine.
     pub fn hears_peer(&mut self, machine: usize, message: &[u8]) {
         let Some(&Message { from, life, turn, echo, .. }) = self.messages.get(&digest(message)) else { return };
-        if from == 1 - machine && life == self.nodes[from].life {
+        // What a node had said before it failed does not make it one that knows.
+        let sender = &self.nodes[from];
+        let counts = sender.running && sender.frozen_until.is_none() && life == sender.life;
+        if from == 1 - machine && counts {
             let node = &mut self.nodes[machine];
             node.heard = node.heard.max(turn);
             node.echoed = node.echoed.max(echo);
@@ -408,8 +411,9 @@ impl Reference {
             Sight::Private => self.says_to_peer(now, machine, frame),
             Sight::Segment(segment) if network == CLIENT_SIDE => {
                 if segment.syn && segment.ack {
-                    let (isn, v4) = (segment.acknowledges.wrapping_sub(1), segment.from.is_ipv4());
-                    let index = self.tracked.iter().rposition(|t| t.isn == isn && t.is_tcp() && t.is_v4() == v4);
+                    let isn = segment.acknowledges.wrapping_sub(1);
+                    let asked = |t: &Tracked| t.isn == isn && t.caller.end == segment.to && t.offer.at == segment.from;
+                    let index = self.tracked.iter().rposition(|t| t.is_tcp() && asked(t));
                     let key = Peer::Sequence(segment.sequence);
                     self.released(now, machine, index, key, link_bad);
                 } else {
@@ -479,7 +483,8 @@ impl Reference {
             return;
         }
         let isn = segment.acknowledges.wrapping_sub(1);
-        let mine = |t: &&mut Tracked| t.caller == Caller { client, end: segment.to } && t.isn == isn && t.is_tcp();
+        let caller = Caller { client, end: segment.to };
+        let mine = |t: &&mut Tracked| t.caller == caller && t.offer.at == segment.from && t.isn == isn && t.is_tcp();
         if let Some(tracked) = self.tracked.iter_mut().find(mine) {
             tracked.believe(now, Peer::Sequence(segment.sequence));
         }
@@ -498,7 +503,8 @@ impl Reference {
                 {
                     self.found.push(format!("{:?}: {tracked} moved from {before:?} to {key:?}", millis(now)));
                 }
-                (tracked.believed, tracked.excuse) = (None, None);
+                tracked.believed = None;
+                tracked.excuse.take_if(|_| !tracked.parted);
                 tracked.believe(now, key);
             }
             Some(_) => {}
@@ -645,10 +651,6 @@ fn describe(connection: &Connection) -> String {
 impl Tracked {
     fn is_tcp(&self) -> bool {
         self.isn != 0
-    }
-
-    fn is_v4(&self) -> bool {
-        self.caller.end.is_ipv4()
     }
 
     fn believed_proof(&self) -> Option<&Proof> {

@@ -99,6 +99,11 @@ pub enum ChannelState {
     Bulk,
     /// Records flow and are acknowledged.
     Up,
+    /// The secondary takes no records: it crashed again and again.
+    Quarantined {
+        /// Until it takes them again.
+        left: Duration,
+    },
 }
 
 /// About the pair, from this node's seat.

@@ -72,6 +72,9 @@ pub struct Hello {
     /// The sender compared itself with a primary of this term after a
     /// partition, and outbid it. 0: did not.
     pub decided_over: u64,
+    /// For how many more milliseconds the sender takes no records of the mirror
+    /// stream; 0: it takes them. The election does not look at it.
+    pub quarantine_ms: u64,
 }
 
 impl Hello {

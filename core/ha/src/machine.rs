@@ -502,6 +502,8 @@ impl Machine {
             silence_ms: millis(quiet),
             last_client_packet_ago: self.client_ago(now),
             decided_over: self.decided_over,
+            // Filled in by whoever owns the mirror stream.
+            quarantine_ms: 0,
         };
         self.effects.push_back(Effect::Send { path: None, hello });
     }

@@ -5,7 +5,7 @@ use crate::{HaStatus, Hello, HelloError, HelloKind, Role};
 /// The version of the hello format that this node speaks.
 pub const VERSION: u8 = 1;
 /// The longest hello that [`Hello::encode`] writes.
-pub const MAX_HELLO: usize = FIXED + 2 * (4 + 8);
+pub const MAX_HELLO: usize = FIXED + 3 * (4 + 8);
 
 /// The part before the TLV tail.
 const FIXED: usize = 44;
@@ -13,6 +13,8 @@ const FIXED: usize = 44;
 const TLV_CLIENT_PACKET: u16 = 1;
 /// TLV: the term that the sender outbid; absent: none.
 const TLV_DECIDED_OVER: u16 = 2;
+/// TLV: milliseconds until the sender takes records again; absent: it takes them.
+const TLV_QUARANTINE: u16 = 3;
 /// The sender holds the last primary's state.
 const FLAG_CAUGHT_UP: u8 = 1;
 /// The sender would promote if it were its turn.
@@ -40,6 +42,9 @@ impl Hello {
         if self.decided_over != 0 {
             tlv(out, TLV_DECIDED_OVER, self.decided_over);
         }
+        if self.quarantine_ms != 0 {
+            tlv(out, TLV_QUARANTINE, self.quarantine_ms);
+        }
     }
 
     /// Reads a hello. Unknown TLVs and flags are skipped, so that a later
@@ -65,6 +70,7 @@ impl Hello {
             silence_ms: word(fixed, 40),
             last_client_packet_ago: u64::MAX,
             decided_over: 0,
+            quarantine_ms: 0,
         };
         read_tail(tail, &mut hello)?;
         Ok(hello)
@@ -80,6 +86,7 @@ fn read_tail(mut tail: &[u8], hello: &mut Hello) -> Result<(), HelloError> {
         match kind {
             TLV_CLIENT_PACKET => hello.last_client_packet_ago = tlv_long(value)?,
             TLV_DECIDED_OVER => hello.decided_over = tlv_long(value)?,
+            TLV_QUARANTINE => hello.quarantine_ms = tlv_long(value)?,
             _ => {}
         }
         tail = rest;

@@ -22,6 +22,7 @@ fn any_hello(rng: &mut Rng) -> Hello {
         silence_ms: rng.next_u64() as u32,
         last_client_packet_ago: if rng.chance(1, 2) { u64::MAX } else { rng.below(9_999_999) },
         decided_over: rng.below(3),
+        quarantine_ms: rng.below(2) * 60_000,
     }
 }
 

@@ -100,6 +100,9 @@ impl Node {
             ("log_lines_lost", self.events_dropped),
             ("session_failures", self.mirroring.failures()),
             ("session_restarts", self.mirroring.restarts()),
+            ("quarantines", self.quarantine.begun()),
+            ("quarantine_refused_datagrams", self.quarantine.refused()),
+            ("quarantines_of_peer", self.quarantine.begun_by_peer()),
         ];
         vec![
             line("engine", self.engine.counters().listed()),

@@ -18,9 +18,11 @@ mod mirroring;
 mod node;
 mod promote;
 mod publish;
+mod quarantine;
 mod resync;
 mod stream;
 mod view;
+mod witness;
 
 pub use channel::PEER_ETHERTYPE;
 pub use effect::{
@@ -28,3 +30,5 @@ pub use effect::{
     StartError, StreamEvent,
 };
 pub use node::Node;
+pub use quarantine::{Life, LifeEnd, quarantine_at_start};
+pub use witness::Witness;

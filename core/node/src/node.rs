@@ -20,6 +20,8 @@ use crate::health::Health;
 use crate::listing::Listings;
 use crate::mirroring::Mirroring;
 use crate::promote;
+use crate::quarantine::Quarantine;
+use crate::witness::{Nobody, Witness};
 
 /// Log lines that wait for the driver at most; more are counted, not kept.
 const MAX_WAITING_EVENTS: usize = 1024;
@@ -35,6 +37,8 @@ pub struct Node {
     pub(crate) ha: Machine,
     pub(crate) channel: Channel,
     pub(crate) mirroring: Mirroring,
+    pub(crate) quarantine: Quarantine,
+    pub(crate) witness: &'static dyn Witness,
     pub(crate) health: Health,
     pub(crate) listings: Listings,
     pub(crate) ports: Vec<PortState>,
@@ -88,6 +92,8 @@ impl Node {
             ha: Machine::new(now, settings, options.boot, options.stored_term),
             channel: Channel::new(settings.node.0, peer.0, options.boot),
             mirroring: Mirroring::new(),
+            quarantine: Quarantine::default(),
+            witness: &Nobody,
             health: Health::default(),
             listings: Listings::default(),
             ports: Vec::new(),
@@ -281,6 +287,7 @@ impl Node {
         self.mirroring.push_check(now);
         self.mirroring.note_traffic(now);
         self.check_drift(now);
+        self.watch_quarantine(now);
         self.complain(now);
         self.watch_limits(now);
         self.health.handle_timeout(now);
@@ -297,6 +304,7 @@ impl Node {
             self.ha.poll_timeout().filter(|_| self.listening),
             self.engine.poll_timeout(),
             self.mirroring.poll_timeout(),
+            self.quarantine.ends(),
             self.health.poll_timeout(),
         ];
         deadlines.into_iter().flatten().min()
@@ -522,7 +530,7 @@ impl Node {
 
     fn send_hello(&mut self, path: Option<PathId>, hello: &Hello) {
         let mut payload = Vec::new();
-        hello.encode(&mut payload);
+        Hello { quarantine_ms: self.quarantine.left_ms(self.now), ..*hello }.encode(&mut payload);
         let head = self.letterhead();
         self.channel.send(path, MessageKind::Hello, head, &payload);
     }
@@ -557,8 +565,10 @@ impl Node {
             MessageKind::Hello => match Hello::decode(letter.payload) {
                 Ok(hello) => {
                     self.ha.set_drained(self.mirroring.sender.is_drained() && !self.engine.has_marks());
+                    let intake = self.hear_intake(now, &hello);
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);
+                    self.follow_intake(now, intake);
                     self.note_synced(now);
                     self.update_gate(now);
                 }

@@ -23,6 +23,10 @@ const LINES_TOLD: usize = 20;
 impl Node {
     /// Starts a mirror session with the peer that is there.
     pub(crate) fn start_session(&mut self, now: Instant) {
+        if self.peer_in_quarantine() {
+            // Nothing waits for who takes nothing.
+            return self.stop_session(now);
+        }
         let lines = self.config.lines(Scope::Shared);
         let health = self.health_records();
         let session = self.mirroring.start_session(now, lines, health);
@@ -56,6 +60,7 @@ impl Node {
         }
         let Some(session) = self.mirroring.receiver.session() else { return };
         while let Some(record) = self.mirroring.receiver.poll_record() {
+            self.witness.see(now, &record);
             if !matches!(record, Record::Journal(_)) {
                 self.settle_config(now);
             }
@@ -158,6 +163,9 @@ impl Node {
     /// acknowledged would not come again.
     pub(crate) fn mirror_data(&mut self, now: Instant, from: (u64, u64), payload: &[u8]) {
         if self.ha.role() != Role::Secondary || self.following != Some(from) {
+            return;
+        }
+        if self.quarantine.refuses() {
             return;
         }
         let (boot, _) = from;

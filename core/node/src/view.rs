@@ -68,8 +68,13 @@ impl<'a> View<'a> {
             match mirroring.sender.session() {
                 Some(session) if peer.caught_up && peer.synced_session == session => ChannelState::Up,
                 Some(_) => ChannelState::Bulk,
-                None => ChannelState::Connecting,
+                None => match self.node.peer_quarantine_left(self.now) {
+                    Some(left) => ChannelState::Quarantined { left },
+                    None => ChannelState::Connecting,
+                },
             }
+        } else if let Some(left) = self.node.quarantine.left(self.now) {
+            ChannelState::Quarantined { left }
         } else if mirroring.caught_up() {
             ChannelState::Up
         } else if mirroring.receiver.session().is_some() {

@@ -74,6 +74,7 @@ fn encoded(kind: HelloKind, role: Role) -> Vec<u8> {
         silence_ms: 0,
         last_client_packet_ago: 10,
         decided_over: 1,
+        quarantine_ms: 60_000,
     };
     let mut out = Vec::new();
     hello.encode(&mut out);

@@ -36,6 +36,21 @@ fn channel_text(state: ChannelState) -> &'static str {
         ChannelState::Connecting => "CONNECTING",
         ChannelState::Bulk => "BULK TRANSFER",
         ChannelState::Up => "UP",
+        ChannelState::Quarantined { .. } => "QUARANTINED",
+    }
+}
+
+/// Who takes no records, and for how long yet. `peer` is the peer's role: whoever is not primary is meant.
+fn quarantine_text(state: ChannelState, peer: HaRole) -> String {
+    let who = match peer {
+        HaRole::Primary | HaRole::Draining => "this node",
+        HaRole::Init | HaRole::Secondary => "the peer",
+    };
+    match state {
+        ChannelState::Quarantined { left } => {
+            format!(" ({who} crashed again and again; it takes no records for another {} s)", left.as_secs() + 1)
+        }
+        ChannelState::Down | ChannelState::Connecting | ChannelState::Bulk | ChannelState::Up => String::new(),
     }
 }
 
@@ -187,7 +202,12 @@ fn peer_lines(peer: HaPeer, facts: &PeerFacts, number: usize) -> String {
         "SSL Card Status: NOT PRESENT".to_owned(),
         format!("Term: {}", facts.term),
         format!("Caught Up: {}", if facts.caught_up { "YES" } else { "NO" }),
-        format!("Peer Channel: {}{}", channel_text(facts.channel), rekeying_text(facts.rekeying)),
+        format!(
+            "Peer Channel: {}{}{}",
+            channel_text(facts.channel),
+            quarantine_text(facts.channel, facts.role),
+            rekeying_text(facts.rekeying)
+        ),
         format!("Last Heard: {heard}"),
     ]);
     numbered_block(number, &lines)

@@ -1,7 +1,7 @@
 //! `failover rehearse`: what would be lost if this node died at this moment.
 
 use super::Scene;
-use crate::facts::{ChannelState, HaFacts, HaRole, NodeState, VserverFacts};
+use crate::facts::{ChannelState, HaFacts, HaRole, NodeState, PeerFacts, VserverFacts};
 use crate::json::Json;
 use crate::model::{ConnFailover, LbVserver, MirrorMode};
 
@@ -50,6 +50,9 @@ fn heir_is_missing(s: &Scene<'_>, ha: &HaFacts) -> Option<&'static str> {
     }
     match &ha.peer {
         Some(peer) if peer.state == NodeState::Up && peer.channel == ChannelState::Up => None,
+        Some(PeerFacts { channel: ChannelState::Quarantined { .. }, .. }) => {
+            Some("the peer is in quarantine and takes no records")
+        }
         Some(peer) if peer.state == NodeState::Up => Some("the peer has not caught up"),
         Some(_) | None => Some("the peer is not up"),
     }

@@ -1,0 +1,21 @@
+//! Who looks on while the node works.
+//!
+//! All other outputs are polled after a turn; what a process dies of does not
+//! live to be polled. So the one who writes down what preceded a crash is called
+//! before each record of the peer is applied.
+
+use holdfast_base::Instant;
+use holdfast_mirror::Record;
+
+/// Sees what is about to be done. It must be quick, and it changes nothing.
+pub trait Witness: Sync {
+    /// This record of the peer is applied next.
+    fn see(&self, now: Instant, record: &Record);
+}
+
+/// Nobody looks on.
+pub(crate) struct Nobody;
+
+impl Witness for Nobody {
+    fn see(&self, _: Instant, _: &Record) {}
+}

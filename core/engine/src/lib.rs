@@ -23,6 +23,8 @@ mod path;
 mod plan;
 mod record;
 mod roster;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod select;
 mod snat;
 mod stray;

@@ -255,5 +255,6 @@ fn plain_hello() -> Hello {
         silence_ms: 0,
         last_client_packet_ago: u64::MAX,
         decided_over: 0,
+        quarantine_ms: 0,
     }
 }

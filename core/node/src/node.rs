@@ -352,6 +352,13 @@ impl Node {
         self.engine.lose_a_flow()
     }
 
+    /// Changes the server of a mirrored flow, for tests of what then happens.
+    #[cfg(feature = "sabotage")]
+    pub fn bend_a_flow(&mut self, now: Instant) -> bool {
+        self.begin(now);
+        self.engine.bend_a_flow(now)
+    }
+
     /// The engine, for checkers and `show`.
     pub fn engine(&self) -> &Engine {
         &self.engine

@@ -7,6 +7,8 @@
 use holdfast_base::Instant;
 use holdfast_mirror::Record;
 
+use crate::node::Node;
+
 /// Sees what is about to be done. It must be quick, and it changes nothing.
 pub trait Witness: Sync {
     /// This record of the peer is applied next.
@@ -18,4 +20,11 @@ pub(crate) struct Nobody;
 
 impl Witness for Nobody {
     fn see(&self, _: Instant, _: &Record) {}
+}
+
+impl Node {
+    /// From here on `witness` looks on.
+    pub fn set_witness(&mut self, witness: &'static dyn Witness) {
+        self.witness = witness;
+    }
 }

@@ -27,6 +27,11 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub max_flows: Option<u32>,
 
+    /// UNSAFE, for tests only: crash at a flow record of a client at 192.0.2.66 or 2001:db8::66,
+    /// and do the harm that datagrams to this Unix socket ask for.
+    #[arg(long, value_name = "PATH")]
+    pub debug_hooks: Option<PathBuf>,
+
     /// Check the configuration, print every error as FILE:LINE, and exit: 0 if it is valid, else 1.
     #[arg(long)]
     pub check: bool,

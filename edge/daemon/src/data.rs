@@ -1,6 +1,9 @@
 //! The data thread: wait, stamp the time, feed the node, drain it, send.
 
 use crate::clock::Clock;
+use crate::crash::TRAIL;
+use crate::crash::trail::Phase;
+use crate::hooks;
 use crate::peer::{DATAGRAMS, LISTENER, Peer, STREAM};
 use crate::poller::Poller;
 use crate::queue::{Inbox, Input, Job, JobSender};
@@ -100,6 +103,7 @@ impl Driver {
         loop {
             self.turn();
             let sleep = self.sleep();
+            TRAIL.enter(Phase::Asleep);
             self.ready.clear();
             self.poller.wait(sleep, &mut self.ready);
             self.woken = self.clock.now();
@@ -110,11 +114,16 @@ impl Driver {
     /// held, and that must leave before later packets of the same flow.
     fn turn(&mut self) {
         let now = self.clock.now();
+        TRAIL.enter(Phase::Turn);
         self.node.handle_turn(now);
         self.drain(now);
+        TRAIL.enter(Phase::Peer);
         self.take_peer(now);
+        TRAIL.enter(Phase::Frames);
         self.take_frames(now);
+        TRAIL.enter(Phase::Inputs);
         self.take_inputs(now);
+        TRAIL.enter(Phase::Timers);
         self.node.handle_timeout(now);
         self.drain(now);
         self.flush();
@@ -150,7 +159,10 @@ impl Driver {
         let stalled = now.since(self.woken) > TURN_LIMIT;
         if stalled || self.ready.contains(&DATAGRAMS) {
             let node = &mut self.node;
-            self.peer.receive(now, TURN_DATAGRAMS, &mut |bytes| node.handle_peer_datagram(now, bytes));
+            self.peer.receive(now, TURN_DATAGRAMS, &mut |bytes| {
+                TRAIL.datagram(now, bytes);
+                node.handle_peer_datagram(now, bytes);
+            });
         }
         for event in self.peer.take_events() {
             self.node.handle_peer_stream(now, event);
@@ -164,6 +176,7 @@ impl Driver {
         let budget = TURN_FRAMES / ready.len().max(1);
         for id in ready {
             let count = ports.receive(id, budget.max(1), &mut |frame, outbox| {
+                TRAIL.frame(now, frame.port.0, frame.bytes);
                 let out = match node.handle_frame(now, frame) {
                     Verdict::Forward(port) => Some(port),
                     Verdict::Consumed | Verdict::ForHost | Verdict::Drop(_) => None,
@@ -204,6 +217,7 @@ impl Driver {
             Input::ConfigStored { request, result } => node.handle_config_stored(now, request, result),
             Input::ProbeOutcome { id, outcome } => node.handle_probe_outcome(now, id, outcome),
             Input::Dump => self.dump(),
+            Input::Hook(hook) => self.jobs.log(Level::Warn, hooks::perform(node, now, hook)),
             Input::Stop => node.handle_stop(now),
         }
     }
@@ -266,7 +280,10 @@ impl Driver {
             Effect::Guard { floating, transit } => Job::Guard { floating, transit },
             Effect::Probe(request) => Job::Probe(request),
             Effect::Reply(reply) => Job::Reply(reply),
-            Effect::Event(level, text) => Job::Log(level, text),
+            Effect::Event(level, text) => {
+                TRAIL.line(now, level, &text);
+                Job::Log(level, text)
+            }
             Effect::Stopped => Job::Stopped,
         };
         self.jobs.send(job);

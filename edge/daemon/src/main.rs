@@ -5,8 +5,10 @@ mod args;
 mod check;
 mod clock;
 mod control;
+mod crash;
 mod data;
 mod heap;
+mod hooks;
 mod key;
 mod links;
 mod log;
@@ -26,7 +28,7 @@ use clap::Parser;
 use clock::Clock;
 use data::{Driver, Pulse};
 use holdfast_engine::Limits;
-use holdfast_node::{Node, NodeOptions};
+use holdfast_node::{Node, NodeOptions, StartError, Witness};
 use links::{LinkJob, Links, SharedAddresses};
 use log::Log;
 use manage::Manager;
@@ -83,6 +85,7 @@ fn start(args: &Args) -> Result<ExitCode> {
 fn end_process_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
+        crash::signals::note_panic(info);
         report(info);
         std::process::abort();
     }));
@@ -95,10 +98,16 @@ fn serve(args: &Args, config: String) -> Result<()> {
     let options = node_options(args, config, &store, clock)?;
     let secret = options.seed.rotate_left(17);
     let listener = control::bind(&args.socket)?;
+    // Only after the socket: it is what tells that no other process lives on these files.
+    let started = clock.unix_nanos_at_origin();
+    let crash::Beginning { mut lives, quarantine, report } = crash::begin(&args.state, started / 1_000_000, &log);
+    crash::signals::install(report, started).context("cannot catch deadly signals")?;
+    let hooks = args.debug_hooks.as_deref().map(hooks::bind).transpose()?;
+    let harm = Harm { quarantine, witness: if hooks.is_some() { &hooks::Victim } else { &crash::Recorder } };
     let (inbox_sender, inbox) = queue::inbox().context("cannot make the queue to the data thread")?;
     let (job_sender, jobs) = tokio::sync::mpsc::channel(JOB_LIMIT);
     let pulse = Arc::new(Pulse::default());
-    start_data_thread(clock, options, inbox, JobSender::new(job_sender), Arc::clone(&pulse), &args.config)?;
+    start_data_thread(clock, options, harm, inbox, JobSender::new(job_sender), Arc::clone(&pulse), &args.config)?;
 
     let addresses = SharedAddresses::default();
     let (links, link_jobs) = sync_channel(LINK_JOB_LIMIT);
@@ -106,7 +115,7 @@ fn serve(args: &Args, config: String) -> Result<()> {
     let watcher = thread::Builder::new().name("links".to_owned()).spawn(move || watcher.run(&link_jobs))?;
 
     let manager = Manager {
-        inbox: inbox_sender,
+        inbox: inbox_sender.clone(),
         links: links.clone(),
         addresses,
         store,
@@ -116,13 +125,30 @@ fn serve(args: &Args, config: String) -> Result<()> {
         secret,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = tokio::task::LocalSet::new().block_on(&runtime, manager.run(jobs, listener));
+    let outcome = tokio::task::LocalSet::new().block_on(&runtime, async {
+        if let Some(socket) = hooks {
+            log.warn("UNSAFE: --debug-hooks is on; this node does harm when it is asked to");
+            tokio::task::spawn_local(hooks::serve(socket, inbox_sender, Arc::clone(&log)));
+        }
+        manager.run(jobs, listener).await
+    });
     // What still runs in the background (a probe, a save) need not end first.
     runtime.shutdown_background();
     let _ = std::fs::remove_file(&args.socket);
     let _ = links.try_send(LinkJob::Stop);
     wait_for(&watcher, GUARD_LIMIT);
+    if outcome.is_ok()
+        && let Err(error) = lives.end()
+    {
+        log.warn(&format!("{error:#}"));
+    }
     outcome
+}
+
+/// What the data thread is told of crashes: those before, and who writes down what precedes the next one.
+struct Harm {
+    quarantine: Option<Duration>,
+    witness: &'static dyn Witness,
 }
 
 fn node_options(args: &Args, config: String, store: &Store, clock: Clock) -> Result<NodeOptions> {
@@ -145,6 +171,7 @@ fn node_options(args: &Args, config: String, store: &Store, clock: Clock) -> Res
 fn start_data_thread(
     clock: Clock,
     options: NodeOptions,
+    harm: Harm,
     inbox: Inbox,
     jobs: JobSender,
     pulse: Arc<Pulse>,
@@ -154,7 +181,8 @@ fn start_data_thread(
     let place = config.display().to_string();
     let body = move || {
         prefer_this_thread();
-        let driver = match Node::new(clock.now(), options) {
+        crash::signals::prepare_this_thread();
+        let driver = match new_node(clock, options, &harm) {
             Ok(node) => Driver::new(clock, node, inbox, jobs, pulse).map_err(|error| error.to_string()),
             Err(error) => Err(format!("{place}:{}: {}", error.line, error.error)),
         };
@@ -172,6 +200,15 @@ fn start_data_thread(
         Ok(Err(error)) => bail!("{error}"),
         Err(_) => bail!("the data thread ended at its start"),
     }
+}
+
+fn new_node(clock: Clock, options: NodeOptions, harm: &Harm) -> Result<Node, StartError> {
+    let mut node = Node::new(clock.now(), options)?;
+    node.set_witness(harm.witness);
+    if let Some(length) = harm.quarantine {
+        node.quarantine_intake(clock.now(), length);
+    }
+    Ok(node)
 }
 
 /// Heartbeats leave from this thread: on a busy host it goes before others.

@@ -1,5 +1,6 @@
 //! The two bounded queues between the data thread and everybody else.
 
+use crate::hooks::Hook;
 use holdfast_engine::PortId;
 use holdfast_netio::{HostAddress, PacketSocket};
 use holdfast_node::{Level, PortState, ProbeOutcome, ProbeRequest, Reply};
@@ -68,6 +69,8 @@ pub enum Input {
     Dump,
     /// SIGTERM.
     Stop,
+    /// Do harm, for tests (`--debug-hooks`).
+    Hook(Hook),
 }
 
 /// What the data thread wants done elsewhere.

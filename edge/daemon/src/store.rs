@@ -61,7 +61,7 @@ impl Store {
 }
 
 /// The old file or the new one, never a mixture, also after a power cut.
-fn replace(path: &Path, text: &str) -> Result<()> {
+pub fn replace(path: &Path, text: &str) -> Result<()> {
     // Through a symbolic link: the file it points at is the one to replace.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = match path.parent() {

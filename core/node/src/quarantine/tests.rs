@@ -3,9 +3,11 @@ use LifeEnd::{Crashed as C, Orderly as O, Vanished as V};
 
 const NOW: u64 = 1_700_000_000_000;
 
-/// (seconds before now at which the life began, its quarantine in seconds or 0, how it ended).
-fn judge(lives: &[(u64, u64, LifeEnd)]) -> u64 {
-    let life = |&(ago, quarantine, end): &(u64, u64, LifeEnd)| Life {
+/// Seconds before now at which a life began, its quarantine in seconds or 0, how it ended.
+type Lived = (u64, u64, LifeEnd);
+
+fn judge(lives: &[Lived]) -> u64 {
+    let life = |&(ago, quarantine, end): &Lived| Life {
         started_ms: NOW - ago * 1000,
         quarantine: (quarantine > 0).then(|| Duration::from_secs(quarantine)),
         end,
@@ -16,7 +18,7 @@ fn judge(lives: &[(u64, u64, LifeEnd)]) -> u64 {
 
 #[test]
 fn which_lives_end_in_which_quarantine() {
-    let table: &[(&str, &[(u64, u64, LifeEnd)], u64)] = &[
+    let table: &[(&str, &[Lived], u64)] = &[
         ("the first start", &[], 0),
         ("one crash", &[(9000, 0, C)], 0),
         ("two restarts", &[(9000, 0, C), (2, 0, C)], 0),

@@ -1,0 +1,29 @@
+//! Doors by which tests make a copy wrong on purpose. No packet comes by here.
+
+use holdfast_base::Instant;
+
+use crate::engine::{Applied, Engine};
+use crate::mirror::MirrorEnd;
+
+impl Engine {
+    /// Changes the server of a mirrored flow, for tests of what then happens: as if
+    /// an older state of it had been the last one to arrive. False if there is none.
+    pub fn bend_a_flow(&mut self, now: Instant) -> bool {
+        let session = match self.session.end {
+            MirrorEnd::Receiving(session) => session,
+            MirrorEnd::Sending | MirrorEnd::Idle => return false,
+        };
+        let serial = self.session.serial;
+        let found =
+            (0..self.flows.slots()).find(|&slot| self.flows.live_at(slot).is_some_and(|flow| flow.session == serial));
+        let Some(slot) = found else { return false };
+        let mut record = self.flows.at(slot).record();
+        record.server.port ^= 1;
+        record.stamp = record.stamp.saturating_sub(1).max(1);
+        self.close(slot);
+        match self.merge(now, &record, session) {
+            Applied::Stored | Applied::Refreshed => true,
+            Applied::Older(_) | Applied::Full => false,
+        }
+    }
+}

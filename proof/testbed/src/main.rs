@@ -17,6 +17,7 @@ mod mirror_stories;
 mod node;
 mod ns;
 mod pair;
+mod poison;
 mod role;
 mod screen;
 mod sniff;

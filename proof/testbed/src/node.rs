@@ -7,6 +7,8 @@ use crate::sys;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::fs::File;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -101,6 +103,8 @@ pub struct Node {
     pub index: u8,
     /// Its configuration's variables; used at the next start.
     pub settings: Settings,
+    /// It does harm on request (`--debug-hooks`); used at the next start.
+    pub debug_hooks: bool,
     directory: PathBuf,
     binaries: Binaries,
     child: Option<Child>,
@@ -111,7 +115,8 @@ impl Node {
     pub fn new(lab: &Lab, index: u8, binaries: &Binaries) -> Result<Node> {
         let directory = lab.directory().join(if index == 0 { "a" } else { "b" });
         std::fs::create_dir_all(directory.join("state"))?;
-        Ok(Node { index, settings: Settings::default(), directory, binaries: binaries.clone(), child: None })
+        let (settings, binaries) = (Settings::default(), binaries.clone());
+        Ok(Node { index, settings, debug_hooks: false, directory, binaries, child: None })
     }
 
     /// `a` or `b`.
@@ -136,29 +141,59 @@ impl Node {
 
     /// Starts the daemon and waits until it answers.
     pub fn start(&mut self, lab: &Lab) -> Result<()> {
-        ensure!(self.child.is_none(), "node {} runs already", self.name());
-        let conf = self.directory.join("ns.conf");
-        std::fs::write(&conf, config::ns_conf(self.index, &self.settings))?;
-        let log = File::options().create(true).append(true).open(self.log())?;
-        let child = lab.nodes[usize::from(self.index)]
-            .command(&self.binaries.daemon)?
-            .arg("--config")
-            .arg(&conf)
-            .arg("--state")
-            .arg(self.directory.join("state"))
-            .arg("--socket")
-            .arg(self.socket())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("start holdfastd")?;
-        self.child = Some(child);
+        self.spawn(lab)?;
         sys::wait_until(&format!("node {} answers", self.name()), START_LIMIT, || {
             self.ensure_alive()?;
             Ok(self.ha().ok())
         })
         .map(drop)
+    }
+
+    /// Starts the daemon, whatever becomes of it.
+    pub fn spawn(&mut self, lab: &Lab) -> Result<()> {
+        ensure!(self.child.is_none(), "node {} runs already", self.name());
+        let conf = self.directory.join("ns.conf");
+        std::fs::write(&conf, config::ns_conf(self.index, &self.settings))?;
+        let log = File::options().create(true).append(true).open(self.log())?;
+        let mut command = lab.nodes[usize::from(self.index)].command(&self.binaries.daemon)?;
+        command.arg("--config").arg(&conf).arg("--state").arg(self.state()).arg("--socket").arg(self.socket());
+        if self.debug_hooks {
+            command.arg("--debug-hooks").arg(self.hooks());
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.child = Some(command.spawn().context("start holdfastd")?);
+        Ok(())
+    }
+
+    /// Its state directory.
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    fn hooks(&self) -> PathBuf {
+        self.directory.join("hooks.sock")
+    }
+
+    /// Asks a node with [`Node::debug_hooks`] for harm.
+    pub fn hook(&self, word: &str) -> Result<()> {
+        let sent = UnixDatagram::unbound()?.send_to(word.as_bytes(), self.hooks());
+        sent.map(drop).with_context(|| format!("debug hook {word} of node {}", self.name()))
+    }
+
+    /// Waits until the process has died of a bug of its own.
+    pub fn wait_for_crash(&mut self, limit: Duration) -> Result<()> {
+        let name = self.name();
+        let child = self.child.as_mut().with_context(|| format!("node {name} is not running"))?;
+        let status = sys::wait_until(&format!("node {name} crashes"), limit, || Ok(child.try_wait()?))?;
+        self.child = None;
+        ensure!(status.signal() == Some(libc::SIGABRT), "node {name} ended with {status}:\n{}", self.last_words());
+        Ok(())
+    }
+
+    /// What the log says from this byte on.
+    pub fn log_from(&self, start: usize) -> String {
+        let text = std::fs::read(self.log()).unwrap_or_default();
+        String::from_utf8_lossy(text.get(start..).unwrap_or_default()).into_owned()
     }
 
     /// An error that quotes the log if the process has ended by itself.

@@ -43,10 +43,10 @@ pub struct Options {
 
 /// Lab, servers and pair of one story.
 pub struct Stage<'o> {
-    /// The nodes.
+    /// Both nodes.
     pub pair: Pair,
     servers: [Role; 2],
-    /// Where they stand.
+    /// Where it plays.
     pub lab: Lab,
     options: &'o Options,
 }
@@ -125,6 +125,7 @@ fn all() -> Vec<(String, Story)> {
     add("switching_failover_modes_frees_and_protects_live_connections", mirror_stories::switching_modes);
     add("rehearse_says_zero_under_load_and_counts_without_a_peer", mirror_stories::rehearsal);
     add("after_a_short_outage_only_what_differs_is_sent", mirror_stories::short_outage);
+    crate::poison::STORIES.iter().for_each(|(name, story)| add(name, *story));
     stories
 }
 
@@ -140,7 +141,7 @@ fn rejoin_cycles(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 /// Traffic through both kinds of virtual server, in both families.
-fn start_traffic(stage: &Stage<'_>) -> Result<[Traffic; 2]> {
+pub fn start_traffic(stage: &Stage<'_>) -> Result<[Traffic; 2]> {
     let half = Load { connections: LOAD.connections / 2, new_per_second: LOAD.new_per_second / 2, ..LOAD };
     Ok([
         Traffic::start(&stage.lab, Vip::Nat, &Family::ALL, half)?,
@@ -148,11 +149,13 @@ fn start_traffic(stage: &Stage<'_>) -> Result<[Traffic; 2]> {
     ])
 }
 
-fn wait_recovered(traffic: &mut [Traffic; 2]) -> Result<()> {
+/// Waits until everything flows again.
+pub fn wait_recovered(traffic: &mut [Traffic; 2]) -> Result<()> {
     traffic.iter_mut().try_for_each(Traffic::wait_recovered)
 }
 
-fn nothing_lost(traffic: [Traffic; 2]) -> Result<()> {
+/// Ends the traffic; an error if anything was lost.
+pub fn nothing_lost(traffic: [Traffic; 2]) -> Result<()> {
     for part in traffic {
         if let Some(complaint) = part.finish()?.complaint() {
             bail!(complaint);

@@ -33,6 +33,8 @@ const QUARANTINE_LIMIT: Duration = Duration::from_secs(75);
 const CRASH_LIMIT: Duration = Duration::from_secs(10);
 /// A divergence must be shown within this time.
 const NOTICE_LIMIT: Duration = Duration::from_secs(1);
+/// A flow lingers for 40 s after its connection has ended.
+const LINGER_LIMIT: Duration = Duration::from_secs(50);
 /// Other waits.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long the traffic through a pair with a quarantined node is watched.
@@ -161,7 +163,7 @@ fn poison_and_time(stage: &mut Stage<'_>) -> Result<()> {
     let poison = poison_secondary(stage, primary, secondary)?;
     let since = Instant::now();
     watch_unharmed(stage, primary, &mut traffic)?;
-    // The record goes with its connection; else the node would die of it once more after the quarantine.
+    // The record goes with its connection, 40 s later; else the node would die of it once more after the quarantine.
     drop(poison);
     sys::wait_until("the quarantine is over", QUARANTINE_LIMIT, || {
         stage.pair.ensure_alive()?;
@@ -179,8 +181,7 @@ fn poison_and_restart(stage: &mut Stage<'_>) -> Result<()> {
     let mut traffic = start_traffic(stage)?;
     drop(poison_secondary(stage, primary, secondary)?);
     wait_recovered(&mut traffic)?;
-    // The flow lingers for a moment after its connection.
-    sys::wait_until("the poison's flow is gone", LIMIT, || {
+    sys::wait_until("the poison's flow is gone", LINGER_LIMIT, || {
         let listed = stage.pair.nodes[primary].cli(&["show", "ns", "connectiontable"])?;
         Ok((!listed.contains(POISON)).then_some(()))
     })?;

@@ -150,10 +150,9 @@ impl<const SLOTS: usize, const WORDS: usize> Ring<SLOTS, WORDS> {
         for (word, chunk) in slot[HEAD..].iter().zip(chunks) {
             word.store(u64::from_le_bytes(*chunk), Relaxed);
         }
-        if !rest.is_empty() {
-            let mut last = [0; 8];
-            last[..rest.len()].copy_from_slice(rest);
-            slot[HEAD + chunks.len()].store(u64::from_le_bytes(last), Relaxed);
+        if let Some(word) = slot.get(HEAD + chunks.len()) {
+            // Shorter than the call that copies so few bytes.
+            word.store(rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)), Relaxed);
         }
         self.written.store(number, Relaxed);
     }
@@ -287,29 +286,38 @@ pub const ENDPOINT: usize = 18;
 /// to the other. What is not understood counts as far as it is surely a header.
 fn header_len(frame: &[u8]) -> usize {
     const ETHERNET: usize = 14;
-    let byte = |at: usize| frame.get(at).copied().unwrap_or(0);
-    let (proto, transport) = match (byte(12), byte(13)) {
-        (0x08, 0x00) => (byte(ETHERNET + 9), ETHERNET + usize::from(byte(ETHERNET) & 15) * 4),
-        (0x86, 0xdd) => (byte(ETHERNET + 6), ETHERNET + 40),
-        (0x08, 0x06) => return frame.len().min(ETHERNET + 28),
+    let Some((head, _)) = frame.split_first_chunk::<{ ETHERNET + 10 }>() else { return frame.len() };
+    match (head[12], head[13]) {
+        (0x08, 0x00) => {
+            let network = usize::from(head[ETHERNET] & 15) * 4;
+            // A later fragment begins in the middle of what is said.
+            let later = u16::from_be_bytes([head[ETHERNET + 6], head[ETHERNET + 7]]) & 0x1fff != 0;
+            let transport = if later { 0 } else { transport_len(head[ETHERNET + 9], frame, ETHERNET + network) };
+            frame.len().min(ETHERNET + network + transport)
+        }
+        (0x86, 0xdd) => {
+            let transport = transport_len(head[ETHERNET + 6], frame, ETHERNET + 40);
+            frame.len().min(ETHERNET + 40 + transport)
+        }
+        (0x08, 0x06) => frame.len().min(ETHERNET + 28),
         // Of the peer: its datagrams are noted for themselves.
-        (0x88, 0xb5) => return frame.len().min(PEER_HEAD),
-        _ => return frame.len().min(ETHERNET),
-    };
-    // A later fragment begins in the middle of what is said.
-    let fragment =
-        byte(12) == 0x08 && (u16::from(byte(ETHERNET + 6)) << 8 | u16::from(byte(ETHERNET + 7))) & 0x1fff != 0;
-    let len = match (proto, fragment) {
-        (_, true) => 0,
-        (6, false) => usize::from(byte(transport + 12) >> 4) * 4,
-        (17, false) => 8,
+        (0x88, 0xb5) => PEER_HEAD,
+        _ => ETHERNET,
+    }
+}
+
+/// The length of the transport header that begins at `at`.
+fn transport_len(proto: u8, frame: &[u8], at: usize) -> usize {
+    let first = || frame.get(at).copied().unwrap_or(0);
+    match proto {
+        6 => frame.get(at + 12).map_or(0, |offset| usize::from(offset >> 4) * 4),
+        17 => 8,
         // An error: the headers of the packet that it is about follow.
-        (1, false) if matches!(byte(transport), 3 | 5 | 11 | 12) => 8 + 20 + 8,
-        (58, false) if byte(transport) < 128 => 8 + 40 + 8,
+        1 if matches!(first(), 3 | 5 | 11 | 12) => 8 + 20 + 8,
+        58 if first() < 128 => 8 + 40 + 8,
         // Solicitations and advertisements of neighbours.
-        (58, false) if matches!(byte(transport), 135 | 136) => 24,
-        (1 | 58, false) => 8,
+        58 if matches!(first(), 135 | 136) => 24,
+        1 | 58 => 8,
         _ => 0,
-    };
-    frame.len().min(transport + len)
+    }
 }

@@ -208,3 +208,22 @@ fn a_state_directory_that_cannot_be_used_does_no_harm() {
     let beginning = begin_in(&folder.path().join("missing").join("too"), 1);
     assert!(beginning.quarantine.is_none());
 }
+
+#[test]
+#[ignore = "measures: cargo test --release -p holdfastd cost_of -- --ignored --nocapture"]
+fn the_cost_of_an_entry() {
+    const ENTRIES: u64 = 10_000_000;
+    let measure = |what: &str, note: &dyn Fn(Instant)| {
+        let started = std::time::Instant::now();
+        (0..ENTRIES).for_each(|number| note(Instant::from_nanos(number)));
+        let nanos = started.elapsed().as_nanos() as f64 / ENTRIES as f64;
+        println!("{what}: {nanos:.1} ns");
+        assert!(nanos < 200.0, "a note must stay far below what a frame costs");
+    };
+    let mut tcp = [0; 20];
+    tcp[12] = 5 << 4;
+    let bytes = frame(0x0800, &ipv4(6, 0, &tcp));
+    measure("frame", &|now| TRAIL.frame(now, 1, std::hint::black_box(&bytes)));
+    let bytes = [7; 1400];
+    measure("datagram", &|now| TRAIL.datagram(now, std::hint::black_box(&bytes)));
+}

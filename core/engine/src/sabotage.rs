@@ -13,9 +13,8 @@ impl Engine {
             MirrorEnd::Receiving(session) => session,
             MirrorEnd::Sending | MirrorEnd::Idle => return false,
         };
-        let serial = self.session.serial;
         let found =
-            (0..self.flows.slots()).find(|&slot| self.flows.live_at(slot).is_some_and(|flow| flow.session == serial));
+            (0..self.flows.slots()).find(|&slot| self.flows.live_at(slot).is_some_and(|flow| self.is_in_session(flow)));
         let Some(slot) = found else { return false };
         let mut record = self.flows.at(slot).record();
         record.server.port ^= 1;

@@ -16,13 +16,13 @@ mod listing;
 mod lower;
 mod mirroring;
 mod node;
+mod onlooker;
 mod promote;
 mod publish;
 mod quarantine;
 mod resync;
 mod stream;
 mod view;
-mod witness;
 
 pub use channel::PEER_ETHERTYPE;
 pub use effect::{
@@ -30,5 +30,5 @@ pub use effect::{
     StartError, StreamEvent,
 };
 pub use node::Node;
+pub use onlooker::Onlooker;
 pub use quarantine::{Life, LifeEnd, quarantine_at_start};
-pub use witness::Witness;

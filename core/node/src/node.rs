@@ -19,9 +19,9 @@ use crate::envelope::MessageKind;
 use crate::health::Health;
 use crate::listing::Listings;
 use crate::mirroring::Mirroring;
+use crate::onlooker::{Nobody, Onlooker};
 use crate::promote;
 use crate::quarantine::Quarantine;
-use crate::witness::{Nobody, Witness};
 
 /// Log lines that wait for the driver at most; more are counted, not kept.
 const MAX_WAITING_EVENTS: usize = 1024;
@@ -38,7 +38,7 @@ pub struct Node {
     pub(crate) channel: Channel,
     pub(crate) mirroring: Mirroring,
     pub(crate) quarantine: Quarantine,
-    pub(crate) witness: &'static dyn Witness,
+    pub(crate) onlooker: &'static dyn Onlooker,
     pub(crate) health: Health,
     pub(crate) listings: Listings,
     pub(crate) ports: Vec<PortState>,
@@ -93,7 +93,7 @@ impl Node {
             channel: Channel::new(settings.node.0, peer.0, options.boot),
             mirroring: Mirroring::new(),
             quarantine: Quarantine::default(),
-            witness: &Nobody,
+            onlooker: &Nobody,
             health: Health::default(),
             listings: Listings::default(),
             ports: Vec::new(),

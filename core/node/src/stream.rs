@@ -60,7 +60,7 @@ impl Node {
         }
         let Some(session) = self.mirroring.receiver.session() else { return };
         while let Some(record) = self.mirroring.receiver.poll_record() {
-            self.witness.see(now, &record);
+            self.onlooker.see(now, &record);
             if !matches!(record, Record::Journal(_)) {
                 self.settle_config(now);
             }

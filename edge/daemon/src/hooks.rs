@@ -16,7 +16,7 @@ use crate::queue::{InboxSender, Input};
 use anyhow::{Context, Result};
 use holdfast_base::Instant;
 use holdfast_mirror::Record;
-use holdfast_node::{Node, Witness};
+use holdfast_node::{Node, Onlooker};
 use holdfast_wire::Addr;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -53,7 +53,7 @@ impl Hook {
 /// Dies of poison; otherwise a [`Recorder`].
 pub struct Victim;
 
-impl Witness for Victim {
+impl Onlooker for Victim {
     fn see(&self, now: Instant, record: &Record) {
         Recorder.see(now, record);
         if let Record::Flow(flow) = record {

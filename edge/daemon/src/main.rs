@@ -28,7 +28,7 @@ use clap::Parser;
 use clock::Clock;
 use data::{Driver, Pulse};
 use holdfast_engine::Limits;
-use holdfast_node::{Node, NodeOptions, StartError, Witness};
+use holdfast_node::{Node, NodeOptions, Onlooker, StartError};
 use links::{LinkJob, Links, SharedAddresses};
 use log::Log;
 use manage::Manager;
@@ -103,7 +103,7 @@ fn serve(args: &Args, config: String) -> Result<()> {
     let crash::Beginning { mut lives, quarantine, report } = crash::begin(&args.state, started / 1_000_000, &log);
     crash::signals::install(report, started).context("cannot catch deadly signals")?;
     let hooks = args.debug_hooks.as_deref().map(hooks::bind).transpose()?;
-    let harm = Harm { quarantine, witness: if hooks.is_some() { &hooks::Victim } else { &crash::Recorder } };
+    let harm = Harm { quarantine, onlooker: if hooks.is_some() { &hooks::Victim } else { &crash::Recorder } };
     let (inbox_sender, inbox) = queue::inbox().context("cannot make the queue to the data thread")?;
     let (job_sender, jobs) = tokio::sync::mpsc::channel(JOB_LIMIT);
     let pulse = Arc::new(Pulse::default());
@@ -148,7 +148,7 @@ fn serve(args: &Args, config: String) -> Result<()> {
 /// What the data thread is told of crashes: those before, and who writes down what precedes the next one.
 struct Harm {
     quarantine: Option<Duration>,
-    witness: &'static dyn Witness,
+    onlooker: &'static dyn Onlooker,
 }
 
 fn node_options(args: &Args, config: String, store: &Store, clock: Clock) -> Result<NodeOptions> {
@@ -204,7 +204,7 @@ fn start_data_thread(
 
 fn new_node(clock: Clock, options: NodeOptions, harm: &Harm) -> Result<Node, StartError> {
     let mut node = Node::new(clock.now(), options)?;
-    node.set_witness(harm.witness);
+    node.set_onlooker(harm.onlooker);
     if let Some(length) = harm.quarantine {
         node.quarantine_intake(clock.now(), length);
     }

@@ -15,7 +15,7 @@ use crate::log::{Log, rfc3339};
 use anyhow::{Context, Result};
 use holdfast_base::Instant;
 use holdfast_mirror::Record;
-use holdfast_node::{LifeEnd, Witness, quarantine_at_start};
+use holdfast_node::{LifeEnd, Onlooker, quarantine_at_start};
 use lives::LivesFile;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -36,7 +36,7 @@ const PENDING: &str = "pending";
 /// Writes each record of the peer into the trail.
 pub struct Recorder;
 
-impl Witness for Recorder {
+impl Onlooker for Recorder {
     fn see(&self, now: Instant, record: &Record) {
         TRAIL.record(now, record);
     }

@@ -125,6 +125,7 @@ fn line(page: &mut Page<'_>, entry: &Entry) -> fmt::Result {
         Some(Kind::Persistence) => ends(page, "persistence", entry, &["client", "vip"])?,
         Some(Kind::Health) => ends(page, "health", entry, &["server"])?,
         Some(Kind::Digest) => write!(page, "digest of {} flows", entry.detail)?,
+        Some(Kind::Kept) => write!(page, "kept buckets of part {}", entry.detail)?,
     }
     page.write_char('\n')
 }

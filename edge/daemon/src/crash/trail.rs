@@ -45,12 +45,14 @@ pub enum Kind {
     Journal,
     /// A digest; the detail is the number of flows.
     Digest,
+    /// Buckets that need no record; the detail is their part.
+    Kept,
     /// A panic's message.
     Panic,
 }
 
 impl Kind {
-    const ALL: [Kind; 10] = [
+    const ALL: [Kind; 11] = [
         Kind::Log,
         Kind::Frame,
         Kind::Datagram,
@@ -60,6 +62,7 @@ impl Kind {
         Kind::Health,
         Kind::Journal,
         Kind::Digest,
+        Kind::Kept,
         Kind::Panic,
     ];
 }
@@ -274,6 +277,7 @@ impl Trail {
                 return self.records.put(at, Kind::Journal, 0, text.len(), shown.as_bytes());
             }
             Record::BulkEnd(digest) => (Kind::Digest, digest.flows, 0),
+            Record::Kept(kept) => (Kind::Kept, kept.part.into(), 0),
         };
         self.records.put(at, kind, detail, ends * ENDPOINT, &bytes[..ends * ENDPOINT]);
     }

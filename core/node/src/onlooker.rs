@@ -10,7 +10,7 @@ use holdfast_mirror::Record;
 use crate::node::Node;
 
 /// Sees what is about to be done. It must be quick, and it changes nothing.
-pub trait Witness: Sync {
+pub trait Onlooker: Sync {
     /// This record of the peer is applied next.
     fn see(&self, now: Instant, record: &Record);
 }
@@ -18,13 +18,13 @@ pub trait Witness: Sync {
 /// Nobody looks on.
 pub(crate) struct Nobody;
 
-impl Witness for Nobody {
+impl Onlooker for Nobody {
     fn see(&self, _: Instant, _: &Record) {}
 }
 
 impl Node {
-    /// From here on `witness` looks on.
-    pub fn set_witness(&mut self, witness: &'static dyn Witness) {
-        self.witness = witness;
+    /// From here on `onlooker` looks on.
+    pub fn set_onlooker(&mut self, onlooker: &'static dyn Onlooker) {
+        self.onlooker = onlooker;
     }
 }

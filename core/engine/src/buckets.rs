@@ -15,7 +15,8 @@
 //!   spoiled         not in the session             in the session
 //! ```
 //! A bucket of the sender is *spoiled* when a flow that is not in the session
-//! goes before the bucket is decided: the peer would keep it for ever.
+//! goes before the bucket is decided: the peer would keep it for ever. One of the
+//! receiver is when a flow of it had to make room, or when it is not to be kept.
 
 /// Buckets of the digest: a bucket that differs costs its flows, which are a few
 /// dozen of a million, and a summary of all costs half a hundred datagrams.
@@ -93,6 +94,11 @@ impl Buckets {
         self.flows
     }
 
+    /// Whether nothing is decided about the bucket yet.
+    pub(crate) fn is_open(&self, bucket: u16) -> bool {
+        self.at(bucket).fate == Fate::Open
+    }
+
     /// Whether told flows of the bucket are in the session without a record.
     pub(crate) fn is_kept(&self, bucket: u16) -> bool {
         self.at(bucket).fate == Fate::Kept
@@ -121,8 +127,7 @@ impl Buckets {
         }
     }
 
-    /// A told flow that is not in the session is gone here, and the peer does not
-    /// hear of it.
+    /// The bucket cannot be kept in this session, unless it is already.
     pub(crate) fn spoil(&mut self, bucket: u16) {
         let bucket = self.at_mut(bucket);
         if bucket.fate == Fate::Open {

@@ -448,9 +448,10 @@ impl Engine {
         self.keep_equal(part, theirs)
     }
 
-    /// As receiver: the flows of these buckets of a part are in the session.
-    pub fn keep_buckets(&mut self, part: usize, buckets: u128) {
-        self.keep_all(part, buckets);
+    /// As receiver: the flows of these buckets of a part are in the session. False
+    /// if one of them had to make room meanwhile: the session is not complete.
+    pub fn keep_buckets(&mut self, part: usize, buckets: u128) -> bool {
+        self.keep_all(part, buckets)
     }
 
     /// This node receives from now on: mirroring is off, holds are dropped,

@@ -205,12 +205,16 @@ impl Engine {
     }
 
     /// See [`Engine::keep_buckets`].
-    pub(crate) fn keep_all(&mut self, part: usize, kept: u128) {
+    pub(crate) fn keep_all(&mut self, part: usize, kept: u128) -> bool {
+        let mut complete = true;
         for (bit, bucket) in buckets_of(part).enumerate() {
             if kept >> bit & 1 == 1 {
-                self.buckets.keep(bucket);
+                complete &= self.buckets.keep(bucket);
+            } else {
+                self.buckets.spoil(bucket);
             }
         }
+        complete
     }
 
     /// Whether both ends count the flow as told in the running session.
@@ -333,10 +337,13 @@ impl Engine {
             let Some((slot, _)) = self.flows.find(&key) else { continue };
             let ours = self.flows.at(slot);
             let same = ours.client_key() == record.client_key() && ours.server_key() == record.server_key();
-            if same && record.stamp >= ours.stamp {
+            // Within a session the larger stamp wins, whatever the order. What an earlier session has left gives
+            // way in any case, or a copy with a wrong stamp would never heal.
+            let stale = matches!(self.session.end, MirrorEnd::Receiving(_)) && !self.is_in_session(ours);
+            if same && (stale || record.stamp >= ours.stamp) {
                 return self.refresh(slot, record);
             }
-            if !supersedes(record, &ours.record()) {
+            if !stale && !supersedes(record, &ours.record()) {
                 if !same {
                     self.counters.record_conflicts += 1;
                 }
@@ -477,7 +484,7 @@ impl Engine {
 
     fn refresh(&mut self, slot: u32, record: &FlowRecord) -> Applied {
         let flow = self.flows.at_mut(slot);
-        let newer = record.stamp > flow.stamp;
+        let newer = record.stamp != flow.stamp;
         if newer {
             flow.stamp = record.stamp;
             (flow.client_idle_s, flow.server_idle_s) = (record.client_idle_s, record.server_idle_s);
@@ -550,15 +557,26 @@ impl Engine {
             return;
         }
         let slots = self.flows.slots();
+        let mut undecided = None;
         for _ in 0..slots.min(MAX_EVICTION_LOOKS) {
             let slot = self.session.evicted % slots;
             self.session.evicted = slot + 1;
-            if self.flows.live_at(slot).is_some_and(|flow| !self.is_in_session(flow)) {
-                self.close(slot);
-                self.counters.stale_evicted += 1;
-                return;
+            let Some(flow) = self.flows.live_at(slot).filter(|flow| !self.is_in_session(flow)) else { continue };
+            if flow.session == 0 || !self.buckets.is_open(flow.bucket) {
+                return self.evict(slot);
             }
+            undecided = undecided.or(Some(slot));
         }
+        if let Some(slot) = undecided {
+            // The primary may be about to leave it out as kept.
+            self.buckets.spoil(self.flows.at(slot).bucket);
+            self.evict(slot);
+        }
+    }
+
+    fn evict(&mut self, slot: u32) {
+        self.close(slot);
+        self.counters.stale_evicted += 1;
     }
 
     /// A record's flow is in the session; a sender has to pass it on first.

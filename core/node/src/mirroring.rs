@@ -162,6 +162,8 @@ impl Mirroring {
         if !self.sender.is_active() {
             return;
         }
+        // What bulk finds leaves marks behind: the digest at its end must not be written before them.
+        self.collect_bulk(now, engine);
         while self.sender.wants_marks() {
             match engine.poll_mark() {
                 Some(Mark::Flow(flow)) => self.sender.push(Item::Flow(flow)),
@@ -170,7 +172,6 @@ impl Mirroring {
                 None => break,
             }
         }
-        self.collect_bulk(now, engine);
     }
 
     /// As primary: an acknowledgement or a part of the summary came from the peer.

@@ -81,7 +81,12 @@ impl Node {
                     JournalStep::Apply(line) => self.apply_journal(now, &line),
                 },
                 Record::BulkEnd(digest) => self.compare_digests(now, session, digest),
-                Record::Kept(kept) => self.engine.keep_buckets(kept.part.into(), kept.buckets),
+                Record::Kept(kept) => {
+                    if !self.engine.keep_buckets(kept.part.into(), kept.buckets) {
+                        self.mirroring.note_full();
+                        self.dissent(now, "the table is full: a flow had to make room that the primary counts on");
+                    }
+                }
             }
         }
     }

@@ -465,8 +465,13 @@ impl Reference {
     /// Data passes a node towards a client.
     fn goes_on(&mut self, now: Instant, machine: usize, segment: &Segment) {
         let met = |t: &&Tracked| t.is_tcp() && t.caller.end == segment.to && t.offer.at == segment.from;
-        let Some(tracked) = self.tracked.iter().rev().find(met) else { return };
+        let mut met = self.tracked.iter().rev().filter(met);
+        let Some(tracked) = met.next() else { return };
         let Some(proof) = tracked.believed_proof() else { return };
+        if met.next().is_some() {
+            // What had the same ends before may be known still.
+            return;
+        }
         if tracked.offer.promise == Promise::Disabled && segment.payload > 0 && !segment.rst && !proof.knowers[machine]
         {
             self.found.push(format!(

@@ -23,7 +23,11 @@ struct Cli {
 #[derive(clap::Subcommand)]
 enum Chore {
     /// Installs what building and testing need (Debian packages, as root).
-    Setup,
+    Setup {
+        /// Also what the benches compare the product with.
+        #[arg(long)]
+        bench: bool,
+    },
     /// Everything that a change must pass: format, lints, tidy, tests, simulation, namespaces.
     Ci {
         /// Leave out what needs root.
@@ -46,9 +50,9 @@ enum Chore {
     },
     /// Builds or checks the eBPF program.
     Ebpf(ebpf::Options),
-    /// Measures: `cargo xtask bench`.
+    /// Measures: `cargo xtask bench` the engine alone; `cargo xtask bench mirror` and `… bench million` the real programs.
     Bench {
-        /// Arguments of holdfast-bench.
+        /// `mirror` or `million` and their arguments; none: holdfast-bench.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -70,7 +74,7 @@ fn run(chore: Chore) -> Result<()> {
     let root = root()?;
     std::env::set_current_dir(&root).with_context(|| format!("enter {}", root.display()))?;
     match chore {
-        Chore::Setup => setup::run(),
+        Chore::Setup { bench } => setup::run(bench),
         Chore::Ci { no_namespaces } => ci(no_namespaces),
         Chore::Tidy => tidy::run(&root),
         Chore::Sim { arguments } => {
@@ -82,6 +86,10 @@ fn run(chore: Chore) -> Result<()> {
             step("lab", program("holdfast-testbed", &arguments)?)
         }
         Chore::Ebpf(options) => ebpf::run(&root, &options),
+        Chore::Bench { arguments } if !arguments.is_empty() => {
+            build_testbed()?;
+            step("measurements", program("holdfast-testbed", &[&["bench".into()], &arguments[..]].concat())?)
+        }
         Chore::Bench { arguments } => {
             step("build", cargo(&["build", "--release", "-p", "holdfast-bench"]))?;
             step("measurements", program("holdfast-bench", &arguments)?)
@@ -116,6 +124,10 @@ fn ci(no_namespaces: bool) -> Result<()> {
         build_testbed()?;
         step("lab instruments", program("holdfast-testbed", &["selftest".into()])?)?;
         step("namespace tests", program("holdfast-testbed", &["test".into()])?)?;
+        for bench in ["mirror", "million"] {
+            let words = ["bench", bench, "--smoke"].map(String::from);
+            step("benches, a few seconds of each", program("holdfast-testbed", &words)?)?;
+        }
     }
     let without = if left_out.is_empty() { String::new() } else { format!(", WITHOUT {}", left_out.join(", ")) };
     println!("== all passed in {} s{without}", started.elapsed().as_secs());

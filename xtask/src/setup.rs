@@ -17,10 +17,15 @@ const NEEDED: &[(&str, &str)] = &[
     ("python3", "python3-minimal"),
 ];
 
+/// What the benches compare the product with; without it they leave that out and say so.
+const FOR_BENCHES: &[(&str, &str)] = &[("conntrackd", "conntrackd"), ("conntrack", "conntrack")];
+
 /// Installs what is missing.
-pub fn run() -> Result<()> {
+pub fn run(bench: bool) -> Result<()> {
+    let further = if bench { FOR_BENCHES } else { &[] };
     let missing: Vec<&str> = NEEDED
         .iter()
+        .chain(further)
         .filter(|(program, _)| !is_installed(program))
         .flat_map(|(_, packages)| packages.split(' '))
         .collect();

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
 /// Last parts of the namespace names.
-pub const PARTS: [&str; 6] = ["cl", "a", "b", "s1", "s2", "sw"];
+pub const PARTS: [&str; 8] = ["cl", "a", "b", "s1", "s2", "sw", "ka", "kb"];
 const DIRECTORY_PREFIX: &str = "holdfast-testbed-";
 const MARKER: &str = ".made-by-holdfast-testbed";
 

@@ -4,9 +4,11 @@
 //! demo      one screen that shows the promise
 //! test      named stories
 //! campaign  the matrix of failures, with a table
+//! bench     what mirroring costs, and a million flows
 //! selftest  the lab's instruments, without the product
 //! ```
 
+mod bench;
 mod campaign;
 mod cell;
 mod config;
@@ -50,6 +52,8 @@ enum Cmd {
     Test(stories::Options),
     /// Every way to fail × USIP × IP version, many times, under load.
     Campaign(campaign::Options),
+    /// Measures with the real programs; prints tables.
+    Bench(bench::Options),
     /// Checks the lab and its instruments without the product.
     Selftest,
     /// Prints the configuration of node 0 or 1 of the lab.
@@ -86,6 +90,7 @@ fn run(cli: Cli) -> Result<()> {
         Cmd::Demo(options) => demo::run(options, &binaries()?),
         Cmd::Test(options) => stories::run(options, &binaries()?),
         Cmd::Campaign(options) => campaign::run(options, &binaries()?),
+        Cmd::Bench(options) => bench::run(options, &binaries()?),
         Cmd::Selftest => standin::run(),
         Cmd::Config { node } => {
             print!("{}", config::ns_conf(*node, &config::Settings::default()));

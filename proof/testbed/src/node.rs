@@ -91,6 +91,12 @@ impl HaView {
         self.role.eq_ignore_ascii_case("primary")
     }
 
+    /// Flows in its table.
+    pub fn flows(&self) -> Result<u64> {
+        let own = objects(&self.raw).into_iter().find_map(|object| object.get("flows")?.as_u64());
+        own.context("flows in show ha node")
+    }
+
     /// Is it the stand-by?
     pub fn is_secondary(&self) -> bool {
         self.role.eq_ignore_ascii_case("secondary")
@@ -105,6 +111,10 @@ pub struct Node {
     pub settings: Settings,
     /// It does harm on request (`--debug-hooks`); used at the next start.
     pub debug_hooks: bool,
+    /// Another configuration than the lab's; used at the next start.
+    pub conf: Option<String>,
+    /// Further arguments of the daemon; used at the next start.
+    pub arguments: Vec<String>,
     directory: PathBuf,
     binaries: Binaries,
     child: Option<Child>,
@@ -115,8 +125,16 @@ impl Node {
     pub fn new(lab: &Lab, index: u8, binaries: &Binaries) -> Result<Node> {
         let directory = lab.directory().join(if index == 0 { "a" } else { "b" });
         std::fs::create_dir_all(directory.join("state"))?;
-        let (settings, binaries) = (Settings::default(), binaries.clone());
-        Ok(Node { index, settings, debug_hooks: false, directory, binaries, child: None })
+        Ok(Node {
+            index,
+            settings: Settings::default(),
+            debug_hooks: false,
+            conf: None,
+            arguments: Vec::new(),
+            directory,
+            binaries: binaries.clone(),
+            child: None,
+        })
     }
 
     /// `a` or `b`.
@@ -153,10 +171,12 @@ impl Node {
     pub fn spawn(&mut self, lab: &Lab) -> Result<()> {
         ensure!(self.child.is_none(), "node {} runs already", self.name());
         let conf = self.directory.join("ns.conf");
-        std::fs::write(&conf, config::ns_conf(self.index, &self.settings))?;
+        let text = self.conf.clone().unwrap_or_else(|| config::ns_conf(self.index, &self.settings));
+        std::fs::write(&conf, text)?;
         let log = File::options().create(true).append(true).open(self.log())?;
         let mut command = lab.nodes[usize::from(self.index)].command(&self.binaries.daemon)?;
         command.arg("--config").arg(&conf).arg("--state").arg(self.state()).arg("--socket").arg(self.socket());
+        command.args(&self.arguments);
         if self.debug_hooks {
             command.arg("--debug-hooks").arg(self.hooks());
         }
@@ -276,6 +296,14 @@ impl Node {
             child.wait()?;
         }
         Ok(())
+    }
+
+    /// Silence at one instant, as when the host loses its power: the process stops, then its links go down one after the
+    /// other (which takes the kernel milliseconds), and only then it is killed, so that nothing of its end leaves.
+    pub fn cut_power(&mut self, lab: &Lab) -> Result<()> {
+        self.fail(lab, Failure::Freeze)?;
+        self.set_links(lab, "down")?;
+        self.kill()
     }
 
     /// Asks the daemon to end (SIGTERM) and waits for it.

@@ -171,6 +171,15 @@ pub fn packet_socket(interface: &str) -> Result<OwnedFd> {
 
 /// Retransmissions of a TCP socket over its whole life (`tcpi_total_retrans`).
 pub fn tcp_retransmits(socket: &impl AsRawFd) -> Option<u32> {
+    tcp_info(socket).map(|info| info.tcpi_total_retrans)
+}
+
+/// Smoothed round trip of a TCP socket in microseconds; right after `connect` it is that of the handshake.
+pub fn tcp_round_trip_us(socket: &impl AsRawFd) -> Option<u32> {
+    tcp_info(socket).map(|info| info.tcpi_rtt)
+}
+
+fn tcp_info(socket: &impl AsRawFd) -> Option<libc::tcp_info> {
     // SAFETY: tcp_info is plain data; all zeroes is a valid value.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut len = std::mem::size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -178,7 +187,7 @@ pub fn tcp_retransmits(socket: &impl AsRawFd) -> Option<u32> {
     let done = unsafe {
         libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len)
     };
-    (done == 0).then_some(info.tcpi_total_retrans)
+    (done == 0).then_some(info)
 }
 
 /// Lets a socket bound to an address choose its port only when it connects, so that one port serves many destinations.
@@ -195,4 +204,15 @@ pub fn bind_address_no_port(socket: &impl AsRawFd) -> std::io::Result<()> {
         )
     };
     if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// A large receive buffer, beyond the system's limit if we may.
+pub fn force_receive_buffer(socket: &impl AsRawFd, bytes: usize) -> Result<()> {
+    let size = libc::c_int::try_from(bytes)?;
+    let len = std::mem::size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: a valid pointer to an int of the size given.
+    let done = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, (&raw const size).cast(), len)
+    };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()).context("SO_RCVBUFFORCE") }
 }

@@ -17,3 +17,13 @@ pub fn summary(mut samples: Vec<Duration>) -> Value {
 pub fn ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 10_000.0).round() / 10.0
 }
+
+/// Median, 99th percentile and maximum, in microseconds.
+pub fn micros(mut samples: Vec<Duration>) -> Value {
+    samples.sort_unstable();
+    let at = |share: f64| {
+        let index = ((samples.len() as f64 * share).ceil() as usize).clamp(1, samples.len().max(1)) - 1;
+        samples.get(index).map_or(0.0, |time| time.as_nanos() as f64 / 1000.0)
+    };
+    json!({ "count": samples.len(), "p50_us": at(0.5), "p99_us": at(0.99), "max_us": at(1.0) })
+}

@@ -83,6 +83,12 @@ impl Role {
         self.expect(&event, limit)
     }
 
+    /// Tells it `command` and waits until it says `event`.
+    pub fn ask_for(&mut self, command: &str, event: &str, limit: Duration) -> Result<Value> {
+        self.tell(command)?;
+        self.expect(event, limit)
+    }
+
     fn take_in(&mut self) -> Result<bool> {
         loop {
             match self.lines.try_recv() {

@@ -2,6 +2,10 @@
 //! (`holdfast-testbed role …`), is told what to do by lines on its standard input and answers with JSON lines on its
 //! standard output. It ends when its standard input does.
 
+mod bench_flows;
+mod bench_load;
+mod bench_probe;
+mod bench_server;
 mod clock;
 mod echo_client;
 mod echo_server;
@@ -13,6 +17,7 @@ mod poller;
 mod udp;
 mod who;
 
+pub use bench_flows::PORTS as FLOWS_PER_ADDRESS;
 pub use handle::{Role, play_inside};
 pub use pattern::mix;
 
@@ -35,6 +40,14 @@ pub enum RoleCommand {
     Who(who::Options),
     /// Sends rubbish.
     Garbage(garbage::Options),
+    /// Answers the benches' clients.
+    BenchServer(bench_server::Options),
+    /// Connections at a rate, or as many as possible.
+    BenchLoad(bench_load::Options),
+    /// Times one connection after the other.
+    BenchProbe(bench_probe::Options),
+    /// A million UDP clients.
+    BenchFlows(bench_flows::Options),
 }
 
 /// Plays the role to its end.
@@ -47,6 +60,10 @@ pub fn play(command: &RoleCommand) -> Result<()> {
         RoleCommand::Ends(options) => ends::run(options),
         RoleCommand::Who(options) => who::run(options),
         RoleCommand::Garbage(options) => garbage::run(options),
+        RoleCommand::BenchServer(options) => bench_server::run(options),
+        RoleCommand::BenchLoad(options) => bench_load::run(options),
+        RoleCommand::BenchProbe(options) => bench_probe::run(options),
+        RoleCommand::BenchFlows(options) => bench_flows::run(options),
     }
 }
 

@@ -1,0 +1,423 @@
+//! `bench million`: memory, bulk transfer and takeover with a million mirrored flows.
+
+use super::loads::{self, Load};
+use super::measure::{self, Link, Sender, line_time, median, quantile};
+use super::stage::{Front, Stage};
+use super::{Report, note};
+use crate::campaign::keep_evidence;
+use crate::node::{Binaries, Failure, Node};
+use crate::ns::Namespace;
+use crate::role::Role;
+use crate::sys;
+use crate::traffic::role_log;
+use anyhow::{Context, Result, ensure};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Room in the table beyond the flows: TCP connections that come and go.
+const SPARE_FLOWS: u32 = 131_072;
+/// A table so small that what a process needs besides is seen.
+const SMALL_TABLE: u32 = 1024;
+/// All flows are open within this time.
+const OPEN_LIMIT: Duration = Duration::from_secs(600);
+/// A returned node has caught up within this time.
+const BULK_LIMIT: Duration = Duration::from_secs(120);
+/// A sample of flows is answered within this time after a takeover.
+const CHECK_LIMIT: Duration = Duration::from_secs(150);
+/// A survivor leads within this time.
+const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
+/// How long the probe is watched after a failure.
+const AFTERMATH: Duration = Duration::from_millis(1500);
+/// Between two readings of the link while a bulk transfer runs.
+const LINK_INTERVAL: Duration = Duration::from_millis(2);
+/// A bulk transfer carries more than this in one such interval; heartbeats and a few connections do not.
+const BULK_BYTES: u64 = 20_000;
+/// New connections a second while a bulk transfer runs.
+const DELTAS: u32 = 500;
+
+/// Arguments.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Mirrored flows.
+    #[arg(long, default_value_t = 1_000_000)]
+    flows: u32,
+    /// Restarts of the secondary, and failures of each kind.
+    #[arg(long, default_value_t = 7)]
+    repetitions: u32,
+    /// Flows whose server is asked after each takeover.
+    #[arg(long, default_value_t = 20_000)]
+    sample: u32,
+    /// A small table and one of everything, to see that it works; the figures mean nothing.
+    #[arg(long)]
+    smoke: bool,
+    /// Write the tables, with command and machine, to this Markdown file.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Where to keep logs and states after a failure.
+    #[arg(long, default_value = "artifacts/bench")]
+    evidence: PathBuf,
+}
+
+/// How much is done.
+#[derive(Clone, Copy)]
+struct Plan {
+    flows: u32,
+    repetitions: u32,
+    sample: u32,
+}
+
+/// Stage and clients.
+struct Play {
+    plan: Plan,
+    stage: Stage,
+    flows: Option<Role>,
+    probe: Option<Role>,
+}
+
+/// Runs the bench.
+pub fn run(options: &Options, binaries: &Binaries) -> Result<()> {
+    let mut plan = Plan { flows: options.flows, repetitions: options.repetitions, sample: options.sample };
+    if options.smoke {
+        plan = Plan { flows: 20_000, repetitions: 1, sample: 2_000 };
+    }
+    let mut report = Report::new("A million mirrored flows", options.out.as_deref());
+    let stage = Stage::build(binaries, &["--max-flows".into(), SMALL_TABLE.to_string()])?;
+    let mut play = Play { plan, stage, flows: None, probe: None };
+    let outcome = play.run(&mut report);
+    if outcome.is_err() {
+        keep_evidence(&play.stage.lab, &play.stage.pair, &options.evidence)?;
+    }
+    outcome?;
+    report.finish()
+}
+
+impl Play {
+    fn run(&mut self, report: &mut Report) -> Result<()> {
+        self.stage.pair.bring_up(&self.stage.lab)?;
+        let small = self.memory()?;
+        for node in &mut self.stage.pair.nodes {
+            node.stop()?;
+            node.arguments = vec!["--max-flows".into(), (self.plan.flows + SPARE_FLOWS).to_string()];
+        }
+        self.stage.pair.bring_up(&self.stage.lab)?;
+        let empty = self.memory()?;
+        self.open_flows(report)?;
+        let full = self.memory()?;
+        self.tell_memory(report, small, empty, full);
+        self.bulk(report)?;
+        self.takeovers(report)
+    }
+
+    /// Resident bytes of both nodes (primary, secondary), and how many of them lie in huge pages.
+    fn memory(&mut self) -> Result<[[u64; 2]; 2]> {
+        let primary = self.stage.pair.wait_whole()?;
+        let mut rows = [[0; 2]; 2];
+        for (row, at) in rows.iter_mut().zip([primary, 1 - primary]) {
+            let pid = self.stage.pair.nodes[at].pid().context("a living node")?;
+            *row = [measure::resident(pid)?, measure::resident_huge(pid)?];
+        }
+        Ok(rows)
+    }
+
+    fn open_flows(&mut self, report: &mut Report) -> Result<()> {
+        let addresses = self.stage.flow_addresses(self.plan.flows)?;
+        let mut args = vec!["bench-flows".to_string(), "--target".into(), Front::Datagrams.address()];
+        for address in addresses {
+            args.extend(["--from".into(), address.to_string()]);
+        }
+        let log = role_log(&self.stage.lab);
+        let mut flows = Role::start(&self.stage.lab.client, &args, &log)?;
+        flows.expect("ready", TAKEOVER_LIMIT)?;
+        note(&format!("opening {} flows", self.plan.flows));
+        let opened = flows.ask(&format!("open {}", self.plan.flows), OPEN_LIMIT)?;
+        ensure!(opened["answered"] == opened["asked"], "not every flow has its answer: {opened}");
+        let seconds = opened["seconds"].as_f64().unwrap_or(f64::NAN);
+        let primary = self.stage.pair.wait_whole()?;
+        let [there, copy] =
+            [primary, 1 - primary].map(|at| self.stage.pair.nodes[at].ha().and_then(|view| view.flows()));
+        report.say(&format!(
+            "{} UDP flows (one datagram and its answer each) were opened through a STRICT virtual server in {seconds:.1} s: \
+             {:.0} a second. The primary then had {} flows, the secondary {}.\n",
+            opened["answered"],
+            f64::from(self.plan.flows) / seconds,
+            there?,
+            copy?,
+        ));
+        self.flows = Some(flows);
+        let args = ["udp-client", "--target", &Front::Probe.address(), "--from", "192.0.2.10", "--rate", "1000"];
+        let mut probe = Role::start(&self.stage.lab.client, &args.map(String::from), &log)?;
+        probe.expect("ready", TAKEOVER_LIMIT)?;
+        self.probe = Some(probe);
+        Ok(())
+    }
+
+    fn tell_memory(&self, report: &mut Report, small: [[u64; 2]; 2], empty: [[u64; 2]; 2], full: [[u64; 2]; 2]) {
+        let mib = |bytes: u64| format!("{:.0}", bytes as f64 / 1048576.0);
+        let flows = f64::from(self.plan.flows);
+        let each = |from: u64, to: u64| format!("{:.0}", to.saturating_sub(from) as f64 / flows);
+        let rows: Vec<Vec<String>> = ["primary", "secondary"]
+            .iter()
+            .enumerate()
+            .map(|(at, name)| {
+                vec![
+                    (*name).into(),
+                    mib(small[at][0]),
+                    mib(empty[at][0]),
+                    mib(full[at][0]),
+                    mib(full[at][1]),
+                    each(empty[at][0], full[at][0]),
+                    each(small[at][0], full[at][0]),
+                ]
+            })
+            .collect();
+        report.table(
+            "Memory",
+            &format!(
+                "Resident memory of the daemons, MiB: with `--max-flows {SMALL_TABLE}`, with `--max-flows {}` and no flow, and with \
+                 {} flows. The last column takes everything that a table of that size costs, whether a flow lies there or not. \
+                 Goal: ≤ 256 bytes a flow on either node, target 128.",
+                self.plan.flows + SPARE_FLOWS,
+                self.plan.flows
+            ),
+            &[
+                "node",
+                "small table",
+                "large table, empty",
+                "with flows",
+                "of that in huge pages",
+                "bytes/flow (flows only)",
+                "bytes/flow (all that a large table adds)",
+            ],
+            &rows,
+        );
+    }
+
+    /// The secondary is killed and started again, while connections come and go.
+    fn bulk(&mut self, report: &mut Report) -> Result<()> {
+        let mut rows = Vec::new();
+        let mut rates = Vec::new();
+        for number in 1..=self.plan.repetitions {
+            note(&format!("bulk transfer {number}"));
+            let bulk = self.one_bulk()?;
+            rates.push(bulk.flows / bulk.seconds);
+            rows.push(bulk.row(number));
+        }
+        report.table(
+            "Bulk transfer to a restarted secondary, while connections come and go",
+            &format!(
+                "The secondary is killed (SIGKILL) and started; {DELTAS} connections a second (connect, 64 bytes there and back, close) \
+                 go through a STRICT virtual server all the time. *transfer*: from the first burst on the peer link until the secondary's \
+                 log says *caught up*; *absent*: from its start until then. CPU is that of the whole process from the start of the \
+                 secondary until it has caught up. Median: {:.0} flows a second (goal ≥ 500,000).",
+                median(&rates)
+            ),
+            &[
+                "run",
+                "flows",
+                "transfer s",
+                "flows/s",
+                "absent s",
+                "CPU primary µs/flow",
+                "CPU secondary µs/flow",
+                "payload bytes/flow",
+                "datagrams",
+                "sent again",
+                "connects meanwhile: answered, failed, p50 / p99 µs",
+            ],
+            &rows,
+        );
+        Ok(())
+    }
+
+    fn one_bulk(&mut self) -> Result<Bulk> {
+        let primary = self.stage.pair.wait_whole()?;
+        let (pair, lab) = (&mut self.stage.pair, &self.stage.lab);
+        pair.nodes[1 - primary].kill()?;
+        sys::wait_until("the primary misses its peer", TAKEOVER_LIMIT, || {
+            Ok((!pair.nodes[primary].ha()?.peer_caught_up).then_some(()))
+        })?;
+        let load = Load { rate: DELTAS, seconds: BULK_LIMIT.as_secs_f64() };
+        let args = loads::arguments(&[Front::Kept.address()], load)?;
+        let mut deltas = Role::start(&lab.client, &args, &role_log(lab))?;
+        deltas.expect("warm", TAKEOVER_LIMIT)?;
+        let before = Sender::read(&pair.nodes[primary])?;
+        let cpu = measure::cpu_ns(pair.nodes[primary].pid().context("a living node")?)?;
+        let logged = std::fs::metadata(pair.nodes[1 - primary].log())?.len();
+        let (started, start) = (Instant::now(), measure::time_of_day());
+        let (burst, line) = watch_link(&lab.nodes[primary], || {
+            pair.nodes[1 - primary].start(lab)?;
+            caught_up_line(&mut pair.nodes[1 - primary], logged)
+        })?;
+        let end = line_time(&line).context("a time in the log line")?;
+        let flows = line.rsplit_once(": ").and_then(|(_, text)| text.split(' ').next()?.parse::<f64>().ok());
+        let primary_cpu = measure::cpu_ns(pair.nodes[primary].pid().context("a living node")?)? - cpu;
+        let secondary_cpu = measure::cpu_ns(pair.nodes[1 - primary].pid().context("a living node")?)?;
+        note(&format!("caught up after {:.1} s", started.elapsed().as_secs_f64()));
+        let sent = Sender::read(&pair.nodes[primary])?.since(before);
+        let told = deltas.ask_for("stop", "done", TAKEOVER_LIMIT)?;
+        self.stage.pair.wait_whole()?;
+        Ok(Bulk {
+            flows: flows.with_context(|| format!("the number of flows in: {line}"))?,
+            seconds: end - burst,
+            absent: end - start,
+            cpu_ns: [primary_cpu, secondary_cpu],
+            sent,
+            deltas: format!(
+                "{}, {}, {:.0} / {:.0}",
+                told["answered"],
+                told["failed"],
+                told["connect"]["p50_us"].as_f64().unwrap_or(f64::NAN),
+                told["connect"]["p99_us"].as_f64().unwrap_or(f64::NAN)
+            ),
+        })
+    }
+
+    /// Each kind of failure, several times, with all flows resident.
+    fn takeovers(&mut self, report: &mut Report) -> Result<()> {
+        for node in &self.stage.pair.nodes {
+            node.cli(&["set", "ha", "node", "-helloInterval", "10", "-deadInterval", "0.03"])?;
+        }
+        // A restarted node must come back with the same settings.
+        for node in &mut self.stage.pair.nodes {
+            let conf = node.conf.take().unwrap_or_default();
+            node.conf = Some(conf + "set HA node -helloInterval 10 -deadInterval 0.03\n");
+        }
+        let (mut rows, mut raw) = (Vec::new(), Vec::new());
+        for (failure, name, goal) in [(Failure::Kill, "kill -9", 10), (Failure::Power, "power loss", 50)] {
+            let (mut gaps, mut checks) = (Vec::new(), Vec::new());
+            for number in 1..=self.plan.repetitions {
+                note(&format!("{name} {number}"));
+                let (gap, check) = self.one_takeover(failure)?;
+                note(&format!("{gap:.1} ms"));
+                gaps.push(gap);
+                checks.push(check);
+            }
+            let sum = |pick: fn(&Check) -> u64| checks.iter().map(pick).sum::<u64>();
+            rows.push(vec![
+                name.into(),
+                gaps.len().to_string(),
+                format!("{:.1} / {:.1} / {:.1}", median(&gaps), quantile(&gaps, 0.99), quantile(&gaps, 1.0)),
+                format!("≤ {goal}"),
+                sum(|check| check.asked).to_string(),
+                sum(|check| check.asked - check.answered).to_string(),
+                sum(|check| check.changed).to_string(),
+            ]);
+            raw.push(format!(
+                "- {name}: {}",
+                gaps.iter().map(|gap| format!("{gap:.1}")).collect::<Vec<_>>().join(", ")
+            ));
+        }
+        report.table(
+            "Takeover with all flows resident",
+            "Hello 10 ms, dead interval 30 ms. *gap*: longest time without an answer to a UDP probe that sends every millisecond (about \
+             1 when nothing happens). *power loss*: the process stops at once, its links go down, then it is killed. After each takeover a sample of \
+             the flows, evenly spread, sends one datagram each: *unanswered* within two minutes, and *changed* (another server or \
+             source answered than before) must be 0. Between failures the failed node returns and catches up.",
+            &["failure", "times", "gap median / p99 / max ms", "goal ms", "flows asked", "unanswered", "changed"],
+            &rows,
+        );
+        report.say(&format!("Gaps in ms, one by one:\n\n{}\n", raw.join("\n")));
+        Ok(())
+    }
+
+    fn one_takeover(&mut self, failure: Failure) -> Result<(f64, Check)> {
+        let primary = self.stage.pair.wait_whole()?;
+        let (pair, lab) = (&mut self.stage.pair, &self.stage.lab);
+        let probe = self.probe.as_mut().context("the probe")?;
+        probe.ask("window", TAKEOVER_LIMIT)?;
+        match failure {
+            Failure::Kill => pair.nodes[primary].kill()?,
+            Failure::Power => pair.nodes[primary].cut_power(lab)?,
+            Failure::Freeze => pair.nodes[primary].fail(lab, failure)?,
+        }
+        sys::pause(AFTERMATH);
+        let told = probe.ask("report", TAKEOVER_LIMIT)?;
+        let gap = told["gap"]["max_ms"].as_f64().context("a gap")?;
+        ensure!(told["changed_server"] == 0, "the probe's flow moved to another server: {told}");
+        sys::wait_until("the survivor leads", TAKEOVER_LIMIT, || {
+            Ok(pair.nodes[1 - primary].ha()?.is_primary().then_some(()))
+        })?;
+        let flows = self.flows.as_mut().context("the clients")?;
+        let told = flows.ask(&format!("check {}", self.plan.sample), CHECK_LIMIT)?;
+        let number = |name: &str| told[name].as_u64().unwrap_or_default();
+        let check = Check { asked: number("asked"), answered: number("answered"), changed: number("changed") };
+        pair.nodes[primary].revive(lab, failure)?;
+        sys::wait_until("the pair is whole again", BULK_LIMIT, || Ok(pair.wait_whole().ok()))?;
+        Ok((gap, check))
+    }
+}
+
+/// How a sample of flows fared.
+struct Check {
+    asked: u64,
+    answered: u64,
+    changed: u64,
+}
+
+/// One bulk transfer.
+struct Bulk {
+    flows: f64,
+    seconds: f64,
+    absent: f64,
+    cpu_ns: [u64; 2],
+    sent: Sender,
+    deltas: String,
+}
+
+impl Bulk {
+    fn row(&self, number: u32) -> Vec<String> {
+        let cpu = self.cpu_ns.map(|ns| format!("{:.2}", ns as f64 / self.flows / 1000.0));
+        let [primary, secondary] = cpu;
+        vec![
+            number.to_string(),
+            format!("{:.0}", self.flows),
+            format!("{:.2}", self.seconds),
+            format!("{:.0}", self.flows / self.seconds),
+            format!("{:.2}", self.absent),
+            primary,
+            secondary,
+            format!("{:.1}", self.sent.bytes as f64 / self.flows),
+            self.sent.datagrams.to_string(),
+            self.sent.retransmits.to_string(),
+            self.deltas.clone(),
+        ]
+    }
+}
+
+/// Waits until a node's log, from `from` on, says that it has caught up; returns the line.
+fn caught_up_line(node: &mut Node, from: u64) -> Result<String> {
+    sys::wait_until("the secondary has caught up", BULK_LIMIT, || {
+        node.ensure_alive()?;
+        let log = std::fs::read(node.log())?;
+        let fresh = String::from_utf8_lossy(&log[usize::try_from(from)?.min(log.len())..]).into_owned();
+        Ok(fresh.lines().find(|line| line.contains("caught up with session")).map(str::to_string))
+    })
+}
+
+/// Runs `work` and watches what a node sends on the peer link meanwhile. Returns when the first burst began (time of day)
+/// and what `work` returned.
+fn watch_link<T>(host: &Namespace, work: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| host.inside(|| first_burst(&stop)));
+        let done = work();
+        stop.store(true, Ordering::SeqCst);
+        let burst = watcher.join().map_err(|_| anyhow::anyhow!("the watcher panicked"))?;
+        let done = done?;
+        Ok((burst?.context("no bulk transfer was seen on the link")?, done))
+    })
+}
+
+fn first_burst(stop: &AtomicBool) -> Result<Option<f64>> {
+    let mut before = Link::here("eth-p")?.tx_bytes;
+    while !stop.load(Ordering::SeqCst) {
+        sys::pause(LINK_INTERVAL);
+        let sent = Link::here("eth-p")?.tx_bytes;
+        if sent - before > BULK_BYTES {
+            return Ok(Some(measure::time_of_day()));
+        }
+        before = sent;
+    }
+    Ok(None)
+}

@@ -101,12 +101,43 @@ impl Play {
             node.arguments = vec!["--max-flows".into(), (self.plan.flows + SPARE_FLOWS).to_string()];
         }
         self.stage.pair.bring_up(&self.stage.lab)?;
+        self.start_probe()?;
         let empty = self.memory()?;
+        let (mut rows, mut raw) = (Vec::new(), Vec::new());
+        self.takeovers("no", &mut rows, &mut raw)?;
         self.open_flows(report)?;
         let full = self.memory()?;
         self.tell_memory(report, small, empty, full);
         self.bulk(report)?;
-        self.takeovers(report)
+        self.takeovers(&self.plan.flows.to_string(), &mut rows, &mut raw)?;
+        tell_takeovers(report, &rows, &raw);
+        Ok(())
+    }
+
+    fn start_probe(&mut self) -> Result<()> {
+        let args = ["udp-client", "--target", &Front::Probe.address(), "--from", "192.0.2.10", "--rate", "1000"];
+        let mut probe = Role::start(&self.stage.lab.client, &args.map(String::from), &role_log(&self.stage.lab))?;
+        probe.expect("ready", TAKEOVER_LIMIT)?;
+        self.probe = Some(probe);
+        Ok(())
+    }
+
+    /// The probe's longest gap, in ms, since the window was opened.
+    fn gap(&mut self) -> Result<f64> {
+        let told = self.probe.as_mut().context("the probe")?.ask("report", TAKEOVER_LIMIT)?;
+        ensure!(told["changed_server"] == 0, "the probe's flow moved to another server: {told}");
+        told["gap"]["max_ms"].as_f64().context("a gap")
+    }
+
+    fn open_window(&mut self) -> Result<()> {
+        self.probe.as_mut().context("the probe")?.ask("window", TAKEOVER_LIMIT).map(drop)
+    }
+
+    fn set_timers(&mut self, hello: &str, dead: &str) -> Result<()> {
+        for node in &self.stage.pair.nodes {
+            node.cli(&["set", "ha", "node", "-helloInterval", hello, "-deadInterval", dead])?;
+        }
+        Ok(())
     }
 
     /// Resident bytes of both nodes (primary, secondary), and how many of them lie in huge pages.
@@ -145,10 +176,6 @@ impl Play {
             copy?,
         ));
         self.flows = Some(flows);
-        let args = ["udp-client", "--target", &Front::Probe.address(), "--from", "192.0.2.10", "--rate", "1000"];
-        let mut probe = Role::start(&self.stage.lab.client, &args.map(String::from), &log)?;
-        probe.expect("ready", TAKEOVER_LIMIT)?;
-        self.probe = Some(probe);
         Ok(())
     }
 
@@ -223,7 +250,9 @@ impl Play {
                 "payload bytes/flow",
                 "datagrams",
                 "sent again",
-                "connects meanwhile: answered, failed, p50 / p99 µs",
+                "connections meanwhile: answered, failed",
+                "their SYN → SYN-ACK p50 / p99 / max ms",
+                "UDP probe's gap ms",
             ],
             &rows,
         );
@@ -232,6 +261,7 @@ impl Play {
 
     fn one_bulk(&mut self) -> Result<Bulk> {
         let primary = self.stage.pair.wait_whole()?;
+        self.open_window()?;
         let (pair, lab) = (&mut self.stage.pair, &self.stage.lab);
         pair.nodes[1 - primary].kill()?;
         sys::wait_until("the primary misses its peer", TAKEOVER_LIMIT, || {
@@ -247,7 +277,7 @@ impl Play {
         let (started, start) = (Instant::now(), measure::time_of_day());
         let (burst, line) = watch_link(&lab.nodes[primary], || {
             pair.nodes[1 - primary].start(lab)?;
-            caught_up_line(&mut pair.nodes[1 - primary], logged)
+            wait_for_line(&mut pair.nodes[1 - primary], logged, "caught up with session", BULK_LIMIT)
         })?;
         let end = line_time(&line).context("a time in the log line")?;
         let flows = line.rsplit_once(": ").and_then(|(_, text)| text.split(' ').next()?.parse::<f64>().ok());
@@ -257,102 +287,120 @@ impl Play {
         let sent = Sender::read(&pair.nodes[primary])?.since(before);
         let told = deltas.ask_for("stop", "done", TAKEOVER_LIMIT)?;
         self.stage.pair.wait_whole()?;
+        let quantile = |name: &str| told["handshake"][name].as_f64().unwrap_or(f64::NAN) / 1000.0;
         Ok(Bulk {
+            gap: self.gap()?,
             flows: flows.with_context(|| format!("the number of flows in: {line}"))?,
             seconds: end - burst,
             absent: end - start,
             cpu_ns: [primary_cpu, secondary_cpu],
             sent,
-            deltas: format!(
-                "{}, {}, {:.0} / {:.0}",
-                told["answered"],
-                told["failed"],
-                told["connect"]["p50_us"].as_f64().unwrap_or(f64::NAN),
-                told["connect"]["p99_us"].as_f64().unwrap_or(f64::NAN)
-            ),
+            deltas: format!("{}, {}", told["answered"], told["failed"]),
+            handshake: format!("{:.1} / {:.1} / {:.1}", quantile("p50_us"), quantile("p99_us"), quantile("max_us")),
         })
     }
 
-    /// Each kind of failure, several times, with all flows resident.
-    fn takeovers(&mut self, report: &mut Report) -> Result<()> {
-        for node in &self.stage.pair.nodes {
-            node.cli(&["set", "ha", "node", "-helloInterval", "10", "-deadInterval", "0.03"])?;
-        }
-        // A restarted node must come back with the same settings.
-        for node in &mut self.stage.pair.nodes {
-            let conf = node.conf.take().unwrap_or_default();
-            node.conf = Some(conf + "set HA node -helloInterval 10 -deadInterval 0.03\n");
-        }
-        let (mut rows, mut raw) = (Vec::new(), Vec::new());
-        for (failure, name, goal) in [(Failure::Kill, "kill -9", 10), (Failure::Power, "power loss", 50)] {
-            let (mut gaps, mut checks) = (Vec::new(), Vec::new());
+    /// Each kind of failure, several times, with `resident` flows; and as many times none, for the scale.
+    fn takeovers(&mut self, resident: &str, rows: &mut Vec<Vec<String>>, raw: &mut Vec<String>) -> Result<()> {
+        for (failure, name, goal) in [
+            (None, "none", "–"),
+            (Some(Failure::Kill), "kill -9", "≤ 10"),
+            (Some(Failure::Power), "power loss", "≤ 50"),
+        ] {
+            let mut takeovers = Vec::new();
             for number in 1..=self.plan.repetitions {
-                note(&format!("{name} {number}"));
-                let (gap, check) = self.one_takeover(failure)?;
-                note(&format!("{gap:.1} ms"));
-                gaps.push(gap);
-                checks.push(check);
+                let takeover = self.one_takeover(failure)?;
+                note(&format!("{resident} flows, failure {name}, {number}: {:.1} ms", takeover.gap));
+                takeovers.push(takeover);
             }
-            let sum = |pick: fn(&Check) -> u64| checks.iter().map(pick).sum::<u64>();
+            let column = |pick: fn(&Takeover) -> f64| takeovers.iter().map(pick).collect::<Vec<_>>();
+            let sum = |pick: fn(&Takeover) -> f64| column(pick).iter().sum::<f64>();
+            let three = |values: &[f64]| {
+                format!("{:.1} / {:.1} / {:.1}", median(values), quantile(values, 0.99), quantile(values, 1.0))
+            };
+            let gaps = column(|takeover| takeover.gap);
             rows.push(vec![
                 name.into(),
-                gaps.len().to_string(),
-                format!("{:.1} / {:.1} / {:.1}", median(&gaps), quantile(&gaps, 0.99), quantile(&gaps, 1.0)),
-                format!("≤ {goal}"),
-                sum(|check| check.asked).to_string(),
-                sum(|check| check.asked - check.answered).to_string(),
-                sum(|check| check.changed).to_string(),
+                resident.into(),
+                takeovers.len().to_string(),
+                three(&gaps),
+                goal.into(),
+                failure.map_or("–".into(), |_| three(&column(|takeover| takeover.led))),
+                sum(|takeover| takeover.asked).to_string(),
+                sum(|takeover| takeover.asked - takeover.answered).to_string(),
+                sum(|takeover| takeover.changed).to_string(),
             ]);
-            raw.push(format!(
-                "- {name}: {}",
-                gaps.iter().map(|gap| format!("{gap:.1}")).collect::<Vec<_>>().join(", ")
-            ));
+            let list = gaps.iter().map(|gap| format!("{gap:.1}")).collect::<Vec<_>>().join(", ");
+            raw.push(format!("- {name}, {resident} flows: {list}"));
         }
-        report.table(
-            "Takeover with all flows resident",
-            "Hello 10 ms, dead interval 30 ms. *gap*: longest time without an answer to a UDP probe that sends every millisecond (about \
-             1 when nothing happens). *power loss*: the process stops at once, its links go down, then it is killed. After each takeover a sample of \
-             the flows, evenly spread, sends one datagram each: *unanswered* within two minutes, and *changed* (another server or \
-             source answered than before) must be 0. Between failures the failed node returns and catches up.",
-            &["failure", "times", "gap median / p99 / max ms", "goal ms", "flows asked", "unanswered", "changed"],
-            &rows,
-        );
-        report.say(&format!("Gaps in ms, one by one:\n\n{}\n", raw.join("\n")));
-        Ok(())
+        self.set_timers("100", "0.4")
     }
 
-    fn one_takeover(&mut self, failure: Failure) -> Result<(f64, Check)> {
+    fn one_takeover(&mut self, failure: Option<Failure>) -> Result<Takeover> {
         let primary = self.stage.pair.wait_whole()?;
+        // A restarted node has the defaults of its file.
+        self.set_timers("10", "0.03")?;
+        self.open_window()?;
+        let logged = std::fs::metadata(self.stage.pair.nodes[1 - primary].log())?.len();
+        let begun = measure::time_of_day();
         let (pair, lab) = (&mut self.stage.pair, &self.stage.lab);
-        let probe = self.probe.as_mut().context("the probe")?;
-        probe.ask("window", TAKEOVER_LIMIT)?;
         match failure {
-            Failure::Kill => pair.nodes[primary].kill()?,
-            Failure::Power => pair.nodes[primary].cut_power(lab)?,
-            Failure::Freeze => pair.nodes[primary].fail(lab, failure)?,
+            None => {}
+            Some(Failure::Power) => pair.nodes[primary].cut_power(lab)?,
+            Some(failure) => pair.nodes[primary].fail(lab, failure)?,
         }
         sys::pause(AFTERMATH);
-        let told = probe.ask("report", TAKEOVER_LIMIT)?;
-        let gap = told["gap"]["max_ms"].as_f64().context("a gap")?;
-        ensure!(told["changed_server"] == 0, "the probe's flow moved to another server: {told}");
-        sys::wait_until("the survivor leads", TAKEOVER_LIMIT, || {
-            Ok(pair.nodes[1 - primary].ha()?.is_primary().then_some(()))
-        })?;
-        let flows = self.flows.as_mut().context("the clients")?;
-        let told = flows.ask(&format!("check {}", self.plan.sample), CHECK_LIMIT)?;
-        let number = |name: &str| told[name].as_u64().unwrap_or_default();
-        let check = Check { asked: number("asked"), answered: number("answered"), changed: number("changed") };
-        pair.nodes[primary].revive(lab, failure)?;
+        let gap = self.gap()?;
+        let Some(failure) = failure else { return Ok(Takeover { gap, ..Takeover::default() }) };
+        let pair = &mut self.stage.pair;
+        let line = wait_for_line(&mut pair.nodes[1 - primary], logged, " primary, term", TAKEOVER_LIMIT)?;
+        let led = (line_time(&line).context("a time in the log line")? - begun) * 1000.0;
+        let mut takeover = Takeover { gap, led, ..Takeover::default() };
+        if let Some(flows) = &mut self.flows {
+            let told = flows.ask(&format!("check {}", self.plan.sample), CHECK_LIMIT)?;
+            let number = |name: &str| told[name].as_f64().unwrap_or_default();
+            (takeover.asked, takeover.answered, takeover.changed) =
+                (number("asked"), number("answered"), number("changed"));
+        }
+        pair.nodes[primary].revive(&self.stage.lab, failure)?;
         sys::wait_until("the pair is whole again", BULK_LIMIT, || Ok(pair.wait_whole().ok()))?;
-        Ok((gap, check))
+        Ok(takeover)
     }
 }
 
-/// How a sample of flows fared.
-struct Check {
-    asked: u64,
-    answered: u64,
-    changed: u64,
+fn tell_takeovers(report: &mut Report, rows: &[Vec<String>], raw: &[String]) {
+    report.table(
+        "Takeover",
+        "Hello 10 ms, dead interval 30 ms. *gap*: longest time without an answer to a UDP probe that sends every millisecond, within \
+         1.5 s (failure *none*: nothing happens, so this is what the machine itself does to the probe). *leads*: from the signal \
+         until the survivor's log says that it is primary. *power loss*: the process stops at once, its links go down, then it is \
+         killed. After each takeover a sample of the flows, evenly spread, sends one datagram each: *unanswered* within two \
+         minutes, and *changed* (another server or source answered than before) must be 0. Between failures the failed node \
+         returns and catches up.",
+        &[
+            "failure",
+            "flows resident",
+            "times",
+            "gap median / p99 / max ms",
+            "goal ms",
+            "leads median / p99 / max ms",
+            "flows asked",
+            "unanswered",
+            "changed",
+        ],
+        rows,
+    );
+    report.say(&format!("Gaps in ms, one by one:\n\n{}\n", raw.join("\n")));
+}
+
+/// How one failure went.
+#[derive(Default)]
+struct Takeover {
+    gap: f64,
+    led: f64,
+    asked: f64,
+    answered: f64,
+    changed: f64,
 }
 
 /// One bulk transfer.
@@ -363,6 +411,8 @@ struct Bulk {
     cpu_ns: [u64; 2],
     sent: Sender,
     deltas: String,
+    handshake: String,
+    gap: f64,
 }
 
 impl Bulk {
@@ -381,17 +431,19 @@ impl Bulk {
             self.sent.datagrams.to_string(),
             self.sent.retransmits.to_string(),
             self.deltas.clone(),
+            self.handshake.clone(),
+            format!("{:.1}", self.gap),
         ]
     }
 }
 
-/// Waits until a node's log, from `from` on, says that it has caught up; returns the line.
-fn caught_up_line(node: &mut Node, from: u64) -> Result<String> {
-    sys::wait_until("the secondary has caught up", BULK_LIMIT, || {
+/// Waits until a node's log, from `from` on, has a line with `words`; returns it.
+fn wait_for_line(node: &mut Node, from: u64, words: &str, limit: Duration) -> Result<String> {
+    sys::wait_until(&format!("a node says `{words}`"), limit, || {
         node.ensure_alive()?;
         let log = std::fs::read(node.log())?;
         let fresh = String::from_utf8_lossy(&log[usize::try_from(from)?.min(log.len())..]).into_owned();
-        Ok(fresh.lines().find(|line| line.contains("caught up with session")).map(str::to_string))
+        Ok(fresh.lines().find(|line| line.contains(words)).map(str::to_string))
     })
 }
 

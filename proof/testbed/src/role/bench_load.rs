@@ -65,6 +65,7 @@ struct Load<'o> {
     given_up: u64,
     first_failure: Option<String>,
     latencies: Vec<Duration>,
+    handshakes: Vec<Duration>,
 }
 
 /// Runs the load to its end.
@@ -83,6 +84,7 @@ pub fn run(options: &Options) -> Result<()> {
         given_up: 0,
         first_failure: None,
         latencies: Vec::new(),
+        handshakes: Vec::new(),
     };
     say(&json!({ "event": "ready" }))?;
     let started = Instant::now();
@@ -201,6 +203,8 @@ impl Load<'_> {
             match send_request(connection) {
                 Ok(()) => {
                     self.latencies.push(connection.begun.elapsed());
+                    let measured = crate::sys::tcp_round_trip_us(&connection.stream).unwrap_or_default();
+                    self.handshakes.push(Duration::from_micros(measured.into()));
                     self.poller.change(&connection.stream, slot as u64, false)?;
                     connection.connected = true;
                     return Ok(());
@@ -257,7 +261,7 @@ impl Load<'_> {
         json!({
             "event": event, "begun": self.begun, "answered": self.answered, "failed": self.failed,
             "given_up": self.given_up, "seconds": seconds, "first_failure": self.first_failure,
-            "connect": clock::micros(self.latencies.clone()),
+            "connect": clock::micros(self.latencies.clone()), "handshake": clock::micros(self.handshakes.clone()),
         })
     }
 }

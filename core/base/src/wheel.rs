@@ -242,45 +242,61 @@ fn first_tick(stretch: u64) -> u64 {
     stretch << STRETCH_SHIFT
 }
 
-/// Which buckets of a level have timers: a bit each, in a ring.
+/// Which buckets of a level have timers: a bit each, in a ring; and which words of those bits are not zero, so that
+/// a search skips what is empty. Every turn of a driver asks, and idle time-outs lie hours ahead.
 #[derive(Debug)]
-struct Occupied(Vec<u64>);
+struct Occupied {
+    words: Vec<u64>,
+    summary: Vec<u64>,
+}
 
 impl Occupied {
     /// A ring of `buckets` bits, a multiple of 64.
     fn new(buckets: usize) -> Occupied {
-        Occupied(vec![0; buckets / 64])
+        let words = buckets / 64;
+        Occupied { words: vec![0; words], summary: vec![0; words.div_ceil(64)] }
     }
 
     fn mark(&mut self, index: usize, occupied: bool) {
-        let bit = 1 << (index % 64);
-        if occupied {
-            self.0[index / 64] |= bit;
-        } else {
-            self.0[index / 64] &= !bit;
-        }
+        let word = index / 64;
+        set_bit(&mut self.words, index, occupied);
+        set_bit(&mut self.summary, word, self.words[word] != 0);
     }
 
     fn contains(&self, index: usize) -> bool {
-        self.0[index / 64] >> (index % 64) & 1 == 1
+        self.words[index / 64] >> (index % 64) & 1 == 1
     }
 
     /// How far after `start`, around the ring, the first occupied bucket is.
     fn distance_from(&self, start: usize) -> Option<u64> {
-        let words = self.0.len();
-        let (word, bit) = (start / 64, start % 64);
-        let ahead = self.0[word] >> bit;
+        let (words, word, bit) = (self.words.len(), start / 64, start % 64);
+        let ahead = self.words[word] >> bit;
         if ahead != 0 {
             return Some(u64::from(ahead.trailing_zeros()));
         }
-        for step in 1..=words {
-            // The last step comes back to the first word, whose upper bits are
-            // known to be zero.
-            let bits = self.0[(word + step) % words];
-            if bits != 0 {
-                return Some((step * 64 - bit) as u64 + u64::from(bits.trailing_zeros()));
-            }
-        }
-        None
+        // Around the ring it may be the first word again, whose upper bits are known to be zero.
+        let found = first_bit(&self.summary, word + 1).or_else(|| first_bit(&self.summary, 0))?;
+        let steps = if found > word { found - word } else { found + words - word };
+        Some((steps * 64 - bit) as u64 + u64::from(self.words[found].trailing_zeros()))
     }
+}
+
+fn set_bit(words: &mut [u64], index: usize, on: bool) {
+    let bit = 1 << (index % 64);
+    if on {
+        words[index / 64] |= bit;
+    } else {
+        words[index / 64] &= !bit;
+    }
+}
+
+/// The first bit set at `start` or after it.
+fn first_bit(words: &[u64], start: usize) -> Option<usize> {
+    let (first, rest) = words.get(start / 64..)?.split_first()?;
+    let ahead = first >> (start % 64);
+    if ahead != 0 {
+        return Some(start + ahead.trailing_zeros() as usize);
+    }
+    let (place, bits) = rest.iter().enumerate().find(|(_, bits)| **bits != 0)?;
+    Some((start / 64 + 1 + place) * 64 + bits.trailing_zeros() as usize)
 }

@@ -2,6 +2,7 @@
 //! no kernel in between. Prints a table; the figures are of this machine and
 //! this run, to be compared with one another, not with other machines.
 
+mod bulk;
 mod engine;
 mod mirror;
 
@@ -25,4 +26,19 @@ fn main() {
         let name = if v6 { "IPv6 open, SNAT" } else { "IPv4 open, SNAT" };
         println!("{name:<44} {:>12.1} {:>14.0}", cost.bytes_per_record, cost.records_per_second);
     }
+    println!();
+    bulk_stages(1_000_000);
+}
+
+/// Where the time of a bulk transfer goes.
+fn bulk_stages(flows: u32) {
+    println!("{:<44} {:>12}", format!("bulk transfer of {flows} flows"), "ns/flow");
+    let transfer = bulk::transfer(flows);
+    for (name, nanos) in &transfer.stages {
+        println!("{name:<44} {nanos:>12.0}");
+    }
+    let millis = |time: std::time::Duration| time.as_secs_f64() * 1000.0;
+    println!("{:<44} {:>12}", "takeover with them", "ms");
+    println!("{:<44} {:>12.2}", "the receiver forgets the session", millis(transfer.leave));
+    println!("{:<44} {:>12.2}", "the engine becomes primary", millis(transfer.promote));
 }

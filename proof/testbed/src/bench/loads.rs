@@ -17,7 +17,7 @@ const SAY_LIMIT: Duration = Duration::from_secs(30);
 const FORGET_LIMIT: Duration = Duration::from_secs(90);
 
 /// What forwards the connections.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Subject {
     /// A kernel that routes.
     Routed,

@@ -27,6 +27,15 @@ pub struct Options {
     /// Timed connections in each round.
     #[arg(long, default_value_t = 400)]
     probes: u32,
+    /// Only these tables.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    part: Vec<Part>,
+    /// Only these forwarders in the table of costs.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Subject>,
+    /// Only these rates in the table of costs (connections a second; 0: the highest).
+    #[arg(long, value_delimiter = ',')]
+    rate: Vec<u32>,
     /// A few seconds of everything, to see that it works; the figures mean nothing.
     #[arg(long)]
     smoke: bool,
@@ -38,8 +47,21 @@ pub struct Options {
     evidence: PathBuf,
 }
 
+/// A table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Part {
+    /// Times of single set-ups.
+    SetUp,
+    /// Connections a second and what each costs.
+    Costs,
+    /// Bytes on the mirror.
+    Bytes,
+}
+
 /// How much is done.
 struct Plan {
+    parts: Vec<Part>,
+    subjects: Vec<Subject>,
     rounds: u32,
     seconds: f64,
     probes: u32,
@@ -50,18 +72,25 @@ struct Plan {
 
 impl Plan {
     fn of(options: &Options) -> Plan {
-        if options.smoke {
-            let (rates, fronts) = (vec![200], Vec::new());
-            return Plan { rounds: 1, seconds: 0.7, probes: 30, backgrounds: vec![0, 200], rates, fronts };
-        }
-        Plan {
+        let chosen = |part: &Part| options.part.is_empty() || options.part.contains(part);
+        let mut plan = Plan {
+            parts: [Part::SetUp, Part::Costs, Part::Bytes].into_iter().filter(chosen).collect(),
+            subjects: Subject::all(),
             rounds: options.rounds,
             seconds: options.seconds,
             probes: options.probes,
             backgrounds: BACKGROUNDS.to_vec(),
-            rates: RATES.to_vec(),
+            rates: if options.rate.is_empty() { RATES.to_vec() } else { options.rate.clone() },
             fronts: vec![Front::Kept, Front::Kept6],
+        };
+        plan.subjects.retain(|subject| options.only.is_empty() || options.only.contains(subject));
+        if options.smoke {
+            (plan.rounds, plan.seconds, plan.probes) = (1, 0.7, 30);
+            (plan.backgrounds, plan.rates) = (vec![0, 200], vec![200]);
+            // A connection is remembered for 40 s after its end: too long here.
+            plan.parts.retain(|part| *part != Part::Bytes);
         }
+        plan
     }
 }
 
@@ -82,9 +111,14 @@ fn play(plan: &Plan, stage: &mut Stage, report: &mut Report) -> Result<()> {
     if let Some(why) = KernelPair::conntrackd_missing() {
         report.say(&format!("conntrackd was not measured: {why}.\n"));
     }
-    set_up_times(plan, stage, report)?;
-    costs(plan, stage, report)?;
-    bytes(plan, stage, report)
+    for part in &plan.parts {
+        match part {
+            Part::SetUp => set_up_times(plan, stage, report)?,
+            Part::Costs => costs(plan, stage, report)?,
+            Part::Bytes => bytes(plan, stage, report)?,
+        }
+    }
+    Ok(())
 }
 
 /// Times of single set-ups, in rounds in which the modes take turns.
@@ -146,7 +180,7 @@ fn set_up_row(subject: Subject, background: u32, reached: f64, timed: &Timed, ba
 
 /// Connections a second, CPU and bytes, in rounds in which all subjects take turns.
 fn costs(plan: &Plan, stage: &mut Stage, report: &mut Report) -> Result<()> {
-    let subjects = Subject::all();
+    let subjects = &plan.subjects;
     let (mut rows, mut raw) = (Vec::new(), Vec::new());
     let quiet = loads::silence(stage, plan.seconds.min(2.0))?;
     for rate in &plan.rates {
@@ -167,12 +201,12 @@ fn costs(plan: &Plan, stage: &mut Stage, report: &mut Report) -> Result<()> {
             raw.push(format!("- {}, {}: {}", load.name(), subject.name(), rates_of(samples)));
         }
         if *rate == 0 {
-            report.say(&ratios(&subjects, &samples));
+            report.say(&ratios(subjects, &samples));
         }
     }
     report.table(
         "Connections: connect, 64 bytes there and back, close",
-        "Medians over rounds in which all take turns; clients, servers and both hosts share the machine. *daemons* is the CPU time \
+        "Medians over rounds in which all take turns (64 connections under way at a time for *highest*); clients, servers and both hosts share the machine. *daemons* is the CPU time \
          of the forwarding or mirroring processes (acting host + stand-by); the kernel's own forwarding is only in *machine*, \
          which counts everything, clients and servers included. *link* is what crosses the wire between the two hosts, both \
          directions, Ethernet headers included, heartbeats subtracted for holdfast. A connection of holdfast is told to be over 40 s after its \
@@ -257,9 +291,6 @@ fn ratios(subjects: &[Subject], samples: &[Vec<Sample>]) -> String {
 
 /// Bytes of a connection's life, stage by stage.
 fn bytes(plan: &Plan, stage: &mut Stage, report: &mut Report) -> Result<()> {
-    if plan.fronts.is_empty() {
-        return Ok(());
-    }
     Subject::Strict.enter(stage)?;
     let quiet = loads::silence(stage, plan.seconds)?;
     let mut rows = Vec::new();
@@ -273,16 +304,17 @@ fn bytes(plan: &Plan, stage: &mut Stage, report: &mut Report) -> Result<()> {
     }
     report.table(
         "Bytes of one connection on the mirror (STRICT)",
-        "*records* are payload bytes before the envelope, acknowledgements not counted (goal: IPv4 ≤ 32 to open and ≤ 12 to close, \
-         IPv6 ≤ 48). *wire* is everything on the peer link in both directions, Ethernet, IP and UDP headers, envelope and \
+        "*payload* is what the sender writes, before the envelope and without acknowledgements: the records and the 24 bytes at the \
+         head of each datagram (goal: IPv4 ≤ 32 to open and ≤ 12 to close, IPv6 ≤ 48). A connection is told to be over when the \
+         node forgets it, 40 s after both FINs. *wire* is everything on the peer link in both directions, Ethernet, IP and UDP headers, envelope and \
          acknowledgements included, heartbeats subtracted. *records per datagram* is what batching achieves.",
         &[
             "IP",
             "offered",
             "connections/s",
-            "records to open",
-            "records when closed (FIN)",
-            "records when forgotten",
+            "payload to open",
+            "payload at the FINs",
+            "payload when forgotten",
             "records per datagram (open)",
             "wire to open",
             "frames to open",

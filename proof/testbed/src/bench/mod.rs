@@ -49,7 +49,13 @@ impl Report {
     fn new(title: &str, out: Option<&Path>) -> Report {
         let words: Vec<String> = std::env::args().skip(1).collect();
         let mut report = Report { text: String::new(), out: out.map(Path::to_path_buf) };
-        report.say(&format!("# {title}\n\nCommand: `cargo xtask {}`\n\nMachine: {}\n", words.join(" "), machine()));
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split_whitespace().next().unwrap_or("?");
+        report.say(&format!(
+            "# {title}\n\nCommand: `cargo xtask {}`\n\nMachine: {}; load average at the start {load} (a quiet machine: below 0.3)\n",
+            words.join(" "),
+            machine()
+        ));
         report
     }
 

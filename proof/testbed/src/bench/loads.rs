@@ -302,9 +302,12 @@ pub fn lives(stage: &mut Stage, front: Front, load: Load) -> Result<Lives> {
     })
 }
 
-/// What the link carries in `seconds` without any traffic.
-pub fn silence(stage: &mut Stage, seconds: f64) -> Result<Told> {
+/// What the link carries in `seconds` without any traffic; `settled`: nor the ends of earlier connections.
+pub fn silence(stage: &mut Stage, seconds: f64, settled: bool) -> Result<Told> {
     let primary = stage.pair.wait_whole()?;
+    if settled {
+        wait_forgotten(stage, primary)?;
+    }
     let before = reading(stage, primary)?;
     crate::sys::pause(Duration::from_secs_f64(seconds));
     crate::sys::check_interrupt()?;

@@ -68,6 +68,8 @@ struct Plan {
     backgrounds: Vec<u32>,
     rates: Vec<u32>,
     fronts: Vec<Front>,
+    /// Heartbeats are measured when the ends of earlier connections have been told.
+    settled: bool,
 }
 
 impl Plan {
@@ -82,6 +84,7 @@ impl Plan {
             backgrounds: BACKGROUNDS.to_vec(),
             rates: if options.rate.is_empty() { RATES.to_vec() } else { options.rate.clone() },
             fronts: vec![Front::Kept, Front::Kept6],
+            settled: !options.smoke,
         };
         plan.subjects.retain(|subject| options.only.is_empty() || options.only.contains(subject));
         if options.smoke {
@@ -182,7 +185,7 @@ fn set_up_row(subject: Subject, background: u32, reached: f64, timed: &Timed, ba
 fn costs(plan: &Plan, stage: &mut Stage, report: &mut Report) -> Result<()> {
     let subjects = &plan.subjects;
     let (mut rows, mut raw) = (Vec::new(), Vec::new());
-    let quiet = loads::silence(stage, plan.seconds.min(2.0))?;
+    let quiet = loads::silence(stage, plan.seconds, plan.settled)?;
     for rate in &plan.rates {
         let load = Load { rate: *rate, seconds: plan.seconds };
         let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); subjects.len()];
@@ -292,11 +295,11 @@ fn ratios(subjects: &[Subject], samples: &[Vec<Sample>]) -> String {
 /// Bytes of a connection's life, stage by stage.
 fn bytes(plan: &Plan, stage: &mut Stage, report: &mut Report) -> Result<()> {
     Subject::Strict.enter(stage)?;
-    let quiet = loads::silence(stage, plan.seconds)?;
+    let quiet = loads::silence(stage, plan.seconds, plan.settled)?;
     let mut rows = Vec::new();
     for front in &plan.fronts {
         for rate in &plan.rates {
-            let load = Load { rate: *rate, seconds: plan.seconds / 2.0 };
+            let load = Load { rate: *rate, seconds: plan.seconds * 0.7 };
             note(&format!("bytes of a connection: {front:?} at {}", load.name()));
             let lives = loads::lives(stage, *front, load)?;
             rows.push(bytes_row(*front, load, &lives, &quiet));

@@ -48,6 +48,9 @@ pub struct Counters {
     pub marks_lost: u64,
     /// Stale mirrored flows removed to make room for those of the running session.
     pub stale_evicted: u64,
+    /// Ends of mirrored flows by a number that stands for none here: the flow's
+    /// record lies in a gap, or it is gone already.
+    pub unnumbered: u64,
     /// Fields of another version that found no room beside their mirrored flow.
     pub tails_lost: u64,
     /// Client packets balanced without being remembered: persistence table full.
@@ -86,6 +89,7 @@ impl Counters {
             ("resets_doubted", self.resets_doubted),
             ("marks_lost", self.marks_lost),
             ("stale_evicted", self.stale_evicted),
+            ("unnumbered", self.unnumbered),
             ("tails_lost", self.tails_lost),
             ("persistence_full", self.persistence_full),
             ("record_conflicts", self.record_conflicts),

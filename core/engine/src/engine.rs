@@ -151,6 +151,8 @@ pub struct Engine {
     pub(crate) out: Outbox,
     /// What the peer must learn, in order.
     pub(crate) marks: VecDeque<Mark>,
+    /// As receiver: the flow that each number of the session stands for.
+    pub(crate) numbers: Vec<FlowRef>,
     /// What came with flows from a peer of another version, by slot: only flows
     /// with [`Flow::TAIL`] have an entry.
     pub(crate) tails: BTreeMap<u32, Box<[u8]>>,
@@ -191,6 +193,7 @@ impl Engine {
             errors: ErrorMaker::new(limits.replies_per_second),
             out: Outbox::default(),
             marks: VecDeque::new(),
+            numbers: Vec::with_capacity(limits.max_flows as usize),
             tails: BTreeMap::new(),
             marks_overflowed: false,
             client_seen: false,
@@ -384,7 +387,13 @@ impl Engine {
     /// `cursor` (0 at first). Skips flows that were written in this session and
     /// flows whose vserver is not STATEFUL.
     pub fn next_for_bulk(&mut self, cursor: &mut u32, slots: u32) -> BulkStep {
-        self.bulk_step(cursor, slots)
+        self.bulk_step(cursor, slots, false)
+    }
+
+    /// As [`Engine::next_for_bulk`], but only flows that no peer was ever told of:
+    /// these cannot wait until it is known what the peer has.
+    pub fn next_untold(&mut self, cursor: &mut u32, slots: u32) -> BulkStep {
+        self.bulk_step(cursor, slots, true)
     }
 
     /// The next persistence session for a bulk transfer, as
@@ -415,6 +424,17 @@ impl Engine {
     /// The peer's flow is gone. Nothing happens if ours is newer.
     pub fn apply_close(&mut self, _now: Instant, close: &FlowClose, session: u32) {
         self.merge_close(close, session);
+    }
+
+    /// The flow with this client-side key, just applied, may be closed by a number
+    /// in the current session. A number stands for the last flow that got it.
+    pub fn set_number(&mut self, key: &FlowKey, number: u32) {
+        self.number_flow(key, number);
+    }
+
+    /// As [`Engine::apply_close`], by the flow's number.
+    pub fn apply_close_number(&mut self, _now: Instant, number: u32, stamp: u64, session: u32) {
+        self.merge_close_number(number, stamp, session);
     }
 
     /// A persistence session of the peer began, moved or ended.
@@ -476,6 +496,7 @@ impl Engine {
         self.fragments = Fragments::new();
         self.marks.clear();
         self.tails.clear();
+        self.numbers.clear();
         self.roster.forget_flows();
         (self.tracked, self.protected) = (0, 0);
         self.buckets.clear();

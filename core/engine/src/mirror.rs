@@ -17,6 +17,9 @@ use crate::record::{FlowClose, FlowKey, FlowRecord, FlowRef, Mark, PersistenceRe
 use crate::roster::VserverRow;
 use crate::select::persistence::SessionKey;
 
+/// What a number stands for that was never given.
+const NOWHERE: FlowRef = FlowRef { slot: NONE, generation: 0 };
+
 /// Slots looked at to find one stale flow; the search goes on there next time.
 const MAX_EVICTION_LOOKS: u32 = 1024;
 
@@ -152,12 +155,12 @@ impl Engine {
     }
 
     /// See [`Engine::next_for_bulk`].
-    pub(crate) fn bulk_step(&mut self, cursor: &mut u32, slots: u32) -> BulkStep {
+    pub(crate) fn bulk_step(&mut self, cursor: &mut u32, slots: u32, untold: bool) -> BulkStep {
         let last = self.flows.slots().min(cursor.saturating_add(slots));
         while *cursor < last {
             let slot = *cursor;
             *cursor += 1;
-            let Some(flow) = self.flows.live_at(slot) else { continue };
+            let Some(flow) = self.flows.live_at(slot).filter(|flow| !untold || flow.session == 0) else { continue };
             if self.is_mirrored(flow) && flow.session != self.session.serial {
                 self.prepare_for_bulk(slot);
                 return self.offer(slot);
@@ -327,6 +330,7 @@ impl Engine {
     pub(crate) fn receive_session(&mut self, number: u32) {
         self.mirroring = Mirroring::Off;
         self.turn_session(MirrorEnd::Receiving(number));
+        self.numbers.clear();
         self.drop_holds();
     }
 
@@ -380,6 +384,27 @@ impl Engine {
             && self.flows.at(slot).stamp < close.stamp
         {
             self.close(slot);
+        }
+    }
+
+    /// See [`Engine::set_number`].
+    pub(crate) fn number_flow(&mut self, key: &FlowKey, number: u32) {
+        let Some((slot, Side::Client)) = self.flows.find(key) else { return };
+        let place = number as usize;
+        if self.numbers.len() <= place {
+            self.numbers.resize(place + 1, NOWHERE);
+        }
+        self.numbers[place] = self.flows.reference(slot);
+    }
+
+    /// See [`Engine::apply_close_number`].
+    pub(crate) fn merge_close_number(&mut self, number: u32, stamp: u64, session: u32) {
+        self.hear(session, stamp);
+        let flow = self.numbers.get(number as usize);
+        match flow.and_then(|&flow| self.flows.slot_of(flow)) {
+            Some(slot) if self.flows.at(slot).stamp < stamp => self.close(slot),
+            Some(_) => {}
+            None => self.counters.unnumbered += 1,
         }
     }
 

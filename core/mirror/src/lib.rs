@@ -12,7 +12,6 @@ mod error;
 mod flight;
 mod limits;
 mod names;
-mod numbers;
 mod pending;
 mod read;
 mod receiver;

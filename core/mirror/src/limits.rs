@@ -5,7 +5,7 @@
 pub const MAX_PAYLOAD: usize = 1320;
 
 /// Flows that a session may number; the end of one beyond is told by its key.
-/// The receiver keeps the keys: 44 bytes each.
+/// The receiver's engine keeps 8 bytes for each.
 pub const MAX_NUMBERS: u32 = 1 << 22;
 
 /// Datagrams in flight that the protocol allows at most: the width of the
@@ -18,9 +18,9 @@ pub struct Limits {
     /// Datagrams written and not yet acknowledged; 1 to [`MAX_WINDOW`]. They are
     /// kept byte for byte: 1.4 MB at the default of 1024.
     pub window: u16,
-    /// Datagrams in flight above which no bulk item is written, so that a
-    /// record with a held packet behind it never waits for more than a quarter
-    /// of the window. Default 256.
+    /// Datagrams in flight above which no bulk item is written: a record with a
+    /// held packet behind it waits until the peer has read those before it, some
+    /// 60 us each. Default 48.
     pub bulk_window: u16,
     /// Urgent items waiting, above which [`crate::Sender::wants_marks`] is false
     /// and marks stay in the engine, which bounds them itself. Default 65,536.
@@ -43,7 +43,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             window: MAX_WINDOW,
-            bulk_window: 256,
+            bulk_window: 48,
             marks: 65_536,
             urgent: 262_144,
             journal_bytes: 32 << 20,

@@ -14,6 +14,8 @@ pub(crate) struct Pending {
     /// The journal line being written, and where its next fragment begins.
     pub(crate) partial: Option<(JournalLine, usize)>,
     journal_bytes: usize,
+    /// Urgent items that are ends of flows: nobody waits for those.
+    closes: usize,
     /// Marks were left in the engine for want of room.
     throttled: bool,
     overflowed: bool,
@@ -27,6 +29,7 @@ impl Pending {
             bulk: VecDeque::new(),
             partial: None,
             journal_bytes: 0,
+            closes: 0,
             throttled: false,
             overflowed: false,
         }
@@ -55,6 +58,7 @@ impl Pending {
         let has_room = self.urgent.len() < self.limits.urgent as usize;
         let accepted = self.accept(&item, has_room);
         if accepted {
+            self.closes += usize::from(is_close(&item));
             self.urgent.push_back(item);
         }
         accepted
@@ -90,12 +94,18 @@ impl Pending {
         self.partial.is_none() && self.urgent.is_empty()
     }
 
+    /// Whether all that waits are ends of flows, and fewer than `many`.
+    pub(crate) fn has_only_closes(&self, many: usize) -> bool {
+        self.partial.is_none() && self.bulk.is_empty() && self.urgent.len() == self.closes && self.closes < many
+    }
+
     pub(crate) fn front_urgent(&self) -> Option<&Item> {
         self.urgent.front()
     }
 
     pub(crate) fn pop_urgent(&mut self) -> Option<Item> {
         let item = self.urgent.pop_front()?;
+        self.closes -= usize::from(is_close(&item));
         self.journal_bytes -= journal_bytes(&item);
         Some(item)
     }
@@ -120,6 +130,10 @@ impl Pending {
     pub(crate) fn bulk_len(&self) -> usize {
         self.bulk.len()
     }
+}
+
+fn is_close(item: &Item) -> bool {
+    matches!(item, Item::Close(..))
 }
 
 /// What a waiting item counts against the journal's limit.

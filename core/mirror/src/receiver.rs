@@ -3,10 +3,8 @@
 use std::collections::VecDeque;
 
 use holdfast_base::Instant;
-use holdfast_engine::FlowClose;
 
 use crate::names::KnownNames;
-use crate::numbers::Numbers;
 use crate::record::{KindCounts, RecordKind};
 use crate::summary::Offer;
 use crate::wire::{self, Ack, Cursor, Entry, Fragment, MAX_BITMAP, MAX_TAIL};
@@ -45,8 +43,6 @@ pub struct ReceiverStats {
     pub forgotten: u64,
     /// Journal lines and digests beyond a gap that a salvage left out.
     pub salvage_skipped: u64,
-    /// Closes by a number whose flow was not read: it lies in a gap.
-    pub unnumbered: u64,
 }
 
 /// What a salvage found.
@@ -72,7 +68,8 @@ pub struct Receiver {
     /// Datagrams that are here, from `next_read` on; at most `limit`.
     slots: VecDeque<Option<Vec<u8>>>,
     names: KnownNames,
-    numbers: Numbers,
+    /// The number of the flow yielded last.
+    number: Option<u32>,
     /// The datagram being read.
     reading: Option<(Vec<u8>, Cursor)>,
     /// The journal line whose end has not been read.
@@ -108,7 +105,7 @@ impl Receiver {
             cumulative: 0,
             slots: VecDeque::new(),
             names: KnownNames::default(),
-            numbers: Numbers::default(),
+            number: None,
             reading: None,
             line: None,
             ack_owed: false,
@@ -139,7 +136,7 @@ impl Receiver {
         (self.next_read, self.cumulative) = (0, 0);
         self.slots.clear();
         self.names.clear();
-        self.numbers.clear();
+        self.number = None;
         self.stats.waiting = 0;
         self.reading = None;
         self.line = None;
@@ -265,15 +262,11 @@ impl Receiver {
             };
             let record = match entry {
                 Entry::Flow(record, number) => {
-                    number.inspect(|&number| self.numbers.set(number, record.client_key()));
+                    self.number = number;
                     Some(Record::Flow(record))
                 }
                 Entry::Close(close) => Some(Record::Close(close)),
-                Entry::CloseNumber { number, stamp } => {
-                    let key = self.numbers.get(number);
-                    self.stats.unnumbered += u64::from(key.is_none());
-                    key.map(|key| Record::Close(FlowClose { stamp, key }))
-                }
+                Entry::CloseNumber { number, stamp } => Some(Record::CloseNumber { number, stamp }),
                 Entry::Persistence(record) => Some(Record::Persistence(record)),
                 Entry::Health(record) => Some(Record::Health(record)),
                 Entry::BulkEnd(digest) => {
@@ -301,6 +294,12 @@ impl Receiver {
         if tail.len() > MAX_TAIL { &[] } else { tail }
     }
 
+    /// The number under which the flow that [`Receiver::poll_record`] has yielded
+    /// last may be closed in this session.
+    pub fn number(&self) -> Option<u32> {
+        self.number
+    }
+
     /// Takes the next datagram out of its slot; when salvaging, the next that
     /// is here.
     fn open_next(&mut self) -> Option<(Vec<u8>, Cursor)> {
@@ -326,7 +325,7 @@ impl Receiver {
     fn admit(&mut self, record: Record) -> Option<Record> {
         let (kind, needs_order) = match record {
             Record::Flow(_) => (RecordKind::Flow, false),
-            Record::Close(_) => (RecordKind::Close, false),
+            Record::Close(_) | Record::CloseNumber { .. } => (RecordKind::Close, false),
             Record::Persistence(_) => (RecordKind::Persistence, false),
             Record::Health(_) => (RecordKind::Health, false),
             Record::Journal(_) => (RecordKind::Journal, true),

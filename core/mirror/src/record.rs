@@ -48,6 +48,13 @@ pub enum Record {
     Flow(FlowRecord),
     /// A flow is gone.
     Close(FlowClose),
+    /// The flow that was told under this number ([`crate::Receiver::number`]) is gone.
+    CloseNumber {
+        /// The number, below [`crate::MAX_NUMBERS`].
+        number: u32,
+        /// As [`FlowClose::stamp`].
+        stamp: u64,
+    },
     /// A persistence session.
     Persistence(PersistenceRecord),
     /// A server's health.

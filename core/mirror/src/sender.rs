@@ -16,6 +16,12 @@ use crate::{Item, Limits, MAX_NUMBERS, MAX_WINDOW, Source, WireError};
 /// many waiting flows are gone, finding that out is spread over turns.
 const LOOKUPS: u32 = 1_024;
 
+/// How long ends of flows may wait for something to travel with: nobody waits
+/// for them, and a datagram of its own costs forty times an end.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(5);
+/// So many of them are worth a datagram.
+const MANY_CLOSES: usize = 128;
+
 /// The sender's counters and measures. Counters grow over the life of the
 /// process, across sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,8 +73,11 @@ pub struct Sender {
     pending: Pending,
     flight: Flight,
     names: Names,
-    /// When the look-ups of a call ran out with work left: call again at once.
+    /// When to go on with what was left: at once if the look-ups of a call ran out,
+    /// later if only ends of flows wait.
     resume_at: Option<Instant>,
+    /// Until when these may wait.
+    closes_due: Option<Instant>,
     lag: Duration,
     stats: SenderStats,
 }
@@ -85,6 +94,7 @@ impl Sender {
             flight: Flight::default(),
             names: Names::new(MAX_NAMES),
             resume_at: None,
+            closes_due: None,
             lag: Duration::ZERO,
             stats: SenderStats::default(),
         }
@@ -105,6 +115,7 @@ impl Sender {
         self.flight.reset(self.limits.window);
         self.names.clear();
         self.resume_at = None;
+        self.closes_due = None;
         self.lag = Duration::ZERO;
     }
 
@@ -184,6 +195,14 @@ impl Sender {
             self.stats.window_full += 1;
             return false;
         }
+        if self.pending.has_only_closes(MANY_CLOSES) {
+            let due = *self.closes_due.get_or_insert(now + CLOSE_PATIENCE);
+            if now < due {
+                self.resume_at = Some(due);
+                return false;
+            }
+        }
+        self.closes_due = None;
         let (mut bytes, mut flows) = self.flight.buffers();
         let first_name = self.names.next();
         let mut writing = Writing {

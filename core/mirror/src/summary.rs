@@ -8,8 +8,8 @@ use holdfast_engine::{BUCKETS_PER_PART, PARTS};
 use crate::wire::{self, Told};
 
 /// Time after which what was not answered is told again: some round trips of a
-/// busy link.
-const REPEAT: Duration = Duration::from_millis(50);
+/// busy link, and a fraction of what the sender waits for it.
+const REPEAT: Duration = Duration::from_millis(20);
 
 /// A session's summary on its way.
 #[derive(Debug, Default)]

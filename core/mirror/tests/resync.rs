@@ -133,3 +133,38 @@ fn fields_of_another_version_arrive_with_their_flow() {
         assert_eq!((read, receiver.tail()), (200, &[][..]));
     }
 }
+
+#[test]
+fn ends_of_flows_wait_for_something_to_travel_with_but_not_for_long() {
+    let mut flows = Flows::default();
+    let mut sender = Sender::new(Limits::default());
+    let (mut now, mut out) = (Instant::ZERO, Vec::new());
+    sender.start(now, SESSION);
+    let open = |sender: &mut Sender, flows: &mut Flows, id: u32| {
+        flows.live.insert(reference(id), flow(id, 1));
+        sender.push(Item::Flow(reference(id)));
+    };
+    for id in 1..=3 {
+        open(&mut sender, &mut flows, id);
+    }
+    assert!(sender.poll_transmit(now, &mut flows, &mut out));
+    let close = |sender: &mut Sender, flows: &mut Flows, id: u32| {
+        let close = flows.close(id, 2).expect("it had been written");
+        sender.push(Item::Close(Some(reference(id)), close));
+    };
+    close(&mut sender, &mut flows, 1);
+    assert!(!sender.poll_transmit(now, &mut flows, &mut out));
+    open(&mut sender, &mut flows, 4);
+    assert!(sender.poll_transmit(now, &mut flows, &mut out), "a record takes it along at once");
+    assert_eq!(sender.stats(now).urgent_waiting, 0);
+
+    close(&mut sender, &mut flows, 2);
+    assert!(!sender.poll_transmit(now, &mut flows, &mut out));
+    close(&mut sender, &mut flows, 3);
+    let due = now + Duration::from_millis(5);
+    now = now + Duration::from_millis(4);
+    assert!(!sender.poll_transmit(now, &mut flows, &mut out));
+    assert!(sender.poll_timeout().is_some_and(|at| at <= due));
+    assert!(sender.poll_transmit(due, &mut flows, &mut out));
+    assert_eq!(sender.stats(due).urgent_waiting, 0, "both in one datagram");
+}

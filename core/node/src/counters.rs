@@ -90,7 +90,6 @@ impl Node {
             ("stale", received.stale),
             ("no_room", received.no_room),
             ("unknown", received.unknown),
-            ("unnumbered", received.unnumbered),
             ("refused", received.refused.iter().sum()),
             ("forgotten", received.forgotten),
             ("salvage_skipped", received.salvage_skipped),

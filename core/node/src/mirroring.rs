@@ -27,7 +27,7 @@ const SWEEP_SLOTS_PER_TURN: u32 = 1024;
 /// found within a second.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the flows wait for the peer's summary: several rounds of it.
-const SUMMARY_PATIENCE: Duration = Duration::from_millis(300);
+const SUMMARY_PATIENCE: Duration = Duration::from_millis(100);
 /// Time between two requests for another session.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// Longest pause before the first request, when sessions are of no use again
@@ -39,6 +39,8 @@ const MAX_ASK_PAUSE: Duration = Duration::from_secs(5);
 enum Bulk {
     /// No session, or all of it has been pushed.
     Idle,
+    /// Walking the flow table for what no peer was ever told of.
+    Untold(u32),
     /// Walking the persistence table.
     Persistence(u32),
     /// Waiting until then for what the peer has already.
@@ -129,7 +131,7 @@ impl Mirroring {
         for record in health {
             self.sender.push(Item::Health(record));
         }
-        self.bulk = Bulk::Persistence(0);
+        self.bulk = Bulk::Untold(0);
         self.compared = 0;
         self.resync = Some(Resync::new(now, self.last_session, self.flows_written(now)));
         self.last_session
@@ -228,7 +230,7 @@ impl Mirroring {
         let walking = match self.bulk {
             Bulk::Idle => false,
             Bulk::Summary(_) => self.has_summary(),
-            Bulk::Persistence(_) | Bulk::Flows(_) => self.sender.wants_bulk(),
+            Bulk::Untold(_) | Bulk::Persistence(_) | Bulk::Flows(_) => self.sender.wants_bulk(),
         };
         self.sweeping || walking
     }
@@ -237,7 +239,7 @@ impl Mirroring {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let bulk = match self.bulk {
             Bulk::Summary(until) => Some(until),
-            Bulk::Idle | Bulk::Persistence(_) | Bulk::Flows(_) => None,
+            Bulk::Idle | Bulk::Untold(_) | Bulk::Persistence(_) | Bulk::Flows(_) => None,
         };
         [self.sender.poll_timeout(), self.receiver.poll_timeout(), self.complaint, bulk].into_iter().flatten().min()
     }
@@ -463,6 +465,12 @@ impl Mirroring {
             budget = budget.saturating_sub(1);
             match &mut self.bulk {
                 Bulk::Idle => return,
+                Bulk::Untold(cursor) => match engine.next_untold(cursor, BULK_SLOTS_PER_TURN) {
+                    BulkStep::Flow(flow) => self.sender.push_bulk(Item::Flow(flow)),
+                    BulkStep::Kept => {}
+                    BulkStep::Scanned => return,
+                    BulkStep::Done => self.bulk = Bulk::Persistence(0),
+                },
                 Bulk::Persistence(cursor) => match engine.persistence_for_bulk(cursor, BULK_SLOTS_PER_TURN) {
                     PersistenceStep::Session(record) => self.sender.push_bulk(Item::Persistence(record)),
                     PersistenceStep::Scanned => return,

@@ -67,6 +67,7 @@ impl Node {
             match record {
                 Record::Flow(flow) => self.apply_flow(now, &flow, session),
                 Record::Close(close) => self.engine.apply_close(now, &close, session),
+                Record::CloseNumber { number, stamp } => self.engine.apply_close_number(now, number, stamp, session),
                 Record::Persistence(persistence) => self.engine.apply_persistence(now, &persistence, session),
                 Record::Health(health) => self.apply_health(now, &health),
                 Record::Journal(line) => match self.mirroring.journal(line) {
@@ -94,7 +95,11 @@ impl Node {
     fn apply_flow(&mut self, now: Instant, flow: &FlowRecord, session: u32) {
         match self.engine.apply_record(now, flow, session) {
             Applied::Stored | Applied::Refreshed => {
-                self.engine.set_tail(&flow.client_key(), self.mirroring.receiver.tail());
+                let key = flow.client_key();
+                self.engine.set_tail(&key, self.mirroring.receiver.tail());
+                if let Some(number) = self.mirroring.receiver.number() {
+                    self.engine.set_number(&key, number);
+                }
             }
             // The primary's stream is the pair's truth: what this node has newer will come again from there.
             Applied::Older(_) => {}

@@ -108,7 +108,7 @@ fn run(primary: &mut Engine, secondary: &mut Engine, sender: &mut Sender, receiv
         while walking && sender.wants_bulk() {
             match primary.next_for_bulk(&mut cursor, SLOTS) {
                 BulkStep::Flow(flow) => sender.push_bulk(Item::Flow(flow)),
-                BulkStep::Scanned => {}
+                BulkStep::Kept | BulkStep::Scanned => {}
                 BulkStep::Done => {
                     sender.push_bulk(Item::BulkEnd);
                     walking = false;
@@ -164,9 +164,12 @@ fn apply(secondary: &mut Engine, records: &mut Vec<Record>) -> bool {
                 assert_eq!(theirs.digest, secondary.digest(), "both tables are equal");
                 ended = true;
             }
-            Record::Close(_) | Record::Persistence(_) | Record::Health(_) | Record::Journal(_) => {
-                unreachable!("nothing else was pushed")
-            }
+            Record::Close(_)
+            | Record::CloseNumber { .. }
+            | Record::Kept(_)
+            | Record::Persistence(_)
+            | Record::Health(_)
+            | Record::Journal(_) => unreachable!("nothing else was pushed"),
         }
     }
     ended

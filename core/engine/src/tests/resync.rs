@@ -386,3 +386,31 @@ fn a_flow_that_made_room_is_not_taken_for_kept() {
     }
     assert!(!complete);
 }
+
+#[test]
+fn what_no_peer_was_told_of_does_not_wait_for_the_summary() {
+    let mut pair = Pair::new();
+    pair.open(10);
+    pair.synchronise();
+    pair.lose_peer();
+    pair.open(3);
+    pair.begin();
+    let mut cursor = 0;
+    let mut found = 0;
+    loop {
+        match pair.primary.engine.next_untold(&mut cursor, 4) {
+            BulkStep::Flow(flow) => {
+                pair.write(flow);
+                found += 1;
+            }
+            BulkStep::Kept | BulkStep::Scanned => {}
+            BulkStep::Done => break,
+        }
+    }
+    assert_eq!((found, pair.secondary.engine.counts().flows), (3, 13));
+    pair.compare(0..PARTS);
+    pair.bulk();
+    pair.deltas();
+    pair.converged();
+    assert_eq!(pair.written, 3);
+}

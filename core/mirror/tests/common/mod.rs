@@ -107,9 +107,26 @@ impl Source for Flows {
 #[derive(Default)]
 pub struct Mirrored {
     pub flows: BTreeMap<FlowKey, FlowRecord>,
+    numbers: BTreeMap<u32, FlowKey>,
 }
 
 impl Mirrored {
+    /// Notes the number of a flow; puts the key for the number of a close. One
+    /// whose flow was not read closes nothing and stays as it is.
+    pub fn named(&mut self, record: Record, number: Option<u32>) -> Record {
+        match record {
+            Record::Flow(flow) => {
+                number.map(|number| self.numbers.insert(number, flow.client_key()));
+            }
+            Record::CloseNumber { number, stamp } => {
+                let key = self.numbers.get(&number);
+                return key.map_or(record, |&key| Record::Close(FlowClose { stamp, key }));
+            }
+            _ => {}
+        }
+        record
+    }
+
     pub fn apply(&mut self, record: &Record) {
         match record {
             Record::Flow(flow) => {
@@ -126,7 +143,11 @@ impl Mirrored {
             Record::BulkEnd(digest) => {
                 assert_eq!(self.digest(), (digest.digest, digest.flows), "digests differ at the same position");
             }
-            Record::Persistence(_) | Record::Health(_) | Record::Journal(_) | Record::Kept(_) => {}
+            Record::CloseNumber { .. }
+            | Record::Persistence(_)
+            | Record::Health(_)
+            | Record::Journal(_)
+            | Record::Kept(_) => {}
         }
     }
 
@@ -210,6 +231,7 @@ impl Pair {
         while self.reading
             && let Some(record) = self.receiver.poll_record()
         {
+            let record = self.mirrored.named(record, self.receiver.number());
             self.mirrored.apply(&record);
             self.yielded.push(record);
         }

@@ -122,6 +122,10 @@ fn line(page: &mut Page<'_>, entry: &Entry) -> fmt::Result {
         }
         Some(Kind::Flow) => ends(page, "flow", entry, &["client", "vip", "server", "source"])?,
         Some(Kind::Close) => ends(page, "close", entry, &["client", "vip"])?,
+        Some(Kind::CloseNumber) => {
+            page.write_str("close of number ")?;
+            hex(page, entry.bytes())?;
+        }
         Some(Kind::Persistence) => ends(page, "persistence", entry, &["client", "vip"])?,
         Some(Kind::Health) => ends(page, "health", entry, &["server"])?,
         Some(Kind::Digest) => write!(page, "digest of {} flows", entry.detail)?,

@@ -37,6 +37,8 @@ pub enum Kind {
     Flow,
     /// The end of a mirrored flow: the client-side key; the detail is its stamp.
     Close,
+    /// The end of a mirrored flow: the number that it was told under; the detail is its stamp.
+    CloseNumber,
     /// A persistence session: client and VIP.
     Persistence,
     /// A server's health; the detail is 1 if it is up.
@@ -52,12 +54,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 11] = [
+    const ALL: [Kind; 12] = [
         Kind::Log,
         Kind::Frame,
         Kind::Datagram,
         Kind::Flow,
         Kind::Close,
+        Kind::CloseNumber,
         Kind::Persistence,
         Kind::Health,
         Kind::Journal,
@@ -260,6 +263,10 @@ impl Trail {
                 write(0, src);
                 write(1, dst);
                 (Kind::Close, close.stamp, 2)
+            }
+            Record::CloseNumber { number, stamp } => {
+                bytes[..4].copy_from_slice(&number.to_be_bytes());
+                return self.records.put(at, Kind::CloseNumber, *stamp, 4, &bytes[..4]);
             }
             Record::Persistence(session) => {
                 write(0, Endpoint { addr: session.client, port: 0 });

@@ -1,6 +1,8 @@
 //! `cargo xtask <chore>`: one command per chore; each prints what it runs.
 
+mod coverage;
 mod ebpf;
+mod model;
 mod setup;
 mod tidy;
 
@@ -48,6 +50,10 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Explores the models of roles and commit in full, and writes docs/results/model.md.
+    Model(model::Options),
+    /// Measures which lines of core/ are tested, and writes docs/results/coverage.md.
+    Coverage(coverage::Options),
     /// Builds or checks the eBPF program.
     Ebpf(ebpf::Options),
     /// Measures: `cargo xtask bench` the engine alone; `cargo xtask bench mirror` and `… bench million` the real programs.
@@ -85,6 +91,8 @@ fn run(chore: Chore) -> Result<()> {
             build_testbed()?;
             step("lab", program("holdfast-testbed", &arguments)?)
         }
+        Chore::Model(options) => model::run(&root, &options),
+        Chore::Coverage(options) => coverage::run(&root, &options),
         Chore::Ebpf(options) => ebpf::run(&root, &options),
         Chore::Bench { arguments } if !arguments.is_empty() => {
             build_testbed()?;

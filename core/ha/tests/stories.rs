@@ -194,6 +194,11 @@ fn a_forced_failover_is_refused_with_the_models_numbers() {
     let now = pair.now();
     assert_eq!(code(pair.a_mut().handle_force_failover(now)), 1449, "the peer is down");
     assert_eq!(code(pair_kit::standalone().handle_force_failover(now)), 363, "standalone");
+    let mut pair = Pair::settled();
+    pair.set_status(1, HaStatus::StaySecondary);
+    pair.run(ms(150));
+    let now = pair.now();
+    assert_eq!(code(pair.a_mut().handle_force_failover(now)), 364, "the peer stays secondary");
     pair.set_status(0, HaStatus::StayPrimary);
     assert_eq!(code(pair.a_mut().handle_force_failover(now)), 1441, "stays primary");
 }
@@ -393,4 +398,71 @@ fn nothing_is_promised_to_a_node_of_lower_rank() {
     pair.run(ms(1));
     let promised = |hello: &holdfast_ha::Hello| hello.promise_ms != 0;
     assert!(!pair.hellos_of(1).iter().any(promised));
+}
+
+#[test]
+fn a_longer_dead_interval_lengthens_the_lease_only_when_the_peer_knows_of_it() {
+    let mut pair = Pair::settled();
+    let left = |pair: &Pair| pair.a().lease_expiry().expect("a lease runs").since(pair.now());
+    pair.set_dead(0, ms(2000));
+    pair.run(ms(390));
+    assert!(left(&pair) <= ms(360), "a peer that has not heard of it may act as before");
+    pair.run(ms(20));
+    assert!(left(&pair) > ms(1500), "by now it waits for the longer interval");
+}
+
+#[test]
+fn a_primary_whose_disk_does_not_answer_yields_instead_of_outbidding() {
+    let mut pair = Pair::settled();
+    pair.cut(true);
+    pair.run(ms(1200));
+    let now = pair.now();
+    pair.a_mut().handle_client_packet_seen(now);
+    pair.break_disk(0);
+    pair.cut(false);
+    pair.run(ms(200));
+    assert_eq!(pair.a().role(), Role::Primary, "it was the one that served clients, and waits for its disk");
+    pair.run(ms(300));
+    assert_eq!(pair.roles(), (Role::Secondary, Role::Primary), "but not for ever");
+}
+
+#[test]
+fn a_primary_that_waits_to_outbid_one_that_dies_stays_primary() {
+    let mut pair = Pair::settled();
+    pair.cut(true);
+    pair.run(ms(1200));
+    let now = pair.now();
+    pair.a_mut().handle_client_packet_seen(now);
+    pair.break_disk(0);
+    pair.cut(false);
+    pair.run(ms(20));
+    pair.kill(1);
+    pair.close_seen_by(0);
+    pair.run(ms(1000));
+    assert_eq!(pair.a().role(), Role::Primary);
+}
+
+/// The whole story lies within the primary's patience, so it notices nothing; only
+/// the hello tells it that its session is not read any more.
+#[test]
+fn a_secondary_that_led_unnoticed_says_that_it_holds_nothing() {
+    let mut pair = Pair::settled();
+    let (boot, term) = (pair.boot_of(0), pair.a().term());
+    pair.cut(true);
+    while pair.last_hello(1).silence_ms < 360 {
+        pair.run(ms(1));
+    }
+    let late = pair.last_hello(1);
+    pair.run(ms(20));
+    pair.inject(0, &late);
+    pair.run(ms(30));
+    assert_eq!(pair.roles(), (Role::Primary, Role::Primary));
+    pair.freeze(1, ms(362));
+    pair.cut(false);
+    pair.run(ms(50));
+    assert_eq!(pair.roles(), (Role::Primary, Role::Secondary));
+    assert!(pair.saw(1, Effect::Follow { boot, term }), "it follows the same primary again");
+    let unnoticed = LostCause::Silence;
+    assert!(!pair.saw(0, Effect::PeerLost { boot: pair.boot_of(1), cause: unnoticed }));
+    assert!(!pair.last_hello(1).caught_up);
 }

@@ -85,3 +85,17 @@ fn no_bytes_make_the_decoder_panic() {
         let _ = Hello::decode(&bytes);
     }
 }
+
+#[test]
+fn every_refusal_says_what_it_refuses() {
+    let errors = [
+        HelloError::Truncated,
+        HelloError::Version(9),
+        HelloError::Kind(9),
+        HelloError::Role(9),
+        HelloError::Status(9),
+        HelloError::Length,
+    ];
+    let texts: std::collections::BTreeSet<String> = errors.iter().map(|error| error.to_string()).collect();
+    assert_eq!(texts.len(), errors.len(), "{texts:?}");
+}

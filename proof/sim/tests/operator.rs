@@ -1,0 +1,109 @@
+//! What an operator asks of a running pair, and what is true at that moment.
+
+use core::time::Duration;
+
+use holdfast_sim::link::Manners;
+use holdfast_sim::scenario::{DISABLED, Fault, SNAT};
+use holdfast_sim::{Scenario, Story};
+
+/// Listings that a node serves at once.
+const LISTINGS: u64 = 16;
+
+#[test]
+fn the_connection_table_tells_names_and_roles_on_both_nodes() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let primary = story.primary();
+    story.connect(SNAT, false);
+    story.connect(DISABLED, false);
+    story.until("both are mirrored or never will be", |world| world.is_whole());
+    let table = story.command(primary, "show ns connectiontable -detail FULL");
+    assert_eq!(table.matches(" PROTECTED").count(), 1, "{table}");
+    assert_eq!(table.matches(" LOCAL").count(), 1, "{table}");
+    let kept = story.command(1 - primary, "show ns connectiontable");
+    assert_eq!(kept.matches(" MIRRORED").count(), 1, "{kept}");
+    assert!(!kept.contains("LOCAL"), "what is not mirrored is not there: {kept}");
+    story.end();
+}
+
+#[test]
+fn a_connection_that_waits_for_the_peer_is_held_and_not_lost() {
+    let peer_manners = Manners { delay: Duration::from_millis(40), ..Manners::CALM };
+    let mut story = Story::whole(Scenario { peer_manners, ..Scenario::quiet(7) });
+    let primary = story.primary();
+    story.dial(SNAT, false);
+    let held = |story: &Story| story.node(primary).engine().held_vservers().count();
+    for _ in 0..100 {
+        if held(&story) > 0 {
+            break;
+        }
+        story.run_ms(1);
+    }
+    assert_eq!(held(&story), 1, "its SYN-ACK waits for the peer");
+    let table = story.command(primary, "show ns connectiontable");
+    assert_eq!(table.matches(" HELD").count(), 1, "{table}");
+    let rehearsal = story.command(primary, "failover rehearse");
+    assert!(rehearsal.starts_with("If this node died now: 0 connections would be lost"), "{rehearsal}");
+    story.end();
+}
+
+#[test]
+fn the_listing_too_many_is_refused_and_the_others_are_served() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let primary = story.primary();
+    story.connect(SNAT, false);
+    // They wait in the socket of a process that pauses, and are read in one turn.
+    story.fault(Fault::Freeze(primary, Duration::from_millis(20)));
+    for request in 1..=LISTINGS + 1 {
+        story.world.command(primary, request, "show ns connectiontable");
+    }
+    story.until("all are answered", |world| {
+        let replies = &world.machines[primary].replies;
+        (1..=LISTINGS + 1).all(|request| replies.iter().any(|reply| reply.request == request && reply.last))
+    });
+    let refused: Vec<u64> =
+        story.world.machines[primary].replies.iter().filter(|reply| !reply.ok).map(|reply| reply.request).collect();
+    assert_eq!(refused, [LISTINGS + 1]);
+    story.end();
+}
+
+#[test]
+fn the_counters_of_both_ends_tell_the_same_records() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let primary = story.primary();
+    story.connect(SNAT, false);
+    story.until("whole", |world| world.is_whole());
+    let value = |story: &Story, machine: usize, room: &str, name: &str| -> u64 {
+        let lines = story.node(machine).counter_lines();
+        let line = lines.iter().find(|line| line.starts_with(room)).cloned().unwrap_or_default();
+        let rest = line.split_once(&format!(" {name} ")).map(|(_, rest)| rest.to_owned()).unwrap_or_default();
+        rest.split(',').next().and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+    };
+    let lines = story.node(primary).counter_lines().join("\n");
+    let sent = value(&story, primary, "mirror sender", "records");
+    let stored = value(&story, 1 - primary, "mirror receiver", "records");
+    assert!(sent > 0 && sent == stored, "sent {sent}, stored {stored}:\n{lines}");
+    story.end();
+}
+
+#[test]
+fn the_status_that_an_operator_sets_reaches_the_election() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let before = story.primary();
+    let answer = story.command(before, "set ha node -haStatus STAYSECONDARY");
+    assert!(!answer.contains("ERROR"), "{answer}");
+    story.until("the other leads", |world| world.primary() == Some(1 - before));
+    story.command(before, "set ha node -haStatus ENABLED");
+    story.until("whole again", |world| world.is_whole());
+    assert_eq!(story.primary(), 1 - before, "nobody takes the role back");
+    story.command(before, "set ha node -haStatus STAYPRIMARY");
+    story.until("it takes the role from a willing peer", |world| world.primary() == Some(before));
+    story.command(1 - before, "set ha node -haStatus DISABLED");
+    story.run_ms(500);
+    let refused = story.command(before, "force ha failover");
+    assert!(refused.contains("STAYPRIMARY"), "{refused}");
+    story.command(before, "set ha node -haStatus ENABLED");
+    let refused = story.command(before, "force ha failover");
+    assert!(refused.contains("invalid peer state"), "{refused}");
+    story.command(1 - before, "set ha node -haStatus ENABLED");
+    story.end();
+}

@@ -23,7 +23,7 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
     if options.slice {
         return step("models, a slice", program("holdfast-model", &["--slice".into()])?);
     }
-    println!("== models: every variant; needs some 6 GB of memory");
+    println!("== models: every variant; needs some 3 GB of memory");
     let child = program("holdfast-model", &[])?.stdout(Stdio::piped()).spawn().context("start holdfast-model")?;
     let output = child.wait_with_output().context("holdfast-model")?;
     let table = String::from_utf8(output.stdout)?;

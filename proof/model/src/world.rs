@@ -365,6 +365,8 @@ impl Model for Variant {
                 "both nodes hold a connection that an end believes in",
                 |variant, world| world.is_whole(variant) && world.nodes.iter().all(|node| world.must & node.table != 0),
             ));
+        }
+        if self.connections > 0 && self.faults + self.cuts > 0 {
             properties.push(Property::<Variant>::sometimes("a hold ends because the peer is gone", |_, world| {
                 world.streams.iter().flatten().any(|stream| world.must & stream.records & !stream.bulk != 0)
             }));

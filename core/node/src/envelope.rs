@@ -41,7 +41,8 @@ pub enum MessageKind {
     /// An acknowledgement of the mirror stream.
     MirrorAck,
     /// The receiver of the mirror stream asks for another session: the digests
-    /// differ, or a record could not be used. Payload: the session, 4 bytes.
+    /// differ, a record could not be used, or there is none. Payload: the session, 4
+    /// bytes; 0: none.
     AskSession,
     /// Nothing but the envelope: answers a genuine datagram of a life that does
     /// not know ours yet, so that it learns our boot.

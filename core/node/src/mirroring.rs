@@ -28,6 +28,8 @@ const SWEEP_SLOTS_PER_TURN: u32 = 1024;
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the flows wait for the peer's summary: several rounds of it.
 const SUMMARY_PATIENCE: Duration = Duration::from_millis(100);
+/// In a request for a session: there is none. Sessions count from 1.
+const NO_SESSION: u32 = 0;
 /// Time between two requests for another session.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// Longest pause before the first request, when sessions are of no use again
@@ -360,12 +362,25 @@ impl Mirroring {
         self.full
     }
 
-    /// The session to complain about, if it is time to.
+    /// This node follows a primary that may not know it, and go on in a session
+    /// of which nothing is here any more: unless one begins soon, it asks for one.
+    pub fn await_session(&mut self, now: Instant) {
+        self.complaint = Some(now + ASK_INTERVAL);
+    }
+
+    /// The session to complain about, if it is time to; [`NO_SESSION`] if none runs.
     pub fn poll_complaint(&mut self, now: Instant) -> Option<u32> {
-        let session = self.receiver.session()?;
         self.complaint.filter(|&due| due <= now)?;
         self.complaint = Some(now + ASK_INTERVAL);
-        Some(session)
+        Some(self.receiver.session().unwrap_or(NO_SESSION))
+    }
+
+    /// As primary: whether a request for another session than `asked` is due. A
+    /// peer without a session may not have heard of the one that has just begun.
+    pub fn must_restart(&self, now: Instant, asked: u32) -> bool {
+        let Some(session) = self.sender.session() else { return false };
+        let settled = self.resync.is_some_and(|resync| now.since(resync.began) > ASK_INTERVAL);
+        asked == session || (asked == NO_SESSION && settled)
     }
 
     /// Whether the peer has left something unacknowledged for so long that the
@@ -428,7 +443,7 @@ impl Mirroring {
 
     /// As secondary: whether the running session was found to be of no use.
     pub fn differs(&self) -> bool {
-        self.complaint.is_some()
+        self.complaint.is_some() && self.receiver.session().is_some()
     }
 
     /// Whether this node holds all that the primary had.

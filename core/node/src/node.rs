@@ -352,6 +352,13 @@ impl Node {
         self.engine.lose_a_flow()
     }
 
+    /// Follows the primary anew, as if this node had led for a moment, unnoticed.
+    #[cfg(feature = "sabotage")]
+    pub fn follow_anew(&mut self, now: Instant) {
+        self.begin(now);
+        promote::follow(self, now, self.term());
+    }
+
     /// Changes the server of a mirrored flow, for tests of what then happens.
     #[cfg(feature = "sabotage")]
     pub fn bend_a_flow(&mut self, now: Instant) -> bool {
@@ -593,7 +600,7 @@ impl Node {
             }
             MessageKind::AskSession => {
                 let asked = letter.payload.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
-                if asked.is_some() && asked == self.mirroring.sender.session() {
+                if asked.is_some_and(|asked| self.mirroring.must_restart(now, asked)) {
                     self.mirroring.note_restart();
                     self.event(Level::Warn, "the peer asks for another mirror session".into());
                     self.start_session(now);

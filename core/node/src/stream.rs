@@ -234,7 +234,7 @@ impl Node {
 
     /// Complains to the primary, again and again until another session begins.
     pub(crate) fn complain(&mut self, now: Instant) {
-        if let Some(session) = self.mirroring.poll_complaint(now) {
+        if let Some(session) = self.mirroring.poll_complaint(now).filter(|_| self.quarantine.ends().is_none()) {
             let head = self.letterhead();
             self.channel.send(None, MessageKind::AskSession, head, &session.to_be_bytes());
         }

@@ -64,3 +64,23 @@ fn a_lost_flow_is_shown_and_costs_its_bucket() {
     }
     story.end();
 }
+
+/// Found by the model of roles and commit: a secondary leads for a moment that the primary does not notice, and follows it
+/// again with empty hands, while the primary goes on in the old session.
+#[test]
+fn a_secondary_that_lost_its_session_unnoticed_asks_for_another() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let numbers: Vec<usize> = (0..10).map(|n| story.connect([SNAT, USIP][n % 2], false)).collect();
+    story.run_ms(100);
+    let now = story.world.now;
+    story.world.machines[secondary].node.as_mut().expect("it runs").follow_anew(now);
+    assert_eq!(story.node(secondary).engine().counts().flows, 0);
+    story.run_ms(1000);
+    assert!(story.world.is_whole(), "{}", story.log());
+    story.fault(Fault::Kill(primary));
+    for number in numbers {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    story.end();
+}

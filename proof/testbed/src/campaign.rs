@@ -1,4 +1,12 @@
-//! The campaign: every way to fail × USIP × IP version, many times, under load; a table at the end.
+//! The campaigns: random failures at random instants amid random traffic ([`random`]), or, with `--matrix`, every way to
+//! fail × USIP × IP version, many times, under an even load. A table at the end.
+
+mod crowd;
+mod fronts;
+mod random;
+mod schedule;
+mod strike;
+mod tally;
 
 use crate::cell::{self, Cell, CellReport};
 use crate::lab::{Family, Lab};
@@ -21,24 +29,33 @@ pub enum Usip {
 /// Arguments.
 #[derive(clap::Args, Clone)]
 pub struct Options {
-    /// Failures in each cell.
-    #[arg(long, default_value_t = 20)]
-    pub kills: u32,
+    /// Failures [default: 100], or with --matrix failures in each cell [default: 20].
+    #[arg(long)]
+    pub kills: Option<u32>,
+    /// Decides what clients do and what fails when; one is drawn and printed if none is given.
+    #[arg(long, conflicts_with = "matrix")]
+    pub seed: Option<u64>,
+    /// Only ways to fail whose name contains this.
+    #[arg(long, conflicts_with = "matrix")]
+    pub only: Option<String>,
+    /// Every way to fail × USIP × IP version in turn, instead of what a seed decides.
+    #[arg(long)]
+    pub matrix: bool,
     /// Only these ways to fail.
-    #[arg(long, value_enum, value_delimiter = ',')]
+    #[arg(long, value_enum, value_delimiter = ',', requires = "matrix")]
     pub fail: Vec<Failure>,
     /// Only with or only without USIP.
-    #[arg(long, value_enum, value_delimiter = ',')]
+    #[arg(long, value_enum, value_delimiter = ',', requires = "matrix")]
     pub usip: Vec<Usip>,
     /// Only this IP version.
-    #[arg(long, value_enum, value_delimiter = ',')]
+    #[arg(long, value_enum, value_delimiter = ',', requires = "matrix")]
     pub ip: Vec<Family>,
-    /// Long connections.
-    #[arg(long, default_value_t = 1000)]
-    pub connections: u32,
-    /// New connections each second.
-    #[arg(long, default_value_t = 500)]
-    pub new_per_second: u32,
+    /// Connections that are not short [default: 300; with --matrix 1000].
+    #[arg(long)]
+    pub connections: Option<u32>,
+    /// New short connections each second [default: 100; with --matrix 500].
+    #[arg(long)]
+    pub new_per_second: Option<u32>,
     /// Write the table, with command and machine, to this Markdown file.
     #[arg(long)]
     pub out: Option<PathBuf>,
@@ -47,7 +64,16 @@ pub struct Options {
     pub evidence: PathBuf,
 }
 
+/// Failures in each cell of the matrix, if nothing else is asked for.
+const MATRIX_KILLS: u32 = 20;
+
 impl Options {
+    /// The load of the matrix.
+    fn load(&self) -> Load {
+        let (connections, new_per_second) = (self.connections.unwrap_or(1000), self.new_per_second.unwrap_or(500));
+        Load { connections, new_per_second, probe_rate: 1000 }
+    }
+
     /// The cells that were asked for.
     fn cells(&self) -> Vec<Cell> {
         let mut cells = Vec::new();
@@ -69,6 +95,10 @@ impl Options {
 
 /// Runs the campaign; fails on the first loss, with evidence kept.
 pub fn run(options: &Options, binaries: &Binaries) -> Result<()> {
+    if options.matrix { run_matrix(options, binaries) } else { random::run(options, binaries) }
+}
+
+fn run_matrix(options: &Options, binaries: &Binaries) -> Result<()> {
     let lab = Lab::build()?;
     let mut servers = traffic::start_servers(&lab)?;
     let mut pair = Pair::new(&lab, binaries)?;
@@ -76,12 +106,12 @@ pub fn run(options: &Options, binaries: &Binaries) -> Result<()> {
         keep_evidence(&lab, &pair, &options.evidence)?;
         return Err(error);
     }
-    let load = Load { connections: options.connections, new_per_second: options.new_per_second, probe_rate: 1000 };
+    let (load, kills) = (options.load(), options.kills.unwrap_or(MATRIX_KILLS));
     let mut reports = Vec::new();
     println!("{HEAD}");
     let mut complaint = None;
     for cell in options.cells() {
-        let report = cell::run(&lab, &mut pair, &mut servers, cell, load, options.kills)?;
+        let report = cell::run(&lab, &mut pair, &mut servers, cell, load, kills)?;
         println!("{}", row(&report));
         complaint = report.complaint.as_ref().map(|text| format!("{cell}: {text}"));
         reports.push(report);
@@ -145,6 +175,7 @@ fn document(options: &Options, reports: &[CellReport], complaint: Option<&str>) 
     let command: Vec<String> = std::env::args().skip(1).collect();
     writeln!(text, "Command: `cargo xtask testbed {}`\n", command.join(" "))?;
     writeln!(text, "Machine: {}\n", machine())?;
+    let load = options.load();
     writeln!(
         text,
         "Each cell: {} long connections that send a checked message every 100 ms, {} new connections a second, and a\n\
@@ -154,7 +185,9 @@ fn document(options: &Options, reports: &[CellReport], complaint: Option<&str>) 
          connection around a failure (median over failures of the p50, worst p99, worst of all; an undisturbed\n\
          answer takes about a millisecond). *gap UDP* is the longest time without an answer to the probe.\n\
          *released unacknowledged* counts packets let go while the pair was whole without the peer's acknowledgement.\n",
-        options.connections, options.new_per_second, options.kills
+        load.connections,
+        load.new_per_second,
+        options.kills.unwrap_or(MATRIX_KILLS)
     )?;
     writeln!(text, "{HEAD}")?;
     for report in reports {

@@ -103,11 +103,13 @@ pub struct Settings {
     pub password: String,
     /// `set HA node -haStatus STAYSECONDARY`.
     pub stay_secondary: bool,
+    /// Services and virtual servers, as lines; those of [`Vip`] if there are none.
+    pub virtual_servers: Option<String>,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { password: "s3cret".into(), stay_secondary: false }
+        Settings { password: "s3cret".into(), stay_secondary: false, virtual_servers: None }
     }
 }
 
@@ -140,10 +142,11 @@ pub fn ns_conf(node: u8, settings: &Settings) -> String {
                 let _ = writeln!(conf, "add server srv{}_{family} {address}", row + server);
             }
         }
-        for vip in Vip::ALL {
-            conf += &virtual_server(vip, family);
-        }
     }
+    conf += &settings.virtual_servers.clone().unwrap_or_else(|| {
+        let pairs = Family::ALL.iter().flat_map(|family| Vip::ALL.map(|vip| (vip, *family)));
+        pairs.map(|(vip, family)| virtual_server(vip, family)).collect()
+    });
     conf
 }
 

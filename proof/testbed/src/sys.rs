@@ -215,4 +215,67 @@ pub fn force_receive_buffer(socket: &impl AsRawFd, bytes: usize) -> Result<()> {
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, (&raw const size).cast(), len)
     };
     if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()).context("SO_RCVBUFFORCE") }
+/// Lets a socket hear everything again, after [`hear_nothing`] or [`hear_only_syn`].
+pub fn hear(socket: &impl AsRawFd) -> std::io::Result<()> {
+    let unused: libc::c_int = 0;
+    // SAFETY: a valid pointer to an int of the size given.
+    let done = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_DETACH_FILTER, (&raw const unused).cast(), 4)
+    };
+    let error = std::io::Error::last_os_error();
+    // ENOENT: it heard everything.
+    if done == 0 || error.raw_os_error() == Some(libc::ENOENT) { Ok(()) } else { Err(error) }
+}
+
+/// From now on the socket's kernel ignores each segment for it, as if it had been lost on the way.
+pub fn hear_nothing(socket: &impl AsRawFd) -> std::io::Result<()> {
+    filter(socket, &[instruction(libc::BPF_RET, 0, 0, 0)])
+}
+
+/// From now on a listener's kernel ignores each segment without SYN: it answers connects that are then never completed.
+pub fn hear_only_syn(socket: &impl AsRawFd) -> std::io::Result<()> {
+    // The filter of a TCP socket sees the segment from its TCP header on; the flags are byte 13, SYN is 2.
+    filter(
+        socket,
+        &[
+            instruction(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, 13),
+            instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, 1, 2),
+            instruction(libc::BPF_RET, 0, 0, u32::MAX),
+            instruction(libc::BPF_RET, 0, 0, 0),
+        ],
+    )
+}
+
+/// Cuts what a packet socket receives to so many bytes.
+pub fn truncate_received(socket: &impl AsRawFd, length: u32) -> std::io::Result<()> {
+    filter(socket, &[instruction(libc::BPF_RET, 0, 0, length)])
+}
+
+fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}
+
+fn filter(socket: &impl AsRawFd, program: &[libc::sock_filter]) -> std::io::Result<()> {
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the program lives during the call, and the kernel only reads it.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            std::mem::size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Bytes (and the end) handed to a TCP socket that the other end has not acknowledged.
+pub fn unacknowledged(socket: &impl AsRawFd) -> std::io::Result<u64> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ writes one int.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) } {
+        0 => Ok(count.max(0) as u64),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }

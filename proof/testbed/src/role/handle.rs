@@ -68,6 +68,14 @@ impl Role {
         })
     }
 
+    /// Takes all lines whose `event` is `event` that have arrived.
+    pub fn drain(&mut self, event: &str) -> Result<Vec<Value>> {
+        self.take_in()?;
+        let (found, rest) = std::mem::take(&mut self.waiting).into_iter().partition(|line| line["event"] == event);
+        self.waiting = rest;
+        Ok(found)
+    }
+
     /// The newest progress report, if any.
     pub fn progress(&mut self) -> Result<&Value> {
         if !self.take_in()? {

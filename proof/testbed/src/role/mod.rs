@@ -7,6 +7,10 @@ mod bench_load;
 mod bench_probe;
 mod bench_server;
 mod clock;
+mod crowd_client;
+mod crowd_conn;
+mod crowd_plan;
+mod crowd_server;
 mod echo_client;
 mod echo_server;
 mod ends;
@@ -14,10 +18,12 @@ mod garbage;
 mod handle;
 mod pattern;
 mod poller;
+mod script;
 mod udp;
 mod who;
 
 pub use bench_flows::PORTS as FLOWS_PER_ADDRESS;
+pub use clock::monotonic_ms;
 pub use handle::{Role, play_inside};
 pub use pattern::mix;
 
@@ -30,6 +36,10 @@ use std::io::Write as _;
 pub enum RoleCommand {
     /// Echoes TCP and UDP; says its name on another port.
     EchoServer(echo_server::Options),
+    /// Serves the campaign's connections and checks what they send.
+    CrowdServer(crowd_server::Options),
+    /// The campaign's connections, of every kind.
+    CrowdClient(crowd_client::Options),
     /// Many TCP connections that send all the time, and a stream of short ones.
     EchoClient(echo_client::Options),
     /// UDP flows at a fixed rate.
@@ -56,6 +66,8 @@ pub fn play(command: &RoleCommand) -> Result<()> {
     match command {
         RoleCommand::EchoServer(options) => echo_server::run(options),
         RoleCommand::EchoClient(options) => echo_client::run(options),
+        RoleCommand::CrowdServer(options) => crowd_server::run(options),
+        RoleCommand::CrowdClient(options) => crowd_client::run(options),
         RoleCommand::UdpClient(options) => udp::run(options),
         RoleCommand::Ends(options) => ends::run(options),
         RoleCommand::Who(options) => who::run(options),

@@ -47,14 +47,22 @@ impl Poller {
         self.control(libc::EPOLL_CTL_ADD, fd, token, writable)
     }
 
+    /// Reports `fd` under `token` once for each change: whoever is told must read and write until nothing is left.
+    pub fn watch_edges(&self, fd: &impl AsRawFd, token: u64) -> Result<()> {
+        self.set(libc::EPOLL_CTL_ADD, fd, token, libc::EPOLLOUT | libc::EPOLLET)
+    }
+
     /// Changes whether room to write is reported.
     pub fn change(&self, fd: &impl AsRawFd, token: u64, writable: bool) -> Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, token, writable)
     }
 
     fn control(&self, operation: i32, fd: &impl AsRawFd, token: u64, writable: bool) -> Result<()> {
-        let out = if writable { libc::EPOLLOUT } else { 0 };
-        let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLRDHUP | out) as u32, u64: token };
+        self.set(operation, fd, token, if writable { libc::EPOLLOUT } else { 0 })
+    }
+
+    fn set(&self, operation: i32, fd: &impl AsRawFd, token: u64, more: i32) -> Result<()> {
+        let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLRDHUP | more) as u32, u64: token };
         // SAFETY: a valid event; both descriptors are open.
         match unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd.as_raw_fd(), &raw mut event) } {
             0 => Ok(()),

@@ -1,10 +1,10 @@
 //! UDP flows that send numbered datagrams at a fixed rate and watch who answers, and when.
 //!
-//! Commands: `window` starts a new measurement, `report` says what was measured since, `stop` ends.
+//! Commands: `window` starts a new measurement, `report` says what was measured since, `forget` allows every flow another
+//! server once, `stop` ends.
 
-use super::clock;
 use super::poller::{Poller, STDIN};
-use super::say;
+use super::{clock, pattern, say};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -25,11 +25,20 @@ pub struct Options {
     /// Datagrams a second on each flow.
     #[arg(long, default_value_t = 1000)]
     rate: u32,
+    /// Length of a datagram: its number, then bytes that the number decides.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(8..=1200))]
+    bytes: u16,
+    /// Each flow lives so long and is then replaced; 0: for ever.
+    #[arg(long, default_value_t = 0)]
+    life_ms: u64,
 }
 
 struct Flow {
     socket: UdpSocket,
+    target: SocketAddr,
     due: Instant,
+    ends: Option<Instant>,
+    earlier: u64,
     sent: u64,
     received: u64,
     server: Option<String>,
@@ -53,7 +62,7 @@ pub fn run(options: &Options) -> Result<()> {
     loop {
         for event in poller.wait(Duration::from_millis(1))? {
             if event.token != STDIN {
-                receive(&mut flows[event.token as usize]);
+                receive(&mut flows[event.token as usize], usize::from(options.bytes))?;
                 continue;
             }
             let Some(lines) = poller.commands()? else { return Ok(()) };
@@ -62,10 +71,31 @@ pub fn run(options: &Options) -> Result<()> {
             }
         }
         let now = Instant::now();
-        for flow in &mut flows {
-            send_due(flow, now, period);
+        for (index, flow) in flows.iter_mut().enumerate() {
+            send_due(flow, now, period, usize::from(options.bytes));
+            if flow.ends.is_some_and(|end| end <= now) {
+                replace(flow, Duration::from_millis(options.life_ms))?;
+                poller.watch(&flow.socket, index as u64, false)?;
+            }
         }
     }
+}
+
+/// The same flow from another port, whom another server may answer.
+fn replace(flow: &mut Flow, life: Duration) -> Result<()> {
+    let from = flow.socket.local_addr()?.ip();
+    flow.socket = connect(from, flow.target)?;
+    flow.ends = flow.ends.map(|end| end + life);
+    flow.earlier += 1;
+    (flow.server, flow.last_answer) = (None, None);
+    Ok(())
+}
+
+fn connect(from: IpAddr, target: SocketAddr) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind((from, 0))?;
+    socket.connect(target)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 fn open(options: &Options, period: Duration) -> Result<Vec<Flow>> {
@@ -75,12 +105,14 @@ fn open(options: &Options, period: Duration) -> Result<Vec<Flow>> {
             let target = options.target.get(index % options.target.len().max(1)).context("a --target")?;
             let sources: Vec<_> = options.from.iter().filter(|ip| ip.is_ipv4() == target.is_ipv4()).collect();
             let from = sources.get(index / options.target.len() % sources.len().max(1)).context("a --from")?;
-            let socket = UdpSocket::bind((**from, 0))?;
-            socket.connect(target)?;
-            socket.set_nonblocking(true)?;
+            let share = index as f64 / options.flows as f64;
+            let life = Duration::from_millis(options.life_ms);
             Ok(Flow {
-                socket,
-                due: start + period.mul_f64(index as f64 / options.flows as f64),
+                socket: connect(**from, *target)?,
+                target: *target,
+                due: start + period.mul_f64(share),
+                ends: (!life.is_zero()).then(|| start + life.mul_f64(1.0 + share)),
+                earlier: 0,
                 sent: 0,
                 received: 0,
                 server: None,
@@ -95,31 +127,44 @@ fn open(options: &Options, period: Duration) -> Result<Vec<Flow>> {
         .collect()
 }
 
-fn send_due(flow: &mut Flow, now: Instant, period: Duration) {
+fn send_due(flow: &mut Flow, now: Instant, period: Duration, bytes: usize) {
     while flow.due <= now {
         flow.due += period;
         // A refused or dropped datagram shows as a missing answer.
-        let _ = flow.socket.send(&flow.sent.to_be_bytes());
+        let _ = flow.socket.send(&datagram(flow.sent, bytes));
         flow.sent += 1;
     }
 }
 
-fn receive(flow: &mut Flow) {
-    let mut buffer = [0; 256];
+fn datagram(number: u64, bytes: usize) -> Vec<u8> {
+    let mut datagram = vec![0; bytes];
+    datagram[..8].copy_from_slice(&number.to_be_bytes());
+    pattern::fill(number, 0, &mut datagram[8..]);
+    datagram
+}
+
+fn receive(flow: &mut Flow, bytes: usize) -> Result<()> {
+    let mut buffer = [0; 2048];
     loop {
         let count = match flow.socket.recv(&mut buffer) {
             Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
             Err(_) => continue, // an ICMP error for an earlier datagram
         };
-        let Some((number, name)) = buffer[..count].split_first_chunk::<8>() else {
+        let Some((sent, name)) = buffer[..count].split_at_checked(bytes) else {
             flow.corrupt += 1;
             continue;
         };
-        flow.corrupt += u64::from(u64::from_be_bytes(*number) >= flow.sent);
+        let number = sent.first_chunk::<8>().map_or(u64::MAX, |number| u64::from_be_bytes(*number));
+        flow.corrupt += u64::from(number >= flow.sent || datagram(number, bytes) != sent);
         let name = String::from_utf8_lossy(name).into_owned();
-        flow.changed_server |= flow.server.as_ref().is_some_and(|before| *before != name);
-        flow.server = Some(name);
+        if let Some(before) = flow.server.replace(name.clone()).filter(|before| *before != name) {
+            flow.changed_server = true;
+            let local = flow.socket.local_addr()?.to_string();
+            say(&json!({ "event": "moved", "at_ms": clock::monotonic_ms(), "local": local,
+                "target": flow.target.to_string(), "before": before, "after": name, "number": number,
+                "received": flow.received }))?;
+        }
         let now = Instant::now();
         if let Some(before) = flow.last_answer {
             flow.longest_gap = flow.longest_gap.max(now - before);
@@ -138,6 +183,10 @@ fn command(line: &str, flows: &mut [Flow]) -> Result<()> {
             }
             say(&json!({ "event": "window" }))
         }
+        "forget" => {
+            flows.iter_mut().for_each(|flow| flow.server = None);
+            say(&json!({ "event": "forget" }))
+        }
         "report" | "stop" => say(&report(line, flows)),
         other => anyhow::bail!("unknown command {other}"),
     }
@@ -150,9 +199,12 @@ fn report(event: &str, flows: &[Flow]) -> Value {
         let silence = flow.last_answer.map_or(Duration::ZERO, |last| now - last);
         flow.longest_gap.max(silence)
     });
+    let silence = flows.iter().filter_map(|flow| flow.last_answer).map(|last| now - last).max().unwrap_or_default();
     json!({
         "event": event,
         "flows": flows.len(),
+        "earlier": flows.iter().map(|flow| flow.earlier).sum::<u64>(),
+        "silent_ms": clock::ms(silence),
         "answered": flows.iter().filter(|flow| flow.received > flow.received_before_window).count(),
         "changed_server": flows.iter().filter(|flow| flow.changed_server).count(),
         "servers": flows.iter().filter_map(|flow| flow.server.as_deref()).collect::<std::collections::BTreeSet<_>>(),

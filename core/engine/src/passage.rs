@@ -93,7 +93,9 @@ impl Engine {
     pub(crate) fn forward(&mut self, now: Instant, arrival: &mut Arrival<'_, '_>, slot: u32, side: Side) -> Verdict {
         let way = self.way(now, slot, side);
         match way {
-            Way::None => return self.refuse(now, arrival, ErrorReport::NetUnreachable, Drop::NoRoute),
+            // No unreachable: the way may be back in a moment (a cable, a port that is opened again), and a kernel that hears
+            // one gives up its connect. It asks again by itself.
+            Way::None => return Verdict::Drop(Drop::NoRoute),
             Way::Ready(port, _) if exceeds(arrival.packet, &arrival.frame.offload, port.mtu) => {
                 let mtu = u32::from(port.mtu);
                 return self.refuse(now, arrival, ErrorReport::TooBig { mtu }, Drop::TooBig);

@@ -119,3 +119,24 @@ fn a_frame_cut_short_is_dropped_wherever_it_is_cut() {
         assert_eq!(lab.engine.counts().flows, 0);
     }
 }
+
+#[test]
+fn a_connect_whose_way_is_gone_for_a_moment_gets_no_unreachable() {
+    let net = v4();
+    let mut lab = Lab::new(net, plan(&net));
+    lab.establish();
+    let port = |id: PortId| Port { id, mac: OWN_MACS[usize::from(id.0)], mtu: 1500 };
+    // The cable is back, and the servers are heard, before the port is said to be usable.
+    lab.engine.set_ports(&[port(CLIENT_PORT)]);
+    lab.client(ACK, 101, 501, b"data");
+    let mut bytes = vec![0; 64];
+    let len = build::gratuitous_arp_reply(&mut bytes, SERVER_MACS[0], net.servers[0].addr);
+    bytes.truncate(len);
+    lab.give(SERVER_PORT, bytes);
+    lab.sent.clear();
+    assert_eq!(lab.client(ACK, 105, 501, b"data"), Verdict::Drop(Drop::NoRoute));
+    lab.nothing();
+    lab.engine.set_ports(&[port(CLIENT_PORT), port(SERVER_PORT)]);
+    lab.client(ACK, 105, 501, b"data");
+    assert_eq!(lab.next().port, SERVER_PORT);
+}

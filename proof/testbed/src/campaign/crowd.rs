@@ -210,8 +210,8 @@ impl Crowd {
         let next = [0, 1].map(|index| answer["next"][index].as_u64().unwrap_or_default());
         let at_ms = answer["at_ms"].as_f64().unwrap_or_default();
         self.excuses.push(Excuse { next, at_ms });
-        self.udp.ask("forget", ANSWER_LIMIT)?;
-        self.probe.ask("forget", ANSWER_LIMIT).map(drop)
+        self.udp.ask("reopen", ANSWER_LIMIT)?;
+        self.probe.ask("reopen", ANSWER_LIMIT).map(drop)
     }
 
     /// Lets everything come to its end; checks that both ends agree on what was completed. Returns the clients' totals,

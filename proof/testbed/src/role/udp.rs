@@ -1,7 +1,7 @@
 //! UDP flows that send numbered datagrams at a fixed rate and watch who answers, and when.
 //!
-//! Commands: `window` starts a new measurement, `report` says what was measured since, `forget` allows every flow another
-//! server once, `stop` ends.
+//! Commands: `window` starts a new measurement, `report` says what was measured since, `reopen` replaces every flow by one from
+//! another port, `stop` ends.
 
 use super::poller::{Poller, STDIN};
 use super::{clock, pattern, say};
@@ -67,6 +67,12 @@ pub fn run(options: &Options) -> Result<()> {
             }
             let Some(lines) = poller.commands()? else { return Ok(()) };
             for line in lines {
+                if line == "reopen" {
+                    for (index, flow) in flows.iter_mut().enumerate() {
+                        replace(flow)?;
+                        poller.watch(&flow.socket, index as u64, false)?;
+                    }
+                }
                 command(&line, &mut flows)?;
             }
         }
@@ -74,7 +80,8 @@ pub fn run(options: &Options) -> Result<()> {
         for (index, flow) in flows.iter_mut().enumerate() {
             send_due(flow, now, period, usize::from(options.bytes));
             if flow.ends.is_some_and(|end| end <= now) {
-                replace(flow, Duration::from_millis(options.life_ms))?;
+                flow.ends = flow.ends.map(|end| end + Duration::from_millis(options.life_ms));
+                replace(flow)?;
                 poller.watch(&flow.socket, index as u64, false)?;
             }
         }
@@ -82,10 +89,9 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// The same flow from another port, whom another server may answer.
-fn replace(flow: &mut Flow, life: Duration) -> Result<()> {
+fn replace(flow: &mut Flow) -> Result<()> {
     let from = flow.socket.local_addr()?.ip();
     flow.socket = connect(from, flow.target)?;
-    flow.ends = flow.ends.map(|end| end + life);
     flow.earlier += 1;
     (flow.server, flow.last_answer) = (None, None);
     Ok(())
@@ -183,10 +189,7 @@ fn command(line: &str, flows: &mut [Flow]) -> Result<()> {
             }
             say(&json!({ "event": "window" }))
         }
-        "forget" => {
-            flows.iter_mut().for_each(|flow| flow.server = None);
-            say(&json!({ "event": "forget" }))
-        }
+        "reopen" => say(&json!({ "event": "reopen" })),
         "report" | "stop" => say(&report(line, flows)),
         other => anyhow::bail!("unknown command {other}"),
     }

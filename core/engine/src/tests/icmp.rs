@@ -71,17 +71,35 @@ fn an_error_about_nothing_of_ours_is_dropped() {
 }
 
 #[test]
-fn a_client_is_told_that_its_server_cannot_be_reached() {
+fn a_client_whose_server_cannot_be_reached_is_told_nothing_and_tries_again() {
     for net in [v4(), v6()] {
         let mut lab = Lab::new(net, plan(&net));
         lab.remove_host(net.servers[0].addr);
         assert_eq!(lab.client(SYN, 1, 0, b""), Verdict::Consumed);
         lab.pass(Duration::from_secs(1));
         assert_eq!(lab.drops(Drop::NeighbourUnreachable), 1);
-        let told = lab.next();
-        let Transport::IcmpError(quoted) = told.packet().transport else { panic!("{told:?}") };
-        assert_eq!((told.macs().0, told.packet().src, told.packet().dst), (CLIENT_MAC, net.vip.addr, net.client.addr));
-        assert_eq!((quoted.inner.src, quoted.inner.dst), (net.client, net.vip));
+        lab.nothing();
+        lab.add_host(net.servers[0].addr, SERVER_PORT, SERVER_MACS[0]);
+        lab.client(SYN, 1, 0, b"");
+        assert_eq!(lab.next().port, SERVER_PORT);
+    }
+}
+
+#[test]
+fn a_server_whose_syn_ack_cannot_be_delivered_is_told_nothing() {
+    for net in [v4(), v6()] {
+        let mut lab = Lab::new(net, plan(&net));
+        lab.client(SYN, 1, 0, b"");
+        let source = lab.next().packet().source();
+        lab.remove_host(net.client.addr);
+        lab.engine.set_ports(&[CLIENT_PORT, SERVER_PORT].map(|id| Port {
+            id,
+            mac: OWN_MACS[usize::from(id.0)],
+            mtu: 1500,
+        }));
+        assert_eq!(lab.server(net.servers[0], source, (SYN_ACK, 1, 2), b""), Verdict::Consumed);
+        lab.pass(Duration::from_secs(1));
+        assert_eq!(lab.drops(Drop::NeighbourUnreachable), 1);
         lab.nothing();
     }
 }

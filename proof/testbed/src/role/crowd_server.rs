@@ -287,7 +287,8 @@ impl Server {
             return Ok(());
         }
         self.mute_now = !self.mute_now && !self.hurry;
-        self.mute_change = now + self.dice.ms(500, 4000);
+        // A SYN is repeated every second: whoever knocks is heard before long, however the dice fall.
+        self.mute_change = now + if self.mute_now { self.dice.ms(300, 2500) } else { self.dice.ms(2000, 6000) };
         for entry in self.entries.values() {
             match entry {
                 Entry::Listener { mute: Mute::Never, .. } | Entry::Datagrams(_) | Entry::Stream(_) => {}

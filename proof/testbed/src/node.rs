@@ -168,8 +168,8 @@ impl Node {
         .map(drop)
     }
 
-    /// Starts the daemon and does not wait for it.
-    pub fn launch(&mut self, lab: &Lab) -> Result<()> {
+    /// Starts the daemon, whatever becomes of it.
+    pub fn spawn(&mut self, lab: &Lab) -> Result<()> {
         ensure!(self.child.is_none(), "node {} runs already", self.name());
         let conf = self.directory.join("ns.conf");
         std::fs::write(&conf, config::ns_conf(self.index, &self.settings))?;

@@ -48,7 +48,7 @@ impl Field<'_> {
             Way::BulkSecondary => {
                 self.pair.nodes[secondary].fail(self.lab, Failure::Kill)?;
                 sys::pause(step.outage);
-                self.pair.nodes[secondary].launch(self.lab)?;
+                self.pair.nodes[secondary].spawn(self.lab)?;
                 sys::pause(step.between);
                 self.pair.nodes[secondary].fail(self.lab, Failure::Kill)?;
                 self.return_of(secondary)
@@ -140,7 +140,7 @@ impl Field<'_> {
         let secondary = 1 - primary;
         self.pair.nodes[secondary].fail(self.lab, Failure::Kill)?;
         sys::pause(step.outage);
-        self.pair.nodes[secondary].launch(self.lab)?;
+        self.pair.nodes[secondary].spawn(self.lab)?;
         sys::pause(step.between);
         let whole = match (self.pair.nodes[secondary].ha(), self.pair.nodes[primary].ha()) {
             (Ok(secondary), Ok(primary)) => {

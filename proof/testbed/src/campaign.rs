@@ -8,6 +8,8 @@ mod schedule;
 mod strike;
 mod tally;
 
+pub use random::notices_losses;
+
 use crate::cell::{self, Cell, CellReport};
 use crate::lab::{Family, Lab};
 use crate::node::{Binaries, Failure};

@@ -121,6 +121,7 @@ fn all() -> Vec<(String, Story)> {
     add("stateless_connections_continue_v6", |s| stateless(s, Family::V6));
     add("udp_flows_keep_their_server", udp_keeps_server);
     add("rubbish_on_every_socket_harms_nothing", rubbish);
+    add("the_random_campaign_notices_losses", |stage| campaign::notices_losses(&stage.lab, &mut stage.pair));
     add("wrong_password_means_no_mirroring_and_is_shown", wrong_password);
     add("switching_failover_modes_frees_and_protects_live_connections", mirror_stories::switching_modes);
     add("rehearse_says_zero_under_load_and_counts_without_a_peer", mirror_stories::rehearsal);

@@ -1,8 +1,10 @@
 //! The campaign's virtual servers: both modes, several methods, persistence, and servers that are mute at times.
 
-use crate::config::ECHO_PORT;
 use crate::lab::{Family, SERVER_ROWS};
 use std::fmt::Write as _;
+
+/// Clients' port of all of them; with type ANY the servers' port, too. The lab's own echo servers have another one.
+const PORT: u16 = 9;
 
 /// How a server treats handshakes on a virtual server's port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,7 +25,7 @@ pub struct Front {
     kind: &'static str,
     host: u8,
     row: u8,
-    /// The servers' port; virtual servers of type ANY have every port, and the lab uses the echo port.
+    /// The servers' port; virtual servers of type ANY have every port.
     port: Option<u16>,
     usip: &'static str,
     options: &'static str,
@@ -140,18 +142,18 @@ pub const FRONTS: [Front; 10] = [
 impl Front {
     /// What clients connect to.
     pub fn target(&self, family: Family) -> String {
-        family.endpoint(&family.client_net(self.host), ECHO_PORT)
+        family.endpoint(&family.client_net(self.host), PORT)
     }
 
     /// What server 0 or 1 listens on.
     pub fn listener(&self, family: Family, server: u8) -> String {
-        family.endpoint(&family.server_net(self.row + 1 + server), self.port.unwrap_or(ECHO_PORT))
+        family.endpoint(&family.server_net(self.row + 1 + server), self.port.unwrap_or(PORT))
     }
 
     fn lines(&self, family: Family) -> String {
         let Front { name, kind, usip, options, .. } = self;
         let address = family.client_net(self.host);
-        let front = if self.port.is_some() { ECHO_PORT.to_string() } else { "*".into() };
+        let front = if self.port.is_some() { PORT.to_string() } else { "*".into() };
         let back = self.port.map_or("*".into(), |port| port.to_string());
         let mut text = format!("add lb vserver {name}_{family} {kind} {address} {front} {options}\n");
         for server in 1..=2 {

@@ -6,7 +6,7 @@ use super::strike::Field;
 use super::tally::Tally;
 use super::{Options, fronts, keep_evidence, machine};
 use crate::lab::Lab;
-use crate::node::Binaries;
+use crate::node::{Binaries, Failure};
 use crate::pair::Pair;
 use crate::recorder::Recorder;
 use crate::sys;
@@ -88,6 +88,26 @@ fn campaign(
     Ok(())
 }
 
+/// Lets the primary of virtual servers that mirror nothing die amid a small crowd: the instruments must tell the losses.
+pub fn notices_losses(lab: &Lab, pair: &mut Pair) -> Result<()> {
+    let mirroring_nothing = fronts::lines().replace("STATEFUL", "DISABLED");
+    for node in &mut pair.nodes {
+        node.stop()?;
+        node.settings.virtual_servers = Some(mirroring_nothing.clone());
+    }
+    let servers = Crowd::start_servers(lab, 1)?;
+    pair.bring_up(lab)?;
+    let mut crowd = Crowd::start(lab, servers, 1, Size { connections: 60, new_per_second: 20, udp_flows: 8 })?;
+    crowd.wait_calm()?;
+    let primary = pair.wait_whole()?;
+    let _outage = pair.fail(lab, primary, Failure::Kill)?;
+    match crowd.wait_calm() {
+        Ok(()) => bail!("nothing was mirrored, and the campaign saw nothing lost"),
+        Err(error) if error.to_string().contains("\"what\":\"reset\"") => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 fn chosen(options: &Options) -> Result<Vec<(Way, u64)>> {
     let wanted = |way: &Way| options.only.as_ref().is_none_or(|part| way.name().contains(part.as_str()));
     let ways: Vec<_> = Way::ALL.into_iter().filter(|(way, _)| wanted(way)).collect();
@@ -108,6 +128,7 @@ fn fail_again_and_again(
     let mut before = crowd.totals()?;
     // Who led after the last failure, and how many packets it had let go by then.
     let mut watched = None;
+    let mut settled = true;
     for number in 1..=options.kills.unwrap_or(KILLS) {
         let step = schedule::step(seed, number, ways);
         let primary = pair.wait_whole()?;
@@ -125,9 +146,11 @@ fn fail_again_and_again(
         if outcome.is_ok() {
             outcome = if step.settle { crowd.wait_calm() } else { crowd.check() };
         }
-        if outcome.is_ok() && step.settle {
+        // A failure that came right after another one would show the other one's gaps.
+        if outcome.is_ok() && step.settle && settled {
             gaps = Some(crowd.close_window()?);
         }
+        settled = step.settle;
         if outcome.is_ok() && released > 0 {
             outcome = Err(anyhow::anyhow!("{released} packets were let go without the peer's acknowledgement"));
         }
@@ -178,7 +201,7 @@ fn document(seed: u64, size: Size, course: &Course, started: Instant, complaint:
          silent for 20 s, a wrong byte, or a connect that failed. *excused*: connections that existed when no node held the\n\
          state of all of them, and how many of these were lost. *gap TCP*: the longest wait for an answer of each\n\
          connection that talks all the time (median over failures of the p50, worst p99, worst of all), *gap UDP*: the\n\
-         longest silence of the probe; both only of failures that were allowed to settle.\n",
+         longest silence of the probe; both only of failures that were allowed to settle and came after one that was.\n",
         fronts::FRONTS.len(),
         course.tally.failures(),
     );

@@ -160,35 +160,11 @@ impl Node {
     /// Starts the daemon and waits until it answers.
     pub fn start(&mut self, lab: &Lab) -> Result<()> {
         self.spawn(lab)?;
-        self.launch(lab)?;
         sys::wait_until(&format!("node {} answers", self.name()), START_LIMIT, || {
             self.ensure_alive()?;
             Ok(self.ha().ok())
         })
         .map(drop)
-    }
-
-    /// Starts the daemon, whatever becomes of it.
-    pub fn spawn(&mut self, lab: &Lab) -> Result<()> {
-        ensure!(self.child.is_none(), "node {} runs already", self.name());
-        let conf = self.directory.join("ns.conf");
-        std::fs::write(&conf, config::ns_conf(self.index, &self.settings))?;
-        let log = File::options().create(true).append(true).open(self.log())?;
-        let child = lab.nodes[usize::from(self.index)]
-            .command(&self.binaries.daemon)?
-            .arg("--config")
-            .arg(&conf)
-            .arg("--state")
-            .arg(self.directory.join("state"))
-            .arg("--socket")
-            .arg(self.socket())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("start holdfastd")?;
-        self.child = Some(child);
-        Ok(())
     }
 
     /// Starts the daemon, whatever becomes of it.

@@ -215,6 +215,8 @@ pub fn force_receive_buffer(socket: &impl AsRawFd, bytes: usize) -> Result<()> {
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, (&raw const size).cast(), len)
     };
     if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()).context("SO_RCVBUFFORCE") }
+}
+
 /// Lets a socket hear everything again, after [`hear_nothing`] or [`hear_only_syn`].
 pub fn hear(socket: &impl AsRawFd) -> std::io::Result<()> {
     let unused: libc::c_int = 0;

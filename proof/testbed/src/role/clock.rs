@@ -26,6 +26,8 @@ pub fn micros(mut samples: Vec<Duration>) -> Value {
         samples.get(index).map_or(0.0, |time| time.as_nanos() as f64 / 1000.0)
     };
     json!({ "count": samples.len(), "p50_us": at(0.5), "p99_us": at(0.99), "max_us": at(1.0) })
+}
+
 /// Milliseconds of the system's monotonic clock: the same for all processes of this machine.
 pub fn monotonic_ms() -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -9,6 +9,7 @@ use holdfast_wire::{Addr, Arp, ArpOp, MacAddr, icmp_checksum_ok};
 use crate::buckets::{BUCKETS_PER_PART, Buckets};
 use crate::counters::{ConnectionRow, Counters, Counts, ServiceCounters, VserverCounters};
 use crate::flow::hold::Holds;
+use crate::flow::numbers::Numbers;
 use crate::flow::table::FlowTable;
 use crate::flow::{Flow, FlowState, NONE};
 use crate::fragment::Fragments;
@@ -152,7 +153,7 @@ pub struct Engine {
     /// What the peer must learn, in order.
     pub(crate) marks: VecDeque<Mark>,
     /// As receiver: the flow that each number of the session stands for.
-    pub(crate) numbers: Vec<FlowRef>,
+    pub(crate) numbers: Numbers,
     /// What came with flows from a peer of another version, by slot: only flows
     /// with [`Flow::TAIL`] have an entry.
     pub(crate) tails: BTreeMap<u32, Box<[u8]>>,
@@ -193,7 +194,7 @@ impl Engine {
             errors: ErrorMaker::new(limits.replies_per_second),
             out: Outbox::default(),
             marks: VecDeque::new(),
-            numbers: Vec::with_capacity(limits.max_flows as usize),
+            numbers: Numbers::new(limits.max_flows),
             tails: BTreeMap::new(),
             marks_overflowed: false,
             client_seen: false,
@@ -496,7 +497,6 @@ impl Engine {
         self.fragments = Fragments::new();
         self.marks.clear();
         self.tails.clear();
-        self.numbers.clear();
         self.roster.forget_flows();
         (self.tracked, self.protected) = (0, 0);
         self.buckets.clear();

@@ -17,9 +17,6 @@ use crate::record::{FlowClose, FlowKey, FlowRecord, FlowRef, Mark, PersistenceRe
 use crate::roster::VserverRow;
 use crate::select::persistence::SessionKey;
 
-/// What a number stands for that was never given.
-const NOWHERE: FlowRef = FlowRef { slot: NONE, generation: 0 };
-
 /// Slots looked at to find one stale flow; the search goes on there next time.
 const MAX_EVICTION_LOOKS: u32 = 1024;
 
@@ -43,8 +40,10 @@ pub(crate) struct Session {
     pub(crate) end: MirrorEnd,
     /// How far the sweep of stale flows has come, and that of stale sessions.
     pub(crate) swept: (u32, u32),
-    /// Where the search for a stale flow to evict goes on.
+    /// Where the search for a stale flow to evict goes on, and how many looks in a
+    /// row have found none.
     evicted: u32,
+    vain_looks: u32,
 }
 
 impl Engine {
@@ -118,6 +117,11 @@ impl Engine {
     pub(crate) fn read_record(&mut self, flow: FlowRef) -> Option<FlowRecord> {
         let slot = self.flows.slot_of(flow)?;
         self.flows.at_mut(slot).marked = 0;
+        if self.flows.at(slot).session == 0 && self.is_unmirrored(slot) {
+            // Its vserver's mode has changed since it was marked.
+            self.set_tracked(slot, false);
+            return None;
+        }
         self.enter_session(slot);
         Some(self.flows.at(slot).record())
     }
@@ -131,6 +135,7 @@ impl Engine {
         self.protect(slot);
         if self.release(now, slot) {
             self.counters.hold_released_by_ack += 1;
+            self.retract_unmirrored(slot);
         }
     }
 
@@ -151,7 +156,19 @@ impl Engine {
     pub(crate) fn release_unprotected(&mut self, now: Instant, slot: u32) -> bool {
         let released = self.release(now, slot);
         self.counters.hold_released_unprotected += u64::from(released);
+        self.retract_unmirrored(slot);
         released
+    }
+
+    fn is_unmirrored(&self, slot: u32) -> bool {
+        self.roster.vserver_at(self.flows.at(slot).vserver).is_some_and(VserverRow::is_unmirrored)
+    }
+
+    /// What a hold kept from being retracted is retracted when it ends.
+    fn retract_unmirrored(&mut self, slot: u32) {
+        if self.is_unmirrored(slot) {
+            self.retract(slot);
+        }
     }
 
     /// See [`Engine::next_for_bulk`].
@@ -165,9 +182,7 @@ impl Engine {
                 self.prepare_for_bulk(slot);
                 return self.offer(slot);
             }
-            if self.roster.vserver_at(flow.vserver).is_some_and(VserverRow::is_unmirrored) {
-                self.retract(slot);
-            }
+            self.retract_unmirrored(slot);
         }
         if *cursor >= self.flows.slots() { BulkStep::Done } else { BulkStep::Scanned }
     }
@@ -187,7 +202,7 @@ impl Engine {
     /// The flow's vserver is not STATEFUL any more: the peer forgets its copy.
     fn retract(&mut self, slot: u32) {
         let flow = *self.flows.at(slot);
-        if flow.session == 0 || flow.hold != NONE {
+        if flow.hold != NONE {
             return;
         }
         self.forget_share(slot, &flow);
@@ -330,7 +345,6 @@ impl Engine {
     pub(crate) fn receive_session(&mut self, number: u32) {
         self.mirroring = Mirroring::Off;
         self.turn_session(MirrorEnd::Receiving(number));
-        self.numbers.clear();
         self.drop_holds();
     }
 
@@ -390,18 +404,14 @@ impl Engine {
     /// See [`Engine::set_number`].
     pub(crate) fn number_flow(&mut self, key: &FlowKey, number: u32) {
         let Some((slot, Side::Client)) = self.flows.find(key) else { return };
-        let place = number as usize;
-        if self.numbers.len() <= place {
-            self.numbers.resize(place + 1, NOWHERE);
-        }
-        self.numbers[place] = self.flows.reference(slot);
+        self.numbers.set(number, self.flows.reference(slot), self.session.serial);
     }
 
     /// See [`Engine::apply_close_number`].
     pub(crate) fn merge_close_number(&mut self, number: u32, stamp: u64, session: u32) {
         self.hear(session, stamp);
-        let flow = self.numbers.get(number as usize);
-        match flow.and_then(|&flow| self.flows.slot_of(flow)) {
+        let flow = self.numbers.get(number, self.session.serial);
+        match flow.and_then(|flow| self.flows.slot_of(flow)) {
             Some(slot) if self.flows.at(slot).stamp < stamp => self.close(slot),
             Some(_) => {}
             None => self.counters.unnumbered += 1,
@@ -582,11 +592,17 @@ impl Engine {
             return;
         }
         let slots = self.flows.slots();
+        if self.session.vain_looks >= slots {
+            return;
+        }
         let mut undecided = None;
         for _ in 0..slots.min(MAX_EVICTION_LOOKS) {
             let slot = self.session.evicted % slots;
             self.session.evicted = slot + 1;
-            let Some(flow) = self.flows.live_at(slot).filter(|flow| !self.is_in_session(flow)) else { continue };
+            let Some(flow) = self.flows.live_at(slot).filter(|flow| !self.is_in_session(flow)) else {
+                self.session.vain_looks += 1;
+                continue;
+            };
             if flow.session == 0 || !self.buckets.is_open(flow.bucket) {
                 return self.evict(slot);
             }
@@ -601,6 +617,7 @@ impl Engine {
 
     fn evict(&mut self, slot: u32) {
         self.close(slot);
+        self.session.vain_looks = 0;
         self.counters.stale_evicted += 1;
     }
 

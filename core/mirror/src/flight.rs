@@ -106,6 +106,10 @@ impl Flight {
         self.sent.len()
     }
 
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
     pub(crate) fn next_seq(&self) -> u64 {
         self.base + self.sent.len() as u64
     }

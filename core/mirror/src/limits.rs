@@ -5,7 +5,7 @@
 pub const MAX_PAYLOAD: usize = 1320;
 
 /// Flows that a session may number; the end of one beyond is told by its key.
-/// The receiver's engine keeps 8 bytes for each.
+/// The receiver's engine keeps 12 bytes for each.
 pub const MAX_NUMBERS: u32 = 1 << 22;
 
 /// Datagrams in flight that the protocol allows at most: the width of the

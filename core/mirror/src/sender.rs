@@ -134,6 +134,17 @@ impl Sender {
         self.pending.is_empty() && self.flight.unacked_records() == 0
     }
 
+    /// Position of the stream behind all urgent items, if all of them have been
+    /// written: what was pushed so far is stored when [`Sender::stored_below`] reaches it.
+    pub fn written(&self) -> Option<u64> {
+        self.pending.urgent_is_drained().then(|| self.flight.next_seq())
+    }
+
+    /// The peer has stored every datagram below this position.
+    pub fn stored_below(&self) -> u64 {
+        self.flight.base()
+    }
+
     /// Whether an item was lost to a full queue: the stream is not complete any
     /// more and the node must start another session. Until then no `BulkEnd` is
     /// written and further items are dropped; what was written stays valid.

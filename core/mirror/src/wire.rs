@@ -15,7 +15,7 @@ mod write;
 
 pub use write::DataWriter;
 
-/// The version of both messages that this code speaks.
+/// The version of all messages that this code speaks.
 pub const VERSION: u8 = 1;
 /// Bytes before the first record of a data message.
 pub const DATA_HEADER: usize = 24;

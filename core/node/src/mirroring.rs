@@ -47,6 +47,9 @@ enum Bulk {
     Persistence(u32),
     /// Waiting until then for what the peer has already.
     Summary(Instant),
+    /// Waiting until the peer has stored what was decided about its summary: all
+    /// below this position of the stream.
+    Kept(u64),
     /// Walking the flow table.
     Flows(u32),
 }
@@ -59,8 +62,9 @@ pub(crate) struct Mirroring {
     /// Parts of the peer's summary that were compared, bit by bit.
     compared: u64,
     last_session: u32,
-    /// The peer's boot with which `receiver`'s session is counted.
-    receiving_from: Option<u64>,
+    /// The peer's boot whose sessions are counted, and the latest of them that began
+    /// here: one that was begun and forgotten is never taken up in the middle.
+    begun: Option<(u64, u32)>,
     snapshot: Option<Vec<String>>,
     sweeping: bool,
     caught_up: bool,
@@ -102,7 +106,7 @@ impl Mirroring {
             bulk: Bulk::Idle,
             compared: 0,
             last_session: 0,
-            receiving_from: None,
+            begun: None,
             snapshot: None,
             sweeping: false,
             caught_up: false,
@@ -231,7 +235,8 @@ impl Mirroring {
     pub fn is_busy(&self) -> bool {
         let walking = match self.bulk {
             Bulk::Idle => false,
-            Bulk::Summary(_) => self.has_summary(),
+            Bulk::Summary(_) => self.has_summary() && self.sender.written().is_some(),
+            Bulk::Kept(position) => self.sender.stored_below() >= position,
             Bulk::Untold(_) | Bulk::Persistence(_) | Bulk::Flows(_) => self.sender.wants_bulk(),
         };
         self.sweeping || walking
@@ -241,7 +246,7 @@ impl Mirroring {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let bulk = match self.bulk {
             Bulk::Summary(until) => Some(until),
-            Bulk::Idle | Bulk::Untold(_) | Bulk::Persistence(_) | Bulk::Flows(_) => None,
+            Bulk::Idle | Bulk::Untold(_) | Bulk::Persistence(_) | Bulk::Kept(_) | Bulk::Flows(_) => None,
         };
         [self.sender.poll_timeout(), self.receiver.poll_timeout(), self.complaint, bulk].into_iter().flatten().min()
     }
@@ -253,8 +258,7 @@ impl Mirroring {
 
     /// Whether a datagram of the peer's life `boot` begins another session.
     pub fn begins(&self, boot: u64, session: u32) -> bool {
-        let known = self.receiving_from == Some(boot);
-        !(known && self.receiver.session().is_some_and(|current| session <= current))
+        !self.begun.is_some_and(|(known, latest)| known == boot && session <= latest)
     }
 
     /// Begins to receive a session, with what `engine` has of earlier ones.
@@ -264,7 +268,7 @@ impl Mirroring {
         engine.begin_session(session);
         let has = engine.has_summary();
         self.receiver.offer(if has { (0..PARTS).flat_map(|part| engine.summary(part)).collect() } else { Vec::new() });
-        self.receiving_from = Some(boot);
+        self.begun = Some((boot, session));
         self.resync = Some(Resync::new(now, session, self.receiver.stats().records.get(RecordKind::Flow)));
         self.complaint = None;
         self.full = false;
@@ -273,7 +277,6 @@ impl Mirroring {
     /// Ends reception: this node follows nobody.
     pub fn stop_receiving(&mut self) {
         self.receiver.stop();
-        self.receiving_from = None;
         self.snapshot = None;
         self.caught_up = false;
         self.sweeping = false;
@@ -377,9 +380,10 @@ impl Mirroring {
 
     /// As primary: whether a request for another session than `asked` is due. A
     /// peer without a session may not have heard of the one that has just begun.
-    pub fn must_restart(&self, now: Instant, asked: u32) -> bool {
+    /// `patience`: time for the session's first datagrams to arrive by some path.
+    pub fn must_restart(&self, now: Instant, asked: u32, patience: Duration) -> bool {
         let Some(session) = self.sender.session() else { return false };
-        let settled = self.resync.is_some_and(|resync| now.since(resync.began) > ASK_INTERVAL);
+        let settled = self.resync.is_some_and(|resync| now.since(resync.began) > patience);
         asked == session || (asked == NO_SESSION && settled)
     }
 
@@ -397,13 +401,15 @@ impl Mirroring {
         self.copies > before
     }
 
-    /// As primary: the peer says that it holds all of the running session.
-    pub fn note_synced(&mut self, now: Instant, session: u32, flows: u64) {
+    /// As primary: the peer says whether it holds all of the running session. True
+    /// if it did and does not any more: what it has acknowledged may be gone.
+    pub fn note_synced(&mut self, now: Instant, synced: bool, flows: u64) -> bool {
         let written = self.flows_written(now);
-        if let Some(resync) = self.resync.as_mut().filter(|resync| resync.session == session && self.sender.is_active())
-        {
+        let Some(resync) = self.resync.as_mut().filter(|_| self.sender.is_active()) else { return false };
+        if synced {
             resync.end(now, flows, written);
         }
+        !synced && resync.took().is_some()
     }
 
     /// The latest transfer of the whole state, either way.
@@ -474,36 +480,55 @@ impl Mirroring {
     }
 
     fn collect_bulk(&mut self, now: Instant, engine: &mut Engine) {
-        let mut budget = BULK_SLOTS_PER_TURN;
-        let has_summary = self.has_summary();
-        while budget > 0 && self.sender.wants_bulk() {
-            budget = budget.saturating_sub(1);
-            match &mut self.bulk {
+        let mut slots = BULK_SLOTS_PER_TURN;
+        while slots > 0 && self.sender.wants_bulk() {
+            match self.bulk {
                 Bulk::Idle => return,
-                Bulk::Untold(cursor) => match engine.next_untold(cursor, BULK_SLOTS_PER_TURN) {
-                    BulkStep::Flow(flow) => self.sender.push_bulk(Item::Flow(flow)),
-                    BulkStep::Kept => {}
-                    BulkStep::Scanned => return,
-                    BulkStep::Done => self.bulk = Bulk::Persistence(0),
-                },
-                Bulk::Persistence(cursor) => match engine.persistence_for_bulk(cursor, BULK_SLOTS_PER_TURN) {
-                    PersistenceStep::Session(record) => self.sender.push_bulk(Item::Persistence(record)),
-                    PersistenceStep::Scanned => return,
+                Bulk::Untold(mut cursor) => {
+                    let step = engine.next_untold(&mut cursor, slots);
+                    slots = slots.saturating_sub(self.advance(step, cursor, Bulk::Untold, Bulk::Persistence(0)));
+                }
+                Bulk::Persistence(mut cursor) => match engine.persistence_for_bulk(&mut cursor, slots) {
+                    PersistenceStep::Session(record) => {
+                        slots -= 1;
+                        self.sender.push_bulk(Item::Persistence(record));
+                        self.bulk = Bulk::Persistence(cursor);
+                    }
+                    PersistenceStep::Scanned => return self.bulk = Bulk::Persistence(cursor),
                     PersistenceStep::Done => self.bulk = Bulk::Summary(now + SUMMARY_PATIENCE),
                 },
-                Bulk::Summary(until) if now < *until && !has_summary => return,
-                Bulk::Summary(_) => self.bulk = Bulk::Flows(0),
-                Bulk::Flows(cursor) => match engine.next_for_bulk(cursor, BULK_SLOTS_PER_TURN) {
-                    BulkStep::Flow(flow) => self.sender.push_bulk(Item::Flow(flow)),
-                    BulkStep::Kept => {}
-                    BulkStep::Scanned => return,
-                    BulkStep::Done => {
-                        self.sender.push_bulk(Item::BulkEnd);
-                        self.bulk = Bulk::Idle;
-                    }
+                Bulk::Summary(until) if now < until && !self.has_summary() => return,
+                Bulk::Summary(_) => match self.sender.written() {
+                    Some(position) => self.bulk = Bulk::Kept(position),
+                    None => return,
                 },
+                Bulk::Kept(position) if self.sender.stored_below() < position => return,
+                Bulk::Kept(_) => self.bulk = Bulk::Flows(0),
+                Bulk::Flows(mut cursor) => {
+                    let step = engine.next_for_bulk(&mut cursor, slots);
+                    slots = slots.saturating_sub(self.advance(step, cursor, Bulk::Flows, Bulk::Idle));
+                    if self.bulk == Bulk::Idle {
+                        self.sender.push_bulk(Item::BulkEnd);
+                    }
+                }
             }
         }
+    }
+
+    /// Takes a step of a walk over the flow table, which has come to `cursor`. How
+    /// many slots it took.
+    fn advance(&mut self, step: BulkStep, cursor: u32, walk: fn(u32) -> Bulk, then: Bulk) -> u32 {
+        let before = match self.bulk {
+            Bulk::Untold(before) | Bulk::Flows(before) => before,
+            Bulk::Idle | Bulk::Persistence(_) | Bulk::Summary(_) | Bulk::Kept(_) => cursor,
+        };
+        self.bulk = walk(cursor);
+        match step {
+            BulkStep::Flow(flow) => self.sender.push_bulk(Item::Flow(flow)),
+            BulkStep::Kept | BulkStep::Scanned => {}
+            BulkStep::Done => self.bulk = then,
+        }
+        cursor.saturating_sub(before).max(1)
     }
 }
 

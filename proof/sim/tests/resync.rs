@@ -84,3 +84,43 @@ fn a_secondary_that_lost_its_session_unnoticed_asks_for_another() {
     }
     story.end();
 }
+
+/// As above, while something is in the stream: what was forgotten is not taken up in the middle.
+#[test]
+fn a_session_that_was_forgotten_is_not_taken_up_in_the_middle() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let mut numbers: Vec<usize> = (0..10).map(|n| story.connect([SNAT, USIP][n % 2], false)).collect();
+    story.run_ms(100);
+    let now = story.world.now;
+    story.world.machines[secondary].node.as_mut().expect("it runs").follow_anew(now);
+    story.run_ms(5);
+    numbers.push(story.connect(SNAT, false));
+    story.run_ms(500);
+    assert!(story.world.is_whole(), "{}", story.log());
+    let counts = story.node(primary).engine().counts();
+    assert_eq!((counts.unprotected, story.node(secondary).engine().counts().flows), (0, counts.flows));
+    story.fault(Fault::Kill(primary));
+    for number in numbers {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    story.end();
+}
+
+/// The peer link is dead towards a secondary that has nothing, and hellos are far apart: its requests do not keep the
+/// primary from trying the other paths.
+#[test]
+fn requests_for_a_session_leave_time_to_find_another_path() {
+    let mut scenario = Scenario::quiet(1);
+    scenario.extra_config.iter_mut().for_each(|text| text.push_str("set HA node -helloInterval 400 -deadInterval 2\n"));
+    let mut story = Story::whole(scenario);
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    (0..10).for_each(|n| drop(story.connect([SNAT, USIP][n % 2], false)));
+    story.run_ms(500);
+    story.fault(Fault::PeerDeaf(secondary));
+    let now = story.world.now;
+    story.world.machines[secondary].node.as_mut().expect("it runs").follow_anew(now);
+    story.run_ms(10_000);
+    assert!(story.world.is_whole(), "{}", story.log());
+    assert_eq!(story.node(primary).engine().counts().unprotected, 0);
+}

@@ -1,6 +1,7 @@
 //! Flows and the table that holds them.
 
 pub(crate) mod hold;
+pub(crate) mod numbers;
 pub(crate) mod table;
 pub(crate) mod tcp;
 

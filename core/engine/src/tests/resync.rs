@@ -414,3 +414,61 @@ fn what_no_peer_was_told_of_does_not_wait_for_the_summary() {
     pair.converged();
     assert_eq!(pair.written, 3);
 }
+
+/// The vserver stops being STATEFUL while something of it is on its way to the peer.
+fn disable(lab: &mut Lab) {
+    let mut plan = lab.plan();
+    plan.vservers[0].failover = ConnFailover::Disabled;
+    lab.set_plan(plan);
+    let mut cursor = 0;
+    while lab.engine.next_for_bulk(&mut cursor, 64) != BulkStep::Done {}
+}
+
+fn mirrored(lab: &Lab) -> (u32, u32, u32) {
+    let counts = lab.engine.counts();
+    (counts.in_session, counts.protected, counts.unprotected)
+}
+
+#[test]
+fn a_flow_on_hold_when_its_vserver_stops_being_stateful_leaves_with_its_hold() {
+    let mut lab = Lab::new(v4(), plan(&v4()));
+    lab.mirror(1, true);
+    lab.client(SYN, 100, 0, b"");
+    let syn = lab.next().packet();
+    lab.server(syn.destination(), syn.source(), (SYN_ACK, 500, 101), b"");
+    let [Mark::Flow(flow)] = lab.marks[..] else { panic!("{:?}", lab.marks) };
+    let record = lab.engine.record(flow).expect("alive");
+    disable(&mut lab);
+    assert_eq!(lab.engine.counts().held, 1, "it waits for its answer");
+    lab.engine.handle_ack(lab.now, flow, record.stamp);
+    lab.settle();
+    assert_eq!(mirrored(&lab), (0, 0, 0));
+    assert!(matches!(lab.marks[..], [Mark::Flow(_), Mark::Closed(..)]), "and the peer forgets it: {:?}", lab.marks);
+}
+
+#[test]
+fn a_mark_that_waits_when_its_vserver_stops_being_stateful_writes_nothing() {
+    let mut lab = Lab::new(v4(), plan(&v4()));
+    lab.mirror(1, false);
+    lab.establish();
+    let [Mark::Flow(flow)] = lab.marks[..] else { panic!("{:?}", lab.marks) };
+    disable(&mut lab);
+    assert_eq!(lab.engine.record(flow), None);
+    assert_eq!(mirrored(&lab), (0, 0, 0));
+}
+
+#[test]
+fn a_walk_goes_no_further_than_it_is_told() {
+    let mut pair = Pair::new();
+    pair.open(200);
+    pair.synchronise();
+    pair.lose_peer();
+    pair.open(1);
+    pair.begin();
+    let mut cursor = 0;
+    for end in [64, 128, 192] {
+        assert_eq!(pair.primary.engine.next_untold(&mut cursor, 64), BulkStep::Scanned);
+        assert_eq!(cursor, end);
+    }
+    assert!(matches!(pair.primary.engine.next_untold(&mut cursor, 64), BulkStep::Flow(_)));
+}

@@ -205,6 +205,9 @@ pub struct PeerFacts {
     pub term: u64,
     /// It said that it holds our state.
     pub caught_up: bool,
+    /// It would not lead if it had to: it stays secondary, is ending, or cannot
+    /// store a term.
+    pub unready: bool,
     /// Ids of our data ports on which its hellos arrive.
     pub heard_on: Vec<String>,
     /// State of the channel to it.

@@ -355,6 +355,7 @@ impl Machine {
                 term: heard.term,
                 status: heard.hello.status,
                 caught_up: heard.hello.caught_up,
+                ready: heard.hello.ready,
                 synced_session: heard.hello.synced_session,
                 heard: heard.at,
             }),

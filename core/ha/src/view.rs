@@ -27,6 +27,8 @@ pub struct PeerView {
     pub status: HaStatus,
     /// It says that it holds the last primary's state.
     pub caught_up: bool,
+    /// It says that it would lead if it were its turn.
+    pub ready: bool,
     /// The mirror session that it is caught up with.
     pub synced_session: u32,
     /// When it was last heard on any path.

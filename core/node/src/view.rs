@@ -49,6 +49,7 @@ impl<'a> View<'a> {
             state: peer_state(&peer),
             term: peer.term,
             caught_up: peer.caught_up,
+            unready: peer.role == Role::Secondary && !peer.ready,
             channel: self.channel_state(&peer),
             rekeying: self.node.channel.is_rekeying(),
             last_heard,

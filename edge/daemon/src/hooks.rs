@@ -19,7 +19,7 @@ use holdfast_mirror::Record;
 use holdfast_node::{Node, Onlooker};
 use holdfast_wire::Addr;
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -75,8 +75,10 @@ pub fn perform(node: &mut Node, now: Instant, hook: Hook) -> &'static str {
 /// Binds the socket. Only its owner can use it.
 pub fn bind(path: &Path) -> Result<std::os::unix::net::UnixDatagram> {
     let attempt = || format!("cannot open the socket for debug hooks {}", path.display());
-    // One that a killed process has left.
-    let _ = std::fs::remove_file(path);
+    // One that a killed process has left; whatever else stands there stays.
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        let _ = std::fs::remove_file(path);
+    }
     let socket = std::os::unix::net::UnixDatagram::bind(path).with_context(attempt)?;
     std::fs::set_permissions(path, Permissions::from_mode(0o600)).with_context(attempt)?;
     socket.set_nonblocking(true).with_context(attempt)?;

@@ -115,7 +115,9 @@ fn requests_for_a_session_leave_time_to_find_another_path() {
     scenario.extra_config.iter_mut().for_each(|text| text.push_str("set HA node -helloInterval 400 -deadInterval 2\n"));
     let mut story = Story::whole(scenario);
     let (primary, secondary) = (story.primary(), 1 - story.primary());
-    (0..10).for_each(|n| drop(story.connect([SNAT, USIP][n % 2], false)));
+    for number in 0..10 {
+        story.connect([SNAT, USIP][number % 2], false);
+    }
     story.run_ms(500);
     story.fault(Fault::PeerDeaf(secondary));
     let now = story.world.now;
@@ -123,4 +125,27 @@ fn requests_for_a_session_leave_time_to_find_another_path() {
     story.run_ms(10_000);
     assert!(story.world.is_whole(), "{}", story.log());
     assert_eq!(story.node(primary).engine().counts().unprotected, 0);
+}
+
+#[test]
+fn a_secondary_that_will_not_lead_protects_nothing() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    for number in 0..4 {
+        story.connect([SNAT, USIP][number % 2], false);
+    }
+    story.run_ms(300);
+    assert!(story.command(primary, "failover rehearse").starts_with("If this node died now: 0 connections"));
+    assert_eq!(story.command(secondary, "set HA node -haStatus STAYSECONDARY"), "");
+    story.run_ms(300);
+    let told = story.command(primary, "failover rehearse");
+    assert!(
+        told.starts_with("If this node died now: 4 connections") && told.contains("the peer cannot lead"),
+        "{told}"
+    );
+    assert!(story.command(primary, "show ha node").contains("Ready To Lead: NO"));
+    assert_eq!(story.command(secondary, "set HA node -haStatus ENABLED"), "");
+    story.run_ms(300);
+    assert!(story.command(primary, "failover rehearse").starts_with("If this node died now: 0 connections"));
+    story.end();
 }

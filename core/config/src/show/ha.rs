@@ -202,6 +202,7 @@ fn peer_lines(peer: HaPeer, facts: &PeerFacts, number: usize) -> String {
         "SSL Card Status: NOT PRESENT".to_owned(),
         format!("Term: {}", facts.term),
         format!("Caught Up: {}", if facts.caught_up { "YES" } else { "NO" }),
+        format!("Ready To Lead: {}", if facts.unready { "NO" } else { "YES" }),
         format!(
             "Peer Channel: {}{}{}",
             channel_text(facts.channel),
@@ -238,6 +239,7 @@ pub(super) fn nodes_json(s: &Scene<'_>) -> Result<Json, CommandError> {
             ("inc", "DISABLED".into()),
             ("term", f.term.into()),
             ("caughtup", f.caught_up.into()),
+            ("ready", (!f.unready).into()),
             ("peerchannel", channel_text(f.channel).into()),
             ("rekeying", f.rekeying.into()),
         ]));

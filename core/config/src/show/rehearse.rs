@@ -35,18 +35,27 @@ fn fate<'a>(s: &Scene<'a>, ha: &HaFacts, vserver: &'a LbVserver, held: u64) -> F
             None => (0, 0, "rebuilt from their packets"),
         },
         (HaRole::Primary | HaRole::Draining, ConnFailover::Stateful) => {
+            // What the peer has is of no use if it never leads.
+            let useless = if heir_cannot_lead(ha) { facts.protected } else { 0 };
             // Who waits for the peer's acknowledgement believes nothing yet.
-            let lost = facts.unprotected.saturating_sub(held);
+            let lost = (facts.unprotected + useless).saturating_sub(held);
             (lost, 0, if lost == 0 { "" } else { heir_is_missing(s, ha).unwrap_or(not_yet(s)) })
         }
     };
     Fate { vserver, facts, held, lost, reset, reason }
 }
 
+fn heir_cannot_lead(ha: &HaFacts) -> bool {
+    ha.peer.as_ref().is_some_and(|peer| peer.unready)
+}
+
 /// Why nobody could take over.
 fn heir_is_missing(s: &Scene<'_>, ha: &HaFacts) -> Option<&'static str> {
     if s.config.ha.peer.is_none() {
         return Some("there is no peer");
+    }
+    if heir_cannot_lead(ha) {
+        return Some("the peer cannot lead: it stays secondary, is ending, or its disk does not answer");
     }
     match &ha.peer {
         Some(peer) if peer.state == NodeState::Up && peer.channel == ChannelState::Up => None,

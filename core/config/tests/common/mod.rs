@@ -47,6 +47,7 @@ impl Facts for Fixed {
                 state: NodeState::Up,
                 term: 7,
                 caught_up: true,
+                unready: false,
                 heard_on: vec!["1/1".to_owned()],
                 channel: ChannelState::Up,
                 rekeying: false,

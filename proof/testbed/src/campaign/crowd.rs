@@ -179,9 +179,7 @@ impl Crowd {
     /// An error that tells the first losses, if there are any that nothing excuses.
     pub fn check(&mut self) -> Result<()> {
         let mut complaints = self.tcp.drain("loss")?;
-        // A pair that starts cold chooses among the servers that it has found already.
-        let cold = |moved: &Value| self.excuses.iter().any(|excuse| moved["at_ms"].as_f64() <= Some(excuse.at_ms));
-        complaints.extend(self.tcp.drain("moved")?.into_iter().filter(|moved| !cold(moved)));
+        complaints.extend(self.tcp.drain("moved")?);
         for server in &mut self.servers {
             for loss in server.drain("loss")? {
                 if self.excuses.iter().any(|excuse| excuse.covers(&loss)) {

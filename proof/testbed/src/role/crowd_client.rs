@@ -282,7 +282,6 @@ impl Client<'_> {
             "totals" => say(&self.totals_as("totals")),
             "excuse" => {
                 self.served_by.clear();
-                self.served_by.clear();
                 self.connections.values_mut().for_each(|connection| connection.excused = true);
                 self.totals.marked += self.connections.len() as u64;
                 say(&json!({ "event": "excuse", "next": self.next, "at_ms": clock::monotonic_ms() }))

@@ -42,6 +42,8 @@ pub struct Crowd {
     udp: Role,
     probe: Role,
     excuses: Vec<Excuse>,
+    /// Clients that came to another server, seen while an excuse was being granted that does not cover it.
+    moved_unexcused: Vec<Value>,
     /// Server-side ends of marked connections.
     excused_at_servers: u64,
 }
@@ -118,7 +120,8 @@ impl Crowd {
         args.extend(targets("--sticky", |front| front.tcp && front.sticky));
         args.extend(sources);
         let tcp = Role::start(&lab.client, &args, &role_log(lab))?;
-        let mut crowd = Crowd { servers, tcp, udp, probe, excuses: Vec::new(), excused_at_servers: 0 };
+        let mut crowd =
+            Crowd { servers, tcp, udp, probe, excuses: Vec::new(), moved_unexcused: Vec::new(), excused_at_servers: 0 };
         for role in [&mut crowd.udp, &mut crowd.probe, &mut crowd.tcp] {
             role.expect("ready", READY_LIMIT)?;
         }
@@ -180,6 +183,7 @@ impl Crowd {
     pub fn check(&mut self) -> Result<()> {
         let mut complaints = self.tcp.drain("loss")?;
         complaints.extend(self.tcp.drain("moved")?);
+        complaints.append(&mut self.moved_unexcused);
         for server in &mut self.servers {
             for loss in server.drain("loss")? {
                 if self.excuses.iter().any(|excuse| excuse.covers(&loss)) {
@@ -212,6 +216,16 @@ impl Crowd {
         self.excuses.push(Excuse { next, at_ms });
         self.udp.ask("reopen", ANSWER_LIMIT)?;
         self.probe.ask("reopen", ANSWER_LIMIT).map(drop)
+    }
+
+    /// Ends what an [`Crowd::excuse`] began: what exists at this moment is excused as well, and so are clients that came to
+    /// another server than before since then.
+    pub fn excuse_since_the_last(&mut self) -> Result<()> {
+        let begun = self.excuses.last().map(|excuse| excuse.at_ms);
+        self.excuse()?;
+        let moved = self.tcp.drain("moved")?;
+        self.moved_unexcused.extend(moved.into_iter().filter(|event| event["at_ms"].as_f64() < begun));
+        Ok(())
     }
 
     /// Lets everything come to its end; checks that both ends agree on what was completed. Returns the clients' totals,

@@ -161,10 +161,10 @@ impl Field<'_> {
     }
 
     /// A node that began without its peer's state does not know its servers' health either. What it opens while it knows
-    /// only some of them may be on a server that a STATELESS virtual server would not choose again.
+    /// only some of them may be on a server that a hash would not choose again.
     fn excuse_until_healthy(&mut self) -> Result<()> {
         self.pair.wait_healthy()?;
-        self.crowd.excuse()
+        self.crowd.excuse_since_the_last()
     }
 
     fn kill_both(&mut self, primary: usize, step: &Step) -> Result<()> {

@@ -288,6 +288,8 @@ impl Client<'_> {
             }
             "stop" => {
                 self.stopping = true;
+                // Nobody asks what becomes of them, and their silence would last.
+                self.connections.retain(|_, connection| !connection.excused);
                 self.due.extend(self.connections.keys().map(|id| (now, *id)));
                 Ok(())
             }

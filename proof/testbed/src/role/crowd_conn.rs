@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Nothing for this long where something is due is a loss.
 const SILENCE_LIMIT: Duration = Duration::from_secs(20);
-/// The same before the first answer to a handshake that was kept incomplete: retransmissions have become rare by then.
+/// The same for a handshake that was kept incomplete: both kernels take the time that it took for the round trip, and
+/// repeat a lost segment only after many seconds.
 const HALF_OPEN_LIMIT: Duration = Duration::from_secs(60);
 /// A connect without an answer for this long is a loss.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
@@ -176,15 +177,13 @@ impl Connection {
         if self.ended && self.closed && outstanding == 0 {
             return Fate::Done;
         }
-        let fresh = self.plan.kind == Kind::HalfOpen && self.down.received() == 0;
-        let limit = if fresh { HALF_OPEN_LIMIT } else { SILENCE_LIMIT };
+        let limit = if self.plan.kind == Kind::HalfOpen { HALF_OPEN_LIMIT } else { SILENCE_LIMIT };
         if self.silence(now) > limit { lost("silent", "nothing where something is due") } else { Fate::Goes }
     }
 
-    /// How long an answer or data is overdue; zero for a handshake that is kept incomplete.
+    /// How long an answer or data is overdue; zero for those of [`HALF_OPEN_LIMIT`].
     pub fn wait(&self, now: Instant) -> Duration {
-        let fresh = self.plan.kind == Kind::HalfOpen && self.down.received() == 0;
-        if fresh || self.established.is_none() { Duration::ZERO } else { self.silence(now) }
+        if self.plan.kind == Kind::HalfOpen || self.established.is_none() { Duration::ZERO } else { self.silence(now) }
     }
 
     /// The longest wait for an answer of this measurement, of connections that talk all the time and are not excused.

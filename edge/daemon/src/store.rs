@@ -68,8 +68,13 @@ pub fn replace(path: &Path, text: &str) -> Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let mut file =
-        tempfile::Builder::new().prefix(".holdfast-").permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
+    // Without the file's random name: the log folds lines that are the same.
+    let unnamed = |error: std::io::Error| std::io::Error::from(error.kind());
+    let mut file = tempfile::Builder::new()
+        .prefix(".holdfast-")
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(folder)
+        .map_err(unnamed)?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist(&path)?;

@@ -145,9 +145,11 @@ impl Node {
     }
 
     /// Begins the election as soon as the peer could be heard: its start-up
-    /// interval must not run out while the key is still being derived.
+    /// interval must not run out while the key is still being derived, or before the
+    /// data ports are open. The peer link may be the path that is cut.
     fn listens(&mut self, now: Instant) -> bool {
-        let deaf = self.link.is_some() && !self.channel.has_key();
+        let has_ports = self.interfaces.is_empty() || !self.ports.is_empty();
+        let deaf = self.link.is_some() && !(self.channel.has_key() && has_ports);
         if self.listening || deaf {
             return self.listening;
         }
@@ -169,6 +171,10 @@ impl Node {
         self.channel.set_ports(&usable);
         if usable.iter().any(|port| !before.contains(port)) {
             self.engine.announce(now);
+        }
+        if !self.listening {
+            // The election begins here, not at whatever wakes the driver next.
+            self.handle_turn(now);
         }
     }
 

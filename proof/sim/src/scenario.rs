@@ -133,6 +133,8 @@ pub struct Scenario {
     pub deaf_thaw: bool,
     /// How the driver is broken.
     pub sabotage: Sabotage,
+    /// How long a machine takes to open its data ports.
+    pub ports_after: Duration,
     /// Only the first machine is switched on in the beginning.
     pub first_only: bool,
     /// Size of the flow table, by machine.
@@ -174,6 +176,7 @@ impl Scenario {
             rounds: 0,
             deaf_thaw: false,
             sabotage: Sabotage::None,
+            ports_after: Duration::ZERO,
             first_only: false,
             max_flows: [2048; 2],
             extra_config: [const { String::new() }; 2],

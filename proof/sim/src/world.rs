@@ -242,7 +242,9 @@ impl World {
         }
         self.machines[machine].start(self.now);
         self.reference.starts(self.now, machine);
-        self.give(machine, Input::Ports);
+        if self.scenario.ports_after.is_zero() {
+            self.give(machine, Input::Ports);
+        }
         self.arm(machine);
         self.connect_stream();
     }
@@ -495,7 +497,8 @@ impl World {
                 }
                 Wish::Probe(request) => self.probe(machine, &request),
                 Wish::Ports => {
-                    self.agenda.plan(self.now, Event::Input { machine, boot, input: Input::Ports });
+                    let at = self.now + self.scenario.ports_after;
+                    self.agenda.plan(at, Event::Input { machine, boot, input: Input::Ports });
                 }
                 Wish::Stopped => self.kill(machine, true),
             }

@@ -149,3 +149,25 @@ fn a_secondary_that_will_not_lead_protects_nothing() {
     assert!(story.command(primary, "failover rehearse").starts_with("If this node died now: 0 connections"));
     story.end();
 }
+
+/// Found by the random campaign on a starved machine: the peer link is cut, and a node that starts opens its data ports later than
+/// a start-up interval. It must not take the silence of ports that are not open for the peer's.
+#[test]
+fn a_node_does_not_lead_alone_before_its_data_ports_are_open() {
+    let mut story = Story::whole(Scenario { ports_after: Duration::from_secs(3), ..Scenario::quiet(1) });
+    let before = story.primary();
+    let numbers: Vec<usize> = (0..6).map(|n| story.connect([SNAT, USIP][n % 2], false)).collect();
+    story.fault(Fault::PeerLink(false));
+    story.run_ms(300);
+    story.fault(Fault::Kill(before));
+    story.until("the other leads", |world| world.primary() == Some(1 - before));
+    story.fault(Fault::Start(before));
+    story.run_ms(2900);
+    assert_eq!(story.primary(), 1 - before, "{}", story.log());
+    story.until("the pair is whole", holdfast_sim::World::is_whole);
+    assert_eq!(story.primary(), 1 - before);
+    for number in numbers {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    story.end();
+}

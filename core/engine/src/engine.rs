@@ -509,18 +509,6 @@ impl Engine {
         slots.filter_map(|slot| self.roster.vserver_at(self.flows.at(slot).vserver)).map(|row| row.id)
     }
 
-    /// Loses a flow, for tests of what then happens: one that the running session
-    /// has spoken of. False if there is none.
-    #[cfg(feature = "sabotage")]
-    pub fn lose_a_flow(&mut self) -> bool {
-        let found =
-            (0..self.flows.slots()).find(|&slot| self.flows.live_at(slot).is_some_and(|flow| self.is_in_session(flow)));
-        if let Some(slot) = found {
-            self.close(slot);
-        }
-        found.is_some()
-    }
-
     /// Sizes of tables at this moment.
     pub fn counts(&self) -> Counts {
         Counts {

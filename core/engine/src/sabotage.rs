@@ -6,6 +6,16 @@ use crate::engine::{Applied, Engine};
 use crate::mirror::MirrorEnd;
 
 impl Engine {
+    /// Loses a flow, for tests of what then happens: one that the running session
+    /// has spoken of. False if there is none.
+    pub fn lose_a_flow(&mut self) -> bool {
+        let found = self.told_flow();
+        if let Some(slot) = found {
+            self.close(slot);
+        }
+        found.is_some()
+    }
+
     /// Changes the server of a mirrored flow, for tests of what then happens: as if
     /// an older state of it had been the last one to arrive. False if there is none.
     pub fn bend_a_flow(&mut self, now: Instant) -> bool {
@@ -13,9 +23,7 @@ impl Engine {
             MirrorEnd::Receiving(session) => session,
             MirrorEnd::Sending | MirrorEnd::Idle => return false,
         };
-        let found =
-            (0..self.flows.slots()).find(|&slot| self.flows.live_at(slot).is_some_and(|flow| self.is_in_session(flow)));
-        let Some(slot) = found else { return false };
+        let Some(slot) = self.told_flow() else { return false };
         let mut record = self.flows.at(slot).record();
         record.server.port ^= 1;
         record.stamp = record.stamp.saturating_sub(1).max(1);
@@ -24,5 +32,10 @@ impl Engine {
             Applied::Stored | Applied::Refreshed => true,
             Applied::Older(_) | Applied::Full => false,
         }
+    }
+
+    /// The first flow that the running session has spoken of.
+    fn told_flow(&self) -> Option<u32> {
+        (0..self.flows.slots()).find(|&slot| self.flows.live_at(slot).is_some_and(|flow| self.is_in_session(flow)))
     }
 }

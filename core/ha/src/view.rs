@@ -35,6 +35,13 @@ pub struct PeerView {
     pub heard: Instant,
 }
 
+impl PeerView {
+    /// Whether it says that it holds all that this mirror session has told.
+    pub fn holds(&self, session: u32) -> bool {
+        self.caught_up && self.synced_session == session
+    }
+}
+
 /// A machine's state for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusView {

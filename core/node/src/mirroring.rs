@@ -269,9 +269,7 @@ impl Mirroring {
         let has = engine.has_summary();
         self.receiver.offer(if has { (0..PARTS).flat_map(|part| engine.summary(part)).collect() } else { Vec::new() });
         self.begun = Some((boot, session));
-        self.resync = Some(Resync::new(now, session, self.receiver.stats().records.get(RecordKind::Flow)));
-        self.complaint = None;
-        self.full = false;
+        self.resync = Some(Resync::new(now, session, self.flows_read()));
     }
 
     /// Ends reception: this node follows nobody.
@@ -311,7 +309,7 @@ impl Mirroring {
             self.caught_up = true;
             self.pause = Duration::ZERO;
             self.agreed = Some((now, ours, told(&self.receiver.stats().records)));
-            let records = self.receiver.stats().records.get(RecordKind::Flow);
+            let records = self.flows_read();
             if let Some(resync) = &mut self.resync {
                 resync.end(now, theirs.flows, records);
             }
@@ -383,7 +381,7 @@ impl Mirroring {
     /// `patience`: time for the session's first datagrams to arrive by some path.
     pub fn must_restart(&self, now: Instant, asked: u32, patience: Duration) -> bool {
         let Some(session) = self.sender.session() else { return false };
-        let settled = self.resync.is_some_and(|resync| now.since(resync.began) > patience);
+        let settled = self.resync.is_some_and(|resync| now.since(resync.began) > patience.max(ASK_INTERVAL));
         asked == session || (asked == NO_SESSION && settled)
     }
 
@@ -419,11 +417,11 @@ impl Mirroring {
 
     /// Flow records written (as primary) or read so far.
     pub fn flow_records(&self, now: Instant) -> u64 {
-        if self.sender.is_active() {
-            self.flows_written(now)
-        } else {
-            self.receiver.stats().records.get(RecordKind::Flow)
-        }
+        if self.sender.is_active() { self.flows_written(now) } else { self.flows_read() }
+    }
+
+    fn flows_read(&self) -> u64 {
+        self.receiver.stats().records.get(RecordKind::Flow)
     }
 
     fn flows_written(&self, now: Instant) -> u64 {
@@ -484,9 +482,11 @@ impl Mirroring {
         while slots > 0 && self.sender.wants_bulk() {
             match self.bulk {
                 Bulk::Idle => return,
-                Bulk::Untold(mut cursor) => {
+                Bulk::Untold(from) => {
+                    let mut cursor = from;
                     let step = engine.next_untold(&mut cursor, slots);
-                    slots = slots.saturating_sub(self.advance(step, cursor, Bulk::Untold, Bulk::Persistence(0)));
+                    self.bulk = self.take(step, Bulk::Untold(cursor), Bulk::Persistence(0));
+                    slots = slots.saturating_sub((cursor - from).max(1));
                 }
                 Bulk::Persistence(mut cursor) => match engine.persistence_for_bulk(&mut cursor, slots) {
                     PersistenceStep::Session(record) => {
@@ -504,9 +504,11 @@ impl Mirroring {
                 },
                 Bulk::Kept(position) if self.sender.stored_below() < position => return,
                 Bulk::Kept(_) => self.bulk = Bulk::Flows(0),
-                Bulk::Flows(mut cursor) => {
+                Bulk::Flows(from) => {
+                    let mut cursor = from;
                     let step = engine.next_for_bulk(&mut cursor, slots);
-                    slots = slots.saturating_sub(self.advance(step, cursor, Bulk::Flows, Bulk::Idle));
+                    self.bulk = self.take(step, Bulk::Flows(cursor), Bulk::Idle);
+                    slots = slots.saturating_sub((cursor - from).max(1));
                     if self.bulk == Bulk::Idle {
                         self.sender.push_bulk(Item::BulkEnd);
                     }
@@ -515,20 +517,15 @@ impl Mirroring {
         }
     }
 
-    /// Takes a step of a walk over the flow table, which has come to `cursor`. How
-    /// many slots it took.
-    fn advance(&mut self, step: BulkStep, cursor: u32, walk: fn(u32) -> Bulk, then: Bulk) -> u32 {
-        let before = match self.bulk {
-            Bulk::Untold(before) | Bulk::Flows(before) => before,
-            Bulk::Idle | Bulk::Persistence(_) | Bulk::Summary(_) | Bulk::Kept(_) => cursor,
-        };
-        self.bulk = walk(cursor);
+    /// Takes what a step of a walk over the flow table has found; where the bulk
+    /// stands: the walk goes `on`, or is over and something else follows.
+    fn take(&mut self, step: BulkStep, on: Bulk, then: Bulk) -> Bulk {
         match step {
             BulkStep::Flow(flow) => self.sender.push_bulk(Item::Flow(flow)),
             BulkStep::Kept | BulkStep::Scanned => {}
-            BulkStep::Done => self.bulk = then,
+            BulkStep::Done => return then,
         }
-        cursor.saturating_sub(before).max(1)
+        on
     }
 }
 

@@ -25,8 +25,6 @@ use crate::quarantine::Quarantine;
 
 /// Log lines that wait for the driver at most; more are counted, not kept.
 const MAX_WAITING_EVENTS: usize = 1024;
-/// A peer without a session is given this time to hear of the running one.
-const MIN_SESSION_PATIENCE: Duration = Duration::from_millis(200);
 /// Hello intervals of silence on the peer link after which the mirror stream moves to a data port.
 const LINK_PATIENCE_HELLOS: u32 = 3;
 
@@ -509,9 +507,7 @@ impl Node {
         let now = self.now;
         self.settle_config(now);
         if self.mirroring.sender.needs_restart() || self.engine.needs_session() {
-            self.mirroring.note_restart();
-            self.event(Level::Warn, "the mirror's queues overflowed; starting another session".into());
-            self.start_session(now);
+            self.restart_session(now, "the mirror's queues overflowed; starting another session");
         }
         self.mirroring.collect(now, &mut self.engine);
         let head = self.letterhead();
@@ -607,12 +603,10 @@ impl Node {
                 }
             }
             MessageKind::AskSession => {
-                let patience = (self.patience() * 3).max(MIN_SESSION_PATIENCE);
+                let patience = self.patience() * 3;
                 let asked = letter.payload.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
                 if asked.is_some_and(|asked| self.mirroring.must_restart(now, asked, patience)) {
-                    self.mirroring.note_restart();
-                    self.event(Level::Warn, "the peer asks for another mirror session".into());
-                    self.start_session(now);
+                    self.restart_session(now, "the peer asks for another mirror session");
                 }
             }
         }
@@ -621,11 +615,8 @@ impl Node {
     /// The peer may have caught up with the running session, or lost it.
     fn note_synced(&mut self, now: Instant) {
         let (Some(session), Some(peer)) = (self.mirroring.sender.session(), self.ha.status().peer) else { return };
-        let synced = peer.caught_up && peer.synced_session == session;
-        if self.mirroring.note_synced(now, synced, self.engine.counts().in_session.into()) {
-            self.mirroring.note_restart();
-            self.event(Level::Warn, "the peer has lost what it held; starting another mirror session".into());
-            self.start_session(now);
+        if self.mirroring.note_synced(now, peer.holds(session), self.engine.counts().in_session.into()) {
+            self.restart_session(now, "the peer has lost what it held; starting another mirror session");
         }
     }
 

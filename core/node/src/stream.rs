@@ -34,6 +34,13 @@ impl Node {
         self.engine.set_mirroring(now, promote::engine_mirroring(Some(session), self.is_strict()));
     }
 
+    /// Starts another session although the peer was there all the time.
+    pub(crate) fn restart_session(&mut self, now: Instant, why: &str) {
+        self.mirroring.note_restart();
+        self.event(Level::Warn, why.into());
+        self.start_session(now);
+    }
+
     fn is_strict(&self) -> bool {
         self.config.ha().mirror_mode == config::MirrorMode::Strict
     }

@@ -67,7 +67,7 @@ impl<'a> View<'a> {
         let mirroring = &self.node.mirroring;
         if self.node.ha.role() == Role::Primary {
             match mirroring.sender.session() {
-                Some(session) if peer.caught_up && peer.synced_session == session => ChannelState::Up,
+                Some(session) if peer.holds(session) => ChannelState::Up,
                 Some(_) => ChannelState::Bulk,
                 None => match self.node.peer_quarantine_left(self.now) {
                     Some(left) => ChannelState::Quarantined { left },

@@ -269,12 +269,6 @@ fn own_json(s: &Scene<'_>, f: &HaFacts) -> Json {
             ("holdlimit", u64::from(s.config.ha.hold_limit_ms).into()),
             ("term", f.term.into()),
             ("caughtup", f.caught_up.into()),
-            ("flows", f.flows.into()),
-            ("protectedflows", f.protected.into()),
-            ("unprotectedflows", f.unprotected.into()),
-            ("heldpackets", f.held.into()),
-            ("releasedunprotected", f.released_unprotected.into()),
-            ("unackedrecords", f.unacked_records.into()),
         ]
         .into_iter()
         .chain(mirror_json(f))
@@ -291,6 +285,12 @@ pub(super) fn mirror_json(f: &HaFacts) -> Vec<(&'static str, Json)> {
         DigestState::Different => "DIFFERENT",
     };
     let mut fields = vec![
+        ("flows", f.flows.into()),
+        ("protectedflows", f.protected.into()),
+        ("unprotectedflows", f.unprotected.into()),
+        ("heldpackets", f.held.into()),
+        ("releasedunprotected", f.released_unprotected.into()),
+        ("unackedrecords", f.unacked_records.into()),
         ("mirrorlagus", us(f.mirror_lag).into()),
         ("mirrordelayus", us(f.mirror_delay).into()),
         ("mirroredflows", f.mirrored.into()),

@@ -220,12 +220,6 @@ pub(super) fn ha_node_json(s: &Scene<'_>) -> Json {
             ("haerrproptimeout", f.propagation_timeouts.to_string().into()),
             ("haerrsyncfailure", f.sync_failures.to_string().into()),
             ("term", f.term.into()),
-            ("flows", f.flows.into()),
-            ("protectedflows", f.protected.into()),
-            ("unprotectedflows", f.unprotected.into()),
-            ("heldpackets", f.held.into()),
-            ("releasedunprotected", f.released_unprotected.into()),
-            ("unackedrecords", f.unacked_records.into()),
         ]
         .into_iter()
         .chain(super::ha::mirror_json(&f))

@@ -411,8 +411,8 @@ fn a_longer_dead_interval_lengthens_the_lease_only_when_the_peer_knows_of_it() {
     assert!(left(&pair) > ms(1500), "by now it waits for the longer interval");
 }
 
-#[test]
-fn a_primary_whose_disk_does_not_answer_yields_instead_of_outbidding() {
+/// A cut has healed; the old primary served clients last, and its disk does not answer.
+fn healed_with_a_dead_disk() -> Pair {
     let mut pair = Pair::settled();
     pair.cut(true);
     pair.run(ms(1200));
@@ -420,6 +420,12 @@ fn a_primary_whose_disk_does_not_answer_yields_instead_of_outbidding() {
     pair.a_mut().handle_client_packet_seen(now);
     pair.break_disk(0);
     pair.cut(false);
+    pair
+}
+
+#[test]
+fn a_primary_whose_disk_does_not_answer_yields_instead_of_outbidding() {
+    let mut pair = healed_with_a_dead_disk();
     pair.run(ms(200));
     assert_eq!(pair.a().role(), Role::Primary, "it was the one that served clients, and waits for its disk");
     pair.run(ms(300));
@@ -428,13 +434,7 @@ fn a_primary_whose_disk_does_not_answer_yields_instead_of_outbidding() {
 
 #[test]
 fn a_primary_that_waits_to_outbid_one_that_dies_stays_primary() {
-    let mut pair = Pair::settled();
-    pair.cut(true);
-    pair.run(ms(1200));
-    let now = pair.now();
-    pair.a_mut().handle_client_packet_seen(now);
-    pair.break_disk(0);
-    pair.cut(false);
+    let mut pair = healed_with_a_dead_disk();
     pair.run(ms(20));
     pair.kill(1);
     pair.close_seen_by(0);

@@ -4,6 +4,8 @@
 //! when the user interrupts, so that the lab's destructors run.
 
 use anyhow::{Context, Result, bail};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -280,4 +282,21 @@ pub fn unacknowledged(socket: &impl AsRawFd) -> std::io::Result<u64> {
         0 => Ok(count.max(0) as u64),
         _ => Err(std::io::Error::last_os_error()),
     }
+}
+
+/// A TCP socket that listens there, non-blocking.
+pub fn listener(address: SocketAddr) -> Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into()).with_context(|| format!("TCP {address}"))?;
+    socket.listen(4096)?;
+    Ok(socket)
+}
+
+/// A UDP socket there, non-blocking.
+pub fn datagrams(address: SocketAddr) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind(address).with_context(|| format!("UDP {address}"))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }

@@ -6,9 +6,10 @@
 
 use super::poller::{Poller, STDIN};
 use super::say;
-use anyhow::{Context, Result};
+use crate::sys;
+use anyhow::Result;
 use serde_json::json;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
@@ -52,17 +53,12 @@ struct Server {
 pub fn run(options: &Options) -> Result<()> {
     let mut server = Server { number: options.number, poller: Poller::new()?, entries: Vec::new() };
     for address in &options.tcp {
-        let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&(*address).into()).with_context(|| format!("TCP {address}"))?;
-        socket.listen(4096)?;
+        let socket = sys::listener(*address)?;
         server.add(socket.as_raw_fd(), Entry::Listener(socket))?;
     }
     for address in &options.udp {
-        let socket = UdpSocket::bind(address).with_context(|| format!("UDP {address}"))?;
-        socket.set_nonblocking(true)?;
-        crate::sys::force_receive_buffer(&socket, RECEIVE_BUFFER)?;
+        let socket = sys::datagrams(*address)?;
+        sys::force_receive_buffer(&socket, RECEIVE_BUFFER)?;
         server.add(socket.as_raw_fd(), Entry::Datagrams { socket, port: address.port() })?;
     }
     say(&json!({ "event": "ready" }))?;

@@ -10,9 +10,9 @@ use super::script::{self, GREETING, HEADER, Header, Incoming, Outgoing, Script};
 use super::{clock, say};
 use crate::dice::Dice;
 use crate::sys;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read as _};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -103,8 +103,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     for address in &options.listen {
         server.listen(*address, Mute::Never)?;
-        let socket = UdpSocket::bind(address).with_context(|| format!("UDP {address}"))?;
-        socket.set_nonblocking(true)?;
+        let socket = sys::datagrams(*address)?;
         server.add(Entry::Datagrams(socket))?;
     }
     for (addresses, mute) in [(&options.mute_syn, Mute::Syn), (&options.mute_ack, Mute::Ack)] {
@@ -132,11 +131,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 impl Server {
     fn listen(&mut self, address: SocketAddr, mute: Mute) -> Result<()> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into()).with_context(|| format!("TCP {address}"))?;
-        socket.listen(4096)?;
+        let socket = sys::listener(address)?;
         self.add(Entry::Listener { socket, mute })
     }
 

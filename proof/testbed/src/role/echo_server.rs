@@ -6,9 +6,10 @@
 use super::pattern::{self, MESSAGE};
 use super::poller::{Event, Poller, STDIN};
 use super::say;
-use anyhow::{Context, Result};
+use crate::sys;
+use anyhow::Result;
 use serde_json::json;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -67,8 +68,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     for address in &options.listen {
         server.listen(*address, false)?;
-        let socket = UdpSocket::bind(address).with_context(|| format!("UDP {address}"))?;
-        socket.set_nonblocking(true)?;
+        let socket = sys::datagrams(*address)?;
         server.add(Entry::Datagrams(socket))?;
     }
     for address in &options.who {
@@ -92,11 +92,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 impl Server {
     fn listen(&mut self, address: SocketAddr, who: bool) -> Result<()> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into()).with_context(|| format!("TCP {address}"))?;
-        socket.listen(4096)?;
+        let socket = sys::listener(address)?;
         self.add(Entry::Listener { socket, port: address.port(), who })
     }
 

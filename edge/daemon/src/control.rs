@@ -8,22 +8,24 @@ use anyhow::{Context, Result, bail};
 use holdfast_node::Reply;
 use serde_json::{Value, json};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 /// Longest request in bytes.
 const LINE_LIMIT: usize = 64 * 1024;
 
-/// Clients at the same time.
+/// Clients at the same time. One more takes the place of the one that has been
+/// idle for longest.
 const CLIENT_LIMIT: usize = 64;
 
 /// Parts of an answer that may wait for a slow client; beyond it the client is cut off.
@@ -69,6 +71,8 @@ fn remove_stale(path: &Path) -> Result<()> {
 pub struct Clients {
     waiting: Rc<RefCell<HashMap<u64, mpsc::Sender<Reply>>>>,
     last_request: Rc<RefCell<u64>>,
+    /// Clients that have asked nothing, or whose request is not complete: the longest idle first.
+    idle: Rc<RefCell<VecDeque<Rc<Notify>>>>,
     count: Rc<()>,
 }
 
@@ -95,6 +99,36 @@ impl Clients {
     fn forget(&self, request: u64) {
         self.waiting.borrow_mut().remove(&request);
     }
+
+    /// Tells the client that has been idle for longest to go. False if none is idle.
+    fn dismiss_one(&self) -> bool {
+        let longest = self.idle.borrow_mut().pop_front();
+        longest.is_some_and(|client| {
+            client.notify_one();
+            true
+        })
+    }
+
+    /// The client has nothing to be done: it may be dismissed.
+    fn rest(&self, client: &Rc<Notify>) {
+        self.idle.borrow_mut().push_back(Rc::clone(client));
+    }
+
+    /// Reads a resting client's request; `None` if it must go before that is complete.
+    async fn next_request(
+        &self,
+        read: &mut BufReader<OwnedReadHalf>,
+        client: &Rc<Notify>,
+    ) -> std::io::Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        let outcome = tokio::select! {
+            biased;
+            read = async { read.take(LINE_LIMIT as u64 + 1).read_until(b'\n', &mut line).await } => read.map(Some),
+            () = client.notified() => Ok(None),
+        };
+        self.idle.borrow_mut().retain(|other| !Rc::ptr_eq(other, client));
+        Ok(outcome?.map(|_| line))
+    }
 }
 
 /// Serves clients for ever.
@@ -103,14 +137,15 @@ pub async fn serve(listener: UnixListener, clients: Clients, inbox: InboxSender)
         match listener.accept().await {
             Ok((mut stream, _)) => {
                 // One count is the caller's own, one is ours.
-                if Rc::strong_count(&clients.count) - 2 >= CLIENT_LIMIT {
+                if Rc::strong_count(&clients.count) - 2 >= CLIENT_LIMIT && !clients.dismiss_one() {
                     let refusal = part("ERROR: Too many clients are connected", false, true);
                     spawn_local(async move { stream.write_all(refusal.as_bytes()).await });
                     continue;
                 }
-                let (clients, inbox) = (clients.clone(), inbox.clone());
+                let (clients, inbox, client) = (clients.clone(), inbox.clone(), Rc::new(Notify::new()));
+                clients.rest(&client);
                 // A client that went away needs no answer.
-                spawn_local(async move { serve_one(stream, &clients, &inbox).await });
+                spawn_local(async move { serve_one(stream, &clients, &client, &inbox).await });
             }
             // Out of descriptors: do not spin.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -118,21 +153,25 @@ pub async fn serve(listener: UnixListener, clients: Clients, inbox: InboxSender)
     }
 }
 
-async fn serve_one(stream: UnixStream, clients: &Clients, inbox: &InboxSender) -> std::io::Result<()> {
+async fn serve_one(
+    stream: UnixStream,
+    clients: &Clients,
+    client: &Rc<Notify>,
+    inbox: &InboxSender,
+) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
-        let mut line = Vec::new();
-        (&mut read).take(LINE_LIMIT as u64 + 1).read_until(b'\n', &mut line).await?;
-        if line.is_empty() {
+        let Some(line) = clients.next_request(&mut read, client).await?.filter(|line| !line.is_empty()) else {
             return Ok(());
-        }
+        };
         if line.len() > LINE_LIMIT {
             return write.write_all(part("ERROR: The request is longer than 64 KiB", false, true).as_bytes()).await;
         }
         let Some((command, json)) = parse_request(&line) else {
             let refusal = part("ERROR: A request is {\"line\":\"<command>\",\"json\":false}", false, true);
             write.write_all(refusal.as_bytes()).await?;
+            clients.rest(client);
             continue;
         };
         let (request, mut replies) = clients.register();
@@ -140,21 +179,20 @@ async fn serve_one(stream: UnixStream, clients: &Clients, inbox: &InboxSender) -
         let outcome = forward_answer(&mut replies, &mut write).await;
         clients.forget(request);
         outcome?;
+        clients.rest(client);
     }
 }
 
 /// Passes on all parts of one answer.
-async fn forward_answer(
-    replies: &mut mpsc::Receiver<Reply>,
-    write: &mut tokio::net::unix::OwnedWriteHalf,
-) -> std::io::Result<()> {
+async fn forward_answer(replies: &mut mpsc::Receiver<Reply>, write: &mut OwnedWriteHalf) -> std::io::Result<()> {
     loop {
         let Ok(reply) = timeout(ANSWER_LIMIT, replies.recv()).await else {
             return write.write_all(part("ERROR: The node did not answer in time", false, true).as_bytes()).await;
         };
         // Forgotten because we did not read in time.
         let Some(reply) = reply else { return Err(ErrorKind::BrokenPipe.into()) };
-        write.write_all(part(&reply.text, reply.ok, reply.last).as_bytes()).await?;
+        // Who asks and does not read is not waited for.
+        timeout(ANSWER_LIMIT, write.write_all(part(&reply.text, reply.ok, reply.last).as_bytes())).await??;
         if reply.last {
             return Ok(());
         }

@@ -140,6 +140,21 @@ fn it_answers_on_its_socket_survives_garbage_and_ends_when_told() {
 }
 
 #[test]
+fn idle_clients_do_not_lock_the_operator_out() {
+    let daemon = Daemon::start();
+    let mut idle: Vec<_> = (0..64).map(|_| daemon.connect()).collect();
+    // Half a request is no request.
+    idle[0].get_mut().write_all(b"{\"line\":").unwrap();
+    for _ in 0..3 {
+        let answer = ask(&mut daemon.connect(), b"{\"line\":\"show ns ip\"}\n");
+        assert_eq!(answer["ok"], true, "{answer}");
+    }
+    let mut rest = String::new();
+    assert_eq!(idle[0].read_line(&mut rest).unwrap(), 0, "the longest idle one had to go");
+    assert_eq!(ask(&mut idle[63], b"{\"line\":\"show ns ip\"}\n")["ok"], true);
+}
+
+#[test]
 fn save_ns_config_replaces_the_file_with_what_runs() {
     let daemon = Daemon::start();
     let mut client = daemon.connect();

@@ -37,8 +37,13 @@ impl Machine {
         {
             return;
         }
-        let verdict = (self.restarted && self.current).then_some(now + self.settings.probe_silence);
+        let verdict = (self.is_peer_restarted() && self.current).then_some(now + self.settings.probe_silence);
         self.start_inquiry(now, verdict);
+    }
+
+    /// Whether the peer has restarted and its present process still listens.
+    fn is_peer_restarted(&self) -> bool {
+        self.restarted && self.peer.role() == Some(Role::Init)
     }
 
     fn start_inquiry(&mut self, now: Instant, verdict: Option<Instant>) {
@@ -155,7 +160,7 @@ impl Machine {
                 return;
             }
             (Role::Init | Role::Secondary, Role::Draining) => Cause::Switchover,
-            (Role::Init | Role::Secondary, Role::Init | Role::Secondary) if self.restarted => Cause::PeerDied,
+            (Role::Init | Role::Secondary, Role::Init) if self.restarted => Cause::PeerDied,
             (Role::Init | Role::Secondary, Role::Init | Role::Secondary) => Cause::Elected,
         };
         let usable = hello.promise().saturating_sub(self.settings.lease_margin * 2);

@@ -178,7 +178,7 @@ async fn store_terms(manager: Rc<Manager>, mut terms: watch::Receiver<u64>) {
                     break;
                 }
                 Ok(Err(error)) => {
-                    manager.log.error(&format!("{error:#}; this node cannot become primary until it works"))
+                    manager.log.error(&format!("{error:#}; until it works a node of a pair cannot become primary"))
                 }
                 Err(error) => manager.log.error(&format!("cannot store the term: {error}")),
             }

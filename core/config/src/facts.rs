@@ -97,6 +97,8 @@ pub enum ChannelState {
     Connecting,
     /// The whole table is being transferred.
     Bulk,
+    /// The secondary has no room for all flows; nothing waits for it.
+    Full,
     /// Records flow and are acknowledged.
     Up,
     /// The secondary takes no records: it crashed again and again.

@@ -75,6 +75,9 @@ pub struct Hello {
     /// For how many more milliseconds the sender takes no records of the mirror
     /// stream; 0: it takes them. The election does not look at it.
     pub quarantine_ms: u64,
+    /// The mirror session of which a flow found no room in the sender's table, so
+    /// that it acknowledges nothing more of it; 0: none. The election does not look at it.
+    pub full_session: u32,
 }
 
 impl Hello {

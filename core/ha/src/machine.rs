@@ -226,6 +226,13 @@ impl Machine {
         self.settle(now);
     }
 
+    /// Sends a hello at once: something that its driver adds to it has changed.
+    pub fn speak(&mut self, now: Instant) {
+        self.enter(now);
+        self.send_hello(now);
+        self.settle(now);
+    }
+
     /// As primary: whether the peer said that it holds our state.
     pub fn handle_peer_caught_up(&mut self, now: Instant, caught_up: bool) {
         self.enter(now);
@@ -505,6 +512,7 @@ impl Machine {
             decided_over: self.decided_over,
             // Filled in by whoever owns the mirror stream.
             quarantine_ms: 0,
+            full_session: 0,
         };
         self.effects.push_back(Effect::Send { path: None, hello });
     }

@@ -5,7 +5,7 @@ use crate::{HaStatus, Hello, HelloError, HelloKind, Role};
 /// The version of the hello format that this node speaks.
 pub const VERSION: u8 = 1;
 /// The longest hello that [`Hello::encode`] writes.
-pub const MAX_HELLO: usize = FIXED + 3 * (4 + 8);
+pub const MAX_HELLO: usize = FIXED + 4 * (4 + 8);
 
 /// The part before the TLV tail.
 const FIXED: usize = 44;
@@ -15,6 +15,8 @@ const TLV_CLIENT_PACKET: u16 = 1;
 const TLV_DECIDED_OVER: u16 = 2;
 /// TLV: milliseconds until the sender takes records again; absent: it takes them.
 const TLV_QUARANTINE: u16 = 3;
+/// TLV: the mirror session whose flows the sender has no room for; absent: none.
+const TLV_FULL: u16 = 4;
 /// The sender holds the last primary's state.
 const FLAG_CAUGHT_UP: u8 = 1;
 /// The sender would promote if it were its turn.
@@ -45,6 +47,9 @@ impl Hello {
         if self.quarantine_ms != 0 {
             tlv(out, TLV_QUARANTINE, self.quarantine_ms);
         }
+        if self.full_session != 0 {
+            tlv(out, TLV_FULL, self.full_session.into());
+        }
     }
 
     /// Reads a hello. Unknown TLVs and flags are skipped, so that a later
@@ -71,6 +76,7 @@ impl Hello {
             last_client_packet_ago: u64::MAX,
             decided_over: 0,
             quarantine_ms: 0,
+            full_session: 0,
         };
         read_tail(tail, &mut hello)?;
         Ok(hello)
@@ -87,6 +93,7 @@ fn read_tail(mut tail: &[u8], hello: &mut Hello) -> Result<(), HelloError> {
             TLV_CLIENT_PACKET => hello.last_client_packet_ago = tlv_long(value)?,
             TLV_DECIDED_OVER => hello.decided_over = tlv_long(value)?,
             TLV_QUARANTINE => hello.quarantine_ms = tlv_long(value)?,
+            TLV_FULL => hello.full_session = u32::try_from(tlv_long(value)?).map_err(|_| HelloError::Length)?,
             _ => {}
         }
         tail = rest;

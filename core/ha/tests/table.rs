@@ -256,5 +256,6 @@ fn plain_hello() -> Hello {
         last_client_packet_ago: u64::MAX,
         decided_over: 0,
         quarantine_ms: 0,
+        full_session: 0,
     }
 }

@@ -23,6 +23,7 @@ fn any_hello(rng: &mut Rng) -> Hello {
         last_client_packet_ago: if rng.chance(1, 2) { u64::MAX } else { rng.below(9_999_999) },
         decided_over: rng.below(3),
         quarantine_ms: rng.below(2) * 60_000,
+        full_session: rng.below(2) as u32 * 7,
     }
 }
 

@@ -99,6 +99,7 @@ impl Node {
             ("log_lines_lost", self.events_dropped),
             ("session_failures", self.mirroring.failures()),
             ("session_restarts", self.mirroring.restarts()),
+            ("sessions_without_room_at_peer", self.peer_full),
             ("quarantines", self.quarantine.begun()),
             ("quarantine_refused_datagrams", self.quarantine.refused()),
             ("quarantines_of_peer", self.quarantine.begun_by_peer()),

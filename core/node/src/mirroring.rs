@@ -28,6 +28,9 @@ const SWEEP_SLOTS_PER_TURN: u32 = 1024;
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the flows wait for the peer's summary: several rounds of it.
 const SUMMARY_PATIENCE: Duration = Duration::from_millis(100);
+/// How long every path is used after one was found not to answer: whoever tries
+/// it again waits for it again.
+const DETOUR: Duration = Duration::from_secs(10);
 /// In a request for a session: there is none. Sessions count from 1.
 const NO_SESSION: u32 = 0;
 /// Time between two requests for another session.
@@ -79,11 +82,16 @@ pub(crate) struct Mirroring {
     agreed: Option<(Instant, Digest, u64)>,
     /// A flow of the running session found no room.
     full: bool,
+    /// As primary: a flow of the running session found no room at the peer.
+    peer_full: bool,
     /// The latest transfer of the whole state.
     resync: Option<Resync>,
     rate: Rate,
     /// Copies that the receiver had been sent as of the last look.
     copies: u64,
+    /// Data, or acknowledgements, take every path until then.
+    data_detour: Option<Instant>,
+    ack_detour: Option<Instant>,
     mismatches: u64,
     restarts: u64,
 }
@@ -116,9 +124,12 @@ impl Mirroring {
             checked_records: 0,
             agreed: None,
             full: false,
+            peer_full: false,
             resync: None,
             rate: Rate::default(),
             copies: 0,
+            data_detour: None,
+            ack_detour: None,
             mismatches: 0,
             restarts: 0,
         }
@@ -138,6 +149,7 @@ impl Mirroring {
             self.sender.push(Item::Health(record));
         }
         self.bulk = Bulk::Untold(0);
+        self.peer_full = false;
         self.compared = 0;
         self.resync = Some(Resync::new(now, self.last_session, self.flows_written(now)));
         self.last_session
@@ -156,6 +168,7 @@ impl Mirroring {
     pub fn stop_session(&mut self) {
         self.sender.stop();
         self.bulk = Bulk::Idle;
+        self.peer_full = false;
     }
 
     /// Queues a journal line. The configuration refuses commands that would be
@@ -354,8 +367,26 @@ impl Mirroring {
 
     /// A flow of the running session found no room: nothing more of it is
     /// acknowledged, so that the primary does not take for protected what is not.
-    pub fn note_full(&mut self) {
-        self.full = true;
+    /// True if that is news.
+    pub fn note_full(&mut self) -> bool {
+        !core::mem::replace(&mut self.full, true)
+    }
+
+    /// The session of which a flow found no room, 0: none.
+    pub fn full_session(&self) -> u32 {
+        self.receiver.session().filter(|_| self.full).unwrap_or(0)
+    }
+
+    /// As primary: the peer has no room for a flow of `session`, 0: none. True if that is news.
+    pub fn note_peer_full(&mut self, session: u32) -> bool {
+        let full = self.sender.session() == Some(session) && !self.peer_full;
+        self.peer_full |= full;
+        full
+    }
+
+    /// As primary: whether the peer acknowledges nothing more of the running session.
+    pub fn is_peer_full(&self) -> bool {
+        self.peer_full
     }
 
     /// Whether a flow of the running session found no room.
@@ -385,18 +416,20 @@ impl Mirroring {
         asked == session || (asked == NO_SESSION && settled)
     }
 
-    /// Whether the peer has left something unacknowledged for so long that the
-    /// path may be dead.
-    pub fn is_unanswered(&self, now: Instant, hello: Duration) -> bool {
+    /// Whether data must take every path: the peer has left, or left a moment ago,
+    /// something unacknowledged for so long that the path may be dead.
+    pub fn detours_data(&mut self, now: Instant, hello: Duration) -> bool {
         let patience = hello.max(self.sender.round_trip() * 4);
-        self.sender.oldest_unacked(now).is_some_and(|age| age > patience)
+        let unanswered = self.sender.oldest_unacked(now).is_some_and(|age| age > patience);
+        detours(&mut self.data_detour, now, unanswered)
     }
 
-    /// Whether copies of what was here already have come since the last call:
-    /// our acknowledgements may not arrive.
-    pub fn hears_copies(&mut self) -> bool {
+    /// Whether acknowledgements must: copies of what was here already have come
+    /// since the last call, or came a moment ago. Our acknowledgements may not arrive.
+    pub fn detours_acks(&mut self, now: Instant) -> bool {
         let before = core::mem::replace(&mut self.copies, self.receiver.stats().duplicates);
-        self.copies > before
+        let hears_copies = self.copies > before;
+        detours(&mut self.ack_detour, now, hears_copies)
     }
 
     /// As primary: the peer says whether it holds all of the running session. True
@@ -527,6 +560,14 @@ impl Mirroring {
         }
         on
     }
+}
+
+/// Begins a detour if there is `cause`; whether one is under way.
+fn detours(until: &mut Option<Instant>, now: Instant, cause: bool) -> bool {
+    if cause {
+        *until = Some(now + DETOUR);
+    }
+    until.is_some_and(|until| now < until)
 }
 
 /// Records that change something.

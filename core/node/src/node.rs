@@ -60,6 +60,8 @@ pub struct Node {
     /// The primary that this node follows: its life and its term.
     pub(crate) following: Option<(u64, u64)>,
     pub(crate) hellos_refused: u64,
+    /// As primary: sessions that the peer had no room for.
+    pub(crate) peer_full: u64,
     pub(crate) events_dropped: u64,
     frames: VecDeque<OwnedFrame>,
     pub(crate) epoch: u32,
@@ -108,6 +110,7 @@ impl Node {
             events_waiting: 0,
             following: None,
             hellos_refused: 0,
+            peer_full: 0,
             events_dropped: 0,
             frames: VecDeque::new(),
             epoch: 0,
@@ -513,13 +516,14 @@ impl Node {
         let head = self.letterhead();
         let path = Some(self.channel.mirror_path(now, self.patience()));
         // Who is not answered there uses every path: one may be dead in our direction only.
-        let data_path = path.filter(|_| !self.mirroring.is_unanswered(now, self.hello_interval()));
+        let hello = self.hello_interval();
+        let data_path = path.filter(|_| !self.mirroring.detours_data(now, hello));
         let (channel, engine, journal) = (&mut self.channel, &mut self.engine, self.fingerprint);
         self.mirroring.transmit(now, engine, journal, |payload| {
             channel.send(data_path, MessageKind::MirrorData, head, payload);
         });
         let mut ack = Vec::new();
-        let ack_path = path.filter(|_| !self.mirroring.hears_copies());
+        let ack_path = path.filter(|_| !self.mirroring.detours_acks(now));
         if !self.mirroring.is_full() && self.mirroring.receiver.poll_ack(now, &mut ack) {
             self.channel.send(ack_path, MessageKind::MirrorAck, head, &ack);
         }
@@ -548,7 +552,8 @@ impl Node {
 
     fn send_hello(&mut self, path: Option<PathId>, hello: &Hello) {
         let mut payload = Vec::new();
-        Hello { quarantine_ms: self.quarantine.left_ms(self.now), ..*hello }.encode(&mut payload);
+        let (quarantine_ms, full_session) = (self.quarantine.left_ms(self.now), self.mirroring.full_session());
+        Hello { quarantine_ms, full_session, ..*hello }.encode(&mut payload);
         let head = self.letterhead();
         self.channel.send(path, MessageKind::Hello, head, &payload);
     }
@@ -587,6 +592,7 @@ impl Node {
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);
                     self.follow_intake(now, intake);
+                    self.hear_full(now, hello.full_session);
                     self.note_synced(now);
                     self.update_gate(now);
                 }

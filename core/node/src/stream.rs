@@ -41,8 +41,29 @@ impl Node {
         self.start_session(now);
     }
 
+    /// Whether packets wait for the peer. Who has no room acknowledges nothing
+    /// more of the session: nothing waits for it.
     fn is_strict(&self) -> bool {
-        self.config.ha().mirror_mode == config::MirrorMode::Strict
+        self.config.ha().mirror_mode == config::MirrorMode::Strict && !self.mirroring.is_peer_full()
+    }
+
+    /// The peer's hello names the session that it has no room for, 0: none.
+    pub(crate) fn hear_full(&mut self, now: Instant, session: u32) {
+        if self.mirroring.note_peer_full(session) {
+            self.peer_full += 1;
+            self.event(Level::Warn, "the peer's table is full (--max-flows there): nothing waits for it, new flows are unprotected until another session begins".into());
+            self.follow_mirror_settings(now);
+        }
+    }
+
+    /// A flow of the primary found no room here: it must not wait for us.
+    fn tell_full(&mut self, now: Instant, why: &str) {
+        let news = self.mirroring.note_full();
+        self.dissent(now, why);
+        if news {
+            self.ha.speak(now);
+            self.drain_ha(now);
+        }
     }
 
     /// Mirror mode and hold limit as they are set count from here on; holds go on or end.
@@ -91,8 +112,7 @@ impl Node {
                 Record::BulkEnd(digest) => self.compare_digests(now, session, digest),
                 Record::Kept(kept) => {
                     if !self.engine.keep_buckets(kept.part.into(), kept.buckets) {
-                        self.mirroring.note_full();
-                        self.dissent(now, "the table is full: a flow had to make room that the primary counts on");
+                        self.tell_full(now, "the table is full: a flow had to make room that the primary counts on");
                     }
                 }
             }
@@ -111,8 +131,7 @@ impl Node {
             // The primary's stream is the pair's truth: what this node has newer will come again from there.
             Applied::Older(_) => {}
             Applied::Full => {
-                self.mirroring.note_full();
-                self.dissent(now, "a flow found no room in the table (is --max-flows the same on both nodes?)");
+                self.tell_full(now, "a flow found no room in the table (is --max-flows the same on both nodes?)");
             }
         }
     }

@@ -68,6 +68,7 @@ impl<'a> View<'a> {
         if self.node.ha.role() == Role::Primary {
             match mirroring.sender.session() {
                 Some(session) if peer.holds(session) => ChannelState::Up,
+                Some(_) if mirroring.is_peer_full() => ChannelState::Full,
                 Some(_) => ChannelState::Bulk,
                 None => match self.node.peer_quarantine_left(self.now) {
                     Some(left) => ChannelState::Quarantined { left },
@@ -78,6 +79,8 @@ impl<'a> View<'a> {
             ChannelState::Quarantined { left }
         } else if mirroring.caught_up() {
             ChannelState::Up
+        } else if mirroring.full_session() != 0 {
+            ChannelState::Full
         } else if mirroring.receiver.session().is_some() {
             ChannelState::Bulk
         } else {

@@ -75,6 +75,7 @@ fn encoded(kind: HelloKind, role: Role) -> Vec<u8> {
         last_client_packet_ago: 10,
         decided_over: 1,
         quarantine_ms: 60_000,
+        full_session: 7,
     };
     let mut out = Vec::new();
     hello.encode(&mut out);

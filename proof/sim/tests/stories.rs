@@ -23,6 +23,12 @@ fn slow_link(ms: u64) -> Scenario {
     Scenario { peer_manners, ..Scenario::quiet(7) }
 }
 
+/// Waits until records and acknowledgements keep to the peer link again: on a slow
+/// one the first of them took every path.
+fn on_the_link_only(story: &mut Story) {
+    story.run_ms(11_000);
+}
+
 /// The flows of a machine.
 fn flows(story: &Story, machine: usize) -> Vec<ConnectionRow> {
     let (mut rows, mut cursor) = (Vec::new(), 0);
@@ -138,6 +144,7 @@ fn the_end_of_a_former_life_is_not_held_against_the_next() {
 #[test]
 fn the_client_is_established_only_after_the_peer_has_the_record() {
     let mut story = Story::whole(slow_link(40));
+    on_the_link_only(&mut story);
     let secondary = 1 - story.primary();
     let number = story.connect(SNAT, false);
     assert!(story.connection(number).opened + Duration::from_millis(80) < story.world.now, "no way to know earlier");
@@ -149,6 +156,7 @@ fn the_client_is_established_only_after_the_peer_has_the_record() {
 #[test]
 fn the_primary_dies_between_the_record_and_its_ack() {
     let mut story = Story::whole(slow_link(40));
+    on_the_link_only(&mut story);
     let number = story.dial(SNAT, false);
     story.run_ms(60);
     let (old, new) = (story.primary(), 1 - story.primary());
@@ -165,6 +173,7 @@ fn the_primary_dies_between_the_record_and_its_ack() {
 #[test]
 fn the_primary_dies_while_the_answer_is_held_and_the_connection_opens_afresh() {
     let mut story = Story::whole(slow_link(40));
+    on_the_link_only(&mut story);
     let number = story.dial(SNAT, false);
     story.run_ms(10);
     let (old, new) = (story.primary(), 1 - story.primary());
@@ -541,7 +550,15 @@ fn a_peer_link_that_is_dead_in_one_direction_does_not_swallow_the_mirror() {
         let primary = story.primary();
         story.fault(Fault::PeerDeaf(if deaf_is_primary { primary } else { 1 - primary }));
         story.run_ms(1000);
-        let numbers: Vec<usize> = (0..5).map(|n| story.connect([SNAT, USIP][n % 2], n % 2 == 0)).collect();
+        let mut slow = 0;
+        let mut connect = |n: usize| {
+            let opened = story.world.now;
+            let number = story.connect([SNAT, USIP][n % 2], n.is_multiple_of(2));
+            slow += usize::from(story.world.now.since(opened).as_millis() > 20);
+            number
+        };
+        let numbers: Vec<usize> = (0..5).map(&mut connect).collect();
+        assert!(slow <= 1, "{slow} connections waited for a path that was known to be dead");
         let node = story.node(primary);
         assert_eq!(node.engine().counters().hold_released_unprotected, 0);
         assert_eq!((story.primary(), node.engine().counts().unprotected), (primary, 0));
@@ -582,10 +599,12 @@ fn a_standby_that_is_too_small_is_never_taken_for_a_full_copy() {
     let mut story = Story::whole(Scenario { max_flows: [2048, 4], ..Scenario::quiet(1) });
     let primary = story.primary();
     assert_eq!(primary, 0);
-    // Holds reach their limit here, and that is the honest end of them.
+    // What the peer has no room for goes unprotected here, and that is honest.
     story.world.checker.link_bad_until = Instant::FAR;
     for number in 0..8 {
+        let opened = story.world.now;
         story.connect([SNAT, USIP][number % 2], false);
+        assert!(story.world.now.since(opened).as_millis() < 100, "connection {number} waited for a peer without room");
     }
     story.run_ms(3000);
     assert_eq!(story.node(1).engine().counts().flows, 4);
@@ -593,7 +612,9 @@ fn a_standby_that_is_too_small_is_never_taken_for_a_full_copy() {
     let counts = story.node(primary).engine().counts();
     assert!(counts.protected <= 4 && counts.unprotected >= 4, "{counts:?}");
     let shown = story.command(primary, "failover rehearse");
-    assert!(shown.contains("the peer has not caught up"), "{shown}");
+    assert!(shown.contains("the peer's table is full"), "{shown}");
+    let node = story.command(primary, "show HA node 1");
+    assert!(node.contains("Peer Channel: TABLE FULL (the peer has no room for all flows"), "{node}");
     let log = story.log();
     assert!(log.contains("a flow found no room in the table"), "{log}");
     let sessions = log.matches("the peer asks for another mirror session").count();
@@ -630,6 +651,7 @@ fn mirror_mode_and_hold_limit_take_effect_at_once() {
         let connection = story.connection(number);
         connection.established.expect("it is").since(connection.opened).as_millis()
     };
+    on_the_link_only(&mut story);
     let strict = story.connect(SNAT, false);
     // The peer link is slow; after a hello interval the records take a data port, too.
     assert!(waited(&story, strict) >= 90, "{}", waited(&story, strict));
@@ -639,6 +661,7 @@ fn mirror_mode_and_hold_limit_take_effect_at_once() {
     assert!(waited(&story, at_once) < 50);
     assert_eq!(story.command(primary, "set HA node -mirrorMode STRICT -holdLimit 50"), "");
     story.world.checker.link_bad_until = Instant::FAR;
+    on_the_link_only(&mut story);
     let limited = story.connect(SNAT, true);
     assert!((50..90).contains(&waited(&story, limited)), "{}", waited(&story, limited));
     story.end();

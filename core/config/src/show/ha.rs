@@ -35,13 +35,14 @@ fn channel_text(state: ChannelState) -> &'static str {
         ChannelState::Down => "DOWN",
         ChannelState::Connecting => "CONNECTING",
         ChannelState::Bulk => "BULK TRANSFER",
+        ChannelState::Full => "TABLE FULL",
         ChannelState::Up => "UP",
         ChannelState::Quarantined { .. } => "QUARANTINED",
     }
 }
 
-/// Who takes no records, and for how long yet. `peer` is the peer's role: whoever is not primary is meant.
-fn quarantine_text(state: ChannelState, peer: HaRole) -> String {
+/// Who takes no records, and why. `peer` is the peer's role: whoever is not primary is meant.
+fn intake_text(state: ChannelState, peer: HaRole) -> String {
     let who = match peer {
         HaRole::Primary | HaRole::Draining => "this node",
         HaRole::Init | HaRole::Secondary => "the peer",
@@ -50,6 +51,7 @@ fn quarantine_text(state: ChannelState, peer: HaRole) -> String {
         ChannelState::Quarantined { left } => {
             format!(" ({who} crashed again and again; it takes no records for another {} s)", left.as_secs() + 1)
         }
+        ChannelState::Full => format!(" ({who} has no room for all flows, see --max-flows; new ones are unprotected)"),
         ChannelState::Down | ChannelState::Connecting | ChannelState::Bulk | ChannelState::Up => String::new(),
     }
 }
@@ -206,7 +208,7 @@ fn peer_lines(peer: HaPeer, facts: &PeerFacts, number: usize) -> String {
         format!(
             "Peer Channel: {}{}{}",
             channel_text(facts.channel),
-            quarantine_text(facts.channel, facts.role),
+            intake_text(facts.channel, facts.role),
             rekeying_text(facts.rekeying)
         ),
         format!("Last Heard: {heard}"),

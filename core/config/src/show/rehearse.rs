@@ -62,6 +62,7 @@ fn heir_is_missing(s: &Scene<'_>, ha: &HaFacts) -> Option<&'static str> {
         Some(PeerFacts { channel: ChannelState::Quarantined { .. }, .. }) => {
             Some("the peer is in quarantine and takes no records")
         }
+        Some(PeerFacts { channel: ChannelState::Full, .. }) => Some("the peer's table is full"),
         Some(peer) if peer.state == NodeState::Up => Some("the peer has not caught up"),
         Some(_) | None => Some("the peer is not up"),
     }

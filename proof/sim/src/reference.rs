@@ -393,12 +393,20 @@ impl Reference {
             Sight::Segment(Segment { syn: true, ack: false, from, sequence, .. }) if network == CLIENT_SIDE => {
                 let same = |t: &&mut Tracked| t.caller.end == from && t.isn == sequence;
                 if let Some(tracked) = self.tracked.iter_mut().rev().find(same) {
-                    tracked.arrives(turn, machine);
+                    tracked.seen.get_or_insert(turn);
+                }
+            }
+            // Before the server's answer is here there is nothing that the other node could be told.
+            Sight::Segment(Segment { syn: true, ack: true, acknowledges, .. }) if network == SERVER_SIDE => {
+                let isn = acknowledges.wrapping_sub(1);
+                if let Some(tracked) = self.tracked.iter_mut().rev().find(|t| t.is_tcp() && t.isn == isn) {
+                    tracked.arrived[machine].get_or_insert(turn);
                 }
             }
             Sight::Datagram(from, to, _) if network == CLIENT_SIDE => {
                 if let Some(tracked) = self.tracked.iter_mut().find(|t| t.caller.end == from && t.offer.at == to) {
-                    tracked.arrives(turn, machine);
+                    tracked.seen.get_or_insert(turn);
+                    tracked.arrived[machine].get_or_insert(turn);
                 }
             }
             Sight::Segment(_) | Sight::Datagram(..) | Sight::Other => {}
@@ -670,12 +678,6 @@ impl Tracked {
             && connections.any(|c| {
                 c.port == port && c.v6 == v6 && c.opened <= self.begun && c.ended.is_some_and(|at| at >= self.begun)
             })
-    }
-
-    /// A packet of the client reaches a node.
-    fn arrives(&mut self, turn: u64, machine: usize) {
-        self.seen.get_or_insert(turn);
-        self.arrived[machine].get_or_insert(turn);
     }
 
     /// An end has seen the proof.

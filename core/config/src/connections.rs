@@ -27,6 +27,10 @@ pub enum FlowRole {
 }
 
 impl FlowRole {
+    /// Every role.
+    const ALL: [FlowRole; 5] =
+        [FlowRole::Local, FlowRole::Protected, FlowRole::Unprotected, FlowRole::Held, FlowRole::Mirrored];
+
     /// As it is printed.
     pub fn word(self) -> &'static str {
         match self {
@@ -103,6 +107,8 @@ enum Field {
     ServiceType,
     Service,
     Vserver,
+    Role,
+    Failover,
 }
 
 const FIELDS: &[(&str, Field)] = &[
@@ -127,6 +133,8 @@ const FIELDS: &[(&str, Field)] = &[
     ("SVCNAME", Field::Service),
     ("VSVRNAME", Field::Vserver),
     ("LB_VSERVER.NAME", Field::Vserver),
+    ("ROLE", Field::Role),
+    ("CONNFAILOVER", Field::Failover),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,6 +291,10 @@ impl Field {
                 order && values.iter().all(|v| v.parse::<u64>().is_ok())
             }
             Field::State | Field::ServiceType => equality,
+            Field::Role => equality && FlowRole::ALL.iter().any(|role| role.word().eq_ignore_ascii_case(&values[0])),
+            Field::Failover => {
+                equality && ConnFailover::ALL.iter().any(|mode| mode.word().eq_ignore_ascii_case(&values[0]))
+            }
             Field::Service | Field::Vserver => text,
         }
     }
@@ -302,6 +314,8 @@ impl Term {
             Field::ServiceType => self.text(row.kind.word()),
             Field::Service => self.text(&row.service),
             Field::Vserver => self.text(&row.vserver),
+            Field::Role => self.text(row.role.word()),
+            Field::Failover => self.text(row.failover.word()),
         }
     }
 

@@ -49,6 +49,9 @@ pub enum ConnFailover {
 }
 
 impl ConnFailover {
+    /// Every mode.
+    pub(crate) const ALL: [ConnFailover; 3] = [ConnFailover::Disabled, ConnFailover::Stateful, ConnFailover::Stateless];
+
     /// The market's word.
     pub fn word(self) -> &'static str {
         match self {

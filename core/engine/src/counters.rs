@@ -44,6 +44,8 @@ pub struct Counters {
     /// Resets passed on that did not end their flow: their sequence number is
     /// far from anything that the other end has acknowledged.
     pub resets_doubted: u64,
+    /// FINs that no window of the other end has room for: passed on, without effect on the flow.
+    pub fins_doubted: u64,
     /// Marks lost because too many waited; another session tells everything.
     pub marks_lost: u64,
     /// Stale mirrored flows removed to make room for those of the running session.
@@ -87,6 +89,7 @@ impl Counters {
             ("snat_exhausted_leases", self.snat_exhausted),
             ("resets_sent", self.resets_sent),
             ("resets_doubted", self.resets_doubted),
+            ("fins_doubted", self.fins_doubted),
             ("marks_lost", self.marks_lost),
             ("stale_evicted", self.stale_evicted),
             ("unnumbered", self.unnumbered),

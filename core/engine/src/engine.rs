@@ -186,7 +186,7 @@ impl Engine {
             roster: Roster::new(),
             flows: FlowTable::new(now, limits.max_flows, seed),
             holds: Holds::new(usize::from(limits.hold_packets_per_flow), limits.held_bytes as usize),
-            snat: Snat::new(limits.max_snat_pools as usize),
+            snat: Snat::new(limits.max_snat_pools as usize, (seed >> 32) as u16),
             turns: Turns::default(),
             sessions: Sessions::new(now, limits.max_persistence, seed),
             fragments: Fragments::new(),
@@ -213,8 +213,11 @@ impl Engine {
         self.snat.set_half(half);
     }
 
-    /// How long a hold that begins from here on may wait for the peer.
-    pub fn set_hold_limit(&mut self, limit: Duration) {
+    /// How long a hold may wait for the peer, from `now` on or from its beginning.
+    pub fn set_hold_limit(&mut self, now: Instant, limit: Duration) {
+        if limit < self.limits.hold_limit {
+            self.holds.shorten(now + limit);
+        }
         self.limits.hold_limit = limit;
     }
 
@@ -503,10 +506,14 @@ impl Engine {
         self.session.swept = (0, 0);
     }
 
-    /// The vservers of the flows whose packets wait for the peer, one for each.
+    /// The vservers of the flows whose first packets wait for the peer, one for each: neither
+    /// end believes in them. Established connections whose vserver has just become
+    /// STATEFUL are not among them.
     pub fn held_vservers(&self) -> impl Iterator<Item = VserverId> {
         let slots = self.holds.flows().into_iter().filter_map(|flow| self.flows.slot_of(flow));
-        slots.filter_map(|slot| self.roster.vserver_at(self.flows.at(slot).vserver)).map(|row| row.id)
+        let opening =
+            |&slot: &u32| !matches!(self.flows.at(slot).state, FlowState::Tcp(state) if state.is_established());
+        slots.filter(opening).filter_map(|slot| self.roster.vserver_at(self.flows.at(slot).vserver)).map(|row| row.id)
     }
 
     /// Sizes of tables at this moment.

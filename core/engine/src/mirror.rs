@@ -17,8 +17,9 @@ use crate::record::{FlowClose, FlowKey, FlowRecord, FlowRef, Mark, PersistenceRe
 use crate::roster::VserverRow;
 use crate::select::persistence::SessionKey;
 
-/// Slots looked at to find one stale flow; the search goes on there next time.
-const MAX_EVICTION_LOOKS: u32 = 1024;
+/// Slots looked at to find one stale flow, well below a millisecond; the search goes
+/// on there next time, in the next session if need be.
+const MAX_EVICTION_LOOKS: u32 = 65_536;
 
 /// Which end of the mirror this node is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +51,9 @@ impl Engine {
     /// See [`Engine::set_mirroring`].
     pub(crate) fn change_mirroring(&mut self, now: Instant, mirroring: Mirroring) {
         let before = core::mem::replace(&mut self.mirroring, mirroring);
+        if before == mirroring {
+            return;
+        }
         let number = |mirroring| match mirroring {
             Mirroring::Off => None,
             Mirroring::On { session, .. } => Some(session),
@@ -88,7 +92,8 @@ impl Engine {
 
     /// A session begins or ends: nothing is in it, protected or waiting.
     fn turn_session(&mut self, end: MirrorEnd) {
-        self.session = Session { serial: self.session.serial + 1, end, ..Session::default() };
+        let Session { serial, evicted, .. } = self.session;
+        self.session = Session { serial: serial + 1, end, evicted, ..Session::default() };
         self.buckets.begin();
         self.forget_protected();
         self.marks.clear();
@@ -117,8 +122,10 @@ impl Engine {
     pub(crate) fn read_record(&mut self, flow: FlowRef) -> Option<FlowRecord> {
         let slot = self.flows.slot_of(flow)?;
         self.flows.at_mut(slot).marked = 0;
-        if self.flows.at(slot).session == 0 && self.is_unmirrored(slot) {
-            // Its vserver's mode has changed since it was marked.
+        let flow = self.flows.at(slot);
+        let is_over = flow.state == FlowState::Tcp(TcpState::Closed);
+        if flow.session == 0 && (is_over || self.is_unmirrored(slot)) {
+            // It was retracted since it was marked.
             self.set_tracked(slot, false);
             return None;
         }
@@ -129,7 +136,9 @@ impl Engine {
     /// See [`Engine::handle_ack`].
     pub(crate) fn acknowledge(&mut self, now: Instant, flow: FlowRef, stamp: u64) {
         let Some(slot) = self.flows.slot_of(flow) else { return };
-        if self.mirroring == Mirroring::Off || stamp < self.flows.at(slot).stamp {
+        let flow = self.flows.at(slot);
+        // What was retracted since its record was written is not there any more.
+        if self.mirroring == Mirroring::Off || stamp < flow.stamp || flow.session == 0 {
             return;
         }
         self.protect(slot);
@@ -199,8 +208,8 @@ impl Engine {
         BulkStep::Kept
     }
 
-    /// The flow's vserver is not STATEFUL any more: the peer forgets its copy.
-    fn retract(&mut self, slot: u32) {
+    /// The flow's vserver is not STATEFUL any more, or the connection is over: the peer forgets its copy.
+    pub(crate) fn retract(&mut self, slot: u32) {
         let flow = *self.flows.at(slot);
         if flow.hold != NONE {
             return;
@@ -260,14 +269,13 @@ impl Engine {
     /// Whether the flow is one that a successor should know.
     fn is_mirrored(&self, flow: &Flow) -> bool {
         let known = match flow.state {
-            FlowState::Tcp(TcpState::SynSeen | TcpState::Reset) | FlowState::Free => false,
+            FlowState::Tcp(TcpState::SynSeen | TcpState::Reset | TcpState::Closed) | FlowState::Free => false,
             FlowState::Tcp(
                 TcpState::Opening
                 | TcpState::Established
                 | TcpState::ClientFin
                 | TcpState::ServerFin
                 | TcpState::Closing
-                | TcpState::Closed
                 | TcpState::Mirrored,
             )
             | FlowState::Datagram => true,

@@ -1,7 +1,7 @@
 //! Opening a flow: whose packet it is, which server it goes to and as whom.
 
 use holdfast_base::{Duration, Instant};
-use holdfast_wire::{Addr, Endpoint, IpPacket, proto};
+use holdfast_wire::{Addr, Endpoint, IpPacket, Parsed, Transport, parse, proto};
 
 use crate::engine::Engine;
 use crate::flow::table::Refused;
@@ -68,6 +68,23 @@ impl Engine {
             return Whose::ServerOf(bound);
         }
         vserver.map_or(Whose::World, Whose::Vserver)
+    }
+
+    /// Whether whoever is primary should have this frame: an IP packet to one of our Ethernet
+    /// addresses that is not for the host itself.
+    pub fn is_for_primary(&self, frame: &[u8]) -> bool {
+        let Ok((ethernet, Parsed::Ip(packet))) = parse(frame) else { return false };
+        let neighbours = match packet.transport {
+            Transport::NeighbourSolicitation(_) | Transport::NeighbourAdvertisement(_) => true,
+            Transport::Tcp(_)
+            | Transport::Udp(_)
+            | Transport::Echo(_)
+            | Transport::IcmpError(_)
+            | Transport::OtherIcmp { .. }
+            | Transport::Other
+            | Transport::None => false,
+        };
+        !neighbours && self.network.is_own_mac(ethernet.dst) && !matches!(self.whose(&packet), Whose::Host)
     }
 
     /// The vserver whose USIP server sent `packet`. Services on any port count

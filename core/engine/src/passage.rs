@@ -33,8 +33,17 @@ impl Engine {
                 let Some(segment) = Segment::from_flags(flags.fin(), flags.syn(), flags.rst(), flags.ack()) else {
                     return Passage::Refuse(Drop::TcpInvalid);
                 };
-                let segment = note_fins(flow, state, side, segment, tcp);
-                let doubted = segment == Segment::Rst && !is_believable_reset(flow, state, side, tcp);
+                let (flow, state) = match confirmed_fin(flow, state, side, tcp) {
+                    Some(next) => {
+                        self.set_tcp_state(now, slot, next);
+                        (self.flows.at_mut(slot), next)
+                    }
+                    None => (flow, state),
+                };
+                let credit = credit_of(flow, state, side, tcp);
+                let doubted = segment == Segment::Rst && credit != Credit::Good;
+                self.counters.fins_doubted += u64::from(segment == Segment::Fin && credit == Credit::Bad);
+                let segment = note_fins(flow, state, side, segment, tcp, credit);
                 note_ack(flow, side, tcp);
                 match step(state, side, segment) {
                     // The end that gets it decides; a forged one must not end the flow.
@@ -303,31 +312,59 @@ impl Engine {
     fn set_tcp_state(&mut self, now: Instant, slot: u32, state: TcpState) {
         let flow = self.flows.at_mut(slot);
         let before = flow.time_out(&self.limits);
-        let was_reset = flow.state == FlowState::Tcp(TcpState::Reset);
-        let revived = was_reset && state.is_established() && flow.has(Flow::TRACKED);
         flow.state = FlowState::Tcp(state);
         let after = flow.time_out(&self.limits);
         if after < before {
             self.flows.arm(slot, now + after);
         }
-        // A bulk transfer skips a flow that was reset; the peer must hear that it lives.
-        if revived {
-            self.mark(slot);
+        match state {
+            // If it lives after all its next packet is told, or waits, as a first one does.
+            TcpState::Reset => self.set_tracked(slot, false),
+            // Nobody believes in it any more: what lingers here is of no use to a successor.
+            TcpState::Closed => self.retract(slot),
+            TcpState::SynSeen
+            | TcpState::Opening
+            | TcpState::Established
+            | TcpState::ClientFin
+            | TcpState::ServerFin
+            | TcpState::Closing
+            | TcpState::Mirrored => {}
         }
         self.count_established(slot);
     }
 }
 
+/// The state of a flow after a FIN that could not be judged when it came, if this
+/// segment acknowledges that very FIN: the end that had it believes it.
+fn confirmed_fin(flow: &mut Flow, state: TcpState, side: Side, tcp: &Tcp) -> Option<TcpState> {
+    let (closer, fin, acked) = match side {
+        Side::Client => (Side::Server, flow.server_fin, Flow::SERVER_FIN_ACKED),
+        Side::Server => (Side::Client, flow.client_fin, Flow::CLIENT_FIN_ACKED),
+    };
+    if fin == 0 || !tcp.flags.ack() || tcp.ack != fin || !state.is_established() {
+        return None;
+    }
+    match step(state, closer, Segment::Fin) {
+        Step::Move(next) => {
+            flow.set(acked, true);
+            Some(next)
+        }
+        Step::Stay | Step::Reopen | Step::Invalid => None,
+    }
+}
+
 /// Notes FINs and their acknowledgements; names the segment after which both
-/// are acknowledged.
-fn note_fins(flow: &mut Flow, state: TcpState, side: Side, segment: Segment, tcp: &Tcp) -> Segment {
-    if segment == Segment::Fin {
+/// are acknowledged. A FIN that cannot be judged waits for its acknowledgement, one that
+/// is far from the stream counts as data: the end that gets it decides.
+fn note_fins(flow: &mut Flow, state: TcpState, side: Side, segment: Segment, tcp: &Tcp, credit: Credit) -> Segment {
+    if segment == Segment::Fin && credit != Credit::Bad {
         let end = tcp.seq.wrapping_add(tcp.payload_len).wrapping_add(1);
         match side {
             Side::Client => flow.client_fin = end,
             Side::Server => flow.server_fin = end,
         }
     }
+    let segment = if segment == Segment::Fin && credit != Credit::Good { Segment::Data } else { segment };
     let lingering_or_half = match state {
         TcpState::ClientFin | TcpState::ServerFin | TcpState::Closing => true,
         TcpState::SynSeen
@@ -369,25 +406,41 @@ fn note_ack(flow: &mut Flow, side: Side, tcp: &Tcp) {
     }
 }
 
-/// Whether the other end can believe a reset of `side`: its sequence number is
-/// near what that end has acknowledged (RFC 5961 section 3). During the set-up,
-/// and while nothing is known, every reset counts.
-fn is_believable_reset(flow: &Flow, state: TcpState, side: Side, tcp: &Tcp) -> bool {
+/// What a reset or a FIN is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Credit {
+    /// The other end will believe it.
+    Good,
+    /// After a takeover: nothing is known yet of what the other end has acknowledged.
+    Unknown,
+    /// No window has room for its sequence number.
+    Bad,
+}
+
+/// Whether the other end can believe a reset or FIN of `side`: its sequence number is
+/// near what that end has acknowledged (RFC 5961 section 3). During the set-up
+/// everything counts.
+fn credit_of(flow: &Flow, state: TcpState, side: Side, tcp: &Tcp) -> Credit {
     let acknowledged = match side {
         Side::Client => flow.server_ack,
         Side::Server => flow.client_ack,
     };
     match state {
-        TcpState::SynSeen | TcpState::Opening | TcpState::Mirrored => true,
+        TcpState::SynSeen | TcpState::Opening => Credit::Good,
         TcpState::Established
         | TcpState::ClientFin
         | TcpState::ServerFin
         | TcpState::Closing
         | TcpState::Closed
-        | TcpState::Reset => {
-            acknowledged == 0
-                || tcp.seq.wrapping_sub(acknowledged) < AHEAD
-                || acknowledged.wrapping_sub(tcp.seq) < BEHIND
+        | TcpState::Reset
+        | TcpState::Mirrored => {
+            let ahead = tcp.seq.wrapping_sub(acknowledged) < AHEAD;
+            let behind = acknowledged.wrapping_sub(tcp.seq) < BEHIND;
+            match acknowledged {
+                0 => Credit::Unknown,
+                _ if ahead || behind => Credit::Good,
+                _ => Credit::Bad,
+            }
         }
     }
 }

@@ -76,8 +76,8 @@ impl FlowRecord {
 /// The end of a mirrored flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowClose {
-    /// The last stamp of the flow plus one or more; a record with a smaller
-    /// stamp does not bring it back.
+    /// The last stamp of the flow plus one or more: it closes nothing that is newer.
+    /// Nothing is kept of a closed flow; records are applied in order, so none of it follows.
     pub stamp: u64,
     /// Its client-side key.
     pub key: FlowKey,

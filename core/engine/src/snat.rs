@@ -69,9 +69,10 @@ struct Piece {
 }
 
 impl Snat {
-    /// No leases; at most `max_pools` destinations.
-    pub(crate) fn new(max_pools: usize) -> Snat {
-        Snat { pools: BTreeMap::new(), half: Half::Lower, max_pools, leases: 0, rotation: 0 }
+    /// No leases; at most `max_pools` destinations. `rotation`: where to begin, another
+    /// place in every life, since servers may still have connections of the former one.
+    pub(crate) fn new(max_pools: usize, rotation: u16) -> Snat {
+        Snat { pools: BTreeMap::new(), half: Half::Lower, max_pools, leases: 0, rotation }
     }
 
     /// From now on new leases come from this half. Those made stay.

@@ -8,6 +8,9 @@ use super::{NONE, Side};
 use crate::frame::OwnedFrame;
 use crate::record::FlowRef;
 
+/// Deadlines of ended holds that are kept before they are looked for and dropped.
+const IDLE_DEADLINES: usize = 4096;
+
 /// The packets of one flow's direction, in order, addresses already rewritten.
 #[derive(Debug)]
 pub(crate) struct Hold {
@@ -28,8 +31,9 @@ pub(crate) struct HoldFull;
 pub(crate) struct Holds {
     holds: Vec<Option<Hold>>,
     free: Vec<u32>,
-    /// Deadlines in the order of their making: the limit is the same for all.
-    deadlines: VecDeque<(Instant, FlowRef)>,
+    /// Deadlines in order: the limit is the same for all. Those of holds that have ended go
+    /// when their time comes, or when there are many.
+    deadlines: VecDeque<(Instant, FlowRef, u32)>,
     /// So many of the deadlines count as over.
     hastened: usize,
     bytes: usize,
@@ -66,8 +70,7 @@ impl Holds {
     pub(crate) fn begin(&mut self, flow: FlowRef, side: Side, frame: OwnedFrame, deadline: Instant) -> u32 {
         self.bytes += frame.bytes.len();
         let hold = Hold { flow, side, frames: VecDeque::from([frame]) };
-        self.deadlines.push_back((deadline, flow));
-        match self.free.pop() {
+        let number = match self.free.pop() {
             Some(number) => {
                 self.holds[number as usize] = Some(hold);
                 number
@@ -76,7 +79,19 @@ impl Holds {
                 self.holds.push(Some(hold));
                 self.holds.len() as u32 - 1
             }
+        };
+        self.deadlines.push_back((deadline, flow, number));
+        if self.deadlines.len() > IDLE_DEADLINES + 2 * self.len() as usize && self.hastened == 0 {
+            let holds = &self.holds;
+            self.deadlines
+                .retain(|&(_, flow, number)| holds[number as usize].as_ref().is_some_and(|hold| hold.flow == flow));
         }
+        number
+    }
+
+    /// No hold, of those that are there, waits for longer than until `latest`.
+    pub(crate) fn shorten(&mut self, latest: Instant) {
+        self.deadlines.iter_mut().for_each(|(deadline, ..)| *deadline = (*deadline).min(latest));
     }
 
     /// Queues a packet behind the others, or refuses it.
@@ -105,7 +120,7 @@ impl Holds {
     /// A flow whose hold is over its limit, if any. The hold may have ended and
     /// the flow may be gone: the caller looks.
     pub(crate) fn poll_expired(&mut self, now: Instant) -> Option<FlowRef> {
-        let &(deadline, flow) = self.deadlines.front()?;
+        let &(deadline, flow, _) = self.deadlines.front()?;
         if deadline > now && self.hastened == 0 {
             return None;
         }
@@ -126,7 +141,7 @@ impl Holds {
 
     /// When [`Holds::poll_expired`] is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let &(deadline, _) = self.deadlines.front()?;
+        let &(deadline, ..) = self.deadlines.front()?;
         Some(if self.hastened > 0 { Instant::ZERO } else { deadline })
     }
 

@@ -2,6 +2,9 @@
 
 use crate::record::FlowRef;
 
+/// No number is larger: a peer with more flows than this closes the others by their keys.
+const MAX_NUMBERS: usize = 1 << 22;
+
 /// As receiver: number → flow, for those numbers that the running session has
 /// given. Zeroed memory that becomes resident as numbers are used; another session
 /// begins without touching it.
@@ -14,7 +17,7 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    /// Numbers below `limit`; what a larger one stands for is not remembered.
+    /// Room for numbers below `limit`; it grows if the peer's table is larger than ours.
     pub(crate) fn new(limit: u32) -> Numbers {
         let zeroed = || vec![0; limit as usize];
         Numbers { slots: zeroed(), generations: zeroed(), serials: zeroed() }
@@ -23,6 +26,12 @@ impl Numbers {
     /// The session with this serial calls the flow by this number.
     pub(crate) fn set(&mut self, number: u32, flow: FlowRef, serial: u32) {
         let place = number as usize;
+        if place >= self.serials.len() && place < MAX_NUMBERS {
+            let len = (place + 1).next_power_of_two();
+            for list in [&mut self.slots, &mut self.generations, &mut self.serials] {
+                list.resize(len, 0);
+            }
+        }
         if place < self.serials.len() {
             self.slots[place] = flow.slot;
             self.generations[place] = flow.generation;

@@ -138,8 +138,11 @@ const fn syn_seen(side: Side, segment: Segment) -> Step {
         (Side::Client, Segment::SynAck) => Step::Invalid,
         // A challenge ACK for an old connection on the same tuple, or the client's late answer to one.
         (_, Segment::Data | Segment::Fin | Segment::LastAck) => Step::Stay,
-        // Refused, or the client gave up.
-        (_, Segment::Rst) => Step::Move(TcpState::Reset),
+        // The client's answer to a challenge ACK: it has ended what the server still had of an earlier
+        // connection from this very port, and the SYN that comes again finds the port free.
+        (Side::Client, Segment::Rst) => Step::Stay,
+        // Refused.
+        (Side::Server, Segment::Rst) => Step::Move(TcpState::Reset),
     }
 }
 

@@ -736,3 +736,70 @@ fn a_mirrored_flow_implies_the_persistence_session_that_chose_its_server() {
     other.net.client.port = 1;
     assert_eq!(other.establish().0, net.servers[1], "what the primary says of it wins");
 }
+
+/// An established connection of `net` on a node that has just taken over, with its server and source.
+fn taken_over(net: Net) -> (Lab, Endpoint, Endpoint) {
+    let mut lab = Lab::new(net, plan(&net));
+    let (server, source) = lab.establish();
+    let mut other = lab.standby(plan(&net));
+    lab.mirror(5, true);
+    for record in lab.records() {
+        other.engine.apply_record(other.now, &record, 5);
+    }
+    other.engine.set_gate(other.now, Gate::Open);
+    other.engine.promote(other.now);
+    (other, server, source)
+}
+
+#[test]
+fn after_a_takeover_a_forged_reset_ends_no_idle_connection() {
+    for by_client in [true, false] {
+        let (mut lab, server, source) = taken_over(v4());
+        let reset = |lab: &mut Lab, seq| {
+            if by_client { lab.client(RST, seq, 0, b"") } else { lab.server(server, source, (RST, seq, 0), b"") }
+        };
+        assert!(matches!(reset(&mut lab, 0), Verdict::Forward(_) | Verdict::Consumed), "the end itself decides");
+        lab.pass(Duration::from_secs(100));
+        assert_eq!((lab.engine.counts().flows, lab.engine.counters().resets_doubted), (1, 1));
+    }
+}
+
+#[test]
+fn after_a_takeover_a_close_counts_when_the_other_end_has_acknowledged_it() {
+    let (mut lab, server, source) = taken_over(v4());
+    lab.client(FIN_ACK, 101, 501, b"");
+    assert_eq!(lab.engine.vserver_counters(VSERVER).established, 1, "nothing is known of the stream yet");
+    lab.server(server, source, (FIN_ACK, 501, 102), b"");
+    lab.client(ACK, 102, 502, b"");
+    lab.pass(Duration::from_secs(41));
+    assert_eq!(lab.engine.counts().flows, 0);
+}
+
+#[test]
+fn the_peer_forgets_a_connection_as_soon_as_it_is_closed() {
+    let net = v4();
+    let mut lab = Lab::new(net, plan(&net));
+    lab.mirror(1, false);
+    let (server, source) = lab.establish();
+    lab.acknowledge();
+    assert_eq!((lab.engine.counts().protected, lab.engine.counts().in_session), (1, 1));
+    lab.finish(server, source);
+    assert!(matches!(lab.marks[..], [Mark::Closed(Some(_), _)]), "{:?}", lab.marks);
+    let counts = lab.engine.counts();
+    assert_eq!((counts.flows, counts.in_session, counts.protected, counts.unprotected), (1, 0, 0, 0));
+    lab.marks.clear();
+    assert!(lab.records().is_empty(), "bulk does not bring it back");
+    lab.pass(Duration::from_secs(41));
+    assert_eq!(lab.engine.counts().flows, 0);
+    assert!(lab.marks.is_empty(), "told once: {:?}", lab.marks);
+}
+
+#[test]
+fn a_reset_connection_does_not_count_as_one_that_could_be_lost() {
+    let net = v4();
+    let mut lab = Lab::new(net, plan(&net));
+    let (server, source) = lab.establish();
+    assert_eq!(lab.engine.counts().unprotected, 1);
+    lab.server(server, source, (RST, 501, 0), b"");
+    assert_eq!(lab.engine.counts().unprotected, 0);
+}

@@ -85,7 +85,7 @@ proptest! {
     /// No port is leased twice, none is lost.
     #[test]
     fn leases_agree_with_a_model(steps in prop::collection::vec((0u8..3, 0u8..4, any::<u16>()), 1..400)) {
-        let mut snat = Snat::new(16);
+        let mut snat = Snat::new(16, 0);
         let mut model: BTreeMap<u8, BTreeSet<u16>> = BTreeMap::new();
         let destination = |n: u8| Destination {
             snip: addr("198.51.100.1"),

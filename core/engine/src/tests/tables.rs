@@ -13,7 +13,7 @@ use TcpState::{ClientFin, Closed, Closing, Established, Mirrored, Opening, Reset
 /// `.` stays, `!` is invalid, `@` reopens, a letter moves.
 const TABLE: [(TcpState, [&str; 2]); 9] = [
     //               Syn SynAck Data Fin LastAck Rst
-    (SynSeen, [". ! . . . R", ". O . . . R"]),
+    (SynSeen, [". ! . . . .", ". O . . . R"]),
     (Opening, [". ! E c E R", ". . . s . R"]),
     (Established, [". ! . c . R", ". . . s . R"]),
     (ClientFin, [". ! . . . R", ". . . X . R"]),
@@ -117,7 +117,7 @@ fn destination(n: u8) -> Destination {
 
 #[test]
 fn leases_rotate_and_a_pool_that_comes_back_does_not_begin_with_its_last_port() {
-    let mut snat = Snat::new(10);
+    let mut snat = Snat::new(10, 0);
     let first = snat.lease(destination(1)).expect("free");
     snat.release(destination(1), first);
     assert_ne!(snat.lease(destination(1)).expect("free"), first);
@@ -125,7 +125,7 @@ fn leases_rotate_and_a_pool_that_comes_back_does_not_begin_with_its_last_port() 
 
 #[test]
 fn the_halves_do_not_overlap_and_exact_leases_may_be_of_either() {
-    let mut snat = Snat::new(10);
+    let mut snat = Snat::new(10, 0);
     assert_eq!(snat.lease_exactly(destination(1), 40_000), Ok(()));
     assert_eq!(snat.lease_exactly(destination(1), 40_000), Err(LeaseError::Taken));
     snat.set_half(Half::Upper);
@@ -139,7 +139,7 @@ fn the_halves_do_not_overlap_and_exact_leases_may_be_of_either() {
 
 #[test]
 fn the_number_of_destinations_is_limited() {
-    let mut snat = Snat::new(2);
+    let mut snat = Snat::new(2, 0);
     let port = snat.lease(destination(1)).expect("free");
     snat.lease(destination(2)).expect("free");
     assert_eq!(snat.lease(destination(3)), Err(LeaseError::Exhausted));

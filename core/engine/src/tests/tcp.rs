@@ -311,3 +311,35 @@ fn a_server_that_answers_no_arp_costs_the_packets_that_wait() {
         assert_eq!(lab.drops(Drop::NeighbourUnreachable), 1);
     }
 }
+
+#[test]
+fn a_forged_fin_does_not_close_a_living_connection() {
+    let mut lab = Lab::new(v4(), plan(&v4()));
+    let (server, source) = lab.establish();
+    let far = 0x7000_0000;
+    lab.client(FIN_ACK, far, 501, b"");
+    lab.server(server, source, (FIN_ACK, far, 101), b"");
+    // Each end answers what it cannot place with what it has.
+    lab.client(ACK, 101, 501, b"");
+    lab.server(server, source, (ACK, 501, 101), b"");
+    lab.pass(Duration::from_secs(100));
+    assert_eq!((lab.engine.counts().flows, lab.engine.counters().fins_doubted), (1, 2));
+    assert_eq!(lab.engine.vserver_counters(VSERVER).established, 1);
+}
+
+/// A server that still has a connection of a former life of this node from the very port that is leased
+/// answers with an ACK; the client resets that, and asks again.
+#[test]
+fn a_stale_connection_of_the_server_costs_one_retransmission_and_no_other_port() {
+    let mut lab = Lab::new(v4(), plan(&v4()));
+    lab.client(SYN, 100, 0, b"");
+    let first = lab.next().packet();
+    let (server, source) = (first.destination(), first.source());
+    lab.server(server, source, (ACK, 9000, 77), b"");
+    lab.client(RST, 77, 0, b"");
+    lab.pass(Duration::from_secs(1));
+    lab.sent.clear();
+    lab.client(SYN, 100, 0, b"");
+    let again = lab.next().packet();
+    assert_eq!((again.destination(), again.source()), (server, source));
+}

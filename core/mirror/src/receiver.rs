@@ -286,6 +286,15 @@ impl Receiver {
         }
     }
 
+    /// Whether [`Receiver::poll_record`] has something to read.
+    pub fn is_ready(&self) -> bool {
+        let next = match self.mode {
+            Mode::InOrder => self.next_read < self.cumulative,
+            Mode::Salvaging | Mode::BeyondGap => !self.slots.is_empty(),
+        };
+        self.reading.is_some() || next
+    }
+
     /// The tail fields of the flow record that [`Receiver::poll_record`] has
     /// yielded last: this version knows none of them, a later one may, so they are
     /// kept with the flow. Empty if it has none, or more than [`wire::MAX_TAIL`] bytes.

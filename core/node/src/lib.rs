@@ -11,6 +11,7 @@ mod commands;
 mod counters;
 mod effect;
 mod envelope;
+mod handover;
 mod health;
 mod listing;
 mod lower;

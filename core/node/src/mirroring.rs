@@ -28,11 +28,13 @@ const SWEEP_SLOTS_PER_TURN: u32 = 1024;
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the flows wait for the peer's summary: several rounds of it.
 const SUMMARY_PATIENCE: Duration = Duration::from_millis(100);
+/// A session that was of use for so long is not held against the next.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(1);
 /// How long every path is used after one was found not to answer: whoever tries
 /// it again waits for it again.
-const DETOUR: Duration = Duration::from_secs(10);
+const DETOUR: Duration = Duration::from_secs(1);
 /// In a request for a session: there is none. Sessions count from 1.
-const NO_SESSION: u32 = 0;
+pub(crate) const NO_SESSION: u32 = 0;
 /// Time between two requests for another session.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// Longest pause before the first request, when sessions are of no use again
@@ -75,6 +77,8 @@ pub(crate) struct Mirroring {
     complaint: Option<Instant>,
     /// Pause before a complaint: grows while one session after the other ends in one.
     pause: Duration,
+    /// Since when the running session has been of use.
+    equal_since: Option<Instant>,
     /// As primary: when the next digest is due, and the records written before the last one.
     next_check: Option<Instant>,
     checked_records: u64,
@@ -82,16 +86,18 @@ pub(crate) struct Mirroring {
     agreed: Option<(Instant, Digest, u64)>,
     /// A flow of the running session found no room.
     full: bool,
-    /// As primary: a flow of the running session found no room at the peer.
+    /// As primary: the peer found no room for the session that ran last.
     peer_full: bool,
+    /// Without a session: how far the flows of vservers that are not STATEFUL any more are forgotten.
+    retracting: Option<u32>,
     /// The latest transfer of the whole state.
     resync: Option<Resync>,
     rate: Rate,
     /// Copies that the receiver had been sent as of the last look.
     copies: u64,
     /// Data, or acknowledgements, take every path until then.
-    data_detour: Option<Instant>,
-    ack_detour: Option<Instant>,
+    data_detour: Detour,
+    ack_detour: Detour,
     mismatches: u64,
     restarts: u64,
 }
@@ -120,16 +126,18 @@ impl Mirroring {
             caught_up: false,
             complaint: None,
             pause: Duration::ZERO,
+            equal_since: None,
             next_check: None,
             checked_records: 0,
             agreed: None,
             full: false,
             peer_full: false,
+            retracting: None,
             resync: None,
             rate: Rate::default(),
             copies: 0,
-            data_detour: None,
-            ack_detour: None,
+            data_detour: Detour::default(),
+            ack_detour: Detour::default(),
             mismatches: 0,
             restarts: 0,
         }
@@ -157,6 +165,9 @@ impl Mirroring {
 
     /// Walks the flow table once more: another kind of flow is to be mirrored.
     pub fn rescan(&mut self) {
+        if !self.sender.is_active() {
+            self.retracting = Some(0);
+        }
         if self.sender.is_active() && self.bulk == Bulk::Idle {
             self.bulk = Bulk::Flows(0);
         } else if let Bulk::Flows(cursor) = &mut self.bulk {
@@ -168,7 +179,6 @@ impl Mirroring {
     pub fn stop_session(&mut self) {
         self.sender.stop();
         self.bulk = Bulk::Idle;
-        self.peer_full = false;
     }
 
     /// Queues a journal line. The configuration refuses commands that would be
@@ -181,7 +191,7 @@ impl Mirroring {
     /// Queues marks and a slice of the bulk.
     pub fn collect(&mut self, now: Instant, engine: &mut Engine) {
         if !self.sender.is_active() {
-            return;
+            return self.retract(engine);
         }
         // What bulk finds leaves marks behind: the digest at its end must not be written before them.
         self.collect_bulk(now, engine);
@@ -252,7 +262,7 @@ impl Mirroring {
             Bulk::Kept(position) => self.sender.stored_below() >= position,
             Bulk::Untold(_) | Bulk::Persistence(_) | Bulk::Flows(_) => self.sender.wants_bulk(),
         };
-        self.sweeping || walking
+        self.sweeping || walking || self.retracting.is_some() || self.receiver.is_ready()
     }
 
     /// When something is due here, if nothing else happens.
@@ -293,6 +303,7 @@ impl Mirroring {
         self.sweeping = false;
         self.complaint = None;
         self.full = false;
+        self.equal_since = None;
         self.agreed = None;
     }
 
@@ -320,7 +331,7 @@ impl Mirroring {
         if equal {
             self.sweeping |= !self.caught_up;
             self.caught_up = true;
-            self.pause = Duration::ZERO;
+            self.equal_since.get_or_insert(now);
             self.agreed = Some((now, ours, told(&self.receiver.stats().records)));
             let records = self.flows_read();
             if let Some(resync) = &mut self.resync {
@@ -360,6 +371,9 @@ impl Mirroring {
             return false;
         }
         self.mismatches += 1;
+        if self.equal_since.take().is_some_and(|since| now.since(since) >= FORGIVEN_AFTER) {
+            self.pause = Duration::ZERO;
+        }
         self.complaint = Some(now + self.pause);
         self.pause = (self.pause * 2).clamp(ASK_INTERVAL, MAX_ASK_PAUSE);
         true
@@ -377,16 +391,14 @@ impl Mirroring {
         self.receiver.session().filter(|_| self.full).unwrap_or(0)
     }
 
-    /// As primary: the peer has no room for a flow of `session`, 0: none. True if that is news.
-    pub fn note_peer_full(&mut self, session: u32) -> bool {
-        let full = self.sender.session() == Some(session) && !self.peer_full;
-        self.peer_full |= full;
-        full
+    /// As primary: the peer has found no room for the session that has just been stopped.
+    pub fn note_peer_full(&mut self) {
+        self.peer_full = true;
     }
 
-    /// As primary: whether the peer acknowledges nothing more of the running session.
+    /// As primary: whether no session runs because the peer has no room for one.
     pub fn is_peer_full(&self) -> bool {
-        self.peer_full
+        self.peer_full && !self.sender.is_active()
     }
 
     /// Whether a flow of the running session found no room.
@@ -411,25 +423,30 @@ impl Mirroring {
     /// peer without a session may not have heard of the one that has just begun.
     /// `patience`: time for the session's first datagrams to arrive by some path.
     pub fn must_restart(&self, now: Instant, asked: u32, patience: Duration) -> bool {
-        let Some(session) = self.sender.session() else { return false };
+        let Some(session) = self.sender.session() else { return self.peer_full };
         let settled = self.resync.is_some_and(|resync| now.since(resync.began) > patience.max(ASK_INTERVAL));
         asked == session || (asked == NO_SESSION && settled)
     }
 
     /// Whether data must take every path: the peer has left, or left a moment ago,
     /// something unacknowledged for so long that the path may be dead.
-    pub fn detours_data(&mut self, now: Instant, hello: Duration) -> bool {
+    pub fn note_unanswered(&mut self, now: Instant, hello: Duration) -> bool {
         let patience = hello.max(self.sender.round_trip() * 4);
         let unanswered = self.sender.oldest_unacked(now).is_some_and(|age| age > patience);
-        detours(&mut self.data_detour, now, unanswered)
+        self.data_detour.note(now, unanswered)
     }
 
     /// Whether acknowledgements must: copies of what was here already have come
     /// since the last call, or came a moment ago. Our acknowledgements may not arrive.
-    pub fn detours_acks(&mut self, now: Instant) -> bool {
+    pub fn note_copies(&mut self, now: Instant) -> bool {
         let before = core::mem::replace(&mut self.copies, self.receiver.stats().duplicates);
         let hears_copies = self.copies > before;
-        detours(&mut self.ack_detour, now, hears_copies)
+        self.ack_detour.note(now, hears_copies)
+    }
+
+    /// Times that data, and that acknowledgements, began to take every path.
+    pub fn detours(&self) -> [u64; 2] {
+        [self.data_detour.begun, self.ack_detour.begun]
     }
 
     /// As primary: the peer says whether it holds all of the running session. True
@@ -510,6 +527,19 @@ impl Mirroring {
         self.restarts += 1;
     }
 
+    /// Without a session: a slice of the walk that finds flows which are not mirrored any more.
+    fn retract(&mut self, engine: &mut Engine) {
+        let Some(mut cursor) = self.retracting.take() else { return };
+        let last = cursor.saturating_add(BULK_SLOTS_PER_TURN);
+        while cursor < last {
+            let slots = last - cursor;
+            if engine.next_for_bulk(&mut cursor, slots) == BulkStep::Done {
+                return;
+            }
+        }
+        self.retracting = Some(cursor);
+    }
+
     fn collect_bulk(&mut self, now: Instant, engine: &mut Engine) {
         let mut slots = BULK_SLOTS_PER_TURN;
         while slots > 0 && self.sender.wants_bulk() {
@@ -562,12 +592,23 @@ impl Mirroring {
     }
 }
 
-/// Begins a detour if there is `cause`; whether one is under way.
-fn detours(until: &mut Option<Instant>, now: Instant, cause: bool) -> bool {
-    if cause {
-        *until = Some(now + DETOUR);
+/// A time in which every path is used.
+#[derive(Clone, Copy, Debug, Default)]
+struct Detour {
+    until: Option<Instant>,
+    begun: u64,
+}
+
+impl Detour {
+    /// Begins one, or prolongs it, if there is `cause`; whether one is under way.
+    fn note(&mut self, now: Instant, cause: bool) -> bool {
+        let under_way = self.until.is_some_and(|until| now < until);
+        if cause {
+            self.begun += u64::from(!under_way);
+            self.until = Some(now + DETOUR);
+        }
+        under_way || cause
     }
-    until.is_some_and(|until| now < until)
 }
 
 /// Records that change something.

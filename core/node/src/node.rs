@@ -8,14 +8,15 @@ use core::time::Duration;
 
 use holdfast_base::Instant;
 use holdfast_config::{self as config, Config, Replacement};
-use holdfast_engine::{Engine, Frame, Gate, OwnedFrame, Port, PortId, Verdict};
+use holdfast_engine::{Drop, Engine, Frame, Gate, OwnedFrame, Port, PortId, Verdict};
 use holdfast_ha::{self as ha, Hello, Machine, NodeId, PathId, Role, Settings};
-use holdfast_wire::{Addr, Endpoint};
+use holdfast_wire::{Addr, Endpoint, MacAddr};
 
 use crate::channel::{self, Channel, Letter, Letterhead, Outgoing, Stray};
 use crate::counters::LimitWatch;
 use crate::effect::{Effect, Level, NodeOptions, PeerLink, PortState, ProbeOutcome, Reply, StartError, StreamEvent};
 use crate::envelope::MessageKind;
+use crate::handover::Handover;
 use crate::health::Health;
 use crate::listing::Listings;
 use crate::mirroring::Mirroring;
@@ -38,6 +39,7 @@ pub struct Node {
     pub(crate) channel: Channel,
     pub(crate) mirroring: Mirroring,
     pub(crate) quarantine: Quarantine,
+    pub(crate) handover: Handover,
     pub(crate) onlooker: &'static dyn Onlooker,
     pub(crate) health: Health,
     pub(crate) listings: Listings,
@@ -61,9 +63,11 @@ pub struct Node {
     pub(crate) following: Option<(u64, u64)>,
     pub(crate) hellos_refused: u64,
     /// As primary: sessions that the peer had no room for.
-    pub(crate) peer_full: u64,
+    pub(crate) sessions_without_room: u64,
+    /// The primary has not been told yet that a flow found no room here.
+    pub(crate) full_untold: bool,
     pub(crate) events_dropped: u64,
-    frames: VecDeque<OwnedFrame>,
+    pub(crate) frames: VecDeque<OwnedFrame>,
     pub(crate) epoch: u32,
     pub(crate) fingerprint: u64,
     gate: Gate,
@@ -95,6 +99,7 @@ impl Node {
             channel: Channel::new(settings.node.0, peer.0, options.boot),
             mirroring: Mirroring::new(),
             quarantine: Quarantine::default(),
+            handover: Handover::default(),
             onlooker: &Nobody,
             health: Health::default(),
             listings: Listings::default(),
@@ -110,7 +115,8 @@ impl Node {
             events_waiting: 0,
             following: None,
             hellos_refused: 0,
-            peer_full: 0,
+            sessions_without_room: 0,
+            full_untold: false,
             events_dropped: 0,
             frames: VecDeque::new(),
             epoch: 0,
@@ -187,13 +193,23 @@ impl Node {
 
     /// A frame from a data port. On `Verdict::Forward` the caller sends its
     /// own (edited) buffer with its own offload out of that port.
-    pub fn handle_frame(&mut self, now: Instant, frame: Frame<'_>) -> Verdict {
+    pub fn handle_frame(&mut self, now: Instant, mut frame: Frame<'_>) -> Verdict {
         self.begin(now);
         if let Some(datagram) = channel::datagram_in(frame.bytes) {
-            self.peer_datagram(now, channel::path_of(frame.port), datagram);
+            let station = frame.bytes.get(6..12).and_then(|mac| Some((frame.port, MacAddr(mac.try_into().ok()?))));
+            self.peer_datagram(now, channel::path_of(frame.port), station, datagram);
             return Verdict::Consumed;
         }
-        let verdict = self.engine.handle_frame(now, frame);
+        if self.gate == Gate::Closed
+            && let Some(verdict) = self.pass_on(&mut frame)
+        {
+            return verdict;
+        }
+        let Frame { port, offload, bytes } = frame;
+        let verdict = self.engine.handle_frame(now, Frame { port, offload, bytes });
+        if verdict == Verdict::Drop(Drop::Draining) && self.engine.is_for_primary(bytes) {
+            return self.keep_waiting(&Frame { port, offload, bytes });
+        }
         if self.engine.take_client_seen() {
             self.ha.handle_client_packet_seen(now);
         }
@@ -203,7 +219,7 @@ impl Node {
     /// A datagram from the peer's address on the peer link.
     pub fn handle_peer_datagram(&mut self, now: Instant, bytes: &[u8]) {
         self.begin(now);
-        self.peer_datagram(now, channel::LINK, bytes);
+        self.peer_datagram(now, channel::LINK, None, bytes);
     }
 
     /// The idle TCP connection changed.
@@ -289,14 +305,16 @@ impl Node {
         }
         self.engine.handle_timeout(now);
         self.mirroring.sender.handle_timeout(now);
-        if self.replacing.is_some() {
+        if self.replacing.is_some() || self.mirroring.receiver.is_ready() {
             self.apply_records(now);
         }
+        self.tell_full(now);
         self.mirroring.sweep(&mut self.engine);
         self.mirroring.push_check(now);
         self.mirroring.note_traffic(now);
         self.check_drift(now);
         self.watch_quarantine(now);
+        self.watch_handover(now);
         self.complain(now);
         self.watch_limits(now);
         self.health.handle_timeout(now);
@@ -314,6 +332,7 @@ impl Node {
             self.engine.poll_timeout(),
             self.mirroring.poll_timeout(),
             self.quarantine.ends(),
+            self.handover.ends(),
             self.health.poll_timeout(),
         ];
         deadlines.into_iter().flatten().min()
@@ -484,7 +503,7 @@ impl Node {
                     self.event(Level::Warn, format!("peer lost: {cause:?}"));
                     self.stop_session(now);
                 }
-                ha::Effect::Event(ha::Event::Stopped) => promote::stopped(self),
+                ha::Effect::Event(ha::Event::Stopped) => self.leave(now),
                 ha::Effect::Event(event @ ha::Event::DualPrimary { .. }) => {
                     // The other has announced our addresses; if it is us who stays, hosts must hear of it.
                     self.engine.announce(now);
@@ -516,14 +535,15 @@ impl Node {
         let head = self.letterhead();
         let path = Some(self.channel.mirror_path(now, self.patience()));
         // Who is not answered there uses every path: one may be dead in our direction only.
-        let hello = self.hello_interval();
-        let data_path = path.filter(|_| !self.mirroring.detours_data(now, hello));
+        let unanswered = self.mirroring.note_unanswered(now, self.hello_interval());
+        let data_path = path.filter(|_| !unanswered);
         let (channel, engine, journal) = (&mut self.channel, &mut self.engine, self.fingerprint);
         self.mirroring.transmit(now, engine, journal, |payload| {
             channel.send(data_path, MessageKind::MirrorData, head, payload);
         });
         let mut ack = Vec::new();
-        let ack_path = path.filter(|_| !self.mirroring.detours_acks(now));
+        let repeated = self.mirroring.note_copies(now);
+        let ack_path = path.filter(|_| !repeated);
         if !self.mirroring.is_full() && self.mirroring.receiver.poll_ack(now, &mut ack) {
             self.channel.send(ack_path, MessageKind::MirrorAck, head, &ack);
         }
@@ -558,9 +578,15 @@ impl Node {
         self.channel.send(path, MessageKind::Hello, head, &payload);
     }
 
-    fn peer_datagram(&mut self, now: Instant, path: PathId, datagram: &[u8]) {
+    /// `station`: the data port by which it came, and the sender's Ethernet address there.
+    fn peer_datagram(&mut self, now: Instant, path: PathId, station: Option<(PortId, MacAddr)>, datagram: &[u8]) {
         match self.channel.receive(now, path, datagram) {
-            Ok(letter) => self.letter(now, path, letter),
+            Ok(letter) => {
+                if let Some((port, mac)) = station {
+                    self.handover.meet(port, mac);
+                }
+                self.letter(now, path, letter);
+            }
             Err(Stray::Silent) => self.unproven(now, datagram),
             Err(Stray::Report(refused)) => {
                 self.unproven(now, datagram);
@@ -592,6 +618,7 @@ impl Node {
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);
                     self.follow_intake(now, intake);
+                    // Before what it says of being caught up: that would begin another session at once.
                     self.hear_full(now, hello.full_session);
                     self.note_synced(now);
                     self.update_gate(now);

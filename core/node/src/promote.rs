@@ -1,7 +1,7 @@
 //! Becoming primary, and ceasing to be: two ordered lists.
 
 use holdfast_base::Instant;
-use holdfast_engine::Mirroring as EngineMirroring;
+use holdfast_engine::{Gate, Mirroring as EngineMirroring};
 use holdfast_ha::{Cause, Role};
 
 use crate::effect::{Effect, Level};
@@ -26,6 +26,8 @@ pub(crate) fn promote(node: &mut Node, now: Instant, term: u64, cause: Cause) {
     } else {
         node.stop_session(now);
     }
+    // 6. What waited for a hand-over that was called off.
+    node.take_back_waiting(now);
     let counts = node.engine.counts();
     node.event(
         Level::Warn,
@@ -41,16 +43,22 @@ pub(crate) fn promote(node: &mut Node, now: Instant, term: u64, cause: Cause) {
 /// This node is not primary any more.
 pub(crate) fn demote(node: &mut Node, now: Instant, role: Role, term: u64, cause: Cause) {
     // The gate closes first: holds that end below must not let packets out.
+    let drained = node.gate() == Gate::Draining;
     node.update_gate(now);
     node.stop_session(now);
+    if drained && cause == Cause::PeerIsPrimary {
+        node.pass_on_from(now);
+    } else {
+        node.forget_handover();
+    }
     node.health.set_active(now, false);
     node.event(Level::Warn, format!("{}, term {term}, cause {cause:?}", word(role)));
 }
 
 /// We follow a primary from now on: what this node holds is no longer the
-/// pair's state.
+/// pair's state. It is kept until the primary has told its own: what is equal need not
+/// travel, and if the primary dies before that, it is better than nothing.
 pub(crate) fn follow(node: &mut Node, now: Instant, term: u64) {
-    node.engine.clear(now);
     node.replacing = None;
     node.mirroring.stop_receiving();
     node.mirroring.await_session(now);

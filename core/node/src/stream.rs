@@ -17,6 +17,8 @@ use crate::{lower, promote};
 
 /// Lines of the primary's configuration applied in one turn.
 const LINES_PER_TURN: usize = 64;
+/// Records applied in one turn: less than a millisecond. What is left follows in the next.
+const RECORDS_PER_TURN: usize = 512;
 /// Lines that go with a synchronisation and are told one by one.
 const LINES_TOLD: usize = 20;
 
@@ -41,26 +43,36 @@ impl Node {
         self.start_session(now);
     }
 
-    /// Whether packets wait for the peer. Who has no room acknowledges nothing
-    /// more of the session: nothing waits for it.
     fn is_strict(&self) -> bool {
-        self.config.ha().mirror_mode == config::MirrorMode::Strict && !self.mirroring.is_peer_full()
+        self.config.ha().mirror_mode == config::MirrorMode::Strict
     }
 
-    /// The peer's hello names the session that it has no room for, 0: none.
+    /// The peer's hello names the session that it has no room for, 0: none. It
+    /// acknowledges nothing more of it, and what it has acknowledged may have found no
+    /// room either: the session ends, and with it every hold. The peer asks for another one.
     pub(crate) fn hear_full(&mut self, now: Instant, session: u32) {
-        if self.mirroring.note_peer_full(session) {
-            self.peer_full += 1;
-            self.event(Level::Warn, "the peer's table is full (--max-flows there): nothing waits for it, new flows are unprotected until another session begins".into());
-            self.follow_mirror_settings(now);
+        if session == mirroring::NO_SESSION || self.mirroring.sender.session() != Some(session) {
+            return;
         }
+        self.sessions_without_room += 1;
+        self.event(
+            Level::Warn,
+            "the peer has no room for all flows (--max-flows there): nothing waits for it; flows are unprotected until it asks for another session".into(),
+        );
+        self.stop_session(now);
+        self.mirroring.note_peer_full();
     }
 
-    /// A flow of the primary found no room here: it must not wait for us.
-    fn tell_full(&mut self, now: Instant, why: &str) {
-        let news = self.mirroring.note_full();
+    /// A flow of the primary found no room here: nothing must wait for us. The next
+    /// turn's end tells it.
+    fn note_full(&mut self, now: Instant, why: &str) {
+        self.full_untold |= self.mirroring.note_full();
         self.dissent(now, why);
-        if news {
+    }
+
+    /// Tells the primary at once that its session has found no room.
+    pub(crate) fn tell_full(&mut self, now: Instant) {
+        if core::mem::take(&mut self.full_untold) && self.ha.role() == Role::Secondary {
             self.ha.speak(now);
             self.drain_ha(now);
         }
@@ -68,7 +80,7 @@ impl Node {
 
     /// Mirror mode and hold limit as they are set count from here on; holds go on or end.
     pub(crate) fn follow_mirror_settings(&mut self, now: Instant) {
-        self.engine.set_hold_limit(Duration::from_millis(self.config.ha().hold_limit_ms.into()));
+        self.engine.set_hold_limit(now, Duration::from_millis(self.config.ha().hold_limit_ms.into()));
         if let Some(session) = self.mirroring.sender.session() {
             self.engine.set_mirroring(now, promote::engine_mirroring(Some(session), self.is_strict()));
         }
@@ -87,7 +99,8 @@ impl Node {
             return;
         }
         let Some(session) = self.mirroring.receiver.session() else { return };
-        while let Some(record) = self.mirroring.receiver.poll_record() {
+        for _ in 0..RECORDS_PER_TURN {
+            let Some(record) = self.mirroring.receiver.poll_record() else { return };
             self.onlooker.see(now, &record);
             if !matches!(record, Record::Journal(_)) {
                 self.settle_config(now);
@@ -112,7 +125,7 @@ impl Node {
                 Record::BulkEnd(digest) => self.compare_digests(now, session, digest),
                 Record::Kept(kept) => {
                     if !self.engine.keep_buckets(kept.part.into(), kept.buckets) {
-                        self.tell_full(now, "the table is full: a flow had to make room that the primary counts on");
+                        self.note_full(now, "the table is full: a flow had to make room that the primary counts on");
                     }
                 }
             }
@@ -131,18 +144,19 @@ impl Node {
             // The primary's stream is the pair's truth: what this node has newer will come again from there.
             Applied::Older(_) => {}
             Applied::Full => {
-                self.tell_full(now, "a flow found no room in the table (is --max-flows the same on both nodes?)");
+                self.note_full(now, "a flow found no room (is --max-flows the same on both nodes?)");
             }
         }
     }
 
     /// Applies everything that is stored, in this very turn: the node is about to
-    /// lead, or another session begins.
+    /// lead, or another session begins. The receiver's buffer bounds it; it is all but
+    /// empty unless a configuration is being taken over.
     pub(crate) fn apply_all_records(&mut self, now: Instant) {
         loop {
             self.continue_replacing(now, usize::MAX);
             self.apply_records(now);
-            if self.replacing.is_none() {
+            if self.replacing.is_none() && !self.mirroring.receiver.is_ready() {
                 return self.settle_config(now);
             }
         }

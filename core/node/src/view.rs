@@ -65,11 +65,11 @@ impl<'a> View<'a> {
 
     fn channel_state(&self, peer: &PeerView) -> ChannelState {
         let mirroring = &self.node.mirroring;
-        if self.node.ha.role() == Role::Primary {
+        if self.leads() {
             match mirroring.sender.session() {
                 Some(session) if peer.holds(session) => ChannelState::Up,
-                Some(_) if mirroring.is_peer_full() => ChannelState::Full,
                 Some(_) => ChannelState::Bulk,
+                None if mirroring.is_peer_full() => ChannelState::Full,
                 None => match self.node.peer_quarantine_left(self.now) {
                     Some(left) => ChannelState::Quarantined { left },
                     None => ChannelState::Connecting,

@@ -82,6 +82,14 @@ impl Story {
         number
     }
 
+    /// As [`Story::connect`], a connection that lasts for many seconds.
+    pub fn connect_for_long(&mut self, vserver: usize, v6: bool) -> usize {
+        let pause = Duration::from_secs(1);
+        let number = self.open(Opening { pause, ..Opening::plain(Instant::ZERO, vserver, v6) });
+        self.until("established", |world| world.clients[0].connections[number].established.is_some());
+        number
+    }
+
     /// The first client begins to open a connection; its number.
     pub fn dial(&mut self, vserver: usize, v6: bool) -> usize {
         self.world.open_one(Opening::plain(Instant::ZERO, vserver, v6))

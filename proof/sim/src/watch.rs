@@ -11,12 +11,15 @@ use holdfast_wire::{Addr, Endpoint};
 
 use crate::apps::{Client, Connection, Outcome};
 use crate::check::Checker;
-use crate::machine::Machine;
+use crate::machine::{Machine, mac};
 use crate::world::SERVER_SIDE;
 use crate::{sums, trace};
 
 /// A SYN waits no longer for a neighbour.
 const UNDER_WAY: Duration = Duration::from_secs(1);
+
+/// A switchover, and the time in which frames are passed on after it.
+const PASSING_ON: Duration = Duration::from_millis(1300);
 
 /// A client's connection: the client and its port.
 type Caller = (usize, u16);
@@ -44,6 +47,14 @@ impl Watch {
         if let Some((from, _, seq)) = trace::opening(frame) {
             self.callers.entry((seq, from.addr.is_v4())).or_insert(((client, from.port), now));
         }
+    }
+
+    /// Whether a frame only goes on to the other machine: from one that has handed over a
+    /// moment ago, on the network by which it came.
+    pub fn is_passed_on(now: Instant, checker: &Checker, machine: usize, network: usize, frame: &[u8]) -> bool {
+        let other = frame.get(..6) == Some(&mac(1 - machine, network).0);
+        let recently = checker.draining_since[machine].is_some_and(|since| now.since(since) < PASSING_ON);
+        other && recently && !trace::claims(frame)
     }
 
     /// A frame leaves a machine in the turn that has just ended.

@@ -472,6 +472,10 @@ impl World {
             match wish {
                 Wish::Frame(port, bytes) => {
                     let network = usize::from(port.0);
+                    if Watch::is_passed_on(self.now, &self.checker, machine, network, &bytes) {
+                        self.send_from_machine(machine, port, bytes);
+                        continue;
+                    }
                     self.reference.machine_sends(self.now, machine, network, &bytes, link_bad);
                     self.watch.frame_of_machine(
                         self.now,

@@ -35,10 +35,10 @@ fn milliseconds_to_establish(story: &Story, number: usize) -> u128 {
 #[test]
 fn nothing_waits_for_a_node_in_quarantine_and_everything_is_protected_afterwards() {
     let mut story = Story::whole(Scenario::quiet(1));
-    let old: Vec<usize> = (0..4).map(|n| story.connect([SNAT, USIP][n % 2], n > 1)).collect();
+    let old: Vec<usize> = (0..4).map(|n| story.connect_for_long([SNAT, USIP][n % 2], n > 1)).collect();
     let primary = quarantined(&mut story);
     let secondary = 1 - primary;
-    let new: Vec<usize> = (0..4).map(|n| story.connect([SNAT, USIP][n % 2], n > 1)).collect();
+    let new: Vec<usize> = (0..4).map(|n| story.connect_for_long([SNAT, USIP][n % 2], n > 1)).collect();
     for &number in &new {
         assert!(milliseconds_to_establish(&story, number) < 50, "{}", milliseconds_to_establish(&story, number));
     }

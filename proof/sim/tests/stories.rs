@@ -26,7 +26,7 @@ fn slow_link(ms: u64) -> Scenario {
 /// Waits until records and acknowledgements keep to the peer link again: on a slow
 /// one the first of them took every path.
 fn on_the_link_only(story: &mut Story) {
-    story.run_ms(11_000);
+    story.run_ms(2_000);
 }
 
 /// The flows of a machine.
@@ -603,7 +603,7 @@ fn a_standby_that_is_too_small_is_never_taken_for_a_full_copy() {
     story.world.checker.link_bad_until = Instant::FAR;
     for number in 0..8 {
         let opened = story.world.now;
-        story.connect([SNAT, USIP][number % 2], false);
+        story.connect_for_long([SNAT, USIP][number % 2], false);
         assert!(story.world.now.since(opened).as_millis() < 100, "connection {number} waited for a peer without room");
     }
     story.run_ms(3000);
@@ -616,9 +616,21 @@ fn a_standby_that_is_too_small_is_never_taken_for_a_full_copy() {
     let node = story.command(primary, "show HA node 1");
     assert!(node.contains("Peer Channel: TABLE FULL (the peer has no room for all flows"), "{node}");
     let log = story.log();
-    assert!(log.contains("a flow found no room in the table"), "{log}");
+    assert!(log.contains("not caught up: a flow found no room"), "{log}");
     let sessions = log.matches("the peer asks for another mirror session").count();
     assert!((1..12).contains(&sessions), "{sessions} sessions: they come with growing pauses");
+    // As soon as all flows fit again, packets wait for the peer again.
+    story.run_ms(60_000);
+    for number in 0..8 {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    story.until("all that is left fits", World::is_whole);
+    let acked = story.node(primary).engine().counters().hold_released_by_ack;
+    let last = story.connect(SNAT, false);
+    let node = story.node(primary).engine();
+    assert_eq!((node.counters().hold_released_by_ack, node.counts().unprotected), (acked + 1, 0));
+    story.fault(Fault::Kill(primary));
+    assert_eq!(story.end_of(last), Outcome::Finished);
 }
 
 #[test]

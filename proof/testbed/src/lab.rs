@@ -147,6 +147,19 @@ impl Lab {
         self.nodes[0].ip_batch(&format!("link add eth-p type veth peer name eth-p netns {}\n", self.nodes[1].name()))
     }
 
+    /// Lays the wire between the nodes anew, through the switch's namespace, where its ends are called `a-p` and `b-p`.
+    /// Nothing joins them there.
+    pub fn lead_peer_link_through_switch(&self) -> Result<()> {
+        self.nodes[0].ip_batch("link del eth-p\n")?;
+        for (index, (node, port)) in self.nodes.iter().zip(["a-p", "b-p"]).enumerate() {
+            let host = node.name();
+            self.switch
+                .ip_batch(&format!("link add {port} type veth peer name eth-p netns {host}\nlink set {port} up\n"))?;
+            node.ip_batch(&format!("addr add {}/24 dev eth-p\nlink set eth-p up\n", peer_address(index as u8)))?;
+        }
+        Ok(())
+    }
+
     fn set_up_client(&self) -> Result<()> {
         // Hundreds of new connections a second leave many ports in TIME_WAIT: allow all ports, and their re-use.
         self.client.sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;

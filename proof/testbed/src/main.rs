@@ -4,7 +4,9 @@
 //! demo      one screen that shows the promise
 //! test      named stories
 //! campaign  the matrix of failures, with a table
-//! bench     what mirroring costs, and a million flows
+//! soak      minutes on busy cores and bad paths without a change of role
+//! switchovers  the role handed over a hundred times under load
+//! bench     what mirroring costs, takeovers, and a million flows
 //! selftest  the lab's instruments, without the product
 //! ```
 
@@ -25,8 +27,10 @@ mod recorder;
 mod role;
 mod screen;
 mod sniff;
+mod soak;
 mod standin;
 mod stories;
+mod switchovers;
 mod sys;
 mod traffic;
 
@@ -54,6 +58,10 @@ enum Cmd {
     Test(stories::Options),
     /// Every way to fail × USIP × IP version, many times, under load.
     Campaign(campaign::Options),
+    /// No role may change while every core is busy and every path loses and delays heartbeats.
+    Soak(soak::Options),
+    /// The role is handed over again and again under load; nothing may be lost.
+    Switchovers(switchovers::Options),
     /// Measures with the real programs; prints tables.
     Bench(bench::Options),
     /// Checks the lab and its instruments without the product.
@@ -92,6 +100,8 @@ fn run(cli: Cli) -> Result<()> {
         Cmd::Demo(options) => demo::run(options, &binaries()?),
         Cmd::Test(options) => stories::run(options, &binaries()?),
         Cmd::Campaign(options) => campaign::run(options, &binaries()?),
+        Cmd::Soak(options) => soak::run(options, &binaries()?),
+        Cmd::Switchovers(options) => switchovers::run(options, &binaries()?),
         Cmd::Bench(options) => bench::run(options, &binaries()?),
         Cmd::Selftest => standin::run(),
         Cmd::Config { node } => {

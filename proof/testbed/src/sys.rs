@@ -250,6 +250,55 @@ pub fn hear_only_syn(socket: &impl AsRawFd) -> std::io::Result<()> {
     )
 }
 
+/// From now on a packet socket receives only frames of this Ethernet type.
+pub fn hear_only_ethernet_type(socket: &impl AsRawFd, kind: u16) -> std::io::Result<()> {
+    filter(
+        socket,
+        &[
+            instruction(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, 12),
+            instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, u32::from(kind)),
+            instruction(libc::BPF_RET, 0, 0, u32::MAX),
+            instruction(libc::BPF_RET, 0, 0, 0),
+        ],
+    )
+}
+
+/// Puts the kernel's offload header (10 bytes) before each frame of a packet socket, in both directions.
+pub fn with_offload_header(socket: &impl AsRawFd) -> std::io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: a valid pointer to an int of the size given.
+    let done = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_VNET_HDR, (&raw const on).cast(), 4)
+    };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// One frame or datagram, if one has arrived; a longer one is cut.
+pub fn receive_now(socket: &impl AsRawFd, buffer: &mut [u8]) -> Option<usize> {
+    // SAFETY: the buffer and its length belong together.
+    let count = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(count).ok()
+}
+
+/// Sends one frame on the interface to which a packet socket is bound; whether the kernel took it.
+pub fn send_now(socket: &impl AsRawFd, frame: &[u8]) -> bool {
+    // SAFETY: the buffer and its length belong together.
+    let count = unsafe { libc::send(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(count) == Ok(frame.len())
+}
+
+/// Asks for real-time scheduling of the calling thread, or else for the highest ordinary priority; whether it is real-time.
+pub fn ask_for_real_time() -> bool {
+    let wish = libc::sched_param { sched_priority: 1 };
+    // SAFETY: a valid pointer to a local; 0 is the calling thread.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const wish) } == 0 {
+        return true;
+    }
+    // SAFETY: setpriority(2) takes no pointers; failing leaves the priority as it is.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+    false
+}
+
 /// Cuts what a packet socket receives to so many bytes.
 pub fn truncate_received(socket: &impl AsRawFd, length: u32) -> std::io::Result<()> {
     filter(socket, &[instruction(libc::BPF_RET, 0, 0, length)])

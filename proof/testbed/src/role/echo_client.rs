@@ -423,10 +423,12 @@ impl Client<'_> {
     }
 
     fn window(&self, now: Instant) -> Value {
-        let waits = self.connections.values().filter(|c| c.kind == Kind::Long).map(|c| c.longest_wait.max(c.wait(now)));
+        let long = self.connections.values().filter(|c| c.kind == Kind::Long);
+        let waits: Vec<Duration> = long.map(|c| c.longest_wait.max(c.wait(now))).collect();
         json!({
             "event": "report",
-            "long": clock::summary(waits.collect()),
+            "waits_ms": waits.iter().map(|wait| clock::ms(*wait)).collect::<Vec<_>>(),
+            "long": clock::summary(waits),
             "short": clock::summary(self.short_waits.clone()),
         })
     }

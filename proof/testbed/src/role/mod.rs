@@ -18,7 +18,9 @@ mod garbage;
 mod handle;
 mod pattern;
 mod poller;
+mod rough_road;
 mod script;
+mod spin;
 mod udp;
 mod who;
 
@@ -26,6 +28,7 @@ pub use bench_flows::PORTS as FLOWS_PER_ADDRESS;
 pub use clock::monotonic_ms;
 pub use handle::{Role, play_inside};
 pub use pattern::mix;
+pub use udp::LATE;
 
 use anyhow::Result;
 use serde_json::Value;
@@ -58,6 +61,10 @@ pub enum RoleCommand {
     BenchProbe(bench_probe::Options),
     /// A million UDP clients.
     BenchFlows(bench_flows::Options),
+    /// Carries frames between cables, late, and loses some.
+    RoughRoad(rough_road::Options),
+    /// Keeps one core busy.
+    Spin,
 }
 
 /// Plays the role to its end.
@@ -76,6 +83,8 @@ pub fn play(command: &RoleCommand) -> Result<()> {
         RoleCommand::BenchLoad(options) => bench_load::run(options),
         RoleCommand::BenchProbe(options) => bench_probe::run(options),
         RoleCommand::BenchFlows(options) => bench_flows::run(options),
+        RoleCommand::RoughRoad(options) => rough_road::run(options),
+        RoleCommand::Spin => spin::run(),
     }
 }
 

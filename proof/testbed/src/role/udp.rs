@@ -1,14 +1,20 @@
 //! UDP flows that send numbered datagrams at a fixed rate and watch who answers, and when.
 //!
 //! Commands: `window` starts a new measurement, `report` says what was measured since, `reopen` replaces every flow by one from
-//! another port, `stop` ends.
+//! another port, `stop` ends. A datagram without an answer for [`LATE`] is *lost*; an answer that comes twice is counted, too.
 
 use super::poller::{Poller, STDIN};
 use super::{clock, pattern, say};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
+
+/// A datagram that is not answered for so long counts as lost, unless its answer comes before the report.
+pub const LATE: Duration = Duration::from_millis(500);
+/// So many unanswered datagrams of a flow are remembered one by one; older ones are only counted.
+const REMEMBERED: usize = 1 << 20;
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -48,6 +54,17 @@ struct Flow {
     longest_gap: Duration,
     sent_before_window: u64,
     received_before_window: u64,
+    unanswered: BTreeMap<u64, Instant>,
+    /// Lost and not remembered any more: of a replaced socket, or too many.
+    lost_before: u64,
+    twice: u64,
+}
+
+impl Flow {
+    /// Datagrams from number `first` on that are lost by `now`.
+    fn lost_since(&self, first: u64, now: Instant) -> u64 {
+        self.unanswered.range(first..).filter(|(_, sent)| now.saturating_duration_since(**sent) >= LATE).count() as u64
+    }
 }
 
 /// Sends until told to stop.
@@ -93,6 +110,8 @@ fn replace(flow: &mut Flow) -> Result<()> {
     let from = flow.socket.local_addr()?.ip();
     flow.socket = connect(from, flow.target)?;
     flow.earlier += 1;
+    flow.lost_before += flow.lost_since(0, Instant::now());
+    flow.unanswered.clear();
     (flow.server, flow.last_answer) = (None, None);
     Ok(())
 }
@@ -128,6 +147,9 @@ fn open(options: &Options, period: Duration) -> Result<Vec<Flow>> {
                 longest_gap: Duration::ZERO,
                 sent_before_window: 0,
                 received_before_window: 0,
+                unanswered: BTreeMap::new(),
+                lost_before: 0,
+                twice: 0,
             })
         })
         .collect()
@@ -138,6 +160,11 @@ fn send_due(flow: &mut Flow, now: Instant, period: Duration, bytes: usize) {
         flow.due += period;
         // A refused or dropped datagram shows as a missing answer.
         let _ = flow.socket.send(&datagram(flow.sent, bytes));
+        flow.unanswered.insert(flow.sent, now);
+        if flow.unanswered.len() > REMEMBERED {
+            flow.unanswered.pop_first();
+            flow.lost_before += 1;
+        }
         flow.sent += 1;
     }
 }
@@ -163,6 +190,7 @@ fn receive(flow: &mut Flow, bytes: usize) -> Result<()> {
         };
         let number = sent.first_chunk::<8>().map_or(u64::MAX, |number| u64::from_be_bytes(*number));
         flow.corrupt += u64::from(number >= flow.sent || datagram(number, bytes) != sent);
+        flow.twice += u64::from(flow.unanswered.remove(&number).is_none());
         let name = String::from_utf8_lossy(name).into_owned();
         if let Some(before) = flow.server.replace(name.clone()).filter(|before| *before != name) {
             flow.changed_server = true;
@@ -214,6 +242,10 @@ fn report(event: &str, flows: &[Flow]) -> Value {
         "corrupt": flows.iter().map(|flow| flow.corrupt).sum::<u64>(),
         "sent": flows.iter().map(|flow| flow.sent - flow.sent_before_window).sum::<u64>(),
         "received": flows.iter().map(|flow| flow.received - flow.received_before_window).sum::<u64>(),
+        "lost": flows.iter().map(|flow| flow.lost_since(flow.sent_before_window, now)).sum::<u64>(),
+        "sent_total": flows.iter().map(|flow| flow.sent).sum::<u64>(),
+        "lost_total": flows.iter().map(|flow| flow.lost_before + flow.lost_since(0, now)).sum::<u64>(),
+        "twice": flows.iter().map(|flow| flow.twice).sum::<u64>(),
         "gap": clock::summary(gaps.collect()),
     })
 }

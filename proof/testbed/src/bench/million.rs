@@ -11,12 +11,13 @@ use crate::role::Role;
 use crate::sys;
 use crate::traffic::role_log;
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Room in the table beyond the flows: TCP connections that come and go.
-const SPARE_FLOWS: u32 = 131_072;
+pub const SPARE_FLOWS: u32 = 131_072;
 /// A table so small that what a process needs besides is seen.
 const SMALL_TABLE: u32 = 1024;
 /// All flows are open within this time.
@@ -152,17 +153,7 @@ impl Play {
     }
 
     fn open_flows(&mut self, report: &mut Report) -> Result<()> {
-        let addresses = self.stage.flow_addresses(self.plan.flows)?;
-        let mut args = vec!["bench-flows".to_string(), "--target".into(), Front::Datagrams.address()];
-        for address in addresses {
-            args.extend(["--from".into(), address.to_string()]);
-        }
-        let log = role_log(&self.stage.lab);
-        let mut flows = Role::start(&self.stage.lab.client, &args, &log)?;
-        flows.expect("ready", TAKEOVER_LIMIT)?;
-        note(&format!("opening {} flows", self.plan.flows));
-        let opened = flows.ask(&format!("open {}", self.plan.flows), OPEN_LIMIT)?;
-        ensure!(opened["answered"] == opened["asked"], "not every flow has its answer: {opened}");
+        let (flows, opened) = open(&self.stage, self.plan.flows)?;
         let seconds = opened["seconds"].as_f64().unwrap_or(f64::NAN);
         let primary = self.stage.pair.wait_whole()?;
         let [there, copy] =
@@ -366,6 +357,20 @@ impl Play {
         sys::wait_until("the pair is whole again", BULK_LIMIT, || Ok(pair.wait_whole().ok()))?;
         Ok(takeover)
     }
+}
+
+/// Opens so many UDP flows and waits until each has had its answer; returns the role that owns them and what it said.
+pub fn open(stage: &Stage, count: u32) -> Result<(Role, Value)> {
+    let mut args = vec!["bench-flows".to_string(), "--target".into(), Front::Datagrams.address()];
+    for address in stage.flow_addresses(count)? {
+        args.extend(["--from".into(), address.to_string()]);
+    }
+    let mut flows = Role::start(&stage.lab.client, &args, &role_log(&stage.lab))?;
+    flows.expect("ready", TAKEOVER_LIMIT)?;
+    note(&format!("opening {count} flows"));
+    let opened = flows.ask(&format!("open {count}"), OPEN_LIMIT)?;
+    ensure!(opened["answered"] == opened["asked"], "not every flow has its answer: {opened}");
+    Ok((flows, opened))
 }
 
 fn tell_takeovers(report: &mut Report, rows: &[Vec<String>], raw: &[String]) {

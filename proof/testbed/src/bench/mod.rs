@@ -1,14 +1,17 @@
-//! The benches with the real programs in namespaces: what mirroring costs, and a million flows.
+//! The benches with the real programs in namespaces: what mirroring costs, how fast a successor takes over, and a million flows.
 //!
 //! Every comparison is made within one run, in rounds that take turns, so that a machine whose speed drifts moves all columns
 //! alike; the tables show medians. No figure is an assertion: a bench fails only when something does not work.
 
+mod blow;
 mod loads;
 mod measure;
 mod million;
 mod mirror;
 mod peers;
 mod stage;
+mod takeover;
+mod vrrp;
 
 use crate::campaign::machine;
 use crate::node::Binaries;
@@ -26,6 +29,8 @@ pub struct Options {
 enum Bench {
     /// Set-up latency, connections a second, CPU and bytes of mirroring, beside what the kernel's own tools do.
     Mirror(mirror::Options),
+    /// How long clients wait when the primary fails, or hands over; beside it keepalived with conntrackd.
+    Takeover(takeover::Options),
     /// Memory, bulk transfer and takeover with a million mirrored flows.
     Million(million::Options),
 }
@@ -34,6 +39,7 @@ enum Bench {
 pub fn run(options: &Options, binaries: &Binaries) -> Result<()> {
     match &options.bench {
         Bench::Mirror(options) => mirror::run(options, binaries),
+        Bench::Takeover(options) => takeover::run(options, binaries),
         Bench::Million(options) => million::run(options, binaries),
     }
 }

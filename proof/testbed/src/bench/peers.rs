@@ -26,7 +26,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 pub struct KernelPair {
     /// Both hosts.
     pub hosts: [Namespace; 2],
-    daemons: Vec<Child>,
+    daemons: [Option<Child>; 2],
     directory: PathBuf,
 }
 
@@ -58,15 +58,13 @@ impl KernelPair {
         for server in &lab.servers {
             server.ip_batch("route add 192.0.2.0/24 via 198.51.100.13\n")?;
         }
-        Ok(KernelPair { hosts, daemons: Vec::new(), directory: lab.directory().to_path_buf() })
+        Ok(KernelPair { hosts, daemons: [None, None], directory: lab.directory().to_path_buf() })
     }
 
     /// Why conntrackd cannot be measured here, if it cannot.
     pub fn conntrackd_missing() -> Option<String> {
-        let there =
-            |program: &str| ["/usr/sbin", "/usr/bin", "/sbin"].iter().any(|d| Path::new(d).join(program).is_file());
         for program in ["conntrackd", "conntrack"] {
-            if !there(program) {
+            if !is_installed(program) {
                 return Some(format!("{program} is not installed (cargo xtask setup --bench)"));
             }
         }
@@ -80,17 +78,21 @@ impl KernelPair {
 
     /// Host 0 translates.
     pub fn start_nat(&self) -> Result<()> {
+        self.hosts[0].run("nft", &["-f", "-"], &KernelPair::nat_rules("")).map(drop)
+    }
+
+    /// The table of a host that translates, with more rules in its `prerouting` chain.
+    pub fn nat_rules(more: &str) -> String {
         let endpoints = KernelPair::server_endpoints();
         let map: Vec<String> =
             endpoints.iter().enumerate().map(|(n, end)| format!("{n} : {}", end.replace(':', " . "))).collect();
-        let rules = format!(
-            "table ip bench {{\n chain pre {{ type nat hook prerouting priority -100;\n  ip daddr 192.0.2.120 tcp dport 80 \
+        format!(
+            "table ip bench {{\n chain pre {{ type nat hook prerouting priority -100;\n{more}  ip daddr 192.0.2.120 tcp dport 80 \
              dnat ip addr . port to numgen inc mod {} map {{ {} }}\n }}\n chain post {{ type nat hook postrouting \
              priority 100;\n  oifname \"eth-s\" ct status dnat snat ip to 198.51.100.6\n }}\n}}\n",
             endpoints.len(),
             map.join(", ")
-        );
-        self.hosts[0].run("nft", &["-f", "-"], &rules).map(drop)
+        )
     }
 
     /// Host 0 only routes; what it had tracked is forgotten.
@@ -104,54 +106,70 @@ impl KernelPair {
 
     /// Starts conntrackd on both hosts and waits until both answer.
     pub fn start_conntrackd(&mut self) -> Result<()> {
-        for index in 0..2 {
-            let conf = self.directory.join(format!("conntrackd-{index}.conf"));
-            std::fs::write(&conf, self.conntrackd_conf(index)?)?;
-            let log = File::options().create(true).append(true).open(self.directory.join("conntrackd.log"))?;
-            let child = self.hosts[index]
-                .command("conntrackd")?
-                .arg("-C")
-                .arg(&conf)
-                .stdin(Stdio::null())
-                .stdout(log.try_clone()?)
-                .stderr(log)
-                .spawn()
-                .context("start conntrackd")?;
-            self.daemons.push(child);
-        }
-        for index in 0..2 {
-            let conf = self.directory.join(format!("conntrackd-{index}.conf")).display().to_string();
-            sys::wait_until("conntrackd answers", START_LIMIT, || {
-                let exited = self.daemons[index].try_wait()?;
-                anyhow::ensure!(exited.is_none(), "conntrackd ended: see its log in {}", self.directory.display());
-                Ok(self.hosts[index].run("conntrackd", &["-C", &conf, "-s"], "").ok())
-            })?;
-        }
+        self.spawn_conntrackd(0)?;
+        self.spawn_conntrackd(1)?;
+        self.await_conntrackd(0)?;
+        self.await_conntrackd(1)
+    }
+
+    /// Starts conntrackd on one host.
+    pub fn spawn_conntrackd(&mut self, index: usize) -> Result<()> {
+        let conf = self.conntrackd_file(index, "conf");
+        std::fs::write(&conf, self.conntrackd_conf(index)?)?;
+        let log = File::options().create(true).append(true).open(self.directory.join("conntrackd.log"))?;
+        let mut command = self.hosts[index].command("conntrackd")?;
+        command.arg("-C").arg(&conf).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.daemons[index] = Some(command.spawn().context("start conntrackd")?);
         Ok(())
+    }
+
+    /// Waits until the one on this host answers.
+    pub fn await_conntrackd(&mut self, index: usize) -> Result<()> {
+        let conf = self.conntrackd_file(index, "conf").display().to_string();
+        sys::wait_until("conntrackd answers", START_LIMIT, || {
+            let exited = self.daemons[index].as_mut().map(Child::try_wait).transpose()?.flatten();
+            anyhow::ensure!(exited.is_none(), "conntrackd ended: see its log in {}", self.directory.display());
+            Ok(self.hosts[index].run("conntrackd", &["-C", &conf, "-s"], "").ok())
+        })
+        .map(drop)
     }
 
     /// Ends both (by their pid).
     pub fn stop_conntrackd(&mut self) -> Result<()> {
-        for mut child in self.daemons.drain(..) {
+        self.end_conntrackd(0)?;
+        self.end_conntrackd(1)
+    }
+
+    /// Ends the one on this host, if it has not ended, and removes what a killed one leaves: it would stop the next.
+    pub fn end_conntrackd(&mut self, index: usize) -> Result<()> {
+        if let Some(mut child) = self.daemons[index].take() {
             child.kill()?;
             child.wait()?;
         }
-        for index in 0..2 {
-            // What a killed one leaves would stop the next.
-            let _ = std::fs::remove_file(self.directory.join(format!("conntrackd-{index}.lock")));
-            let _ = std::fs::remove_file(self.directory.join(format!("conntrackd-{index}.ctl")));
+        for end in ["lock", "ctl"] {
+            let _ = std::fs::remove_file(self.conntrackd_file(index, end));
         }
         Ok(())
     }
 
+    /// One of the files of the conntrackd on this host: its `conf`, `lock`, `ctl` or `log`.
+    pub fn conntrackd_file(&self, index: usize, end: &str) -> PathBuf {
+        self.directory.join(format!("conntrackd-{index}.{end}"))
+    }
+
+    /// Where further files may lie.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The process ids of both, while they run.
     pub fn conntrackd_pids(&self) -> Vec<u32> {
-        self.daemons.iter().map(Child::id).collect()
+        self.daemons.iter().flatten().map(Child::id).collect()
     }
 
     fn conntrackd_conf(&self, index: usize) -> Result<String> {
         let text = std::fs::read_to_string(EXAMPLE).with_context(|| format!("read {EXAMPLE}"))?;
-        let at = |end: &str| self.directory.join(format!("conntrackd-{index}.{end}")).display().to_string();
+        let at = |end: &str| self.conntrackd_file(index, end).display().to_string();
         let address = format!("203.0.113.{}", 101 + index);
         Ok(text
             .replace("IPv4_interface 192.168.100.100", &format!("IPv4_interface {address}"))
@@ -162,9 +180,14 @@ impl KernelPair {
     }
 }
 
+/// System programs live in sbin, which a user's PATH may lack.
+pub fn is_installed(program: &str) -> bool {
+    ["/usr/sbin", "/usr/bin", "/sbin"].iter().any(|folder| Path::new(folder).join(program).is_file())
+}
+
 impl Drop for KernelPair {
     fn drop(&mut self) {
-        for child in &mut self.daemons {
+        for child in self.daemons.iter_mut().flatten() {
             let _ = child.kill();
             let _ = child.wait();
         }

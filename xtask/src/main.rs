@@ -15,6 +15,9 @@ use std::time::Instant;
 /// Simulation seeds of a test run.
 const CI_SEEDS: &str = "200";
 
+/// The slice of the soak.
+const CI_SOAK: [&str; 3] = ["soak", "--minutes", "2"];
+
 /// The slice of the random campaign: a seed whose schedule begins with every way to fail.
 const CI_CAMPAIGN: [&str; 5] = ["campaign", "--kills", "40", "--seed", "141"];
 
@@ -47,7 +50,7 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// The lab: `cargo xtask testbed demo`, `… test`, `… campaign --kills 20`.
+    /// The lab: `cargo xtask testbed demo`, `… test`, `… campaign --kills 20`, `… soak`, `… switchovers`.
     Testbed {
         /// Arguments of holdfast-testbed.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -59,9 +62,9 @@ enum Chore {
     Coverage(coverage::Options),
     /// Builds or checks the eBPF program.
     Ebpf(ebpf::Options),
-    /// Measures: `cargo xtask bench` the engine alone; `cargo xtask bench mirror` and `… bench million` the real programs.
+    /// Measures: `cargo xtask bench` the engine alone; `cargo xtask bench mirror`, `… takeover` and `… million` the real programs.
     Bench {
-        /// `mirror` or `million` and their arguments; none: holdfast-bench.
+        /// `mirror`, `takeover` or `million` and their arguments; none: holdfast-bench.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -135,10 +138,11 @@ fn ci(no_namespaces: bool) -> Result<()> {
         build_testbed()?;
         step("lab instruments", program("holdfast-testbed", &["selftest".into()])?)?;
         step("namespace tests", program("holdfast-testbed", &["test".into()])?)?;
-        for bench in ["mirror", "million"] {
+        for bench in ["mirror", "takeover", "million"] {
             let words = ["bench", bench, "--smoke"].map(String::from);
             step("benches, a few seconds of each", program("holdfast-testbed", &words)?)?;
         }
+        step("soak", program("holdfast-testbed", &CI_SOAK.map(String::from))?)?;
         step("random campaign", program("holdfast-testbed", &CI_CAMPAIGN.map(String::from))?)?;
     }
     let without = if left_out.is_empty() { String::new() } else { format!(", WITHOUT {}", left_out.join(", ")) };

@@ -17,8 +17,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("python3", "python3-minimal"),
 ];
 
-/// What the benches compare the product with; without it they leave that out and say so.
-const FOR_BENCHES: &[(&str, &str)] = &[("conntrackd", "conntrackd"), ("conntrack", "conntrack")];
+/// What the benches compare the product with, and load it with; without it they leave that out and say so.
+const FOR_BENCHES: &[(&str, &str)] =
+    &[("conntrackd", "conntrackd"), ("conntrack", "conntrack"), ("keepalived", "keepalived"), ("iperf3", "iperf3")];
 
 /// Installs what is missing.
 pub fn run(bench: bool) -> Result<()> {

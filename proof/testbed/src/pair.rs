@@ -139,6 +139,7 @@ impl Pair {
             let _ = std::fs::copy(node.log(), directory.join(format!("{name}-holdfastd.log")));
             for (file, words) in [
                 ("ha-node.txt", &["show", "ha", "node"][..]),
+                ("stat-ha.txt", &["stat", "ha", "node"][..]),
                 ("connectiontable.txt", &["show", "ns", "connectiontable"][..]),
                 ("stat-vserver.txt", &["stat", "lb", "vserver"][..]),
                 ("runningconfig.txt", &["show", "ns", "runningConfig"][..]),

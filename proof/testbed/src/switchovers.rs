@@ -100,7 +100,8 @@ fn play(options: &Options, lab: &Lab, servers: &mut [Role; 2], pair: &mut Pair) 
     let resets = server_resets(servers)?;
     traffic.open_window()?;
     sys::pause(CALM);
-    let calm = Step::read(&mut traffic)?;
+    let mut total = 0;
+    let calm = Step::read(&mut traffic, &mut total)?;
     println!("calm for {CALM:?}: {} lost, gap {:.1} ms, TCP {:?} ms", calm.lost, calm.gap, calm.tcp);
     let mut steps = Vec::new();
     for number in 1..=options.count {
@@ -110,7 +111,8 @@ fn play(options: &Options, lab: &Lab, servers: &mut [Role; 2], pair: &mut Pair) 
         // Nothing is asked of the nodes while they work: the machine is shared.
         sys::pause(AFTERMATH);
         sys::wait_until("the roles are swapped", ROLE_LIMIT, || Ok((pair.wait_whole()? != primary).then_some(())))?;
-        let step = Step::read(&mut traffic)?;
+        sys::pause(AFTERMATH);
+        let step = Step::read(&mut traffic, &mut total)?;
         println!("{number}: gap {:.1} ms, {} lost, TCP p50 / p99 / max {:?} ms", step.gap, step.lost, step.tcp);
         steps.push(step);
         if let Some(iperf) = &mut iperf {
@@ -127,7 +129,10 @@ fn play(options: &Options, lab: &Lab, servers: &mut [Role; 2], pair: &mut Pair) 
     let outcome = traffic.finish()?;
     let mut complaints: Vec<String> = outcome.complaint().into_iter().collect();
     if lost > 0 {
-        complaints.push(format!("{lost} datagrams of the probe lost ({} of them while nothing happened)", calm.lost));
+        let [calm, after] = [calm.lost, lost.saturating_sub(total)];
+        complaints.push(format!(
+            "{lost} datagrams of the probe lost ({calm} of them before the first switchover, {after} when all were over)"
+        ));
     }
     let resets = server_resets(servers)? - resets;
     if resets > 0 {
@@ -146,13 +151,14 @@ fn play(options: &Options, lab: &Lab, servers: &mut [Role; 2], pair: &mut Pair) 
 }
 
 impl Step {
-    /// Closes a window.
-    fn read(traffic: &mut Traffic) -> Result<Step> {
+    /// Closes a window. What was lost is what `total` did not contain, so that no time between two windows is left out.
+    fn read(traffic: &mut Traffic, total: &mut u64) -> Result<Step> {
         let udp = traffic.udp.ask("report", ANSWER_LIMIT)?;
+        let before = std::mem::replace(total, udp["lost_total"].as_u64().context("lost datagrams")?);
         let gaps = traffic.close_window()?;
         Ok(Step {
             gap: udp["gap"]["max_ms"].as_f64().context("a gap")?,
-            lost: udp["lost"].as_u64().context("lost datagrams")?,
+            lost: total.saturating_sub(before),
             tcp: gaps.tcp,
         })
     }

@@ -580,6 +580,10 @@ impl Node {
 
     /// `station`: the data port by which it came, and the sender's Ethernet address there.
     fn peer_datagram(&mut self, now: Instant, path: PathId, station: Option<(PortId, MacAddr)>, datagram: &[u8]) {
+        if !self.listening {
+            // What an election heard before it began would be forgotten, and the peer would count on it.
+            return;
+        }
         match self.channel.receive(now, path, datagram) {
             Ok(letter) => {
                 if let Some((port, mac)) = station {

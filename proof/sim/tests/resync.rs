@@ -171,3 +171,23 @@ fn a_node_does_not_lead_alone_before_its_data_ports_are_open() {
     }
     story.end();
 }
+
+/// Found by the random campaign on a busy machine: what a starting node heard before its data ports were open was
+/// acknowledged and then forgotten, and packets waited for it for as long as they may.
+#[test]
+fn what_is_heard_before_the_data_ports_are_open_is_not_acknowledged_and_forgotten() {
+    for ports_after in (20..400).step_by(20).map(Duration::from_millis) {
+        let mut story = Story::whole(Scenario { ports_after, ..Scenario::quiet(1) });
+        let (primary, secondary) = (story.primary(), 1 - story.primary());
+        story.fault(Fault::Kill(secondary));
+        story.until("lost", |world| !world.is_whole());
+        story.fault(Fault::Start(secondary));
+        story.run_ms(600);
+        assert!(story.world.is_whole(), "{ports_after:?}: {}", story.log());
+        let before = story.node(primary).engine().counters().hold_released_by_ack;
+        story.connect(SNAT, false);
+        let counters = story.node(primary).engine().counters();
+        assert_eq!((counters.hold_released_by_ack, counters.hold_released_unprotected), (before + 1, 0));
+        story.end();
+    }
+}

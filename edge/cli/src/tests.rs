@@ -107,3 +107,11 @@ fn the_status_is_the_worst_finding() {
     assert_eq!(verdict(&[own, peer("NOT UP")], &[vserver("DOWN", "0")]), Verdict::Bad);
     assert_eq!(verdict(&[], &[]), Verdict::Bad);
 }
+
+#[test]
+fn no_answer_to_the_question_after_a_forced_synchronisation_means_yes() {
+    for (answer, meant) in [("\n", "YES"), ("y\n", "YES"), ("Yes", "YES"), (" n\n", "NO"), ("NO\n", "NO"), ("", "YES")]
+    {
+        assert_eq!(crate::shell::save_answer(answer), meant, "{answer:?}");
+    }
+}

@@ -79,7 +79,7 @@ impl Node {
         mut warnings: Vec<Warning>,
         lines: Vec<String>,
     ) -> Option<String> {
-        let unsent = self.propagation_is_off();
+        let unsent = self.propagation_is_off().or_else(|| self.propagation_is_impossible());
         if lines.is_empty() || unsent.is_some() || !self.mirroring.sender.is_active() {
             warnings.extend(unsent.filter(|_| !lines.is_empty()).map(Warning::new));
             return Some(warned(&warnings, json));
@@ -104,6 +104,12 @@ impl Node {
             Some(aside) if aside.propagation_off => Some(messages::PEER_PROPAGATION_DISABLED),
             Some(_) | None => None,
         }
+    }
+
+    /// Why changes do not reach a peer that is there: it takes nothing of us. The next session brings them.
+    fn propagation_is_impossible(&self) -> Option<Message> {
+        self.ha.status().peer.filter(|_| !self.mirroring.sender.is_active())?;
+        Some(if self.gets_on_with_peer() { messages::PROPAGATION_FAILED } else { messages::VERSION_FORBIDS_SYNC })
     }
 
     /// Answers the operators whose changes the peer has.

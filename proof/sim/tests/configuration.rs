@@ -289,6 +289,8 @@ fn builds_without_a_common_language_leave_each_other_alone() {
         let refused = story.command(machine, "force HA sync");
         assert_eq!(refused, "ERROR: HA version mismatch. Prop and sync not allowed");
     }
+    let answer = story.command(primary, "add service extra v4-0 TCP 8080");
+    assert_eq!(answer, "Warning: HA version mismatch. Prop and sync not allowed");
     assert!(story.command(primary, "force HA failover -force").contains("ERROR"), "it must not hand over");
     assert_eq!(story.log().matches("version mismatch:").count(), 2, "once on each node: {}", story.log());
     assert_eq!(story.end_of(number), Outcome::Finished);

@@ -627,7 +627,7 @@ impl Node {
                 Ok(hello) => {
                     self.ha.set_drained(self.mirroring.sender.is_drained() && !self.engine.has_marks());
                     let intake = self.hear_intake(now, &hello);
-                    self.hear_aside(&hello, header.fingerprint);
+                    self.hear_aside(now, &hello, header.fingerprint);
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);
                     self.follow_intake(now, intake);

@@ -36,6 +36,8 @@ const REFUSED: u8 = 2;
 const FORCE: u8 = 4;
 /// With [`WANT`]: save it afterwards.
 const SAVE: u8 = 8;
+/// With [`REFUSED`]: it was a single change.
+const CHANGE: u8 = 16;
 /// The first HA version that understands a report without [`WANT`].
 const REPORT_VERSION: u8 = 2;
 
@@ -304,7 +306,7 @@ impl Node {
     }
 
     /// The peer's hello says how its configuration stands. Before the hello has its consequences.
-    pub(crate) fn hear_aside(&mut self, hello: &Hello, fingerprint: u64) {
+    pub(crate) fn hear_aside(&mut self, now: Instant, hello: &Hello, fingerprint: u64) {
         if !self.sync.is_news(hello) {
             return;
         }
@@ -322,6 +324,9 @@ impl Node {
         if before.is_none_or(|before| before.inc != aside.inc) && aside.inc != self.config.ha().inc && hello.aside != 0
         {
             self.event(Level::Warn, "INC mode is set on one node and not on the other".into());
+        }
+        if before.is_some_and(|before| before.propagation_off) && !aside.propagation_off {
+            self.make_up(now);
         }
         if aside.sync != SyncCode::Failed && hello.seq > self.sync.reason_seq + LATE_HELLOS {
             self.sync.peer_reason.clear();
@@ -349,7 +354,9 @@ impl Node {
         }
         if flags & REFUSED != 0 {
             let reason: String = String::from_utf8_lossy(&reason[..reason.len().min(MAX_REASON)]).into_owned();
-            self.propagations.note_refused();
+            if flags & CHANGE != 0 {
+                self.propagations.note_refused();
+            }
             self.sync.reason_seq = self.sync.peer.map_or(0, |heard| heard.seq);
             if reason != self.sync.peer_reason {
                 self.event(Level::Warn, format!("the peer could not take over the configuration: {reason}"));
@@ -423,7 +430,7 @@ impl Node {
     /// A command of the primary was refused here: the whole configuration may help.
     pub(crate) fn command_failed(&mut self, now: Instant, line: &str, error: &CommandError) {
         let line = config::parse(line).map_or_else(|_| "unknown".to_owned(), |command| command.redacted());
-        self.config_failed(now, None, &format!("a command was refused: {error} in `{line}`"));
+        self.note_failure(now, None, &format!("a command was refused: {error} in `{line}`"), REFUSED | CHANGE);
         self.sync.ask(now, 0);
     }
 
@@ -436,7 +443,7 @@ impl Node {
             return self.sync.succeed();
         }
         let keeps = self.sync.peer.is_some_and(|heard| heard.aside.propagation_off);
-        if !self.config.ha().sync || keeps {
+        if !self.config.ha().sync || !self.config.ha().propagation || keeps {
             // The operator wants it so.
             if self.sync.standing == Standing::Waiting {
                 self.sync.standing = Standing::Equal;
@@ -456,21 +463,33 @@ impl Node {
 
     /// Notes a failure and tells it, here and to the primary. True if it is news.
     fn config_failed(&mut self, now: Instant, theirs: Option<u64>, reason: &str) -> bool {
+        self.note_failure(now, theirs, reason, REFUSED)
+    }
+
+    fn note_failure(&mut self, now: Instant, theirs: Option<u64>, reason: &str, flags: u8) -> bool {
         let news = self.sync.fail(now, theirs, reason);
         if news {
             self.event(Level::Warn, format!("configuration not synchronised: {reason}"));
         }
         let understood = self.sync.peer.is_some_and(|heard| heard.aside.version >= REPORT_VERSION);
         if let Some(session) = self.mirroring.receiver.session().filter(|_| understood) {
-            self.send_request(session, REFUSED, reason);
+            self.send_request(session, flags, reason);
         }
         news
     }
 
-    /// The operator has switched synchronisation on.
+    /// The operator has switched synchronisation or propagation on.
     pub(crate) fn follow_sync_settings(&mut self, now: Instant, before: &config::HaSettings) {
-        let on = self.config.ha().sync && !before.sync;
-        if on && self.ha.role() == Role::Secondary && self.sync.peer_fingerprint() != self.fingerprint {
+        let ha = self.config.ha();
+        if ha.sync && !before.sync || ha.propagation && !before.propagation {
+            self.make_up(now);
+        }
+    }
+
+    /// As secondary: nothing stands between the primary's changes and this node any more.
+    fn make_up(&mut self, now: Instant) {
+        let open = self.config.ha().sync && self.ha.role() == Role::Secondary;
+        if open && self.sync.peer_fingerprint() != self.fingerprint {
             self.sync.ask(now, 0);
         }
     }

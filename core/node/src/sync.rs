@@ -414,8 +414,8 @@ impl Node {
         if let Some(replaced) = replaced.filter(|replaced| replaced.refusals > 0) {
             let first = replaced.refused.first();
             let first = first.map(|refusal| format!("; the first: {} in `{}`", refusal.error, refusal.line));
-            let (count, lines) = (replaced.refusals, replaced.lines);
-            let reason = format!("{count} of {lines} commands refused{}", first.unwrap_or_default());
+            // Not of how many: the same refusal is no news after the next change.
+            let reason = format!("commands refused: {}{}", replaced.refusals, first.unwrap_or_default());
             if self.config_failed(now, Some(replaced.fingerprint), &reason) {
                 for refusal in replaced.refused.iter().skip(1) {
                     self.event(Level::Warn, format!("refused: {} in `{}`", refusal.error, refusal.line));
@@ -429,7 +429,9 @@ impl Node {
 
     /// A command of the primary was refused here: the whole configuration may help.
     pub(crate) fn command_failed(&mut self, now: Instant, line: &str, error: &CommandError) {
-        let line = config::parse(line).map_or_else(|_| "unknown".to_owned(), |command| command.redacted());
+        // What is secret in a line that cannot be read is not known: its options are not told.
+        let unread = || line.split(" -").next().unwrap_or_default().to_owned();
+        let line = config::parse(line).map_or_else(|_| unread(), |command| command.redacted());
         self.note_failure(now, None, &format!("a command was refused: {error} in `{line}`"), REFUSED | CHANGE);
         self.sync.ask(now, 0);
     }

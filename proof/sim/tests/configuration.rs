@@ -159,7 +159,10 @@ fn a_command_that_the_secondary_does_not_know_is_told_on_both_nodes_and_harms_no
     for (machine, id) in [(secondary, 0), (primary, 1)] {
         assert_eq!(shown(&mut story, machine, id, "Sync State"), "FAILED");
         let reason = shown(&mut story, machine, id, "Sync Failure Reason");
-        assert!(reason.starts_with("1 of ") && reason.contains("No such command [mystify]"), "{reason}");
+        assert!(
+            reason.starts_with("commands refused: 1; the first: ") && reason.contains("No such command [mystify]"),
+            "{reason}"
+        );
     }
     assert!(story.command(primary, "failover rehearse").contains("the peer could not take over the configuration"));
     assert_eq!(session(&mut story, primary), before, "the mirror goes on in its session");

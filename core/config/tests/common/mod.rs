@@ -62,7 +62,7 @@ impl Facts for Fixed {
                 config: match self.peer_failed {
                     false => ConfigFacts { sync: SyncState::Success, version: 2, ..own.clone() },
                     true => ConfigFacts {
-                        sync: SyncState::Failed { reason: "1 of 12 commands refused".to_owned() },
+                        sync: SyncState::Failed { reason: "commands refused: 1".to_owned() },
                         propagation_off: true,
                         incarnation: 5,
                         fingerprint: 0x0123_4567_89ab_cdee,

@@ -101,11 +101,51 @@ pub enum ChannelState {
     Full,
     /// Records flow and are acknowledged.
     Up,
+    /// The peer's build and ours have no HA version in common.
+    VersionMismatch,
     /// The secondary takes no records: it crashed again and again.
     Quarantined {
         /// Until it takes them again.
         left: Duration,
     },
+}
+
+/// How far the configuration of a node follows the primary's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SyncState {
+    /// It would be taken over; there is nothing to do, or this is the primary.
+    #[default]
+    Enabled,
+    /// It is being taken over.
+    InProgress,
+    /// It is the primary's.
+    Success,
+    /// It is not the primary's.
+    Failed {
+        /// Why not; empty: unknown here.
+        reason: String,
+    },
+    /// The operator does not want it.
+    Disabled,
+}
+
+/// A node's configuration, as far as the other node must know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigFacts {
+    /// Whether it follows the primary's.
+    pub sync: SyncState,
+    /// Changes do not travel (`-haProp DISABLED`).
+    pub propagation_off: bool,
+    /// The nodes are in different subnets.
+    pub inc: bool,
+    /// Changes so far that both nodes should have.
+    pub incarnation: u32,
+    /// Hash of what both nodes have in common.
+    pub fingerprint: u64,
+    /// The last save did not reach the disk.
+    pub unsaved: bool,
+    /// HA version that the node speaks; 0: unknown.
+    pub version: u8,
 }
 
 /// About the pair, from this node's seat.
@@ -127,11 +167,13 @@ pub struct HaFacts {
     pub hellos_received: u64,
     /// Hellos sent.
     pub hellos_sent: u64,
-    /// Mirror sessions started again because the peer could not use one, or
-    /// because a queue was full: the journal was told anew.
+    /// Changes that the peer did not confirm in time.
     pub propagation_timeouts: u64,
-    /// Failed synchronisations since the last transition.
+    /// Failed synchronisations: configurations that could not be taken over, mirror
+    /// sessions that were of no use.
     pub sync_failures: u64,
+    /// This node's configuration.
+    pub config: ConfigFacts,
     /// Peer messages refused: wrong password, malformed, replayed.
     pub refused_messages: u64,
     /// Data ports on which the peer's hellos are missing.
@@ -216,6 +258,8 @@ pub struct PeerFacts {
     pub channel: ChannelState,
     /// Our password was changed and the peer still uses the one before.
     pub rekeying: bool,
+    /// Its configuration, as it says.
+    pub config: ConfigFacts,
     /// Time since an authenticated message of it arrived; `None` if never.
     pub last_heard: Option<Duration>,
 }

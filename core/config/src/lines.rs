@@ -38,15 +38,23 @@ fn local(config: &Config, style: Style, lines: &mut Vec<String>) {
     }
     lines.extend(config.interfaces.iter().map(|i| format!("add interface {} -device {}", i.id, i.device)));
     lines.extend(with_options("set HA node", &config.ha, Change::SetHaNode, style));
-    lines.extend(config.ha.peer.map(|p| format!("add HA node {} {}", p.id, p.addr)));
+    let inc = if config.ha.inc { " -inc ENABLED" } else { "" };
+    lines.extend(config.ha.peer.map(|p| format!("add HA node {} {}{inc}", p.id, p.addr)));
     let rpc = |n: &RpcNode| with_options(&format!("set ns rpcNode {}", n.addr), n, Change::SetRpcNode, style);
     lines.extend(config.rpc_nodes.iter().filter_map(rpc));
+    if config.ha.inc {
+        lines.extend(config.ips.iter().filter(|i| i.kind == IpKind::Snip).map(|i| ip(i, style)));
+        lines.extend(config.routes.iter().map(route));
+    }
 }
 
 fn shared(config: &Config, style: Style, lines: &mut Vec<String>) {
     lines.extend(modes(config.modes));
-    lines.extend(config.ips.iter().filter(|i| !i.implicit).map(|i| ip(i, style)));
-    lines.extend(config.routes.iter().map(route));
+    let stays = |ip: &NsIp| ip.implicit || config.ha.inc && ip.kind == IpKind::Snip;
+    lines.extend(config.ips.iter().filter(|i| !stays(i)).map(|i| ip(i, style)));
+    if !config.ha.inc {
+        lines.extend(config.routes.iter().map(route));
+    }
     for server in config.servers.iter() {
         let head = format!("add server {} {}", quote(&server.name), server.addr);
         lines.push(head.clone() + &options(server, Change::AddServer, style));

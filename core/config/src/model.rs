@@ -428,6 +428,12 @@ pub struct HaSettings {
     pub mirror_mode: MirrorMode,
     /// Longest time that a packet waits for the peer, in milliseconds (extension).
     pub hold_limit_ms: u32,
+    /// As secondary: take over the primary's configuration (`-haSync`).
+    pub sync: bool,
+    /// Send changes to the peer (`-haProp`).
+    pub propagation: bool,
+    /// The nodes are in different subnets (`add HA node -inc`).
+    pub inc: bool,
 }
 
 impl Default for HaSettings {
@@ -439,6 +445,9 @@ impl Default for HaSettings {
             dead_ms: 400,
             mirror_mode: MirrorMode::Strict,
             hold_limit_ms: 1000,
+            sync: true,
+            propagation: true,
+            inc: false,
         }
     }
 }

@@ -215,6 +215,9 @@ impl Options for HaSettings {
             "deadInterval" => Some(Value::Millis(self.dead_ms.into())),
             "mirrorMode" => Some(Value::Word(self.mirror_mode.word())),
             "holdLimit" => number(self.hold_limit_ms),
+            "haSync" => enabled(self.sync),
+            "haProp" => enabled(self.propagation),
+            "inc" => enabled(self.inc),
             _ => None,
         }
     }
@@ -222,6 +225,9 @@ impl Options for HaSettings {
     fn put(&mut self, option: &str, value: Option<&Value>) {
         match option {
             "haStatus" => self.status = status(word(value)),
+            "haSync" => self.sync = is_on(value),
+            "haProp" => self.propagation = is_on(value),
+            "inc" => self.inc = is_on(value),
             "helloInterval" => self.hello_ms = num32(value).unwrap_or(self.hello_ms),
             "deadInterval" => self.dead_ms = num32(value).unwrap_or(self.dead_ms),
             "holdLimit" => self.hold_limit_ms = num32(value).unwrap_or(self.hold_limit_ms),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use holdfast_config::{
-    Command, Config, ConnFailover, ConnectionFilter, LbVserver, Method, Persistence, Scope, Service, ServiceType,
-    complete, help, parse, parse_all,
+    Command, Config, ConnFailover, ConnectionFilter, LbVserver, Method, Persistence, Replacement, Scope, Service,
+    ServiceType, complete, help, parse, parse_all,
 };
 use proptest::prelude::*;
 
@@ -305,5 +305,40 @@ proptest! {
         prop_assert_eq!(again.fingerprint(), config.fingerprint());
         let shared = replayed(&config.lines(Scope::Shared));
         prop_assert_eq!(shared.fingerprint(), config.fingerprint(), "the shared part stands alone");
+    }
+
+    #[test]
+    fn what_is_taken_over_is_the_primarys_and_keeps_its_numbers(
+        common in prop::collection::vec(line(), 0..30),
+        here in prop::collection::vec(line(), 0..20),
+        there in prop::collection::vec(line(), 0..20),
+    ) {
+        let (mut secondary, mut primary) = (Config::new(), Config::new());
+        run(&mut secondary, &[common.clone(), here].concat());
+        run(&mut primary, &[common, there].concat());
+        let (theirs, ours) = (primary.lines(Scope::Shared), secondary.lines(Scope::Shared));
+        let local = secondary.lines(Scope::Local);
+        let Some(mut replacement) = Replacement::begin(&secondary, theirs.clone()) else {
+            prop_assert_eq!(theirs, ours);
+            return Ok(());
+        };
+        while !replacement.step(7) {}
+        let replaced = replacement.finish(&secondary);
+        prop_assert_eq!(replaced.config.lines(Scope::Local), local);
+        if replaced.refusals == 0 && secondary.ha().inc == primary.ha().inc {
+            prop_assert_eq!(replaced.config.lines(Scope::Shared), theirs);
+        }
+        for vserver in replaced.config.vservers() {
+            prop_assert_eq!(replaced.config.vserver_by_id(vserver.id).map(|v| &v.name), Some(&vserver.name));
+            let before = secondary.vserver(&vserver.name);
+            if let Some(before) = before.filter(|b| (b.addr, b.port, b.kind) == (vserver.addr, vserver.port, vserver.kind)) {
+                prop_assert_eq!(before.id, vserver.id);
+            } else {
+                prop_assert!(secondary.vserver_by_id(vserver.id).is_none(), "a number is used again");
+            }
+        }
+        for service in replaced.config.services() {
+            prop_assert_eq!(replaced.config.service_by_id(service.id).map(|s| &s.name), Some(&service.name));
+        }
     }
 }

@@ -78,6 +78,8 @@ pub struct Hello {
     /// The mirror session of which a flow found no room in the sender's table, so
     /// that it acknowledges nothing more of it; 0: none. The election does not look at it.
     pub full_session: u32,
+    /// What the sender's node says beside the election; opaque here. 0: nothing.
+    pub aside: u64,
 }
 
 impl Hello {

@@ -513,6 +513,7 @@ impl Machine {
             // Filled in by whoever owns the mirror stream.
             quarantine_ms: 0,
             full_session: 0,
+            aside: 0,
         };
         self.effects.push_back(Effect::Send { path: None, hello });
     }

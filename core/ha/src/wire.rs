@@ -5,7 +5,7 @@ use crate::{HaStatus, Hello, HelloError, HelloKind, Role};
 /// The version of the hello format that this node speaks.
 pub const VERSION: u8 = 1;
 /// The longest hello that [`Hello::encode`] writes.
-pub const MAX_HELLO: usize = FIXED + 4 * (4 + 8);
+pub const MAX_HELLO: usize = FIXED + 5 * (4 + 8);
 
 /// The part before the TLV tail.
 const FIXED: usize = 44;
@@ -17,6 +17,8 @@ const TLV_DECIDED_OVER: u16 = 2;
 const TLV_QUARANTINE: u16 = 3;
 /// TLV: the mirror session whose flows the sender has no room for; absent: none.
 const TLV_FULL: u16 = 4;
+/// TLV: what the node says beside the election; absent: nothing.
+const TLV_ASIDE: u16 = 16;
 /// The sender holds the last primary's state.
 const FLAG_CAUGHT_UP: u8 = 1;
 /// The sender would promote if it were its turn.
@@ -50,6 +52,9 @@ impl Hello {
         if self.full_session != 0 {
             tlv(out, TLV_FULL, self.full_session.into());
         }
+        if self.aside != 0 {
+            tlv(out, TLV_ASIDE, self.aside);
+        }
     }
 
     /// Reads a hello. Unknown TLVs and flags are skipped, so that a later
@@ -77,6 +82,7 @@ impl Hello {
             decided_over: 0,
             quarantine_ms: 0,
             full_session: 0,
+            aside: 0,
         };
         read_tail(tail, &mut hello)?;
         Ok(hello)
@@ -94,6 +100,7 @@ fn read_tail(mut tail: &[u8], hello: &mut Hello) -> Result<(), HelloError> {
             TLV_DECIDED_OVER => hello.decided_over = tlv_long(value)?,
             TLV_QUARANTINE => hello.quarantine_ms = tlv_long(value)?,
             TLV_FULL => hello.full_session = u32::try_from(tlv_long(value)?).map_err(|_| HelloError::Length)?,
+            TLV_ASIDE => hello.aside = tlv_long(value)?,
             _ => {}
         }
         tail = rest;

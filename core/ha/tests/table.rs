@@ -257,5 +257,6 @@ fn plain_hello() -> Hello {
         decided_over: 0,
         quarantine_ms: 0,
         full_session: 0,
+        aside: 0,
     }
 }

@@ -24,6 +24,7 @@ fn any_hello(rng: &mut Rng) -> Hello {
         decided_over: rng.below(3),
         quarantine_ms: rng.below(2) * 60_000,
         full_session: rng.below(2) as u32 * 7,
+        aside: rng.below(2) * u64::from(u32::MAX),
     }
 }
 

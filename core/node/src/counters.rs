@@ -104,6 +104,8 @@ impl Node {
             ("sessions_without_room_at_peer", self.sessions_without_room),
             ("data_detours", self.mirroring.detours()[0]),
             ("ack_detours", self.mirroring.detours()[1]),
+            ("sync_failures", self.sync.failures()),
+            ("propagation_timeouts", self.propagations.timeouts()),
             ("quarantines", self.quarantine.begun()),
             ("quarantine_refused_datagrams", self.quarantine.refused()),
             ("quarantines_of_peer", self.quarantine.begun_by_peer()),

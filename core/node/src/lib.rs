@@ -6,6 +6,7 @@
 //! until both are empty, then sleep until `poll_timeout`.
 #![forbid(unsafe_code)]
 
+mod aside;
 mod channel;
 mod commands;
 mod counters;
@@ -19,10 +20,12 @@ mod mirroring;
 mod node;
 mod onlooker;
 mod promote;
+mod propagation;
 mod publish;
 mod quarantine;
 mod resync;
 mod stream;
+mod sync;
 mod view;
 
 pub use channel::PEER_ETHERTYPE;

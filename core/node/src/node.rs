@@ -22,7 +22,9 @@ use crate::listing::Listings;
 use crate::mirroring::Mirroring;
 use crate::onlooker::{Nobody, Onlooker};
 use crate::promote;
+use crate::propagation::Propagations;
 use crate::quarantine::Quarantine;
+use crate::sync::ConfigSync;
 
 /// Log lines that wait for the driver at most; more are counted, not kept.
 const MAX_WAITING_EVENTS: usize = 1024;
@@ -40,6 +42,8 @@ pub struct Node {
     pub(crate) mirroring: Mirroring,
     pub(crate) quarantine: Quarantine,
     pub(crate) handover: Handover,
+    pub(crate) sync: ConfigSync,
+    pub(crate) propagations: Propagations,
     pub(crate) onlooker: &'static dyn Onlooker,
     pub(crate) health: Health,
     pub(crate) listings: Listings,
@@ -100,6 +104,8 @@ impl Node {
             mirroring: Mirroring::new(),
             quarantine: Quarantine::default(),
             handover: Handover::default(),
+            sync: ConfigSync::default(),
+            propagations: Propagations::default(),
             onlooker: &Nobody,
             health: Health::default(),
             listings: Listings::default(),
@@ -273,6 +279,7 @@ impl Node {
             Ok(()) => (String::new(), true),
             Err(why) => (format!("ERROR: The configuration could not be saved: {why}"), false),
         };
+        self.sync.note_saved(ok);
         if !ok {
             self.event(Level::Warn, text.clone());
         }
@@ -310,12 +317,13 @@ impl Node {
         }
         self.tell_full(now);
         self.mirroring.sweep(&mut self.engine);
-        self.mirroring.push_check(now);
+        self.mirroring.push_check(now, self.fingerprint);
         self.mirroring.note_traffic(now);
         self.check_drift(now);
         self.watch_quarantine(now);
         self.watch_handover(now);
         self.complain(now);
+        self.expire_propagations(now);
         self.watch_limits(now);
         self.health.handle_timeout(now);
         self.drain_health(now);
@@ -333,6 +341,8 @@ impl Node {
             self.mirroring.poll_timeout(),
             self.quarantine.ends(),
             self.handover.ends(),
+            self.sync.poll_timeout(),
+            self.propagations.poll_timeout(),
             self.health.poll_timeout(),
         ];
         deadlines.into_iter().flatten().min()
@@ -541,6 +551,7 @@ impl Node {
         self.mirroring.transmit(now, engine, journal, |payload| {
             channel.send(data_path, MessageKind::MirrorData, head, payload);
         });
+        self.propagations.note_written(self.mirroring.sender.written());
         let mut ack = Vec::new();
         let repeated = self.mirroring.note_copies(now);
         let ack_path = path.filter(|_| !repeated);
@@ -573,7 +584,8 @@ impl Node {
     fn send_hello(&mut self, path: Option<PathId>, hello: &Hello) {
         let mut payload = Vec::new();
         let (quarantine_ms, full_session) = (self.quarantine.left_ms(self.now), self.mirroring.full_session());
-        Hello { quarantine_ms, full_session, ..*hello }.encode(&mut payload);
+        let aside = self.aside().word();
+        Hello { quarantine_ms, full_session, aside, ..*hello }.encode(&mut payload);
         let head = self.letterhead();
         self.channel.send(path, MessageKind::Hello, head, &payload);
     }
@@ -619,6 +631,7 @@ impl Node {
                 Ok(hello) => {
                     self.ha.set_drained(self.mirroring.sender.is_drained() && !self.engine.has_marks());
                     let intake = self.hear_intake(now, &hello);
+                    self.hear_aside(now, &hello, header.fingerprint);
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);
                     self.follow_intake(now, intake);
@@ -638,14 +651,22 @@ impl Node {
                 if self.mirroring.handle_answer(now, &mut self.engine, letter.payload).is_err() {
                     self.hellos_refused += 1;
                 }
+                self.confirm_propagations();
             }
-            MessageKind::AskSession => {
-                let patience = self.patience() * 3;
-                let asked = letter.payload.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
-                if asked.is_some_and(|asked| self.mirroring.must_restart(now, asked, patience)) {
-                    self.restart_session(now, "the peer asks for another mirror session");
-                }
+            MessageKind::AskSession => self.asked_for_session(now, letter.payload),
+        }
+    }
+
+    /// The peer asks for another session, or, in more bytes, about the configuration.
+    fn asked_for_session(&mut self, now: Instant, payload: &[u8]) {
+        let Some((session, about)) = payload.split_first_chunk::<4>() else { return };
+        let (session, patience) = (u32::from_be_bytes(*session), self.patience() * 3);
+        match about.split_first() {
+            Some((flags, reason)) => self.handle_config_request(now, session, *flags, reason),
+            None if self.mirroring.must_restart(now, session, patience) => {
+                self.restart_session(now, "the peer asks for another mirror session");
             }
+            None => {}
         }
     }
 

@@ -54,6 +54,7 @@ impl Node {
                 self.channel.readdress(settings.node.0, peer.0);
             }
             self.derived_from = None;
+            self.sync.forget_peer();
             self.link.clone_from(&link);
             self.effects.push_back(Effect::PeerLink(link.clone()));
         }

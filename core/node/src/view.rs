@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use core::time::Duration;
 use holdfast_base::Instant;
 use holdfast_config::{
-    ChannelState, DigestState, Facts, HaFacts, HaRole, Health, LbVserver, MonitorFacts, NodeFacts, NodeState,
-    PeerFacts, ResyncFacts, Service, ServiceFacts, VserverFacts,
+    ChannelState, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, LbVserver, MonitorFacts, NodeFacts,
+    NodeState, PeerFacts, ResyncFacts, Service, ServiceFacts, VserverFacts,
 };
 use holdfast_engine::{Drop, ServiceId, VserverId};
 use holdfast_ha::{HaStatus, PeerView, Role};
@@ -52,9 +52,38 @@ impl<'a> View<'a> {
             unready: peer.role == Role::Secondary && !peer.ready,
             channel: self.channel_state(&peer),
             rekeying: self.node.channel.is_rekeying(),
+            config: self.peer_config(),
             last_heard,
             heard_on: self.heard_on(),
         })
+    }
+
+    /// The peer's configuration, as its last hello told.
+    fn peer_config(&self) -> ConfigFacts {
+        let sync = &self.node.sync;
+        let Some(aside) = sync.peer() else { return ConfigFacts::default() };
+        ConfigFacts {
+            sync: aside.sync.shown(sync.peer_reason()),
+            propagation_off: aside.propagation_off,
+            inc: aside.inc,
+            incarnation: aside.incarnation,
+            fingerprint: sync.peer_fingerprint(),
+            unsaved: aside.unsaved,
+            version: aside.version,
+        }
+    }
+
+    fn own_config(&self) -> ConfigFacts {
+        let aside = self.node.aside();
+        ConfigFacts {
+            sync: aside.sync.shown(self.node.sync_reason()),
+            propagation_off: aside.propagation_off,
+            inc: aside.inc,
+            incarnation: aside.incarnation,
+            fingerprint: self.node.fingerprint,
+            unsaved: aside.unsaved,
+            version: aside.version,
+        }
     }
 
     /// The data ports through which the peer's hellos arrive.
@@ -65,6 +94,9 @@ impl<'a> View<'a> {
 
     fn channel_state(&self, peer: &PeerView) -> ChannelState {
         let mirroring = &self.node.mirroring;
+        if !self.node.gets_on_with_peer() {
+            return ChannelState::VersionMismatch;
+        }
         if self.leads() {
             match mirroring.sender.session() {
                 Some(session) if peer.holds(session) => ChannelState::Up,
@@ -178,8 +210,9 @@ impl Facts for View<'_> {
             last_transition: self.unix_millis(status.since),
             hellos_received: status.hellos_received,
             hellos_sent: status.hellos_sent,
-            propagation_timeouts: node.mirroring.restarts(),
-            sync_failures: node.mirroring.failures(),
+            propagation_timeouts: node.propagations.timeouts(),
+            sync_failures: node.mirroring.failures() + node.sync.failures(),
+            config: self.own_config(),
             refused_messages: refused + node.hellos_refused,
             silent_ports: self.silent_ports(),
             peer: self.peer(),

@@ -103,6 +103,10 @@ pub fn judge(nodes: &[Value], vservers: &[Value]) -> Summary {
     } else {
         find(Verdict::Bad, "the node tells nothing about itself".to_owned());
     }
+    for node in nodes.iter().filter(|node| text(node, "hasync") == "FAILED") {
+        let (who, why) = (text(node, "ipaddress"), text(node, "hasyncfailurereason"));
+        find(Verdict::Degraded, format!("the configuration of {who} is not the primary's: {why}"));
+    }
     for peer in nodes.iter().skip(1) {
         let (state, channel) = (text(peer, "hastatus"), text(peer, "peerchannel"));
         if text(peer, "ready") == "false" {

@@ -103,7 +103,18 @@ fn the_status_is_the_worst_finding() {
     let verdict = |nodes: &[Value], vservers: &[Value]| judge(nodes, vservers).verdict;
     assert_eq!(verdict(&[own.clone(), peer("UP")], &[vserver("UP", "2")]), Verdict::Good);
     assert_eq!(verdict(&[own.clone(), peer("NOT UP")], &[vserver("UP", "2")]), Verdict::Degraded);
+    let mut behind = peer("UP");
+    behind["hasync"] = json!("FAILED");
+    assert_eq!(verdict(&[own.clone(), behind], &[vserver("UP", "2")]), Verdict::Degraded);
     assert_eq!(verdict(std::slice::from_ref(&own), &[vserver("UP", "1")]), Verdict::Degraded);
     assert_eq!(verdict(&[own, peer("NOT UP")], &[vserver("DOWN", "0")]), Verdict::Bad);
     assert_eq!(verdict(&[], &[]), Verdict::Bad);
+}
+
+#[test]
+fn no_answer_to_the_question_after_a_forced_synchronisation_means_yes() {
+    for (answer, meant) in [("\n", "YES"), ("y\n", "YES"), ("Yes", "YES"), (" n\n", "NO"), ("NO\n", "NO"), ("", "YES")]
+    {
+        assert_eq!(crate::shell::save_answer(answer), meant, "{answer:?}");
+    }
 }

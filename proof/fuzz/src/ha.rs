@@ -76,6 +76,7 @@ fn encoded(kind: HelloKind, role: Role) -> Vec<u8> {
         decided_over: 1,
         quarantine_ms: 60_000,
         full_session: 7,
+        aside: u64::MAX,
     };
     let mut out = Vec::new();
     hello.encode(&mut out);

@@ -14,6 +14,7 @@ mod bench;
 mod campaign;
 mod cell;
 mod config;
+mod config_stories;
 mod demo;
 mod dice;
 mod ftp;

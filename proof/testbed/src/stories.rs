@@ -3,6 +3,7 @@
 use crate::campaign;
 use crate::cell::{self, Cell};
 use crate::config::Vip;
+use crate::config_stories;
 use crate::lab::{Family, Lab, peer_address};
 use crate::mirror_stories;
 use crate::node::{Binaries, Failure};
@@ -126,6 +127,8 @@ fn all() -> Vec<(String, Story)> {
     add("switching_failover_modes_frees_and_protects_live_connections", mirror_stories::switching_modes);
     add("rehearse_says_zero_under_load_and_counts_without_a_peer", mirror_stories::rehearsal);
     add("after_a_short_outage_only_what_differs_is_sent", mirror_stories::short_outage);
+    add("a_change_is_on_both_nodes_when_it_is_answered", config_stories::changes_reach_both);
+    add("an_old_file_is_made_up_for_under_load", config_stories::old_file_under_load);
     crate::poison::STORIES.iter().for_each(|(name, story)| add(name, *story));
     stories
 }

@@ -26,6 +26,12 @@ pub(super) fn add_node(config: &mut Config, c: &Command) -> Applied {
     if config.ns_config.addr == Some(*addr) || config.ips.iter().any(|i| i.addr == *addr) {
         return Err(invalid());
     }
+    let inc = c.option("inc").and_then(Value::as_word) == Some("ENABLED");
+    match inc {
+        true => check::no_stateful_vserver(config)?,
+        false => check::on_own_subnet(&config.ns_config, *addr)?,
+    }
+    config.ha.inc = inc;
     config.ha.peer = Some(HaPeer { id, addr: *addr });
     if config.rpc_node(*addr).is_none() {
         config.rpc_nodes.push(RpcNode { addr: *addr, password: String::new(), src_ip: None });
@@ -44,7 +50,7 @@ fn node_id(c: &Command) -> Result<u8, CommandError> {
 pub(super) fn rm_node(config: &mut Config, c: &Command) -> Applied {
     let id = node_id(c)?;
     let Some(peer) = config.ha.peer.filter(|p| p.id == id) else { return Err(missing("id", &id.to_string())) };
-    config.ha.peer = None;
+    (config.ha.peer, config.ha.inc) = (None, false);
     config.rpc_nodes.retain(|n| n.addr != peer.addr);
     Ok(())
 }

@@ -215,6 +215,9 @@ pub(super) fn set_ns_config(config: &mut Config, c: &Command) -> Applied {
     if taken {
         return Err(CommandError::about(messages::ADDRESS_IN_USE, "IPAddress", &addr.to_string()));
     }
+    if let Some(peer) = config.ha.peer.filter(|_| !config.ha.inc) {
+        check::on_own_subnet(&wanted, peer.addr)?;
+    }
     let old = core::mem::replace(&mut config.ns_config, wanted).addr;
     super::ha::move_own_entry(config, old, addr);
     Ok(())

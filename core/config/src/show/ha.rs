@@ -2,7 +2,9 @@
 
 use super::Scene;
 use crate::error::{CommandError, messages};
-use crate::facts::{ChannelState, DigestState, HaFacts, HaRole, NodeState, PeerFacts, ResyncFacts};
+use crate::facts::{
+    ChannelState, ConfigFacts, DigestState, HaFacts, HaRole, NodeState, PeerFacts, ResyncFacts, SyncState,
+};
 use crate::json::Json;
 use crate::model::{HaPeer, HaStatus, RpcNode};
 use crate::time::{calendar, days_hours, interval, millis};
@@ -37,6 +39,7 @@ fn channel_text(state: ChannelState) -> &'static str {
         ChannelState::Bulk => "BULK TRANSFER",
         ChannelState::Full => "TABLE FULL",
         ChannelState::Up => "UP",
+        ChannelState::VersionMismatch => "VERSION MISMATCH",
         ChannelState::Quarantined { .. } => "QUARANTINED",
     }
 }
@@ -52,7 +55,11 @@ fn intake_text(state: ChannelState, peer: HaRole) -> String {
             format!(" ({who} crashed again and again; it takes no records for another {} s)", left.as_secs() + 1)
         }
         ChannelState::Full => format!(" ({who} has no room for all flows, see --max-flows; new ones are unprotected)"),
-        ChannelState::Down | ChannelState::Connecting | ChannelState::Bulk | ChannelState::Up => String::new(),
+        ChannelState::Down
+        | ChannelState::Connecting
+        | ChannelState::Bulk
+        | ChannelState::Up
+        | ChannelState::VersionMismatch => String::new(),
     }
 }
 
@@ -60,14 +67,51 @@ fn rekeying_text(rekeying: bool) -> &'static str {
     if rekeying { " (the peer still uses the former rpcNode password)" } else { "" }
 }
 
-/// Synchronisation as the market words it: the primary shows ENABLED, a secondary how far it is.
-fn sync_text(role: HaRole, caught_up: bool) -> &'static str {
-    match (role, caught_up) {
-        (HaRole::Primary | HaRole::Draining, _) => "ENABLED",
-        (HaRole::Secondary, true) => "SUCCESS",
-        (HaRole::Secondary, false) => "IN PROGRESS",
-        (HaRole::Init, _) => "ENABLED",
+/// Synchronisation as the market words it.
+fn sync_text(state: &SyncState) -> &'static str {
+    match state {
+        SyncState::Enabled => "ENABLED",
+        SyncState::InProgress => "IN PROGRESS",
+        SyncState::Success => "SUCCESS",
+        SyncState::Failed { .. } => "FAILED",
+        SyncState::Disabled => "DISABLED",
     }
+}
+
+/// Why synchronisation has failed.
+fn failure(state: &SyncState) -> Option<&str> {
+    match state {
+        SyncState::Failed { reason } => Some(if reason.is_empty() { "UNKNOWN" } else { reason }),
+        SyncState::Enabled | SyncState::InProgress | SyncState::Success | SyncState::Disabled => None,
+    }
+}
+
+fn switch(on: bool) -> &'static str {
+    if on { "ENABLED" } else { "DISABLED" }
+}
+
+/// The lines of both blocks about configuration, as the market has them.
+fn config_lines(inc: bool, f: &ConfigFacts) -> Vec<String> {
+    let mut lines = vec![
+        format!("INC State: {}", switch(inc)),
+        format!("Sync State: {}", sync_text(&f.sync)),
+        format!("Propagation: {}", switch(!f.propagation_off)),
+    ];
+    let reason = failure(&f.sync).map(|reason| format!("Sync Failure Reason: {reason}"));
+    lines.splice(2..2, reason);
+    lines
+}
+
+/// Our line about a node's configuration. `other`: the other node's fingerprint, if it was heard.
+fn config_extension(f: &ConfigFacts, other: Option<u64>) -> String {
+    let same = match other {
+        Some(other) if other == f.fingerprint => " (EQUAL)",
+        Some(_) => " (DIFFERENT)",
+        None => "",
+    };
+    let saved = if f.unsaved { "  Last Save: FAILED" } else { "" };
+    let (incarnation, fingerprint) = (f.incarnation, f.fingerprint);
+    format!("Incarnation: {incarnation}  Configuration: {fingerprint:016x}{same}{saved}")
 }
 
 fn list(words: &[String]) -> String {
@@ -106,7 +150,7 @@ pub(super) fn nodes(s: &Scene<'_>) -> Result<String, CommandError> {
     }
     if let Some(peer) = peer {
         number += 1;
-        text += &peer_lines(peer, &facts.peer.clone().unwrap_or_default(), number);
+        text += &peer_lines(peer, &facts.peer.clone().unwrap_or_default(), facts.config.fingerprint, number);
     }
     if own && peer.is_some() {
         text += "\tLocal node information:\n\tCritical Interfaces: None\n";
@@ -127,9 +171,9 @@ fn own_lines(s: &Scene<'_>, facts: &HaFacts, number: usize) -> String {
         format!("Node State: {}", own_state(s, facts)),
         format!("Master State: {}", role_text(facts.role)),
         "Fail-Safe Mode: OFF".to_owned(),
-        "INC State: DISABLED".to_owned(),
-        format!("Sync State: {}", sync_text(facts.role, facts.caught_up)),
-        "Propagation: ENABLED".to_owned(),
+    ]);
+    lines.extend(config_lines(s.config.ha.inc, &facts.config));
+    lines.extend([
         format!("Enabled Interfaces : {}", list(&node.ports_up)),
         format!("Disabled Interfaces : {}", list(&node.ports_down)),
         "HA MON ON Interfaces : None".to_owned(),
@@ -165,8 +209,14 @@ fn own_extension(s: &Scene<'_>, f: &HaFacts) -> Vec<String> {
             digest_text(f.digest)
         ),
         format!("Last Resync: {}", f.resync.map_or("never".to_owned(), |resync| resync_text(s, resync))),
+        config_extension(&f.config, f.peer.as_ref().and_then(heard_fingerprint)),
         format!("Refused Peer Messages: {}", f.refused_messages),
     ]
+}
+
+/// The peer's configuration, if the peer was heard.
+fn heard_fingerprint(peer: &PeerFacts) -> Option<u64> {
+    peer.last_heard.map(|_| peer.config.fingerprint)
 }
 
 pub(super) fn digest_text(digest: DigestState) -> String {
@@ -186,16 +236,16 @@ pub(super) fn resync_text(s: &Scene<'_>, resync: ResyncFacts) -> String {
     format!("{} ({age} s ago), session {session}, {flows} flows, {told} of them sent, {took}", calendar(began))
 }
 
-fn peer_lines(peer: HaPeer, facts: &PeerFacts, number: usize) -> String {
+fn peer_lines(peer: HaPeer, facts: &PeerFacts, own: u64, number: usize) -> String {
     let mut lines = common_lines(peer.id, peer.addr.to_string(), &facts.host_name);
     let heard = facts.last_heard.map_or("never".to_owned(), |d| format!("{} ms ago", millis(d)));
     lines.extend([
         format!("Node State: {}", state_text(facts.state)),
         format!("Master State: {}", role_text(facts.role)),
         "Fail-Safe Mode: OFF".to_owned(),
-        "INC State: DISABLED".to_owned(),
-        format!("Sync State: {}", sync_text(facts.role, facts.caught_up)),
-        "Propagation: ENABLED".to_owned(),
+    ]);
+    lines.extend(config_lines(facts.config.inc, &facts.config));
+    lines.extend([
         format!("Enabled Interfaces : {}", list(&facts.heard_on)),
         "Disabled Interfaces : None".to_owned(),
         "HA MON ON Interfaces : None".to_owned(),
@@ -213,6 +263,7 @@ fn peer_lines(peer: HaPeer, facts: &PeerFacts, number: usize) -> String {
         ),
         format!("Last Heard: {heard}"),
     ]);
+    lines.extend(heard_fingerprint(facts).map(|_| config_extension(&facts.config, Some(own))));
     numbered_block(number, &lines)
 }
 
@@ -237,11 +288,15 @@ pub(super) fn nodes_json(s: &Scene<'_>) -> Result<Json, CommandError> {
             ("name", f.host_name.clone().into()),
             ("hastatus", state_text(f.state).into()),
             ("state", role_text(f.role).into()),
-            ("hasync", sync_text(f.role, f.caught_up).into()),
-            ("inc", "DISABLED".into()),
+            ("hasync", sync_text(&f.config.sync).into()),
+            ("hasyncfailurereason", failure(&f.config.sync).unwrap_or_default().into()),
+            ("haprop", switch(!f.config.propagation_off).into()),
+            ("inc", switch(f.config.inc).into()),
             ("term", f.term.into()),
             ("caughtup", f.caught_up.into()),
             ("ready", (!f.unready).into()),
+            ("incarnation", u64::from(f.config.incarnation).into()),
+            ("configuration", format!("{:016x}", f.config.fingerprint).into()),
             ("peerchannel", channel_text(f.channel).into()),
             ("rekeying", f.rekeying.into()),
         ]));
@@ -259,9 +314,10 @@ fn own_json(s: &Scene<'_>, f: &HaFacts) -> Json {
             ("name", node.host_name.into()),
             ("hastatus", own_state(s, f).into()),
             ("state", role_text(f.role).into()),
-            ("hasync", sync_text(f.role, f.caught_up).into()),
-            ("haprop", "ENABLED".into()),
-            ("inc", "DISABLED".into()),
+            ("hasync", sync_text(&f.config.sync).into()),
+            ("hasyncfailurereason", failure(&f.config.sync).unwrap_or_default().into()),
+            ("haprop", switch(!f.config.propagation_off).into()),
+            ("inc", switch(s.config.ha.inc).into()),
             ("hellointerval", u64::from(s.config.ha.hello_ms).into()),
             ("deadinterval", Json::Millis(s.config.ha.dead_ms.into())),
             ("masterstatetime", f.in_role_for.as_secs().into()),
@@ -271,6 +327,8 @@ fn own_json(s: &Scene<'_>, f: &HaFacts) -> Json {
             ("holdlimit", u64::from(s.config.ha.hold_limit_ms).into()),
             ("term", f.term.into()),
             ("caughtup", f.caught_up.into()),
+            ("incarnation", u64::from(f.config.incarnation).into()),
+            ("configuration", format!("{:016x}", f.config.fingerprint).into()),
         ]
         .into_iter()
         .chain(mirror_json(f))

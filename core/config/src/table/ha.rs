@@ -1,13 +1,23 @@
 //! Rows about the pair.
 
-use super::net::DISABLED_ONLY;
 use super::{Arg, Change, Effect, Opt, Row, View};
 use crate::command::Action;
 use crate::value::{Choice, Type, also, no, yes};
 
 const STATUS: &[Choice] = &[also("ENABLED", "UP"), yes("STAYSECONDARY"), yes("STAYPRIMARY"), yes("DISABLED")];
 const MIRROR: &[Choice] = &[yes("STRICT"), yes("ASYNC")];
-const ENABLED_ONLY: &[Choice] = &[yes("ENABLED"), no("DISABLED")];
+const SWITCH: &[Choice] = &[yes("ENABLED"), yes("DISABLED")];
+const YES_NO: &[Choice] = &[yes("YES"), yes("NO")];
+const SYNC: Opt = Opt::new(
+    "haSync",
+    Type::Choice(SWITCH),
+    "hasync",
+    "Take over the primary's configuration when this node joins or has another one.",
+)
+.default("ENABLED");
+const PROPAGATION: Opt =
+    Opt::new("haProp", Type::Choice(SWITCH), "haprop", "Send changes to the peer as they are made here.")
+        .default("ENABLED");
 
 const NODE_OPTS: &[Opt] = &[
     Opt::new("haStatus", Type::Choice(STATUS), "hastatus", "Part of this node in the pair.").default("ENABLED"),
@@ -34,17 +44,24 @@ const NODE_OPTS: &[Opt] = &[
         "Extension. Longest time in milliseconds that a packet waits for a peer that is there; then it goes unprotected.",
     )
     .default("1000"),
-    Opt::neutral("haSync", Type::Choice(ENABLED_ONLY)),
-    Opt::neutral("haProp", Type::Choice(ENABLED_ONLY)),
+    SYNC,
+    PROPAGATION,
     Opt::neutral("failSafe", Type::Choice(&[yes("OFF"), no("ON")])),
     Opt::neutral("maxFlips", Type::Number(0, 0)),
     Opt::neutral("maxFlipTime", Type::Number(0, 0)),
 ];
 const UNSET_OPTS: &[Opt] = {
     let [status, hello, dead, mirror, hold, ..] = NODE_OPTS else { panic!() };
-    &[*status, *hello, *dead, *mirror, *hold]
+    &[*status, *hello, *dead, *mirror, *hold, SYNC, PROPAGATION]
 };
 
+const INC: Opt = Opt::new(
+    "inc",
+    Type::Choice(SWITCH),
+    "inc",
+    "The nodes are in different subnets: SNIPs and routes are each node's own, and no vserver may be STATEFUL.",
+)
+.default("DISABLED");
 const ID: Arg = Arg::required("id", Type::Number(0, 255), "id", "Id of the peer, 1-64; the own id is 0.");
 const RPC: Arg = Arg::required("IPAddress", Type::Address, "ipaddress", "NSIP of the node.");
 const PASSWORD: Opt =
@@ -56,7 +73,7 @@ const SECURE: Opt = Opt::neutral("secure", Type::Choice(&[also("OFF", "NO"), no(
 pub(super) const ROWS: &[Row] = &[
     Row::new("add", &["HA", "node"], Effect::Local(Change::AddHaNode), "Names the peer; makes its RPC entry.")
         .args(&[ID, Arg::required("IPAddress", Type::Address, "ipaddress", "NSIP of the peer.")])
-        .opts(&[Opt::neutral("inc", Type::Choice(DISABLED_ONLY))])
+        .opts(&[INC])
         .nitro("hanode"),
     Row::new("set", &["HA", "node"], Effect::Local(Change::SetHaNode), "Changes how this node takes part.")
         .sets(NODE_OPTS)
@@ -77,6 +94,17 @@ pub(super) const ROWS: &[Row] = &[
     )
     .opts(&[Opt::new("force", Type::Flag, "force", "Without a question.")])
     .nitro("hafailover"),
+    Row::new(
+        "force",
+        &["HA", "sync"],
+        Effect::Act(Action::ForceSync { force: false, save: false }),
+        "Makes the secondary take over the primary's configuration; on either node.",
+    )
+    .opts(&[
+        Opt::new("force", Type::Flag, "force", "Also if -haSync is DISABLED on the secondary."),
+        Opt::new("save", Type::Choice(YES_NO), "save", "Then save it on the secondary.").default("NO"),
+    ])
+    .nitro("hasync"),
     Row::new(
         "failover",
         &["rehearse"],

@@ -78,6 +78,36 @@ pub(crate) enum Change {
     RmInterface,
 }
 
+/// What a change is about, as far as it matters whether it travels to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// A floating address that is being added.
+    NewIp,
+    /// A floating address.
+    Ip,
+    /// A route.
+    Route,
+    /// Anything else.
+    Other,
+}
+
+impl Change {
+    /// What it is about.
+    pub(crate) fn subject(self) -> Subject {
+        let ip = [Change::SetIp, Change::UnsetIp, Change::RmIp, Change::EnableIp, Change::DisableIp];
+        let route = [Change::AddRoute, Change::SetRoute, Change::RmRoute];
+        if self == Change::AddIp {
+            Subject::NewIp
+        } else if ip.contains(&self) {
+            Subject::Ip
+        } else if route.contains(&self) {
+            Subject::Route
+        } else {
+            Subject::Other
+        }
+    }
+}
+
 /// Everything that can be printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum View {

@@ -45,7 +45,7 @@ pub use connections::{ConnectionFilter, ConnectionRow, FlowRole, connection_head
 pub use error::{CommandError, Message, Warning, messages};
 pub use facts::{
     ChannelState, DigestState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState, PeerFacts,
-    ResyncFacts, ServiceFacts, VserverFacts,
+    ResyncFacts, SecurityFacts, SecurityFailure, SecurityState, ServiceFacts, VserverFacts,
 };
 pub use model::{
     Binding, ConnFailover, HaPeer, HaSettings, HaStatus, Interface, IpKind, LbVserver, Method, MirrorMode, Modes,

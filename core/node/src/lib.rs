@@ -22,6 +22,8 @@ mod promote;
 mod publish;
 mod quarantine;
 mod resync;
+mod sealed;
+mod secure;
 mod stream;
 mod view;
 

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use holdfast_config::{
     ChannelState, Config, DigestState, Facts, HaFacts, HaRole, Health, Kind, MonitorFacts, NodeFacts, NodeState,
-    PeerFacts, ResyncFacts, ServiceFacts, VserverFacts, complete, help, parse_all, show, show_json,
+    PeerFacts, ResyncFacts, SecurityFacts, SecurityFailure, SecurityState, ServiceFacts, VserverFacts, complete, help, parse_all, show, show_json,
 };
 
 /// Sat Jan 16 05:23:00 2021.
@@ -71,6 +71,14 @@ impl Facts for Fixed {
                 told: 12,
             }),
             digest: DigestState::Equal { ago: None },
+            security: SecurityFacts {
+                state: SecurityState::Encrypted,
+                since: NOW - 200_000,
+                last_failure: Some((SecurityFailure::Password, NOW - 500_000)),
+                handshakes: 2,
+                rekeys: 7,
+                failures: 3,
+            },
         }
     }
 

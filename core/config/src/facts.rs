@@ -175,6 +175,8 @@ pub struct SecurityFacts {
     pub since: u64,
     /// The latest handshake that failed, and when, Unix milliseconds.
     pub last_failure: Option<(SecurityFailure, u64)>,
+    /// It explains why there is no session, or none as it is set.
+    pub failing: bool,
     /// Sessions with another life of the peer.
     pub handshakes: u64,
     /// Sessions that replaced one with the same life.

@@ -75,6 +75,7 @@ impl<'a> View<'a> {
                 };
                 (failure, self.unix_millis(at))
             }),
+            failing: secure.is_failing(),
             handshakes: counters.established,
             rekeys: counters.rekeyed,
             failures: counters.wrong_password + counters.wrong_secure,

@@ -347,9 +347,14 @@ pub fn scenario_seeds() -> Vec<Vec<u8>> {
     const DELIVER: u8 = 80;
     const PASS: u8 = 0;
     let mut calm = Vec::new();
-    for _ in 0..30 {
+    // Until they have a session, there is more to say.
+    for _ in 0..4 {
         calm.extend([PASS, 99]);
-        calm.extend([DELIVER; 6]);
+        calm.extend([DELIVER; 30]);
+    }
+    for _ in 0..13 {
+        calm.extend([PASS, 199]);
+        calm.extend([DELIVER; 9]);
     }
     let mut busy = calm.clone();
     for _ in 0..4 {

@@ -351,7 +351,7 @@ fn failure_text(failure: SecurityFailure) -> &'static str {
 
 /// A failure that was not followed by a success explains why the session is not as it is set.
 fn security_text(s: &Scene<'_>, security: SecurityFacts) -> String {
-    let failed = security.last_failure.filter(|(_, at)| *at >= security.since);
+    let failed = security.last_failure.filter(|_| security.failing);
     let ago = |at: u64| Duration::from_millis(s.facts.now().saturating_sub(at)).as_secs();
     let why =
         failed.map_or(String::new(), |(failure, at)| format!(" ({}, seen {} s ago)", failure_text(failure), ago(at)));

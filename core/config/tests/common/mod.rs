@@ -3,7 +3,8 @@
 use core::time::Duration;
 use holdfast_config::{
     ChannelState, Config, DigestState, Facts, HaFacts, HaRole, Health, Kind, MonitorFacts, NodeFacts, NodeState,
-    PeerFacts, ResyncFacts, SecurityFacts, SecurityFailure, SecurityState, ServiceFacts, VserverFacts, complete, help, parse_all, show, show_json,
+    PeerFacts, ResyncFacts, SecurityFacts, SecurityFailure, SecurityState, ServiceFacts, VserverFacts, complete, help,
+    parse_all, show, show_json,
 };
 
 /// Sat Jan 16 05:23:00 2021.
@@ -75,6 +76,7 @@ impl Facts for Fixed {
                 state: SecurityState::Encrypted,
                 since: NOW - 200_000,
                 last_failure: Some((SecurityFailure::Password, NOW - 500_000)),
+                failing: false,
                 handshakes: 2,
                 rekeys: 7,
                 failures: 3,

@@ -272,6 +272,11 @@ impl Secure {
         self.last_failure
     }
 
+    /// No session was made since then, and nothing was set anew.
+    pub fn is_failing(&self) -> bool {
+        self.failure_told.is_some()
+    }
+
     /// What happened so far.
     pub fn counters(&self) -> Counters {
         self.counters

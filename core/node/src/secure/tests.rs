@@ -595,3 +595,33 @@ fn a_closed_datagram_has_these_bytes() {
     let other = Session::new(Instant::ZERO, &material, session::End::Answering, 1, true, Password::new(WORD));
     assert_eq!(other.open(4, &datagram).as_deref(), Some(&b"hello"[..]));
 }
+
+/// `cargo test --release -p holdfast-node -- --ignored --nocapture`: what a turn pays for each.
+#[test]
+#[ignore = "measures"]
+fn how_long_everything_takes() {
+    let time = |what: &str, count: u32, work: &mut dyn FnMut()| {
+        let begin = std::time::Instant::now();
+        (0..count).for_each(|_| work());
+        println!("{what}: {} ns", begin.elapsed().as_nanos() / u128::from(count));
+    };
+    let terms = pake::Terms { password: &WORD, channel: b"c", run: b"r" };
+    let (a, b) = (pake::Part::begin(&terms, [1; 64]), pake::Part::begin(&terms, [2; 64]));
+    let (a_point, b_point) = (a.point(), b.point());
+    time("offer", 1000, &mut || drop(pake::Part::begin(&terms, [1; 64])));
+    let said = || [pake::Said { point: &a_point, bound: b"" }, pake::Said { point: &b_point, bound: b"" }];
+    time("conclusion", 1000, &mut || drop(pake::secret(&a, &b_point, b"r", said())));
+    let material = session::Material::of([9; 64]);
+    let mut closing = Session::new(Instant::ZERO, &material, session::End::Offering, 2, true, Password::new(WORD));
+    let opening = Session::new(Instant::ZERO, &material, session::End::Answering, 1, true, Password::new(WORD));
+    for payload in [48, 1320] {
+        let plain = vec![7; envelope::HEADER_LEN + payload];
+        let mut datagram = Vec::with_capacity(1400);
+        time(&format!("close {payload} bytes"), 100_000, &mut || {
+            datagram.clear();
+            datagram.extend_from_slice(&plain);
+            closing.close(1, &mut datagram);
+        });
+        time(&format!("open {payload} bytes"), 100_000, &mut || assert!(opening.open(1, &datagram).is_some()));
+    }
+}

@@ -138,6 +138,28 @@ fn comes_back_under_attack(stage: &mut Stage<'_>, primary: usize) -> Result<()> 
     Ok(())
 }
 
+/// One node sends from another address of its host (`-srcIP`), and the other one expects it.
+pub fn another_source(stage: &mut Stage<'_>) -> Result<()> {
+    let mut traffic = start_traffic(stage)?;
+    let primary = stage.pair.wait_whole()?;
+    let (receiver, sender) = (peer_address(1), &stage.lab.nodes[0]);
+    let own = peer_address(0);
+    let source = format!("{}77", own.trim_end_matches(|last: char| last.is_ascii_digit()));
+    sender.ip(&["address", "add", &format!("{source}/24"), "dev", "eth-p"])?;
+    for node in 0..2 {
+        stage.pair.nodes[node].cli(&["set", "ns", "rpcNode", &receiver, "-srcIP", &source])?;
+    }
+    sys::wait_until("datagrams leave from there", ANSWER_LIMIT, || {
+        Ok(sender.run("ss", &["-uan"], "")?.contains(&format!("{source}:3003")).then_some(()))
+    })?;
+    wait_recovered(&mut traffic)?;
+    ensure!(stage.pair.wait_whole()? == primary, "the roles have changed");
+    let outage = stage.pair.fail(&stage.lab, primary, Failure::Kill)?;
+    wait_recovered(&mut traffic)?;
+    stage.pair.heal(&stage.lab, outage)?;
+    nothing_lost(traffic)
+}
+
 /// Resident memory of a node's process, KiB.
 fn resident(stage: &Stage<'_>, node: usize) -> Result<u64> {
     let pid = stage.pair.nodes[node].pid().context("the node runs")?;

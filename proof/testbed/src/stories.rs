@@ -125,6 +125,7 @@ fn all() -> Vec<(String, Story)> {
     add("the_random_campaign_notices_losses", |stage| campaign::notices_losses(&stage.lab, &mut stage.pair));
     add("wrong_password_means_no_mirroring_and_is_shown", channel_stories::wrong_password);
     add("the_password_of_a_running_pair_is_changed_without_a_loss", channel_stories::password_changed);
+    add("the_peer_link_may_have_another_source_address", channel_stories::another_source);
     add("strangers_at_the_peer_port_change_nothing", channel_stories::attacked);
     add("switching_failover_modes_frees_and_protects_live_connections", mirror_stories::switching_modes);
     add("rehearse_says_zero_under_load_and_counts_without_a_peer", mirror_stories::rehearsal);

@@ -167,6 +167,19 @@ impl Config {
         fingerprint_of(&self.lines(Scope::Shared))
     }
 
+    /// Passwords that are not closed yet, each with its entry.
+    pub fn clear_passwords(&self) -> Vec<(IpAddr, String)> {
+        let clear = self.rpc_nodes.iter().filter(|node| !node.encrypted && !node.password.is_empty());
+        clear.map(|node| (node.addr, node.password.clone())).collect()
+    }
+
+    /// Replaces an entry's password in clear by what is written to the file.
+    pub fn close_password(&mut self, addr: IpAddr, closed: String) {
+        if let Some(node) = self.rpc_nodes.iter_mut().find(|node| node.addr == addr) {
+            (node.password, node.encrypted) = (closed, true);
+        }
+    }
+
     /// Floating addresses, in the order they were added; those made by vservers included.
     pub fn ips(&self) -> &[NsIp] {
         &self.ips

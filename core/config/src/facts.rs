@@ -204,6 +204,48 @@ pub struct HaFacts {
     pub resync: Option<ResyncFacts>,
     /// Whether both nodes hold the same.
     pub digest: DigestState,
+    /// How the messages between the nodes are protected.
+    pub security: SecurityFacts,
+}
+
+/// How the messages between the nodes are protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SecurityFacts {
+    /// Whether there is a session, and what it gives.
+    pub state: SecurityState,
+    /// Since when the present keys are used, Unix milliseconds; 0 without.
+    pub since: u64,
+    /// The latest handshake that failed, and when, Unix milliseconds.
+    pub last_failure: Option<(SecurityFailure, u64)>,
+    /// It explains why there is no session, or none as it is set.
+    pub failing: bool,
+    /// Sessions with another life of the peer.
+    pub handshakes: u64,
+    /// Sessions that replaced one with the same life.
+    pub rekeys: u64,
+    /// Handshakes that failed.
+    pub failures: u64,
+}
+
+/// What a session with the peer gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SecurityState {
+    /// There is none.
+    #[default]
+    None,
+    /// Nobody else can speak for the peer.
+    Authenticated,
+    /// Nor read what it says.
+    Encrypted,
+}
+
+/// Why a handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecurityFailure {
+    /// The rpcNode passwords of the two nodes differ.
+    Password,
+    /// `-secure` of the two nodes differs.
+    Secure,
 }
 
 /// A transfer of the whole state to the other node, or from it.

@@ -45,7 +45,7 @@ pub use connections::{ConnectionFilter, ConnectionRow, FlowRole, connection_head
 pub use error::{CommandError, Message, Warning, messages};
 pub use facts::{
     ChannelState, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState,
-    PeerFacts, ResyncFacts, ServiceFacts, SyncState, VserverFacts,
+    PeerFacts, ResyncFacts, SecurityFacts, SecurityFailure, SecurityState, ServiceFacts, SyncState, VserverFacts,
 };
 pub use model::{
     Binding, ConnFailover, HaPeer, HaSettings, HaStatus, Interface, IpKind, LbVserver, Method, MirrorMode, Modes,

@@ -4,7 +4,7 @@ use crate::config::{Config, Scope};
 use crate::model::{IpKind, LbVserver, Modes, Monitor, NsIp, Route, RpcNode, Service};
 use crate::options::Options;
 use crate::table::{Change, Opt, options_of};
-use crate::value::{mask_text, quote};
+use crate::value::{Value, mask_text, quote};
 
 /// For whom the lines are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +154,10 @@ fn listed_options(object: &impl Options, listed: &[Opt], style: Style) -> String
         if !with_defaults && !opt.always && opt.default_value().as_ref() == Some(&value) {
             continue;
         }
-        text.push_str(&format!(" -{} {}", opt.name, value.shown(&opt.kind, style != Style::File)));
+        text.push_str(&format!(" -{}", opt.name));
+        if value != Value::Flag {
+            text.push_str(&format!(" {}", value.shown(&opt.kind, style != Style::File)));
+        }
     }
     text
 }

@@ -457,10 +457,21 @@ impl Default for HaSettings {
 pub struct RpcNode {
     /// NSIP of the node.
     pub addr: IpAddr,
-    /// The password in clear; empty while none was set. Never shown.
+    /// The password in clear, or as it is written to `ns.conf`; empty while none was set. Never shown.
     pub password: String,
-    /// Source address of our connections to it; `None` is the NSIP.
+    /// The password is closed under a key of the node (`-encrypted`).
+    pub encrypted: bool,
+    /// Source address of connections to this node; `None` is the NSIP of who connects.
     pub src_ip: Option<IpAddr>,
+    /// Messages to this node are encrypted, not only authenticated.
+    pub secure: bool,
+}
+
+impl RpcNode {
+    /// An entry as it is made: without a password, encrypted.
+    pub(crate) fn new(addr: IpAddr) -> RpcNode {
+        RpcNode { addr, password: String::new(), encrypted: false, src_ip: None, secure: true }
+    }
 }
 
 /// The node's own management address (`set ns config`); node-local.

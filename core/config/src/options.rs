@@ -244,7 +244,10 @@ impl Options for RpcNode {
         match option {
             "password" if self.password.is_empty() => None,
             "password" => Some(Value::Text(self.password.clone())),
+            "encrypted" => self.encrypted.then_some(Value::Flag),
+            "encryptmethod" => self.encrypted.then_some(Value::Word("ENCMTHD_3")),
             "srcIP" => Some(Value::Address(self.src_ip)),
+            "secure" => Some(Value::Word(if self.secure { "ON" } else { "OFF" })),
             _ => None,
         }
     }
@@ -253,6 +256,7 @@ impl Options for RpcNode {
         match option {
             "password" => self.password = text(value),
             "srcIP" => self.src_ip = addr(value),
+            "secure" => self.secure = is_on(value),
             _ => {}
         }
     }

@@ -35,6 +35,9 @@ pub(crate) const fn no(word: &'static str) -> Choice {
     Choice { word, alias: None, offered: false }
 }
 
+/// Longest text of a password, bytes; one that is closed under a node's key is longer than in clear.
+const MAX_SECRET: usize = 512;
+
 /// What an argument may be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Type {
@@ -108,7 +111,7 @@ impl Type {
         match *self {
             Type::Name => name(text).map_err(bad),
             Type::Text(max) if text.len() > max => Err(bad(messages::STRING_TOO_LONG)),
-            Type::Secret if text.len() > 127 => Err(CommandError::with(messages::STRING_TOO_LONG, argument)),
+            Type::Secret if text.len() > MAX_SECRET => Err(CommandError::with(messages::STRING_TOO_LONG, argument)),
             Type::Secret if text.is_empty() => Err(CommandError::with(messages::VALUE_MISSING, argument)),
             Type::Token(max) => token(text, max).map_err(bad),
             Type::Text(_) | Type::Secret | Type::Rest => Ok(Value::Text(text.to_owned())),

@@ -173,6 +173,11 @@ fn line() -> impl Strategy<Value = String> {
             .prop_map(|o| format!("set HA node {o}")),
         (address(), pick(&["x", "'a b'", "\"q/z\"", "-x", "'[1-2]'", "\"\\\"\""]))
             .prop_map(|(a, p)| format!("set ns rpcNode {a} -password {p}")),
+        (
+            address(),
+            pick(&["-password 0aff -encrypted -encryptmethod ENCMTHD_3", "-secure OFF", "-secure YES -srcIP *"])
+        )
+            .prop_map(|(a, o)| format!("set ns rpcNode {a} {o}")),
         (pick(&["1/1", "1/2"]), pick(&["eth0", "eth1"])).prop_map(|(i, d)| format!("add interface {i} -device {d}")),
         pick(&["1/1", "1/2"]).prop_map(|i| format!("rm interface {i}")),
     ];

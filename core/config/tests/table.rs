@@ -70,7 +70,7 @@ fn every_set_is_kept_and_every_unset_takes_it_back() {
             ],
         ),
         ("HA node", &["-haStatus STAYSECONDARY", "-helloInterval 50", "-deadInterval 1", "-mirrorMode ASYNC"]),
-        ("ns rpcNode 10.0.0.2", &["-password x", "-srcIP 10.0.0.1"]),
+        ("ns rpcNode 10.0.0.2", &["-password x", "-srcIP 10.0.0.1", "-secure OFF"]),
     ];
     for (object, options) in cases {
         for option in *options {

@@ -116,7 +116,25 @@ impl Node {
             line("mirror sender", sender.into_iter()),
             line("mirror receiver", receiver.into_iter()),
             line("peer channel refused", self.channel.refused()),
+            line("peer channel", self.channel_counters().into_iter()),
             line("node", node.into_iter()),
+        ]
+    }
+
+    fn channel_counters(&self) -> [(&'static str, u64); 10] {
+        let secure = self.channel.secure();
+        let counted = secure.counters();
+        [
+            ("hails", counted.hails),
+            ("offers", counted.offers),
+            ("answers", counted.answers),
+            ("established", counted.established),
+            ("rekeyed", counted.rekeyed),
+            ("wrong_password", counted.wrong_password),
+            ("wrong_secure", counted.wrong_secure),
+            ("half_open", secure.half_open() as u64),
+            ("half_open_evicted", counted.half_open_evicted),
+            ("attempts_unanswered", counted.attempts_unanswered),
         ]
     }
 }

@@ -5,12 +5,16 @@ use core::time::Duration;
 use holdfast_engine::{Limits, Port};
 
 /// All that a node needs to be born. Everything random or remembered comes in here.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeOptions {
     /// Random per process start: tells one life of a node from the next.
     pub boot: u64,
     /// Seed of hash-table keys and of back-off jitter; random in production.
     pub seed: u64,
+    /// Random and secret, never the same twice: ephemeral keys are drawn from it.
+    pub secret: [u8; 32],
+    /// Closes the passwords in `ns.conf`; kept in a file of this node, and nowhere else.
+    pub password_key: [u8; 32],
     /// The highest term this node has made durable, 0 if none.
     pub stored_term: u64,
     /// `ns.conf`: one command per line; `#` comments and blank lines are skipped.
@@ -59,8 +63,12 @@ pub enum StreamEvent {
 pub struct PeerLink {
     /// This node's NSIP: bind UDP [`PEER_PORT`] here.
     pub local: IpAddr,
-    /// The peer's NSIP: send there, accept only from there.
+    /// The peer's NSIP: send there.
     pub peer: IpAddr,
+    /// Send from here (`-srcIP` of the peer's entry; else `local`).
+    pub source: IpAddr,
+    /// Accept only from there (`-srcIP` of our own entry; else `peer`).
+    pub expected: IpAddr,
     /// The idle TCP connection is opened by this side (the larger NSIP);
     /// the other side listens on TCP [`PEER_PORT`].
     pub connects: bool,

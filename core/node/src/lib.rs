@@ -24,6 +24,8 @@ mod propagation;
 mod publish;
 mod quarantine;
 mod resync;
+mod sealed;
+mod secure;
 mod stream;
 mod sync;
 mod view;

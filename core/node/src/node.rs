@@ -12,7 +12,7 @@ use holdfast_engine::{Drop, Engine, Frame, Gate, OwnedFrame, Port, PortId, Verdi
 use holdfast_ha::{self as ha, Hello, Machine, NodeId, PathId, Role, Settings};
 use holdfast_wire::{Addr, Endpoint, MacAddr};
 
-use crate::channel::{self, Channel, Letter, Letterhead, Outgoing, Stray};
+use crate::channel::{self, Channel, Letter, Letterhead, Outgoing, Received};
 use crate::counters::LimitWatch;
 use crate::effect::{Effect, Level, NodeOptions, PeerLink, PortState, ProbeOutcome, Reply, StartError, StreamEvent};
 use crate::envelope::MessageKind;
@@ -92,7 +92,9 @@ pub struct Node {
 
 impl Node {
     /// A node with its configuration loaded. Nothing is sent before the first `handle_turn`.
-    pub fn new(now: Instant, options: NodeOptions) -> Result<Node, StartError> {
+    pub fn new(now: Instant, mut options: NodeOptions) -> Result<Node, StartError> {
+        // Kept nowhere but where it is replaced with each draw.
+        let secret = core::mem::take(&mut options.secret);
         let config = load(&options.config)?;
         let settings = settings(&config);
         let peer = settings.peer.unwrap_or(NodeId(0));
@@ -100,7 +102,7 @@ impl Node {
             now,
             engine: Engine::new(now, options.limits.clone(), options.seed),
             ha: Machine::new(now, settings, options.boot, options.stored_term),
-            channel: Channel::new(settings.node.0, peer.0, options.boot),
+            channel: Channel::new(settings.node.0, peer.0, options.boot, secret),
             mirroring: Mirroring::new(),
             quarantine: Quarantine::default(),
             handover: Handover::default(),
@@ -256,8 +258,8 @@ impl Node {
     pub fn handle_peer_key(&mut self, now: Instant, request: u64, key: [u8; 32]) {
         self.begin(now);
         if request == self.key_request {
-            self.channel.set_key(key);
-            if self.channel.is_rekeying() {
+            self.channel.set_key(now, key);
+            if self.channel.secure().uses_former_password() {
                 self.event(Level::Info, "the rpcNode password has changed here; the peer has the former one".into());
             }
             // The election begins here, not at whatever wakes the driver next.
@@ -310,6 +312,9 @@ impl Node {
             self.drain_ha(now);
             self.update_gate(now);
         }
+        self.channel.set_role(self.ha.role());
+        self.channel.handle_timeout(now);
+        self.tell_of_channel();
         self.engine.handle_timeout(now);
         self.mirroring.sender.handle_timeout(now);
         if self.replacing.is_some() || self.mirroring.receiver.is_ready() {
@@ -337,6 +342,7 @@ impl Node {
         }
         let deadlines = [
             self.ha.poll_timeout().filter(|_| self.listening),
+            self.channel.poll_timeout(self.now).filter(|_| self.link.is_some()),
             self.engine.poll_timeout(),
             self.mirroring.poll_timeout(),
             self.quarantine.ends(),
@@ -388,6 +394,13 @@ impl Node {
     pub fn lose_a_flow(&mut self, now: Instant) -> bool {
         self.begin(now);
         self.engine.lose_a_flow()
+    }
+
+    /// A datagram for the peer with any payload, closed under the session with it;
+    /// `None` without one, or for a kind that there is none of.
+    #[cfg(feature = "sabotage")]
+    pub fn close_for_peer(&mut self, kind: u8, term: u64, payload: &[u8]) -> Option<Vec<u8>> {
+        self.channel.close_any(kind, Letterhead { term, fingerprint: self.fingerprint }, payload)
     }
 
     /// Follows the primary anew, as if this node had led for a moment, unnoticed.
@@ -596,38 +609,29 @@ impl Node {
             // What an election heard before it began would be forgotten, and the peer would count on it.
             return;
         }
-        match self.channel.receive(now, path, datagram) {
-            Ok(letter) => {
+        let received = self.channel.receive(now, path, datagram);
+        self.tell_of_channel();
+        match received {
+            Received::Letter(letter) => {
                 if let Some((port, mac)) = station {
                     self.handover.meet(port, mac);
                 }
-                self.letter(now, path, letter);
+                self.letter(now, path, &letter);
             }
-            Err(Stray::Silent) => self.unproven(now, datagram),
-            Err(Stray::Report(refused)) => {
-                self.unproven(now, datagram);
+            // It may be a primary with another password.
+            Received::Claim(Role::Primary | Role::Draining) => self.ha.handle_unproven_primary(now),
+            Received::Claim(Role::Init | Role::Secondary) | Received::Nothing => {}
+            Received::Report(refused) => {
                 let text = format!("a peer message was refused ({}); further ones are only counted", refused.label());
                 self.event(Level::Warn, text);
             }
-            Err(Stray::Introduce { boot }) => {
-                let head = self.letterhead();
-                self.channel.send_echoing(Some(path), MessageKind::Introduction, head, &[], boot);
-            }
         }
     }
 
-    /// A refused datagram may be the hello of a primary with another password.
-    fn unproven(&mut self, now: Instant, datagram: &[u8]) {
-        let hello = self.channel.claimed_hello(datagram).and_then(|payload| Hello::decode(payload).ok());
-        if hello.is_some_and(|hello| matches!(hello.role, Role::Primary | Role::Draining)) {
-            self.ha.handle_unproven_primary(now);
-        }
-    }
-
-    fn letter(&mut self, now: Instant, path: PathId, letter: Letter<'_>) {
+    fn letter(&mut self, now: Instant, path: PathId, letter: &Letter) {
         let header = letter.header;
         match header.kind {
-            MessageKind::Hello => match Hello::decode(letter.payload) {
+            MessageKind::Hello => match Hello::decode(&letter.payload) {
                 Ok(hello) => {
                     self.ha.set_drained(self.mirroring.sender.is_drained() && !self.engine.has_marks());
                     let intake = self.hear_intake(now, &hello);
@@ -642,18 +646,18 @@ impl Node {
                 }
                 Err(_) => self.hellos_refused += 1,
             },
-            MessageKind::Introduction => {}
+            MessageKind::Confirmation | MessageKind::Handshake => {}
             // A lower term is ignored; a higher one is first heard in a hello.
             MessageKind::MirrorData | MessageKind::MirrorAck | MessageKind::AskSession
                 if header.term != self.ha.term() => {}
-            MessageKind::MirrorData => self.mirror_data(now, (header.boot, header.term), letter.payload),
+            MessageKind::MirrorData => self.mirror_data(now, (header.boot, header.term), &letter.payload),
             MessageKind::MirrorAck => {
-                if self.mirroring.handle_answer(now, &mut self.engine, letter.payload).is_err() {
+                if self.mirroring.handle_answer(now, &mut self.engine, &letter.payload).is_err() {
                     self.hellos_refused += 1;
                 }
                 self.confirm_propagations();
             }
-            MessageKind::AskSession => self.asked_for_session(now, letter.payload),
+            MessageKind::AskSession => self.asked_for_session(now, &letter.payload),
         }
     }
 

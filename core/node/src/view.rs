@@ -6,13 +6,15 @@ use core::time::Duration;
 use holdfast_base::Instant;
 use holdfast_config::{
     ChannelState, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, LbVserver, MonitorFacts, NodeFacts,
-    NodeState, PeerFacts, ResyncFacts, Service, ServiceFacts, VserverFacts,
+    NodeState, PeerFacts, ResyncFacts, SecurityFacts, SecurityFailure, SecurityState, Service, ServiceFacts,
+    VserverFacts,
 };
 use holdfast_engine::{Drop, ServiceId, VserverId};
 use holdfast_ha::{HaStatus, PeerView, Role};
 
 use crate::envelope::Refused;
 use crate::node::Node;
+use crate::secure::Failure;
 
 /// A node at one moment.
 pub(crate) struct View<'a> {
@@ -51,7 +53,7 @@ impl<'a> View<'a> {
             caught_up: peer.caught_up,
             unready: peer.role == Role::Secondary && !peer.ready,
             channel: self.channel_state(&peer),
-            rekeying: self.node.channel.is_rekeying(),
+            rekeying: self.node.channel.secure().uses_former_password(),
             config: self.peer_config(),
             last_heard,
             heard_on: self.heard_on(),
@@ -83,6 +85,30 @@ impl<'a> View<'a> {
             fingerprint: self.node.fingerprint,
             unsaved: aside.unsaved,
             version: aside.version,
+        }
+    }
+
+    fn security(&self) -> SecurityFacts {
+        let secure = self.node.channel.secure();
+        let counters = secure.counters();
+        SecurityFacts {
+            state: match secure.session() {
+                Some((true, _)) => SecurityState::Encrypted,
+                Some((false, _)) => SecurityState::Authenticated,
+                None => SecurityState::None,
+            },
+            since: secure.session().map_or(0, |(_, made)| self.unix_millis(made)),
+            last_failure: secure.last_failure().map(|(at, failure)| {
+                let failure = match failure {
+                    Failure::Password => SecurityFailure::Password,
+                    Failure::Secure => SecurityFailure::Secure,
+                };
+                (failure, self.unix_millis(at))
+            }),
+            failing: secure.is_failing(),
+            handshakes: counters.established,
+            rekeys: counters.rekeyed,
+            failures: counters.wrong_password + counters.wrong_secure,
         }
     }
 
@@ -198,9 +224,10 @@ impl Facts for View<'_> {
         let leads = self.leads();
         let stats = node.mirroring.sender.stats(self.now);
         // What was meant for an earlier life of ours comes at every start.
-        let harmless = Refused::NotForThisLife.label();
+        // After a restart: for keys that are gone, or late.
+        let harmless = [Refused::Unkeyed.label(), Refused::Stale.label()];
         let refused: u64 =
-            node.channel.refused().filter(|(reason, _)| *reason != harmless).map(|(_, count)| count).sum();
+            node.channel.refused().filter(|(reason, _)| !harmless.contains(reason)).map(|(_, count)| count).sum();
         HaFacts {
             role: role(status.role),
             state: own_state(status.role, status.status),
@@ -214,6 +241,7 @@ impl Facts for View<'_> {
             sync_failures: node.mirroring.failures() + node.sync.failures(),
             config: self.own_config(),
             refused_messages: refused + node.hellos_refused,
+            security: self.security(),
             silent_ports: self.silent_ports(),
             peer: self.peer(),
             flows: counts.flows.into(),

@@ -54,11 +54,37 @@ impl Store {
             .with_context(|| format!("cannot store the term in {}", path.display()))
     }
 
+    /// The key that closes passwords in the configuration: made once, of `random`.
+    pub fn load_password_key(&self, random: [u8; 32]) -> Result<[u8; 32]> {
+        let path = self.state.join("password.key");
+        match fs::read_to_string(&path) {
+            Ok(text) => parse_key(text.trim_end()).with_context(|| {
+                format!("{} does not hold a key: remove it, and set the rpcNode passwords again", path.display())
+            }),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+                replace(&path, &format!("{text}\n"))
+                    .with_context(|| format!("cannot store the key of passwords in {}", path.display()))?;
+                Ok(random)
+            }
+            Err(error) => {
+                Err(error).with_context(|| format!("cannot read the key of passwords from {}", path.display()))
+            }
+        }
+    }
+
     /// Writes the configuration. Readable by its owner only: it holds passwords.
     pub fn save_config(&self, text: &str) -> Result<()> {
         let path = &self.config;
         replace(path, text).with_context(|| format!("cannot save the configuration in {}", path.display()))
     }
+}
+
+fn parse_key(text: &str) -> Option<[u8; 32]> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Vec<u8> = pairs.iter().map(byte).collect::<Option<_>>()?;
+    bytes.try_into().ok().filter(|_| rest.is_empty())
 }
 
 /// The old file or the new one, never a mixture, also after a power cut. A process that is killed in between

@@ -163,6 +163,8 @@ impl Machine {
         let options = NodeOptions {
             boot,
             seed: boot.rotate_left(17),
+            secret: secret(boot),
+            password_key: [self.index as u8 + 1; 32],
             stored_term: self.stored_term,
             config: self.stored_config.clone(),
             limits,
@@ -318,6 +320,16 @@ fn feed(node: &mut Node, now: Instant, machine: usize, input: Input, wishes: &mu
         Input::Stop => node.handle_stop(now),
         Input::Timer => {}
     }
+}
+
+/// What a process gets from its computer's random numbers: another value in each life.
+fn secret(boot: u64) -> [u8; 32] {
+    let mut secret = [0; 32];
+    for (index, part) in secret.chunks_mut(8).enumerate() {
+        let mut hasher = StableHasher::new(boot, index as u64);
+        part.copy_from_slice(&hasher.write(b"secret").finish().to_be_bytes());
+    }
+    secret
 }
 
 /// The data ports of a machine, both up.

@@ -13,6 +13,7 @@
 mod bench;
 mod campaign;
 mod cell;
+mod channel_stories;
 mod config;
 mod config_stories;
 mod demo;

@@ -11,6 +11,9 @@ use crate::model::{HaPeer, HaSettings, RpcNode};
 use crate::options::Options as _;
 use crate::value::{self, Value};
 
+/// Longest password in clear, bytes.
+const MAX_PASSWORD: usize = 127;
+
 pub(super) fn add_node(config: &mut Config, c: &Command) -> Applied {
     let (id, Some(Value::Address(Some(addr)))) = (node_id(c)?, c.arg(1)) else {
         return Err(CommandError::with(messages::ARGUMENT_MISSING, "IPAddress"));
@@ -34,7 +37,7 @@ pub(super) fn add_node(config: &mut Config, c: &Command) -> Applied {
     config.ha.inc = inc;
     config.ha.peer = Some(HaPeer { id, addr: *addr });
     if config.rpc_node(*addr).is_none() {
-        config.rpc_nodes.push(RpcNode { addr: *addr, password: String::new(), src_ip: None });
+        config.rpc_nodes.push(RpcNode::new(*addr));
     }
     Ok(())
 }
@@ -73,7 +76,19 @@ pub(super) fn set_rpc_node(config: &mut Config, c: &Command) -> Applied {
         return Err(CommandError::about(messages::INVALID_ARGUMENT_VALUE, "password", value::MASK));
     }
     let entry = config.rpc_nodes.iter_mut().find(|n| n.addr == addr);
-    entry.ok_or_else(|| missing("IPAddress", &addr.to_string()))?.put_all(c);
+    let entry = entry.ok_or_else(|| missing("IPAddress", &addr.to_string()))?;
+    let (password, encrypted) = (c.option("password").and_then(Value::as_text), c.option("encrypted").is_some());
+    match password {
+        Some(clear) if !encrypted && clear.len() > MAX_PASSWORD => {
+            return Err(CommandError::with(messages::STRING_TOO_LONG, "password"));
+        }
+        Some(_) => entry.encrypted = encrypted,
+        // For `unset` every option is a flag.
+        None if c.option("password").is_some() => entry.encrypted = false,
+        None if encrypted => return Err(CommandError::with(messages::ARGUMENT_MISSING, "password")),
+        None => {}
+    }
+    entry.put_all(c);
     Ok(())
 }
 
@@ -81,6 +96,6 @@ pub(super) fn set_rpc_node(config: &mut Config, c: &Command) -> Applied {
 pub(super) fn move_own_entry(config: &mut Config, old: Option<IpAddr>, new: IpAddr) {
     match config.rpc_nodes.iter_mut().find(|n| Some(n.addr) == old) {
         Some(own) => own.addr = new,
-        None => config.rpc_nodes.insert(0, RpcNode { addr: new, password: String::new(), src_ip: None }),
+        None => config.rpc_nodes.insert(0, RpcNode::new(new)),
     }
 }

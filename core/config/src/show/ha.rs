@@ -3,7 +3,8 @@
 use super::Scene;
 use crate::error::{CommandError, messages};
 use crate::facts::{
-    ChannelState, ConfigFacts, DigestState, HaFacts, HaRole, NodeState, PeerFacts, ResyncFacts, SyncState,
+    ChannelState, ConfigFacts, DigestState, HaFacts, HaRole, NodeState, PeerFacts, ResyncFacts, SecurityFacts,
+    SecurityFailure, SecurityState, SyncState,
 };
 use crate::json::Json;
 use crate::model::{HaPeer, HaStatus, RpcNode};
@@ -150,7 +151,7 @@ pub(super) fn nodes(s: &Scene<'_>) -> Result<String, CommandError> {
     }
     if let Some(peer) = peer {
         number += 1;
-        text += &peer_lines(peer, &facts.peer.clone().unwrap_or_default(), facts.config.fingerprint, number);
+        text += &peer_lines(s, peer, &facts, number);
     }
     if own && peer.is_some() {
         text += "\tLocal node information:\n\tCritical Interfaces: None\n";
@@ -236,7 +237,8 @@ pub(super) fn resync_text(s: &Scene<'_>, resync: ResyncFacts) -> String {
     format!("{} ({age} s ago), session {session}, {flows} flows, {told} of them sent, {took}", calendar(began))
 }
 
-fn peer_lines(peer: HaPeer, facts: &PeerFacts, own: u64, number: usize) -> String {
+fn peer_lines(s: &Scene<'_>, peer: HaPeer, own: &HaFacts, number: usize) -> String {
+    let facts = &own.peer.clone().unwrap_or_default();
     let mut lines = common_lines(peer.id, peer.addr.to_string(), &facts.host_name);
     let heard = facts.last_heard.map_or("never".to_owned(), |d| format!("{} ms ago", millis(d)));
     lines.extend([
@@ -261,9 +263,10 @@ fn peer_lines(peer: HaPeer, facts: &PeerFacts, own: u64, number: usize) -> Strin
             intake_text(facts.channel, facts.role),
             rekeying_text(facts.rekeying)
         ),
+        format!("Peer Channel Security: {}", security_text(s, own.security)),
         format!("Last Heard: {heard}"),
     ]);
-    lines.extend(heard_fingerprint(facts).map(|_| config_extension(&facts.config, Some(own))));
+    lines.extend(heard_fingerprint(facts).map(|_| config_extension(&facts.config, Some(own.config.fingerprint))));
     numbered_block(number, &lines)
 }
 
@@ -299,6 +302,7 @@ pub(super) fn nodes_json(s: &Scene<'_>) -> Result<Json, CommandError> {
             ("configuration", format!("{:016x}", f.config.fingerprint).into()),
             ("peerchannel", channel_text(f.channel).into()),
             ("rekeying", f.rekeying.into()),
+            ("channelsecurity", security_word(facts.security.state).into()),
         ]));
     }
     Ok(Json::List(nodes))
@@ -375,9 +379,60 @@ fn chosen_rpc<'a>(s: &Scene<'a>) -> Result<Vec<&'a RpcNode>, CommandError> {
     }
 }
 
+fn on_off(on: bool) -> &'static str {
+    if on { "ON" } else { "OFF" }
+}
+
 /// The source address that is used; `*` is written as the NSIP, as the market does.
 fn source(s: &Scene<'_>, node: &RpcNode) -> String {
     node.src_ip.or(s.config.ns_config.addr).map_or("*".to_owned(), |a| a.to_string())
+}
+
+/// The cipher of every session.
+const CIPHER: &str = "CHACHA20-POLY1305";
+
+fn security_word(state: SecurityState) -> &'static str {
+    match state {
+        SecurityState::None => "NOT AUTHENTICATED",
+        SecurityState::Authenticated => "AUTHENTICATED, NOT ENCRYPTED",
+        SecurityState::Encrypted => "AUTHENTICATED, ENCRYPTED",
+    }
+}
+
+fn failure_text(failure: SecurityFailure) -> &'static str {
+    match failure {
+        SecurityFailure::Password => "the rpcNode passwords of the two nodes differ",
+        SecurityFailure::Secure => "-secure of the two nodes' rpcNode differs",
+    }
+}
+
+/// A failure that was not followed by a success explains why the session is not as it is set.
+fn security_text(s: &Scene<'_>, security: SecurityFacts) -> String {
+    let failed = security.last_failure.filter(|_| security.failing);
+    let ago = |at: u64| Duration::from_millis(s.facts.now().saturating_sub(at)).as_secs();
+    let why =
+        failed.map_or(String::new(), |(failure, at)| format!(" ({}, seen {} s ago)", failure_text(failure), ago(at)));
+    format!("{}{why}", security_word(security.state))
+}
+
+/// The state of the channel, below the peer's entry.
+fn channel_lines(s: &Scene<'_>, security: SecurityFacts) -> String {
+    let session = match security.state {
+        SecurityState::None => "Cipher: NONE  Since: never".to_owned(),
+        SecurityState::Authenticated | SecurityState::Encrypted => {
+            format!("Cipher: {CIPHER}  Since: {}", calendar(security.since))
+        }
+    };
+    let failure = security
+        .last_failure
+        .map_or("never".to_owned(), |(failure, at)| format!("{} ({})", calendar(at), failure_text(failure)));
+    format!(
+        "\tChannel: {}  {session}\n\tHandshakes: {}  Rekeys: {}  Failures: {}  Last Failure: {failure}\n",
+        security_text(s, security),
+        security.handshakes,
+        security.rekeys,
+        security.failures,
+    )
 }
 
 /// Never the password, nor anything made from it: only whether there is one.
@@ -386,19 +441,36 @@ pub(super) fn rpc_nodes(s: &Scene<'_>) -> Result<String, CommandError> {
     for (i, node) in chosen_rpc(s)?.into_iter().enumerate() {
         let password = if node.password.is_empty() { "not set" } else { crate::value::MASK };
         let (addr, source) = (node.addr, source(s, node));
-        text += &format!("{})\tIPAddress:  {addr} Password: {password} SrcIP: {source} Secure: OFF\n", i + 1);
+        let secure = on_off(node.secure);
+        text +=
+            &format!("{})\tIPAddress:  {addr} Password: {password} Retry: 1 SrcIP: {source} Secure: {secure}\n", i + 1);
+        if s.config.ha.peer.is_some_and(|peer| peer.addr == addr) {
+            text += &channel_lines(s, s.facts.ha().security);
+        }
     }
     Ok(text)
 }
 
 pub(super) fn rpc_nodes_json(s: &Scene<'_>) -> Result<Json, CommandError> {
     let one = |node: &RpcNode| {
-        Json::Object(vec![
+        let mut fields = vec![
             ("ipaddress", node.addr.to_string().into()),
             ("passwordset", (!node.password.is_empty()).into()),
             ("srcip", source(s, node).into()),
-            ("secure", "OFF".into()),
-        ])
+            ("secure", on_off(node.secure).into()),
+            ("validatecert", "NO".into()),
+        ];
+        if s.config.ha.peer.is_some_and(|peer| peer.addr == node.addr) {
+            let security = s.facts.ha().security;
+            fields.push(("channel", security_word(security.state).into()));
+            fields.push(("cipher", if security.state == SecurityState::None { "NONE" } else { CIPHER }.into()));
+            fields.push(("channelsince", (security.since / 1000).into()));
+            fields.push(("handshakes", security.handshakes.into()));
+            fields.push(("rekeys", security.rekeys.into()));
+            fields.push(("failures", security.failures.into()));
+            fields.extend(security.last_failure.map(|(failure, _)| ("lastfailure", failure_text(failure).into())));
+        }
+        Json::Object(fields)
     };
     Ok(Json::List(chosen_rpc(s)?.into_iter().map(one).collect()))
 }

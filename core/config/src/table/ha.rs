@@ -67,8 +67,23 @@ const RPC: Arg = Arg::required("IPAddress", Type::Address, "ipaddress", "NSIP of
 const PASSWORD: Opt =
     Opt::new("password", Type::Secret, "password", "The password, the same for a node on both nodes. Never shown.");
 const SRC_IP: Opt =
-    Opt::new("srcIP", Type::AddressOrStar, "srcip", "Source of our connections to it; * is the NSIP.").default("*");
-const SECURE: Opt = Opt::neutral("secure", Type::Choice(&[also("OFF", "NO"), no("ON"), no("YES")]));
+    Opt::new("srcIP", Type::AddressOrStar, "srcip", "Source of connections to it; * is the NSIP.").default("*");
+const ENCRYPTED: Opt = Opt::new(
+    "encrypted",
+    Type::Flag,
+    "encrypted",
+    "The password is closed under this node's key, as `save` writes it.",
+);
+const ENCRYPT_METHOD: Opt =
+    Opt::new("encryptmethod", Type::Choice(&[yes("ENCMTHD_3")]), "encryptmethod", "How it is closed.");
+const SECURE: Opt = Opt::new(
+    "secure",
+    Type::Choice(&[also("ON", "YES"), also("OFF", "NO")]),
+    "secure",
+    "ON: messages are encrypted; OFF: only authenticated. The same on both nodes.",
+)
+.default("ON");
+const VALIDATE_CERT: Opt = Opt::neutral("validateCert", Type::Choice(&[also("NO", "OFF"), no("YES"), no("ON")]));
 
 pub(super) const ROWS: &[Row] = &[
     Row::new("add", &["HA", "node"], Effect::Local(Change::AddHaNode), "Names the peer; makes its RPC entry.")
@@ -114,11 +129,11 @@ pub(super) const ROWS: &[Row] = &[
     .nitro("failoverrehearsal"),
     Row::new("set", &["ns", "rpcNode"], Effect::Local(Change::SetRpcNode), "Sets the password between nodes.")
         .args(&[RPC])
-        .sets(&[PASSWORD, SRC_IP, SECURE])
+        .sets(&[PASSWORD, ENCRYPTED, ENCRYPT_METHOD, SRC_IP, SECURE, VALIDATE_CERT])
         .nitro("nsrpcnode"),
     Row::new("unset", &["ns", "rpcNode"], Effect::Local(Change::UnsetRpcNode), "Puts settings back.")
         .args(&[RPC])
-        .clears(&[PASSWORD, SRC_IP])
+        .clears(&[PASSWORD, SRC_IP, SECURE])
         .nitro("nsrpcnode"),
     Row::new("show", &["ns", "rpcNode"], Effect::Show(View::RpcNode), "Shows the RPC entries, without passwords.")
         .args(&[Arg::optional("IPAddress", Type::Address, "ipaddress", "Only this one.")])

@@ -3,8 +3,8 @@
 use core::time::Duration;
 use holdfast_config::{
     ChannelState, Config, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, Kind, MonitorFacts, NodeFacts,
-    NodeState, PeerFacts, ResyncFacts, ServiceFacts, SyncState, VserverFacts, complete, help, parse_all, show,
-    show_json,
+    NodeState, PeerFacts, ResyncFacts, SecurityFacts, SecurityFailure, SecurityState, ServiceFacts, SyncState,
+    VserverFacts, complete, help, parse_all, show, show_json,
 };
 
 /// Sat Jan 16 05:23:00 2021.
@@ -90,6 +90,15 @@ impl Facts for Fixed {
                 told: 12,
             }),
             digest: DigestState::Equal { ago: None },
+            security: SecurityFacts {
+                state: SecurityState::Encrypted,
+                since: NOW - 200_000,
+                last_failure: Some((SecurityFailure::Password, NOW - 500_000)),
+                failing: false,
+                handshakes: 2,
+                rekeys: 7,
+                failures: 3,
+            },
         }
     }
 

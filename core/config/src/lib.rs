@@ -45,11 +45,12 @@ pub use connections::{ConnectionFilter, ConnectionRow, FlowRole, connection_head
 pub use error::{CommandError, Message, Warning, messages};
 pub use facts::{
     ChannelState, DigestState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState, PeerFacts,
-    ResyncFacts, ServiceFacts, VserverFacts,
+    PeerPorts, ResyncFacts, RouteFacts, ServiceFacts, VserverFacts,
 };
 pub use model::{
-    Binding, ConnFailover, HaPeer, HaSettings, HaStatus, Interface, IpKind, LbVserver, Method, MirrorMode, Modes,
-    Monitor, MonitorBinding, MonitorKind, NsConfig, NsIp, Persistence, Route, RpcNode, Server, Service, ServiceType,
+    Binding, ConnFailover, FailoverSet, HaPeer, HaSettings, HaStatus, Hook, Interface, IpKind, LbVserver, Method,
+    MirrorMode, Modes, Monitor, MonitorBinding, MonitorKind, NsConfig, NsIp, Persistence, Route, RouteMonitor, RpcNode,
+    Server, Service, ServiceType, VirtualRouter,
 };
 pub use parse::{parse, parse_all};
 pub use replay::Replacement;

@@ -48,6 +48,9 @@ impl Replacement {
             ha: config.ha.clone(),
             rpc_nodes: config.rpc_nodes.clone(),
             interfaces: config.interfaces.clone(),
+            failover_sets: config.failover_sets.clone(),
+            virtual_routers: config.virtual_routers.clone(),
+            hooks: config.hooks.clone(),
             ..Config::default()
         };
         Some(Replacement { next, lines: lines.into_iter() })
@@ -68,6 +71,9 @@ impl Replacement {
             ha: config.ha.clone(),
             rpc_nodes: config.rpc_nodes.clone(),
             interfaces: config.interfaces.clone(),
+            failover_sets: config.failover_sets.clone(),
+            virtual_routers: config.virtual_routers.clone(),
+            hooks: config.hooks.clone(),
             ..self.next
         }
     }

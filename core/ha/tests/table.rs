@@ -2,7 +2,7 @@
 
 use Role::{Draining as D, Init as I, Primary as P, Secondary as S};
 use holdfast_base::{Duration, Instant};
-use holdfast_ha::{Effect, HaStatus, Hello, HelloKind, Machine, NodeId, PathId, Role, Settings};
+use holdfast_ha::{Effect, HaStatus, Hello, HelloKind, Machine, NodeHealth, NodeId, PathId, Role, Settings};
 
 const US: NodeId = NodeId(1);
 const PEER: NodeId = NodeId(2);
@@ -36,6 +36,10 @@ enum Input {
     Timeout,
     DeadInterval,
     TwoSeconds,
+    HearHealthierSecondary,
+    RouteMonitorFails,
+    InterfaceFails,
+    AllInterfacesFail,
     PeerRemoved,
     StaySecondary,
     StayPrimary,
@@ -72,6 +76,10 @@ const TABLE: &[(Input, [Role; 4])] = &[
     (Input::Timeout, [I, S, P, D]),
     (Input::DeadInterval, [I, P, P, P]),
     (Input::TwoSeconds, [P, P, P, P]),
+    (Input::HearHealthierSecondary, [I, S, D, D]),
+    (Input::RouteMonitorFails, [I, S, D, D]),
+    (Input::InterfaceFails, [I, S, D, D]),
+    (Input::AllInterfacesFail, [I, S, D, D]),
     (Input::PeerRemoved, [P, P, P, P]),
     (Input::StaySecondary, [I, S, D, D]),
     (Input::StayPrimary, [I, S, P, D]),
@@ -231,6 +239,14 @@ impl Fixture {
             Input::Timeout => self.machine.handle_timeout(self.now + hello),
             Input::DeadInterval => self.pass(Settings::DEAD + Duration::from_millis(1)),
             Input::TwoSeconds => self.pass(Duration::from_secs(2)),
+            Input::HearHealthierSecondary => {
+                self.hear(0, S, |hello| (hello.health, hello.ready) = (NodeHealth::RouteMonitorFail, false));
+                self.machine.handle_health(self.now, NodeHealth::PartialFail);
+                self.hear(0, S, |hello| (hello.health, hello.caught_up) = (NodeHealth::RouteMonitorFail, true));
+            }
+            Input::RouteMonitorFails => self.machine.handle_health(self.now, NodeHealth::RouteMonitorFail),
+            Input::InterfaceFails => self.machine.handle_health(self.now, NodeHealth::PartialFail),
+            Input::AllInterfacesFail => self.machine.handle_health(self.now, NodeHealth::CompleteFail),
             Input::PeerRemoved => self.set(|settings| settings.peer = None),
             Input::StaySecondary => self.set(|settings| settings.status = HaStatus::StaySecondary),
             Input::StayPrimary => self.set(|settings| settings.status = HaStatus::StayPrimary),
@@ -255,6 +271,7 @@ fn plain_hello() -> Hello {
         silence_ms: 0,
         last_client_packet_ago: u64::MAX,
         decided_over: 0,
+        health: NodeHealth::Up,
         quarantine_ms: 0,
         full_session: 0,
     }

@@ -157,8 +157,23 @@ pub enum Effect {
     Reply(Reply),
     /// A line for the log.
     Event(Level, String),
+    /// Run a program off the data thread, those of one name one after the other.
+    Hook(HookRun),
     /// The operator's hand-over is complete: the process may end.
     Stopped,
+}
+
+/// A program to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookRun {
+    /// The hook's name, for the log.
+    pub name: String,
+    /// Absolute path of the program.
+    pub command: String,
+    /// End it after this time.
+    pub timeout: Duration,
+    /// What it finds in its environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// Answer, or part of an answer, to a command.

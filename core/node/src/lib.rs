@@ -12,12 +12,15 @@ mod counters;
 mod effect;
 mod envelope;
 mod handover;
+mod fitness;
 mod health;
+mod hooks;
 mod listing;
 mod lower;
 mod mirroring;
 mod node;
 mod onlooker;
+mod peer_ports;
 mod promote;
 mod publish;
 mod quarantine;
@@ -27,7 +30,7 @@ mod view;
 
 pub use channel::PEER_ETHERTYPE;
 pub use effect::{
-    Effect, Level, NodeOptions, PEER_PORT, PeerLink, PortState, ProbeKind, ProbeOutcome, ProbeRequest, Reply,
+    Effect, HookRun, Level, NodeOptions, PEER_PORT, PeerLink, PortState, ProbeKind, ProbeOutcome, ProbeRequest, Reply,
     StartError, StreamEvent,
 };
 pub use node::Node;

@@ -17,6 +17,7 @@ use crate::counters::LimitWatch;
 use crate::effect::{Effect, Level, NodeOptions, PeerLink, PortState, ProbeOutcome, Reply, StartError, StreamEvent};
 use crate::envelope::MessageKind;
 use crate::handover::Handover;
+use crate::fitness::Fitness;
 use crate::health::Health;
 use crate::listing::Listings;
 use crate::mirroring::Mirroring;
@@ -44,6 +45,9 @@ pub struct Node {
     pub(crate) health: Health,
     pub(crate) listings: Listings,
     pub(crate) ports: Vec<PortState>,
+    pub(crate) fitness: Fitness,
+    /// The peer's interfaces, as it told last.
+    pub(crate) peer_ports: Option<config::PeerPorts>,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) peer_boot: Option<u64>,
     /// The primary's configuration while it is being taken over.
@@ -104,6 +108,8 @@ impl Node {
             health: Health::default(),
             listings: Listings::default(),
             ports: Vec::new(),
+            fitness: Fitness::default(),
+            peer_ports: None,
             effects: VecDeque::new(),
             peer_boot: None,
             replacing: None,
@@ -162,6 +168,7 @@ impl Node {
         }
         self.listening = true;
         self.ha = Machine::new(now, settings(&self.config), self.options.boot, self.options.stored_term);
+        self.ha.handle_health(now, self.fitness.health());
         if self.stream == Some(StreamEvent::Open) {
             self.ha.handle_peer_open(now);
         }
@@ -175,7 +182,7 @@ impl Node {
         self.ports = ports;
         let usable = self.usable_ports();
         self.engine.set_ports(&usable);
-        self.channel.set_ports(&usable);
+        self.channel.set_ports(&self.heartbeat_ports());
         if usable.iter().any(|port| !before.contains(port)) {
             self.engine.announce(now);
         }
@@ -183,6 +190,7 @@ impl Node {
             // The election begins here, not at whatever wakes the driver next.
             self.handle_turn(now);
         }
+        self.judge_fitness(now);
     }
 
     /// All addresses that the host's kernel owns; complete list, on change.
@@ -200,6 +208,7 @@ impl Node {
             self.peer_datagram(now, channel::path_of(frame.port), station, datagram);
             return Verdict::Consumed;
         }
+        self.overhear(now, frame.bytes);
         if self.gate == Gate::Closed
             && let Some(verdict) = self.pass_on(&mut frame)
         {
@@ -317,6 +326,7 @@ impl Node {
         self.watch_handover(now);
         self.complain(now);
         self.watch_limits(now);
+        self.ask_next_hops(now);
         self.health.handle_timeout(now);
         self.drain_health(now);
         self.continue_listings(now);
@@ -334,6 +344,7 @@ impl Node {
             self.quarantine.ends(),
             self.handover.ends(),
             self.health.poll_timeout(),
+            self.fitness.poll_timeout(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -476,13 +487,18 @@ impl Node {
             match effect {
                 ha::Effect::Send { path, hello } => self.send_hello(path, &hello),
                 ha::Effect::StoreTerm(term) => self.effects.push_back(Effect::StoreTerm(term)),
-                ha::Effect::Role { role: Role::Primary, term, cause } => promote::promote(self, now, term, cause),
+                ha::Effect::Role { role: Role::Primary, term, cause } => {
+                    promote::promote(self, now, term, cause);
+                    self.run_hooks(Role::Primary, term, cause);
+                }
                 ha::Effect::Role { role: Role::Draining, term, cause } => {
                     self.update_gate(now);
                     self.event(Level::Warn, format!("draining, term {term}, cause {cause:?}"));
+                    self.run_hooks(Role::Draining, term, cause);
                 }
                 ha::Effect::Role { role: role @ (Role::Init | Role::Secondary), term, cause } => {
                     promote::demote(self, now, role, term, cause);
+                    self.run_hooks(role, term, cause);
                 }
                 ha::Effect::Follow { boot, term } => {
                     self.following = Some((boot, term));
@@ -574,6 +590,7 @@ impl Node {
         let mut payload = Vec::new();
         let (quarantine_ms, full_session) = (self.quarantine.left_ms(self.now), self.mirroring.full_session());
         Hello { quarantine_ms, full_session, ..*hello }.encode(&mut payload);
+        self.tell_ports(hello, &mut payload);
         let head = self.letterhead();
         self.channel.send(path, MessageKind::Hello, head, &payload);
     }
@@ -619,6 +636,7 @@ impl Node {
                 Ok(hello) => {
                     self.ha.set_drained(self.mirroring.sender.is_drained() && !self.engine.has_marks());
                     let intake = self.hear_intake(now, &hello);
+                    self.hear_ports(letter.payload);
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);
                     self.follow_intake(now, intake);
@@ -657,8 +675,15 @@ impl Node {
         }
     }
 
-    fn usable_ports(&self) -> Vec<Port> {
+    pub(crate) fn usable_ports(&self) -> Vec<Port> {
         self.ports.iter().filter(|state| state.up).filter_map(|state| state.port).collect()
+    }
+
+    /// The usable ports by which hellos leave.
+    pub(crate) fn heartbeat_ports(&self) -> Vec<Port> {
+        let quiet = |id: &str| self.config.interfaces().iter().any(|port| port.id == id && !port.ha_heartbeat);
+        let ports = self.ports.iter().filter(|state| state.up && !quiet(&state.id));
+        ports.filter_map(|state| state.port).collect()
     }
 
     /// Whether the peer's hellos arrive through this data port.
@@ -694,6 +719,9 @@ pub(crate) fn settings(config: &Config) -> Settings {
             config::HaStatus::StayPrimary => ha::HaStatus::StayPrimary,
             config::HaStatus::Disabled => ha::HaStatus::Disabled,
         },
+        fail_safe: ha.fail_safe,
+        max_flips: ha.max_flips,
+        max_flip_time: Duration::from_secs(ha.max_flip_time_s.into()),
         lease_margin: lease_margin(ha.dead_ms),
         ..Settings::new(node, peer)
     }

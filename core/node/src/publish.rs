@@ -30,12 +30,14 @@ impl Node {
         }
         let settings = settings(&self.config);
         self.ha.set_settings(now, settings);
+        self.channel.set_ports(&self.heartbeat_ports());
         self.engine.set_half(match settings.peer {
             Some(peer) if peer < settings.node => Half::Upper,
             Some(_) | None => Half::Lower,
         });
         self.publish_link(settings);
         self.publish_interfaces();
+        self.refit(now);
         self.drain_ha(now);
     }
 
@@ -84,8 +86,8 @@ impl Node {
     }
 
     fn publish_interfaces(&mut self) {
-        let wanted: Vec<_> =
-            self.config.interfaces().iter().map(|port| (port.id.clone(), port.device.clone())).collect();
+        let enabled = self.config.interfaces().iter().filter(|port| port.enabled);
+        let wanted: Vec<_> = enabled.map(|port| (port.id.clone(), port.device.clone())).collect();
         if wanted != self.interfaces {
             self.interfaces.clone_from(&wanted);
             self.effects.push_back(Effect::Interfaces(wanted));

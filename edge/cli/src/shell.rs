@@ -1,7 +1,7 @@
 //! The interactive shell.
 
 use crate::client::{Client, Outcome};
-use crate::print::{print_text, run_and_print};
+use crate::print::{print_text, run_and_confirm};
 use crate::words::has_secret;
 use anyhow::{Context, Result};
 use holdfast_config::{complete, help};
@@ -107,7 +107,7 @@ pub fn run(client: &mut Client, socket: &Path, json: bool) -> Result<Outcome> {
 
 /// The node may have been restarted since the last command: connect once more.
 fn run_line(client: &mut Client, socket: &Path, line: &str, json: bool) -> Result<Outcome> {
-    match run_and_print(client, line, json) {
+    match run_and_confirm(client, line, json) {
         Ok(outcome) => Ok(outcome),
         Err(lost) => {
             eprintln!("{lost:#}");

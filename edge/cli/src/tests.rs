@@ -96,7 +96,7 @@ fn a_node_that_is_not_there_is_explained() {
 
 #[test]
 fn the_status_is_the_worst_finding() {
-    let own = json!({"state": "Primary", "hastatus": "UP", "caughtup": true, "disifaces": "", "unprotectedflows": 0});
+    let own = json!({"state": "Primary", "hastatus": "UP", "caughtup": true, "downifaces": "", "unprotectedflows": 0});
     let peer =
         |state: &str| json!({"state": "Secondary", "hastatus": state, "peerchannel": "UP", "ipaddress": "192.0.2.2"});
     let vserver = |state: &str, up: &str| json!({"name": "v", "state": "ENABLED", "curstate": state, "activeservices": up, "totalservices": "2"});

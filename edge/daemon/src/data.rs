@@ -285,6 +285,7 @@ impl Driver {
                 TRAIL.line(now, level, &text);
                 Job::Log(level, text)
             }
+            Effect::Hook(run) => Job::Hook(run),
             Effect::Stopped => Job::Stopped,
         };
         self.jobs.send(job);

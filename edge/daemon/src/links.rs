@@ -6,15 +6,15 @@
 use crate::log::Log;
 use crate::queue::{InboxSender, Input};
 use holdfast_engine::{Port, PortId};
-use holdfast_netio::{Guard, GuardError, GuardPlan, HostAddress, Link, PacketSocket, host_addresses, link};
+use holdfast_netio::{Guard, GuardError, GuardPlan, HostAddress, Link, LinkEvents, PacketSocket, host_addresses, link};
 use holdfast_node::PortState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-/// How often interfaces and addresses are looked at.
+/// How often interfaces and addresses are looked at, whatever the kernel tells.
 const POLL: Duration = Duration::from_millis(500);
 
 /// An interface that cannot be opened is tried again after 0.5, 1, 2, 4, 8, 8 … seconds.
@@ -48,6 +48,28 @@ struct Trouble {
     text: String,
     pause: Duration,
     again_at: Instant,
+}
+
+/// Starts a thread that has interfaces looked at as soon as the kernel tells of a
+/// change: a carrier that is lost must not wait for the next look. Without it
+/// they are still looked at now and then.
+pub fn watch_events(jobs: SyncSender<LinkJob>, log: &Log) -> std::io::Result<()> {
+    let events = match LinkEvents::open() {
+        Ok(events) => events,
+        Err(error) => {
+            log.warn(&format!("the kernel does not tell of changes of interfaces: {error}"));
+            return Ok(());
+        }
+    };
+    let watch = move || {
+        while events.wait().is_ok() {
+            // A full queue looks at interfaces soon enough.
+            if let Err(TrySendError::Disconnected(_)) = jobs.try_send(LinkJob::Check) {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("link-events".to_owned()).spawn(watch).map(drop)
 }
 
 /// All that this thread knows.

@@ -3,7 +3,7 @@
 use crate::hooks::Hook;
 use holdfast_engine::PortId;
 use holdfast_netio::{HostAddress, PacketSocket};
-use holdfast_node::{Level, PortState, ProbeOutcome, ProbeRequest, Reply};
+use holdfast_node::{HookRun, Level, PortState, ProbeOutcome, ProbeRequest, Reply};
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
@@ -107,6 +107,8 @@ pub enum Job {
     },
     /// Probe a server.
     Probe(ProbeRequest),
+    /// Run a program of the operator's.
+    Hook(HookRun),
     /// Answer an operator.
     Reply(Reply),
     /// Close a socket where waiting does no harm.

@@ -104,6 +104,55 @@ pub fn link(device: &str) -> io::Result<Option<Link>> {
     }
 }
 
+/// Tells that interfaces or addresses of the host have changed: links up and
+/// down, carriers, addresses. Of this process's network namespace.
+#[derive(Debug)]
+pub struct LinkEvents(OwnedFd);
+
+impl LinkEvents {
+    /// Listens from here on.
+    pub fn open() -> io::Result<LinkEvents> {
+        // SAFETY: plain system call; the result is checked before it is owned.
+        let fd =
+            check(unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE) })?;
+        // SAFETY: `fd` is a descriptor that nobody else owns.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: all-zero is a valid sockaddr_nl.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        address.nl_groups = (libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32;
+        let size = std::mem::size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+        // SAFETY: `address` is a socket address of the size that is given.
+        check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size) })?;
+        Ok(LinkEvents(fd))
+    }
+
+    /// Waits until something has changed; what has changed meanwhile is told once.
+    pub fn wait(&self) -> io::Result<()> {
+        self.receive(0)?;
+        while self.receive(libc::MSG_DONTWAIT)? {}
+        Ok(())
+    }
+
+    /// Takes one message; its content does not matter. Whether there was one.
+    fn receive(&self, flags: libc::c_int) -> io::Result<bool> {
+        let mut buffer = [0u8; 8192];
+        // SAFETY: `buffer` is writable for the length that is given.
+        let got = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) };
+        if got >= 0 {
+            return Ok(true);
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            // There was more than the socket could keep: something has changed.
+            Some(libc::ENOBUFS) => Ok(true),
+            Some(libc::EAGAIN) => Ok(false),
+            Some(libc::EINTR) => Ok(true),
+            _ => Err(error),
+        }
+    }
+}
+
 fn ask(fd: &OwnedFd, device: &str) -> io::Result<Option<Link>> {
     let mut request = named_request(device)?;
     let mut call = |what: libc::Ioctl| -> io::Result<libc::ifreq> {

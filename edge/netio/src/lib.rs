@@ -17,7 +17,7 @@ mod transmit;
 mod vnet;
 
 pub use guard::{Guard, GuardError, GuardPlan};
-pub use host::{HostAddress, Link, host_addresses, link};
+pub use host::{HostAddress, Link, LinkEvents, host_addresses, link};
 pub use memory::MemoryPorts;
 pub use packet::PacketPorts;
 pub use ports::{BATCH, Outbox, PortCounters, Ports, TURN_FRAMES};

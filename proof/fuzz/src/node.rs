@@ -139,6 +139,7 @@ impl One {
             | Effect::Guard { .. }
             | Effect::Reply(_)
             | Effect::Event(..)
+            | Effect::Hook(_)
             | Effect::Stopped => {}
         }
     }

@@ -28,6 +28,8 @@ pub const SERVER_SIDE: usize = 1;
 const CLOSE_DELAY: Duration = Duration::from_millis(2);
 /// How long the idle connection takes to be made.
 const CONNECT_DELAY: Duration = Duration::from_millis(5);
+/// How long a kernel takes to tell that a carrier is gone or back.
+const CARRIER_DELAY: Duration = Duration::from_millis(1);
 /// How long a key derivation takes.
 const KEY_DELAY: Duration = Duration::from_millis(40);
 /// Host programs look at their sockets at least this often while something runs.
@@ -323,6 +325,13 @@ impl World {
                 }
             }
             Fault::Cable(machine, network, up) => self.plugged[machine][network] = up,
+            Fault::Carrier(machine, network, up) => {
+                self.plugged[machine][network] = up;
+                self.machines[machine].carriers[network] = up;
+                let boot = self.machines[machine].boot;
+                let event = Event::Input { machine, boot, input: Input::Ports };
+                self.agenda.plan(self.now + CARRIER_DELAY, event);
+            }
             Fault::ForceFailover => {
                 if let Some(machine) = self.primary() {
                     self.give(machine, Input::Command(1, "force HA failover -force".into()));
@@ -365,7 +374,9 @@ impl World {
     /// that is broken is mended and everything that is off is switched on.
     pub fn heal(&mut self) {
         for (machine, network) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            if !self.plugged[machine][network] {
+            if !self.machines[machine].carriers[network] {
+                self.apply(Fault::Carrier(machine, network, true));
+            } else if !self.plugged[machine][network] {
                 self.apply(Fault::Cable(machine, network, true));
             }
         }

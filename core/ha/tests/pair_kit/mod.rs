@@ -2,7 +2,7 @@
 //! takes one step, a disk answers in one step.
 
 use holdfast_base::{Duration, Instant};
-use holdfast_ha::{Cause, Effect, HaStatus, Hello, Machine, NodeId, PathId, Role, Settings};
+use holdfast_ha::{Cause, Effect, HaStatus, Hello, Machine, NodeHealth, NodeId, PathId, Role, Settings};
 
 const STEP: Duration = Duration::from_micros(500);
 
@@ -172,9 +172,19 @@ impl Pair {
     }
 
     pub fn set_status(&mut self, node: usize, status: HaStatus) {
+        self.set(node, |settings| settings.status = status);
+    }
+
+    /// The defaults with a change.
+    pub fn set(&mut self, node: usize, change: impl FnOnce(&mut Settings)) {
         let id = node as u128 + 1;
-        let settings = Settings { status, ..Settings::new(NodeId(id), Some(NodeId(3 - id))) };
+        let mut settings = Settings::new(NodeId(id), Some(NodeId(3 - id)));
+        change(&mut settings);
         self.machines[node].set_settings(self.now, settings);
+    }
+
+    pub fn ail(&mut self, node: usize, health: NodeHealth) {
+        self.machines[node].handle_health(self.now, health);
     }
 
     pub fn set_dead(&mut self, node: usize, dead: Duration) {

@@ -144,8 +144,9 @@ impl Machine {
         }
         self.flipping = false;
         self.nobody_told = false;
-        // Whoever takes over as it is keeps the role for a while, unless something changes.
-        self.unhealthy_after = if self.health == NodeHealth::Up { now } else { now + FLIP_EVERY };
+        // Who is given the role as it is keeps it for a while, unless something changes: an operator may have meant it.
+        let kept = cause == Cause::Switchover && self.health != NodeHealth::Up;
+        self.unhealthy_after = if kept { now + FLIP_EVERY } else { now };
     }
 
     /// This node has given its role away: for health's sake?

@@ -144,7 +144,9 @@ impl Machine {
         let patience = self.peer.patience(self.settings.dead());
         let limit = if hello.caught_up { patience } else { patience.max(self.settings.start_up()) };
         let limit = limit.saturating_sub(self.settings.hello / 4);
-        hello.ready && hello.silence_ms >= millis(limit)
+        // A draining node takes its role back, whether it is ready or not.
+        let acts = hello.ready || hello.role == Role::Draining;
+        acts && hello.silence_ms >= millis(limit)
     }
 
     /// The peer answered our probe.

@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 use core::time::Duration;
 use holdfast_engine::{Limits, Port};
+use holdfast_wire::MacAddr;
 
 /// All that a node needs to be born. Everything random or remembered comes in here.
 #[derive(Clone, Debug)]
@@ -144,6 +145,8 @@ pub enum Effect {
     },
     /// The complete list of data ports (id, device) the configuration wants.
     Interfaces(Vec<(String, String)>),
+    /// The complete list of Ethernet addresses (device, address) that devices must let in beside their own.
+    FloatingMacs(Vec<(String, MacAddr)>),
     /// Keep the host's own stack away from these addresses.
     Guard {
         /// VIPs and SNIPs.

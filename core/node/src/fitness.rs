@@ -63,6 +63,7 @@ pub(crate) struct Fitness {
     routes: Vec<Watched>,
     asked: Vec<Asked>,
     next_ask: Option<Instant>,
+    questions: u64,
 }
 
 impl Fitness {
@@ -74,6 +75,11 @@ impl Fitness {
     /// Ids of the data ports whose failure counts.
     pub fn failed_ports(&self) -> &[String] {
         &self.failed_ports
+    }
+
+    /// Questions to next hops, since the start; each counts once for all ports.
+    pub fn questions(&self) -> u64 {
+        self.questions
     }
 
     /// When the next hops must be asked again.
@@ -246,6 +252,7 @@ impl Node {
         let ports = self.usable_ports();
         for asked in &mut self.fitness.asked {
             asked.unanswered = (asked.unanswered + 1).min(MISSES + 1);
+            self.fitness.questions += 1;
             self.frames.extend(ports.iter().map(|port| question(*port, asked.addr)));
         }
         self.judge_fitness(now);
@@ -284,9 +291,12 @@ impl Node {
         let level = if health == NodeHealth::Up { Level::Info } else { Level::Warn };
         let text = format!("node state {}{}", word(health), self.fitness.reasons());
         self.event(level, text);
-        self.ha.handle_health(now, health);
-        self.drain_ha(now);
-        self.update_gate(now);
+        // An election that has not begun is told when it begins.
+        if self.listening {
+            self.ha.handle_health(now, health);
+            self.drain_ha(now);
+            self.update_gate(now);
+        }
     }
 }
 

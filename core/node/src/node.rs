@@ -70,6 +70,8 @@ pub struct Node {
     pub(crate) sessions_without_room: u64,
     /// The primary has not been told yet that a flow found no room here.
     pub(crate) full_untold: bool,
+    /// Hellos without this node's interfaces: they were too many.
+    pub(crate) ports_untold: u64,
     pub(crate) events_dropped: u64,
     pub(crate) frames: VecDeque<OwnedFrame>,
     pub(crate) epoch: u32,
@@ -78,7 +80,7 @@ pub struct Node {
     /// The peer could not be heard yet: nothing is forwarded.
     deaf: bool,
     /// The election has begun: a peer could be heard if it spoke.
-    listening: bool,
+    pub(crate) listening: bool,
     stream: Option<StreamEvent>,
     /// The peer's boot that the idle connection belongs to; `None` until that one joins.
     stream_boot: Option<u64>,
@@ -87,6 +89,7 @@ pub struct Node {
     pub(crate) derived_from: Option<(String, Vec<u8>)>,
     pub(crate) link: Option<PeerLink>,
     pub(crate) interfaces: Vec<(String, String)>,
+    pub(crate) floating_macs: Vec<(String, MacAddr)>,
     pub(crate) guarded: (Vec<IpAddr>, bool),
 }
 
@@ -123,6 +126,7 @@ impl Node {
             hellos_refused: 0,
             sessions_without_room: 0,
             full_untold: false,
+            ports_untold: 0,
             events_dropped: 0,
             frames: VecDeque::new(),
             epoch: 0,
@@ -137,6 +141,7 @@ impl Node {
             derived_from: None,
             link: None,
             interfaces: Vec::new(),
+            floating_macs: Vec::new(),
             guarded: (Vec::new(), false),
             options,
             config,
@@ -182,6 +187,7 @@ impl Node {
         self.ports = ports;
         let usable = self.usable_ports();
         self.engine.set_ports(&usable);
+        self.wear_floating_macs(now);
         self.channel.set_ports(&self.heartbeat_ports());
         if usable.iter().any(|port| !before.contains(port)) {
             self.engine.announce(now);

@@ -21,7 +21,7 @@ const FAIL_SAFE: u8 = 1;
 
 impl Node {
     /// Appends what the peer's operator may want to see; only to the periodic hello.
-    pub(crate) fn tell_ports(&self, hello: &Hello, payload: &mut Vec<u8>) {
+    pub(crate) fn tell_ports(&mut self, hello: &Hello, payload: &mut Vec<u8>) {
         if hello.kind != HelloKind::Hello {
             return;
         }
@@ -40,6 +40,8 @@ impl Node {
         let value = write(&ports);
         if value.len() <= MAX_PORTS {
             write_tail_value(payload, TLV_PORTS, &value);
+        } else {
+            self.ports_untold += 1;
         }
     }
 

@@ -109,7 +109,7 @@ pub fn judge(nodes: &[Value], vservers: &[Value]) -> Summary {
     for peer in nodes.iter().skip(1) {
         let (state, channel) = (text(peer, "hastatus"), text(peer, "peerchannel"));
         if text(peer, "ready") == "false" {
-            let why = "it stays secondary, is ending, or its disk does not answer";
+            let why = "it stays secondary, is not healthy, is ending, or its disk does not answer";
             find(Verdict::Degraded, format!("peer {} cannot lead: {why}", text(peer, "ipaddress")));
         }
         if state != "UP" || channel != "UP" {

@@ -6,8 +6,11 @@
 use crate::log::Log;
 use crate::queue::{InboxSender, Input};
 use holdfast_engine::{Port, PortId};
-use holdfast_netio::{Guard, GuardError, GuardPlan, HostAddress, Link, LinkEvents, PacketSocket, host_addresses, link};
+use holdfast_netio::{
+    ExtraMac, Guard, GuardError, GuardPlan, HostAddress, Link, LinkEvents, PacketSocket, host_addresses, link,
+};
 use holdfast_node::PortState;
+use holdfast_wire::MacAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
@@ -28,6 +31,8 @@ pub type SharedAddresses = Arc<RwLock<Vec<HostAddress>>>;
 pub enum LinkJob {
     /// The wanted data ports: (id, device).
     Wanted(Vec<(String, String)>),
+    /// Ethernet addresses that devices let in beside their own: (device, address).
+    FloatingMacs(Vec<(String, MacAddr)>),
     /// What the host's stack must not see.
     Guard {
         /// The node's own addresses.
@@ -83,6 +88,9 @@ pub struct Links {
     trouble: BTreeMap<PortId, Trouble>,
     told: Vec<PortState>,
     addresses: Option<Vec<HostAddress>>,
+    floating_macs: Vec<(String, MacAddr)>,
+    /// By device number and address.
+    let_in: BTreeMap<(u32, MacAddr), ExtraMac>,
     guard: Guard,
     guard_works: bool,
     floating: BTreeSet<IpAddr>,
@@ -102,6 +110,8 @@ impl Links {
             trouble: BTreeMap::new(),
             told: Vec::new(),
             addresses: None,
+            floating_macs: Vec::new(),
+            let_in: BTreeMap::new(),
             guard: Guard::new(std::process::id()),
             guard_works: true,
             floating: BTreeSet::new(),
@@ -125,6 +135,10 @@ impl Links {
                     self.wanted = wanted;
                     next_poll = Instant::now();
                 }
+                Ok(LinkJob::FloatingMacs(list)) => {
+                    self.floating_macs = list;
+                    next_poll = Instant::now();
+                }
                 Ok(LinkJob::Guard { floating, transit }) => {
                     self.floating = floating.into_iter().collect();
                     self.transit = transit;
@@ -146,6 +160,7 @@ impl Links {
             Ok(addresses) => self.take_addresses(addresses),
             Err(error) => self.log.warn(&format!("cannot list the host's addresses: {error}")),
         }
+        self.let_in();
         let mut closed = self.forget_unwanted();
         let mut opened = Vec::new();
         let mut states = Vec::new();
@@ -171,6 +186,23 @@ impl Links {
             self.guard.invalidate();
         }
         self.renew_guard();
+    }
+
+    /// Lets devices receive what is sent to floating Ethernet addresses.
+    fn let_in(&mut self) {
+        let number = |device: &String| link(device).ok().flatten().map(|link| link.index);
+        let wanted: BTreeSet<(u32, MacAddr)> =
+            self.floating_macs.iter().filter_map(|(device, mac)| Some((number(device)?, *mac))).collect();
+        self.let_in.retain(|key, _| wanted.contains(key));
+        for key in wanted {
+            if self.let_in.contains_key(&key) {
+                continue;
+            }
+            match ExtraMac::open(key.0, key.1) {
+                Ok(extra) => drop(self.let_in.insert(key, extra)),
+                Err(error) => self.log.warn(&format!("interface {} does not let {:?} in: {error}", key.0, key.1)),
+            }
+        }
     }
 
     fn take_addresses(&mut self, addresses: Vec<HostAddress>) {

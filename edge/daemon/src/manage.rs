@@ -155,6 +155,7 @@ impl Desk {
                 spawn_local(derive_key(Rc::clone(manager), request, password, salt));
             }
             Job::Interfaces(wanted) => manager.link_job(LinkJob::Wanted(wanted)),
+            Job::FloatingMacs(list) => manager.link_job(LinkJob::FloatingMacs(list)),
             Job::Guard { floating, transit } => manager.link_job(LinkJob::Guard { floating, transit }),
             Job::Close(socket) => manager.link_job(LinkJob::Close(socket)),
             Job::CheckLinks => manager.link_job(LinkJob::Check),

@@ -4,6 +4,7 @@ use crate::hooks::Hook;
 use holdfast_engine::PortId;
 use holdfast_netio::{HostAddress, PacketSocket};
 use holdfast_node::{HookRun, Level, PortState, ProbeOutcome, ProbeRequest, Reply};
+use holdfast_wire::MacAddr;
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
@@ -98,6 +99,8 @@ pub enum Job {
     },
     /// The wanted data ports: (id, device).
     Interfaces(Vec<(String, String)>),
+    /// Ethernet addresses that devices let in beside their own: (device, address).
+    FloatingMacs(Vec<(String, MacAddr)>),
     /// What the host's stack must not see.
     Guard {
         /// The node's own addresses.

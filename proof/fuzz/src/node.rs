@@ -140,6 +140,7 @@ impl One {
             | Effect::Reply(_)
             | Effect::Event(..)
             | Effect::Hook(_)
+            | Effect::FloatingMacs(_)
             | Effect::Stopped => {}
         }
     }

@@ -123,6 +123,8 @@ pub struct Machine {
     pub hooks: Vec<HookRun>,
     /// Which of its data ports have a carrier.
     pub carriers: [bool; 2],
+    /// Ethernet addresses of its ports beside their own.
+    pub floating_macs: Vec<MacAddr>,
     /// Which of them the configuration wants.
     wanted: Vec<String>,
     /// Lines of the log, with their time.
@@ -150,6 +152,7 @@ impl Machine {
             replies: Vec::new(),
             hooks: Vec::new(),
             carriers: [true; 2],
+            floating_macs: Vec::new(),
             wanted: Vec::new(),
             log: Vec::new(),
             seed,
@@ -310,6 +313,8 @@ impl Machine {
             Effect::Event(level, text) => self.log.push((now, level, text)),
             Effect::Hook(run) => self.hooks.push(run),
             Effect::Stopped => wishes.push(Wish::Stopped),
+            // A machine's port lets every frame in that is meant for it.
+            Effect::FloatingMacs(list) => self.floating_macs = list.into_iter().map(|(_, mac)| mac).collect(),
             // The idle connection is made by the world; there is no host stack to guard.
             Effect::PeerLink(_) | Effect::Guard { .. } => {}
         }

@@ -34,6 +34,17 @@ pub fn describe(frame: &[u8]) -> Option<String> {
     }
 }
 
+/// Whether a frame asks where somebody is, under no address that is anybody's.
+pub fn is_anonymous_question(frame: &[u8]) -> bool {
+    match parse(frame).map(|(_, parsed)| parsed) {
+        Ok(Parsed::Arp(arp)) => arp.op == ArpOp::Request && arp.sender.v4_bytes() == [0; 4],
+        Ok(Parsed::Ip(packet)) => {
+            matches!(packet.transport, Transport::NeighbourSolicitation(_)) && packet.src.0[..2] == [0xfe, 0x80]
+        }
+        Ok(Parsed::Other) | Err(_) => false,
+    }
+}
+
 /// Whether a frame is one node's message to the other.
 pub fn is_peer(frame: &[u8]) -> bool {
     frame.get(12..14) == Some(&holdfast_node::PEER_ETHERTYPE.to_be_bytes())

@@ -594,7 +594,7 @@ impl World {
         let Some(Ok(to)) = bytes.get(..6).map(<[u8; 6]>::try_from) else { return };
         for station in 0..self.networks[network].len() {
             let target = self.networks[network][station];
-            let wanted = MacAddr(to).is_group() || MacAddr(to) == self.station_mac(target, network);
+            let wanted = MacAddr(to).is_group() || self.takes(target, network, MacAddr(to));
             let apart = self.split && matches!((from, target), (Station::Machine(_), Station::Machine(_)));
             if target == from || !wanted || apart || self.rng.chance(self.extra_loss, 1000) {
                 continue;
@@ -607,6 +607,14 @@ impl World {
                 self.agenda.plan(at, Event::Frame { network, station, bytes: bytes.to_vec() });
             }
         }
+    }
+
+    fn takes(&self, station: Station, network: usize, mac: MacAddr) -> bool {
+        let floats = match station {
+            Station::Machine(machine) => self.machines[machine].floating_macs.contains(&mac),
+            Station::Client(_) | Station::Server(_) => false,
+        };
+        floats || mac == self.station_mac(station, network)
     }
 
     fn station_mac(&self, station: Station, network: usize) -> MacAddr {

@@ -265,7 +265,6 @@ fn every_refusal_of_a_forced_failover() {
     let text = refusal(&mut story, before);
     assert!(text.ends_with("Please wait for system to stabilize before retrying."), "366: {text}");
     story.until("whole", World::is_whole);
-    story.command(1 - before, "rm HA node 1");
     story.command(before, "rm HA node 1");
     let text = refusal(&mut story, before);
     assert!(text.ends_with("Operation not permitted on stand-alone node"), "363: {text}");
@@ -334,5 +333,23 @@ fn a_peer_cannot_make_a_node_run_a_program() {
     story.run_ms(200);
     let there = story.command(1 - before, "show ns runningConfig");
     assert!(!there.contains("hook"), "hooks are a node's own: {there}");
+    story.end();
+}
+
+#[test]
+fn a_virtual_mac_moves_with_the_role_and_transfers_survive() {
+    let mut story = pair("add vrID 60\nbind vrID 60 -ifnum 1/1 1/2\n");
+    let open = talk(&mut story);
+    let before = story.primary();
+    story.run_ms(200);
+    story.fault(Fault::ForceFailover);
+    story.until("the other leads", |world| world.primary() == Some(1 - before));
+    story.until("whole", World::is_whole);
+    story.run_ms(300);
+    story.fault(Fault::Kill(1 - before));
+    all_finish(&mut story, open);
+    story.heal();
+    let shown = story.command(before, "show vrID");
+    assert!(shown.contains("VMAC: 00:00:5e:00:01:3c"), "{shown}");
     story.end();
 }

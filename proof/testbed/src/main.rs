@@ -17,6 +17,7 @@ mod config;
 mod demo;
 mod dice;
 mod ftp;
+mod health_stories;
 mod lab;
 mod mirror_stories;
 mod node;

@@ -126,6 +126,7 @@ fn all() -> Vec<(String, Story)> {
     add("switching_failover_modes_frees_and_protects_live_connections", mirror_stories::switching_modes);
     add("rehearse_says_zero_under_load_and_counts_without_a_peer", mirror_stories::rehearsal);
     add("after_a_short_outage_only_what_differs_is_sent", mirror_stories::short_outage);
+    crate::health_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::poison::STORIES.iter().for_each(|(name, story)| add(name, *story));
     stories
 }

@@ -17,6 +17,8 @@ pub struct Pair {
     dead: [bool; 2],
     frozen: [Option<Instant>; 2],
     cut: bool,
+    /// Hears nothing.
+    deaf: [bool; 2],
     broken_disk: [bool; 2],
     stored: [u64; 2],
     boots: [u64; 2],
@@ -36,6 +38,7 @@ impl Pair {
             dead: [false; 2],
             frozen: [None; 2],
             cut: false,
+            deaf: [false; 2],
             broken_disk: [false; 2],
             stored: [a, b],
             boots: [101, 102],
@@ -90,7 +93,7 @@ impl Pair {
             self.history[node].push(effect);
             match effect {
                 Effect::Send { hello, .. } => {
-                    if !self.cut && !self.dead[1 - node] {
+                    if !self.cut && !self.dead[1 - node] && !self.deaf[1 - node] {
                         let term = self.machines[node].term();
                         self.mail[1 - node].push((term, hello));
                     }
@@ -152,6 +155,12 @@ impl Pair {
     /// The same, and nothing that came meanwhile is kept.
     pub fn freeze_and_lose_mail(&mut self, node: usize, time: Duration) {
         self.freeze(node, time);
+        self.mail[node].clear();
+    }
+
+    /// Nothing reaches this node from here on, what is under way included; what it says arrives.
+    pub fn deafen(&mut self, node: usize) {
+        self.deaf[node] = true;
         self.mail[node].clear();
     }
 

@@ -1,10 +1,8 @@
 //! What a node's health does to its role: one behaviour each.
 
-mod pair_kit;
-
+use crate::pair_kit::Pair;
 use holdfast_base::Duration;
-use holdfast_ha::{Cause, Effect, Event, HaStatus, NodeHealth, Refusal, Role};
-use pair_kit::Pair;
+use holdfast_ha::{Cause, Effect, Event, HaStatus, Machine, NodeHealth, Refusal, Role};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -298,6 +296,23 @@ fn a_failover_cannot_be_forced_upon_a_node_that_may_not_lead() {
     settle(&mut pair, 0);
     pair.run(ms(1000));
     assert_eq!(pair.roles(), B_LEADS, "what an operator forces is not undone at once");
+}
+
+/// A draining node that may not lead takes its role back all the same when nobody leads, so one that
+/// leads unheard must give way to it first.
+#[test]
+fn a_failed_node_whose_successor_it_cannot_hear_does_not_lead_beside_it() {
+    let mut pair = Pair::settled();
+    pair.ail(0, NodeHealth::PartialFail);
+    while pair.b().role() != Role::Primary {
+        pair.run(Duration::from_micros(500));
+    }
+    pair.deafen(0);
+    for _ in 0..1000 {
+        pair.run(Duration::from_micros(500));
+        let acts = |machine: &Machine| machine.role() == Role::Primary;
+        assert!(!(acts(pair.a()) && acts(pair.b())));
+    }
 }
 
 #[test]

@@ -153,9 +153,6 @@ fn who_wants_to_take_a_floating_ipv6_address_hears_so_with_everybody() {
     assert_eq!(lab.network.neighbours(100), []);
 }
 
-/// A floating Ethernet address of the client side.
-const FLOATING: MacAddr = MacAddr([0, 0, 0x5e, 0, 1, 60]);
-
 #[test]
 fn who_may_announce_answers_under_the_floating_ethernet_address_and_nobody_else() {
     let mut lab = Lab::new();

@@ -177,6 +177,19 @@ impl Fixture {
         self.machine.set_settings(self.now, settings);
     }
 
+    /// The peer stands back for us.
+    fn hear_promise(&mut self) {
+        self.hear(0, I, |hello| hello.ready = false);
+        self.hear(6, D, |hello| hello.ready = false);
+        self.hear(6, I, |hello| hello.ready = false);
+        let nonce = self.nonce.unwrap_or(0);
+        self.hear(6, I, |hello| {
+            hello.ready = false;
+            hello.promise_ms = 400;
+            hello.kind = HelloKind::ProbeReply { nonce };
+        });
+    }
+
     fn feed(&mut self, input: Input) {
         let hello = Settings::HELLO;
         match input {
@@ -194,17 +207,7 @@ impl Fixture {
             Input::HearStranger => {
                 self.machine.handle_hello(self.now, PathId(0), 99, NodeId(3), &plain_hello());
             }
-            Input::HearPromise => {
-                self.hear(0, I, |hello| hello.ready = false);
-                self.hear(6, D, |hello| hello.ready = false);
-                self.hear(6, I, |hello| hello.ready = false);
-                let nonce = self.nonce.unwrap_or(0);
-                self.hear(6, I, |hello| {
-                    hello.ready = false;
-                    hello.promise_ms = 400;
-                    hello.kind = HelloKind::ProbeReply { nonce };
-                });
-            }
+            Input::HearPromise => self.hear_promise(),
             Input::HearProbe => self.hear(0, S, |hello| {
                 hello.caught_up = true;
                 hello.kind = HelloKind::Probe { nonce: 4 };

@@ -1,6 +1,7 @@
 //! The shell without a node, and with one that is a thread of the test.
 
 use crate::client::{Client, Outcome};
+use crate::print::question_in;
 use crate::status::{Verdict, judge};
 use crate::words::command_line;
 use crate::{Args, batch, shell};
@@ -106,4 +107,12 @@ fn the_status_is_the_worst_finding() {
     assert_eq!(verdict(std::slice::from_ref(&own), &[vserver("UP", "1")]), Verdict::Degraded);
     assert_eq!(verdict(&[own, peer("NOT UP")], &[vserver("DOWN", "0")]), Verdict::Bad);
     assert_eq!(verdict(&[], &[]), Verdict::Bad);
+}
+
+#[test]
+fn a_question_of_the_node_is_told_from_a_refusal() {
+    let question = holdfast_config::messages::CONFIRM_FAILOVER.text;
+    let asked = format!("ERROR: Reason(s): the peer is ROUTEMONITORFAIL. {question}");
+    assert_eq!(question_in(&asked), Some("Reason(s): the peer is ROUTEMONITORFAIL."));
+    assert_eq!(question_in("ERROR: Operation not permitted on stand-alone node"), None);
 }

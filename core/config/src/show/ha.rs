@@ -160,7 +160,7 @@ fn own_lines(s: &Scene<'_>, facts: &HaFacts, number: usize) -> String {
     numbered_block(number, &lines)
 }
 
-/// What newer versions of the market's screen add: heartbeats, flips and routes, where they are in use.
+/// Heartbeats, flips and routes, where they are in use; the market's newer versions have such lines, too.
 fn health_lines(s: &Scene<'_>, facts: &HaFacts) -> Vec<String> {
     let ha = &s.config.ha;
     let mut lines = Vec::new();

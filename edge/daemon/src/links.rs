@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// How often interfaces and addresses are looked at, whatever the kernel tells.
 const POLL: Duration = Duration::from_millis(500);
 
+/// How often open interfaces are asked for their carrier: the kernel may take a second to tell that it is lost.
+const CARRIER_POLL: Duration = Duration::from_millis(50);
+
 /// An interface that cannot be opened is tried again after 0.5, 1, 2, 4, 8, 8 … seconds.
 const MAX_BACK_OFF: Duration = Duration::from_secs(8);
 
@@ -126,11 +129,11 @@ impl Links {
         let mut next_poll = Instant::now();
         loop {
             let now = Instant::now();
-            if now >= next_poll {
+            if now >= next_poll || self.carriers_changed() {
                 self.look();
                 next_poll = Instant::now() + POLL;
             }
-            match jobs.recv_timeout(next_poll.saturating_duration_since(now)) {
+            match jobs.recv_timeout(next_poll.saturating_duration_since(now).min(CARRIER_POLL)) {
                 Ok(LinkJob::Wanted(wanted)) => {
                     self.wanted = wanted;
                     next_poll = Instant::now();
@@ -152,6 +155,12 @@ impl Links {
         }
         let removed = self.guard.remove();
         self.report_guard(removed);
+    }
+
+    /// Whether an open interface has lost or found its carrier since the last look.
+    fn carriers_changed(&self) -> bool {
+        let open = self.told.iter().filter(|state| state.port.is_some());
+        open.into_iter().any(|state| link(&state.device).is_ok_and(|now| now.is_some_and(|link| link.up) != state.up))
     }
 
     /// Compares the host with what the data thread was told.

@@ -7,6 +7,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+/// Asks a driver, from `linux/sockios.h`.
+const SIOCETHTOOL: u32 = 0x8946;
+/// … whether there is a link, from `linux/ethtool.h`.
+const ETHTOOL_GLINK: u32 = 0x0a;
+
 /// An address that the host's kernel owns.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostAddress {
@@ -170,9 +175,26 @@ fn ask(fd: &OwnedFd, device: &str) -> io::Result<Option<Link>> {
             return Ok(None);
         }
         let mac = MacAddr(std::array::from_fn(|at| hardware.sa_data[at] as u8));
-        let wanted = libc::IFF_UP | libc::IFF_RUNNING;
-        Ok(Some(Link { index, mac, mtu: mtu.max(0) as u32, up: flags & wanted == wanted }))
+        let carrier = carrier(fd, device).unwrap_or(flags & libc::IFF_RUNNING != 0);
+        Ok(Some(Link { index, mac, mtu: mtu.max(0) as u32, up: flags & libc::IFF_UP != 0 && carrier }))
     }
+}
+
+/// Whether a device has a carrier at this moment. The flags tell of its loss only
+/// when the kernel gets round to it, up to a second later.
+fn carrier(fd: &OwnedFd, device: &str) -> io::Result<bool> {
+    /// `struct ethtool_value` of `linux/ethtool.h`.
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    let mut value = Value { command: ETHTOOL_GLINK, data: 0 };
+    let mut request = named_request(device)?;
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: the request reads the name and a pointer to an `ethtool_value`, which it writes; both outlive it.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) })?;
+    Ok(value.data != 0)
 }
 
 fn named_request(device: &str) -> io::Result<libc::ifreq> {

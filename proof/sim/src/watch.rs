@@ -77,7 +77,7 @@ impl Watch {
             checker.violate(now, format!("machine {machine} sent a wrong {wrong}"));
         }
         // Who monitors routes asks for next hops, in whatever role, and says nothing of itself.
-        if trace::is_anonymous_question(frame) {
+        if trace::anonymous_question(frame).is_some() {
             return;
         }
         let sender = &machines[machine];

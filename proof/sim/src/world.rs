@@ -1,6 +1,6 @@
 //! The world: two machines, hosts, three networks and a clock.
 
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 use holdfast_base::{Instant, Rng};
@@ -581,6 +581,19 @@ impl World {
         let network = usize::from(port.0);
         if self.plugged[machine][network] {
             self.broadcast(network, Station::Machine(machine), &bytes);
+            self.answer_anonymously(machine, network, &bytes);
+        }
+    }
+
+    /// The hosts' TCP answers no question that has no sender; their kernels would.
+    fn answer_anonymously(&mut self, machine: usize, network: usize, bytes: &[u8]) {
+        let Some(target) = trace::anonymous_question(bytes).filter(|_| network == SERVER_SIDE) else { return };
+        let asked = (0..self.servers.len()).find(|n| server_addresses(*n).map(Into::into).contains(&target));
+        let Some(mac) = asked.map(|n| self.servers[n].host.mac) else { return };
+        let station = self.networks[network].iter().position(|station| *station == Station::Machine(machine));
+        let Some(station) = station else { return };
+        for at in self.scenario.data_manners.arrivals(self.now, &mut self.rng) {
+            self.agenda.plan(at, Event::Frame { network, station, bytes: trace::answer(target, mac) });
         }
     }
 
@@ -735,6 +748,11 @@ fn client_host(number: usize, seed: u64) -> Host {
     let last = number as u8 + 11;
     let v6 = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, last.into());
     Host::new(Instant::ZERO, MacAddr([2, 0, 0, 1, 0, last]), Ipv4Addr::new(10, 0, 1, last), v6, None, seed)
+}
+
+fn server_addresses(number: usize) -> [IpAddr; 2] {
+    let last = number as u8 + 21;
+    [Ipv4Addr::new(10, 0, 2, last).into(), Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, last.into()).into()]
 }
 
 fn server_host(number: usize, seed: u64) -> Host {

@@ -165,12 +165,13 @@ fn if_both_nodes_fail_with_fail_safe_the_last_primary_goes_on() {
 
 #[test]
 fn a_monitored_route_that_fails_at_the_primary_only_moves_the_role_without_a_loss() {
-    let mut story = pair("bind HA node -routeMonitor fd00:2::15\n");
+    let mut story = pair("bind HA node -routeMonitor fd00:2::15\nbind HA node -routeMonitor 10.0.2.21\n");
     let open = talk(&mut story);
     let before = story.primary();
     story.run_ms(2500);
     assert_eq!(story.primary(), before, "the server answers both nodes");
-    assert!(shown(&mut story, before, "Route Monitor: ", false).ends_with("State: UP (fd00:2::15 answers)"));
+    assert_eq!(shown(&mut story, before, "Node State: ", true), "UP");
+    assert!(shown(&mut story, before, "Route Monitor: ", false).ends_with("State: UP (10.0.2.21 answers)"));
     // The cable is cut behind a switch: no carrier is lost.
     story.fault(Fault::Cable(before, SERVER_SIDE, false));
     story.until("the other leads", |world| world.primary() == Some(1 - before));

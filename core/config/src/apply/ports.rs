@@ -158,7 +158,7 @@ fn vrid(c: &Command) -> Result<u8, CommandError> {
     number.ok_or_else(|| CommandError::with(messages::ARGUMENT_MISSING, "id"))
 }
 
-fn find_router<'a>(config: &'a mut Config, id: u8) -> Result<&'a mut VirtualRouter, CommandError> {
+fn find_router(config: &mut Config, id: u8) -> Result<&mut VirtualRouter, CommandError> {
     let found = config.virtual_routers.iter_mut().find(|router| router.id == id);
     found.ok_or_else(|| missing("id", &id.to_string()))
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use crate::command::Command;
 use crate::error::{CommandError, Warning};
 use crate::model::{
-    HaSettings, Interface, IpKind, LbVserver, Modes, Monitor, MonitorBinding, NsConfig, NsIp, Route, RpcNode, Server,
-    Service,
+    FailoverSet, HaSettings, Hook, Interface, IpKind, LbVserver, Modes, Monitor, MonitorBinding, NsConfig, NsIp, Route,
+    RpcNode, Server, Service, VirtualRouter,
 };
 use crate::table::{Effect, Subject};
 use crate::value::Value;
@@ -121,6 +121,9 @@ pub struct Config {
     pub(crate) ha: HaSettings,
     pub(crate) rpc_nodes: Vec<RpcNode>,
     pub(crate) interfaces: Vec<Interface>,
+    pub(crate) failover_sets: Vec<FailoverSet>,
+    pub(crate) virtual_routers: Vec<VirtualRouter>,
+    pub(crate) hooks: Vec<Hook>,
 }
 
 impl Config {
@@ -259,6 +262,28 @@ impl Config {
     /// Data ports, in the order they were added.
     pub fn interfaces(&self) -> &[Interface] {
         &self.interfaces
+    }
+
+    /// Failover sets, in the order they were added.
+    pub fn failover_sets(&self) -> &[FailoverSet] {
+        &self.failover_sets
+    }
+
+    /// Virtual MAC addresses, by number.
+    pub fn virtual_routers(&self) -> &[VirtualRouter] {
+        &self.virtual_routers
+    }
+
+    /// Programs run at a change of role, in the order they were added.
+    pub fn hooks(&self) -> &[Hook] {
+        &self.hooks
+    }
+
+    /// Interfaces whose failure alone is a partial failure of the node: enabled,
+    /// monitored, in no failover set.
+    pub fn critical_interfaces(&self) -> impl Iterator<Item = &Interface> {
+        let in_set = |id: &String| self.failover_sets.iter().any(|set| set.members.contains(id));
+        self.interfaces.iter().filter(move |port| port.enabled && port.ha_monitor && !in_set(&port.id))
     }
 
     /// Address of a service's server.

@@ -188,6 +188,8 @@ pub mod messages {
         NOT_NOW = 366, "Operation not possible now. Please wait for system to stabilize before retrying.";
         /// What a secondary answers to changes of the shared configuration.
         PRIMARY_ONLY = 368, "Operation permitted only on primary node.";
+        /// `rm HA node` while routes are monitored.
+        ROUTE_MONITORS_BOUND = 377, "Unbind all route monitors before making node standalone.";
         /// The address cannot be a peer's.
         INVALID_PEER_IP = 415, "Not a valid peer IP";
         /// `set` without options.
@@ -244,6 +246,10 @@ pub mod messages {
         CONFIG_SAVED = 1130, "The running configuration has been saved";
         /// Question of a shell after `force HA sync`.
         SAVE_AFTER_SYNC = 1149, "Do you want to save the config after sync (Y/N)? [Y]:";
+        /// What `force HA failover` asks back.
+        CONFIRM_FAILOVER = 1146, "Please confirm whether you want force-failover (Y/N)? [N]:";
+        /// Why `force HA failover` asks back.
+        PEER_NOT_OPTIMUM = 1147, "Force Failover may cause configuration loss, peer health not optimum. Reason(s):";
         /// A STATELESS vserver and a service without USIP.
         FAILOVER_NEEDS_USIP = 1289, "Service must have Use Source IP option set in order to be bound to a connection failover enabled virtual server";
         /// STATELESS on another type than ANY.
@@ -258,6 +264,8 @@ pub mod messages {
         FAILOVER_BIND_LOOPBACK = 1338, "Loopback service cannot be bound to vserver with connection failover enabled ";
         /// Setting failover while such a service is bound.
         FAILOVER_SET_LOOPBACK = 1339, "Connection Failover cannot be set to STATEFUL/STATELESS on vserver with bound loopback service";
+        /// `rm HA node` while a SYNC VLAN is set.
+        SYNC_VLAN_SET = 1385, "Unset the sync VLAN before removing the HA node";
         /// `force HA failover` on a node told to stay primary.
         STAY_PRIMARY = 1441, "Cannot failover as Node State set to STAYPRIMARY";
         /// `force HA sync` with a build that has no language in common with ours.
@@ -270,6 +278,12 @@ pub mod messages {
         ONE_NODE_DOWN = 1449, "Failover not permitted as one node is up and another node is down";
         /// A monitor that would probe again before the answer is due.
         INTERVAL_TOO_SHORT = 2128, "Interval should be greater than resptimeout";
+        /// An interface that is in a set already, or has a virtual MAC address.
+        INTERFACE_BOUND = 3329, "Interface already bound";
+        /// An interface that is not in the set.
+        INTERFACE_NOT_BOUND = 3330, "Interface not bound";
+        /// No data port has that id.
+        NO_SUCH_INTERFACE = 3331, "No such interface";
         /// Ours: how would a successor find the server?
         STATELESS_NEEDS_KEY = 60001, "Stateless connection failover needs SOURCEIP persistence or the SRCIPSRCPORTHASH method";
         /// Ours: how would a successor find the vserver of a server's packet?

@@ -81,6 +81,12 @@ pub enum NodeState {
     NotUp,
     /// Can be primary or secondary.
     Up,
+    /// A monitored interface, or every one of a failover set, does not work.
+    PartialFail,
+    /// No interface works.
+    CompleteFail,
+    /// A monitored route does not work.
+    RouteMonitorFail,
     /// Told to stay secondary.
     StaySecondary,
     /// Told to take no part.
@@ -178,6 +184,16 @@ pub struct HaFacts {
     pub refused_messages: u64,
     /// Data ports on which the peer's hellos are missing.
     pub silent_ports: Vec<String>,
+    /// Data ports whose failure makes this node partially fail.
+    pub failed_ports: Vec<String>,
+    /// Monitored routes, in the order of the configuration.
+    pub routes: Vec<RouteFacts>,
+    /// Changes of role for health's sake in the present interval.
+    pub flips: u32,
+    /// How much of the interval is over; `None` if none runs.
+    pub flip_time: Option<Duration>,
+    /// As many flips as allowed: the primary stays.
+    pub sticky: bool,
     /// The peer, if one is configured.
     pub peer: Option<PeerFacts>,
     /// Flows in our table.
@@ -248,6 +264,32 @@ pub enum SecurityFailure {
     Secure,
 }
 
+/// What is known of a monitored route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteFacts {
+    /// It works.
+    pub up: bool,
+    /// What was found, in words.
+    pub text: String,
+}
+
+/// The peer's data ports, as it tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerPorts {
+    /// Enabled ones.
+    pub enabled: Vec<String>,
+    /// Disabled ones.
+    pub disabled: Vec<String>,
+    /// Monitored ones.
+    pub monitored: Vec<String>,
+    /// Those on which it misses our hellos.
+    pub silent: Vec<String>,
+    /// Those that make it partially fail.
+    pub failed: Vec<String>,
+    /// Its `-failSafe`.
+    pub fail_safe: bool,
+}
+
 /// A transfer of the whole state to the other node, or from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResyncFacts {
@@ -296,6 +338,8 @@ pub struct PeerFacts {
     pub unready: bool,
     /// Ids of our data ports on which its hellos arrive.
     pub heard_on: Vec<String>,
+    /// Its data ports, if it tells.
+    pub ports: Option<PeerPorts>,
     /// State of the channel to it.
     pub channel: ChannelState,
     /// Our password was changed and the peer still uses the one before.

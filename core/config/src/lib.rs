@@ -45,11 +45,13 @@ pub use connections::{ConnectionFilter, ConnectionRow, FlowRole, connection_head
 pub use error::{CommandError, Message, Warning, messages};
 pub use facts::{
     ChannelState, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState,
-    PeerFacts, ResyncFacts, SecurityFacts, SecurityFailure, SecurityState, ServiceFacts, SyncState, VserverFacts,
+    PeerFacts, PeerPorts, ResyncFacts, RouteFacts, SecurityFacts, SecurityFailure, SecurityState, ServiceFacts,
+    SyncState, VserverFacts,
 };
 pub use model::{
-    Binding, ConnFailover, HaPeer, HaSettings, HaStatus, Interface, IpKind, LbVserver, Method, MirrorMode, Modes,
-    Monitor, MonitorBinding, MonitorKind, NsConfig, NsIp, Persistence, Route, RpcNode, Server, Service, ServiceType,
+    Binding, ConnFailover, FailoverSet, HaPeer, HaSettings, HaStatus, Hook, Interface, IpKind, LbVserver, Method,
+    MirrorMode, Modes, Monitor, MonitorBinding, MonitorKind, NsConfig, NsIp, Persistence, Route, RouteMonitor, RpcNode,
+    Server, Service, ServiceType, VirtualRouter,
 };
 pub use parse::{parse, parse_all};
 pub use replay::{REFUSALS_KEPT, Refusal, Replaced, Replacement};

@@ -1,9 +1,9 @@
 //! The configuration written back as commands.
 
 use crate::config::{Config, Scope};
-use crate::model::{IpKind, LbVserver, Modes, Monitor, NsIp, Route, RpcNode, Service};
+use crate::model::{Interface, IpKind, LbVserver, Modes, Monitor, NsIp, Route, RouteMonitor, RpcNode, Service};
 use crate::options::Options;
-use crate::table::{Change, Opt, options_of};
+use crate::table::{Change, Opt, PortChange, options_of};
 use crate::value::{Value, mask_text, quote};
 
 /// For whom the lines are.
@@ -36,7 +36,12 @@ fn local(config: &Config, style: Style, lines: &mut Vec<String>) {
         let mask = mask_text(config.ns_config.prefix_len);
         lines.push(format!("set ns config -IPAddress {addr} -netmask {mask}"));
     }
-    lines.extend(config.interfaces.iter().map(|i| format!("add interface {} -device {}", i.id, i.device)));
+    let interface =
+        |i: &Interface| format!("add interface {}", i.id) + &options(i, Change::Ports(PortChange::AddInterface), style);
+    lines.extend(config.interfaces.iter().map(interface));
+    let disabled = config.interfaces.iter().filter(|i| !i.enabled);
+    lines.extend(disabled.map(|i| format!("disable interface {}", i.id)));
+    ports(config, lines);
     lines.extend(with_options("set HA node", &config.ha, Change::SetHaNode, style));
     let inc = if config.ha.inc { " -inc ENABLED" } else { "" };
     lines.extend(config.ha.peer.map(|p| format!("add HA node {} {}{inc}", p.id, p.addr)));
@@ -45,6 +50,30 @@ fn local(config: &Config, style: Style, lines: &mut Vec<String>) {
     if config.ha.inc {
         lines.extend(config.ips.iter().filter(|i| i.kind == IpKind::Snip).map(|i| ip(i, style)));
         lines.extend(config.routes.iter().map(route));
+    }
+    lines.extend(config.ha.route_monitors.iter().map(|m| format!("bind HA node -routeMonitor {}", route_monitor(*m))));
+    let hook = |h: &crate::model::Hook| format!("add HA hook {}", quote(&h.name)) + &options(h, Change::AddHook, style);
+    lines.extend(config.hooks.iter().map(hook));
+}
+
+/// What belongs to several interfaces.
+fn ports(config: &Config, lines: &mut Vec<String>) {
+    for set in &config.failover_sets {
+        lines.push(format!("add fis {}", quote(&set.name)));
+        lines.extend(set.members.iter().map(|id| format!("bind fis {} {id}", quote(&set.name))));
+    }
+    for router in &config.virtual_routers {
+        lines.push(format!("add vrID {}", router.id));
+        lines.extend(router.interfaces.iter().map(|id| format!("bind vrID {} -ifnum {id}", router.id)));
+    }
+}
+
+/// A monitored route as commands write it.
+pub(crate) fn route_monitor(monitor: RouteMonitor) -> String {
+    match monitor {
+        RouteMonitor::Default => "*".to_owned(),
+        RouteMonitor::To { network, prefix_len } if network.is_ipv4() => format!("{network} {}", mask_text(prefix_len)),
+        RouteMonitor::To { network, prefix_len } => format!("{network}/{prefix_len}"),
     }
 }
 

@@ -187,6 +187,9 @@ impl Config {
             ha: config.ha.clone(),
             rpc_nodes: config.rpc_nodes.clone(),
             interfaces: config.interfaces.clone(),
+            failover_sets: config.failover_sets.clone(),
+            virtual_routers: config.virtual_routers.clone(),
+            hooks: config.hooks.clone(),
             ..self
         }
     }

@@ -51,7 +51,7 @@ fn content(config: &Config) -> Content {
             config.ns_config(),
             config.ha(),
             config.rpc_nodes(),
-            config.interfaces()
+            (config.interfaces(), config.failover_sets(), config.virtual_routers(), config.hooks())
         ),
     }
 }
@@ -180,6 +180,17 @@ fn line() -> impl Strategy<Value = String> {
             .prop_map(|(a, o)| format!("set ns rpcNode {a} {o}")),
         (pick(&["1/1", "1/2"]), pick(&["eth0", "eth1"])).prop_map(|(i, d)| format!("add interface {i} -device {d}")),
         pick(&["1/1", "1/2"]).prop_map(|i| format!("rm interface {i}")),
+        (pick(&["enable", "disable"]), pick(&["1/1", "1/2"])).prop_map(|(v, i)| format!("{v} interface {i}")),
+        (pick(&["1/1", "1/2"]), pick(&["-haMonitor OFF", "-haHeartbeat OFF", "-haMonitor ON"]))
+            .prop_map(|(i, o)| format!("set interface {i} {o}")),
+        (pick(&["add", "rm", "bind", "unbind"]), pick(&["fis a", "fis b"]), pick(&["", "1/1", "1/2 1/1"]))
+            .prop_map(|(v, f, i)| format!("{v} {f} {i}")),
+        (pick(&["add", "rm", "bind", "unbind"]), pick(&["vrID 1", "vrID 2"]), pick(&["", "-ifnum 1/1", "-ifnum 1/2"]))
+            .prop_map(|(v, r, i)| format!("{v} {r} {i}")),
+        (pick(&["bind", "unbind"]), pick(&["*", "10.0.0.0 255.0.0.0", "192.0.2.1", "2001:db8::/32"]))
+            .prop_map(|(v, r)| format!("{v} HA node -routeMonitor {r}")),
+        (pick(&["a", "b"]), pick(&["/bin/true", "'/a b'"])).prop_map(|(n, p)| format!("add HA hook {n} -command {p}")),
+        pick(&["rm HA hook a", "set HA node -failSafe ON -maxFlips 2 -syncvlan 9", "unset HA node -syncvlan"]),
     ];
     prop_oneof![3 => of_service, 3 => of_vserver, 2 => of_others, 1 => of_pair]
 }

@@ -2,9 +2,10 @@
 
 use holdfast_base::Instant;
 use holdfast_config::{self as config, Action, Command, CommandError, ConnectionFilter, Kind, Message};
-use holdfast_ha::Role;
+use holdfast_ha::{NodeHealth, Role};
 
 use crate::effect::{Effect, Level, Reply};
+use crate::fitness;
 use crate::node::Node;
 use crate::view::View;
 
@@ -86,6 +87,11 @@ impl Node {
 
     fn act(&mut self, now: Instant, request: u64, action: Action) -> Result<Option<String>, CommandError> {
         match action {
+            Action::ForceFailover { force: false }
+                if self.ha.may_force_failover().is_ok() && !self.doubts().is_empty() =>
+            {
+                Err(self.ask_back())
+            }
             Action::ForceFailover { .. } => match self.ha.handle_force_failover(now) {
                 Ok(()) => Ok(Some(String::new())),
                 Err(refusal) => Err(CommandError::new(Message { code: refusal.code(), text: refusal.text() })),
@@ -98,6 +104,19 @@ impl Node {
             }
             Action::Quit => Ok(Some(String::new())),
         }
+    }
+
+    /// What is not as it should be at a peer that could take over.
+    fn doubts(&self) -> Vec<String> {
+        let health = self.ha.status().peer.map(|peer| peer.health).filter(|health| *health != NodeHealth::Up);
+        health.map(|health| format!("the peer is {}", fitness::word(health))).into_iter().collect()
+    }
+
+    /// The question before a failover to such a peer; `-force` is its answer.
+    fn ask_back(&self) -> CommandError {
+        let (why, question) = (config::messages::PEER_NOT_OPTIMUM, config::messages::CONFIRM_FAILOVER);
+        let text = format!("{} {}. {}", why.text, self.doubts().join(", "), question.text);
+        CommandError { code: why.code, text, ..CommandError::new(why) }
     }
 
     pub(crate) fn save(&mut self, request: u64) {
@@ -115,7 +134,13 @@ impl Node {
             self.save(0);
             return;
         }
-        let applied = config::parse(line).and_then(|command| self.config.apply(&command));
+        // What is this node's own the peer has no say in: programs to run, passwords, ports.
+        let applied = config::parse(line).and_then(|command| match command.kind() {
+            Kind::Change { node_local: false } => self.config.apply(&command),
+            Kind::Change { node_local: true } | Kind::Show | Kind::Action(_) => {
+                Err(CommandError::with(config::messages::NOT_PERMITTED, command.redacted()))
+            }
+        });
         match applied {
             Ok(_) => {
                 self.config_unsettled = true;

@@ -96,6 +96,8 @@ impl Node {
         ];
         let node = [
             ("hellos_refused", self.hellos_refused),
+            ("hellos_without_interfaces", self.ports_untold),
+            ("next_hop_questions", self.fitness.questions()),
             ("log_lines_lost", self.events_dropped),
             ("session_failures", self.mirroring.failures()),
             ("session_restarts", self.mirroring.restarts()),

@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 use core::time::Duration;
 use holdfast_engine::{Limits, Port};
+use holdfast_wire::MacAddr;
 
 /// All that a node needs to be born. Everything random or remembered comes in here.
 #[derive(Clone)]
@@ -152,6 +153,8 @@ pub enum Effect {
     },
     /// The complete list of data ports (id, device) the configuration wants.
     Interfaces(Vec<(String, String)>),
+    /// The complete list of Ethernet addresses (device, address) that devices must let in beside their own.
+    FloatingMacs(Vec<(String, MacAddr)>),
     /// Keep the host's own stack away from these addresses.
     Guard {
         /// VIPs and SNIPs.
@@ -165,8 +168,23 @@ pub enum Effect {
     Reply(Reply),
     /// A line for the log.
     Event(Level, String),
+    /// Run a program off the data thread, those of one name one after the other.
+    Hook(HookRun),
     /// The operator's hand-over is complete: the process may end.
     Stopped,
+}
+
+/// A program to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookRun {
+    /// The hook's name, for the log.
+    pub name: String,
+    /// Absolute path of the program.
+    pub command: String,
+    /// End it after this time.
+    pub timeout: Duration,
+    /// What it finds in its environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// Answer, or part of an answer, to a command.

@@ -12,13 +12,16 @@ mod commands;
 mod counters;
 mod effect;
 mod envelope;
+mod fitness;
 mod handover;
 mod health;
+mod hooks;
 mod listing;
 mod lower;
 mod mirroring;
 mod node;
 mod onlooker;
+mod peer_ports;
 mod promote;
 mod propagation;
 mod publish;
@@ -32,7 +35,7 @@ mod view;
 
 pub use channel::PEER_ETHERTYPE;
 pub use effect::{
-    Effect, Level, NodeOptions, PEER_PORT, PeerLink, PortState, ProbeKind, ProbeOutcome, ProbeRequest, Reply,
+    Effect, HookRun, Level, NodeOptions, PEER_PORT, PeerLink, PortState, ProbeKind, ProbeOutcome, ProbeRequest, Reply,
     StartError, StreamEvent,
 };
 pub use node::Node;

@@ -16,6 +16,7 @@ use crate::channel::{self, Channel, Letter, Letterhead, Outgoing, Received};
 use crate::counters::LimitWatch;
 use crate::effect::{Effect, Level, NodeOptions, PeerLink, PortState, ProbeOutcome, Reply, StartError, StreamEvent};
 use crate::envelope::MessageKind;
+use crate::fitness::Fitness;
 use crate::handover::Handover;
 use crate::health::Health;
 use crate::listing::Listings;
@@ -48,6 +49,9 @@ pub struct Node {
     pub(crate) health: Health,
     pub(crate) listings: Listings,
     pub(crate) ports: Vec<PortState>,
+    pub(crate) fitness: Fitness,
+    /// The peer's interfaces, as it told last.
+    pub(crate) peer_ports: Option<config::PeerPorts>,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) peer_boot: Option<u64>,
     /// The primary's configuration while it is being taken over.
@@ -70,6 +74,8 @@ pub struct Node {
     pub(crate) sessions_without_room: u64,
     /// The primary has not been told yet that a flow found no room here.
     pub(crate) full_untold: bool,
+    /// Hellos without this node's interfaces: they were too many.
+    pub(crate) ports_untold: u64,
     pub(crate) events_dropped: u64,
     pub(crate) frames: VecDeque<OwnedFrame>,
     pub(crate) epoch: u32,
@@ -78,7 +84,7 @@ pub struct Node {
     /// The peer could not be heard yet: nothing is forwarded.
     deaf: bool,
     /// The election has begun: a peer could be heard if it spoke.
-    listening: bool,
+    pub(crate) listening: bool,
     stream: Option<StreamEvent>,
     /// The peer's boot that the idle connection belongs to; `None` until that one joins.
     stream_boot: Option<u64>,
@@ -87,6 +93,7 @@ pub struct Node {
     pub(crate) derived_from: Option<(String, Vec<u8>)>,
     pub(crate) link: Option<PeerLink>,
     pub(crate) interfaces: Vec<(String, String)>,
+    pub(crate) floating_macs: Vec<(String, MacAddr)>,
     pub(crate) guarded: (Vec<IpAddr>, bool),
 }
 
@@ -112,6 +119,8 @@ impl Node {
             health: Health::default(),
             listings: Listings::default(),
             ports: Vec::new(),
+            fitness: Fitness::default(),
+            peer_ports: None,
             effects: VecDeque::new(),
             peer_boot: None,
             replacing: None,
@@ -125,6 +134,7 @@ impl Node {
             hellos_refused: 0,
             sessions_without_room: 0,
             full_untold: false,
+            ports_untold: 0,
             events_dropped: 0,
             frames: VecDeque::new(),
             epoch: 0,
@@ -139,6 +149,7 @@ impl Node {
             derived_from: None,
             link: None,
             interfaces: Vec::new(),
+            floating_macs: Vec::new(),
             guarded: (Vec::new(), false),
             options,
             config,
@@ -170,6 +181,7 @@ impl Node {
         }
         self.listening = true;
         self.ha = Machine::new(now, settings(&self.config), self.options.boot, self.options.stored_term);
+        self.ha.handle_health(now, self.fitness.health());
         if self.stream == Some(StreamEvent::Open) {
             self.ha.handle_peer_open(now);
         }
@@ -183,7 +195,8 @@ impl Node {
         self.ports = ports;
         let usable = self.usable_ports();
         self.engine.set_ports(&usable);
-        self.channel.set_ports(&usable);
+        self.wear_floating_macs(now);
+        self.channel.set_ports(&self.heartbeat_ports());
         if usable.iter().any(|port| !before.contains(port)) {
             self.engine.announce(now);
         }
@@ -191,6 +204,7 @@ impl Node {
             // The election begins here, not at whatever wakes the driver next.
             self.handle_turn(now);
         }
+        self.judge_fitness(now);
     }
 
     /// All addresses that the host's kernel owns; complete list, on change.
@@ -208,6 +222,7 @@ impl Node {
             self.peer_datagram(now, channel::path_of(frame.port), station, datagram);
             return Verdict::Consumed;
         }
+        self.overhear(now, frame.bytes);
         if self.gate == Gate::Closed
             && let Some(verdict) = self.pass_on(&mut frame)
         {
@@ -330,6 +345,7 @@ impl Node {
         self.complain(now);
         self.expire_propagations(now);
         self.watch_limits(now);
+        self.ask_next_hops(now);
         self.health.handle_timeout(now);
         self.drain_health(now);
         self.continue_listings(now);
@@ -350,6 +366,7 @@ impl Node {
             self.sync.poll_timeout(),
             self.propagations.poll_timeout(),
             self.health.poll_timeout(),
+            self.fitness.poll_timeout(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -499,13 +516,18 @@ impl Node {
             match effect {
                 ha::Effect::Send { path, hello } => self.send_hello(path, &hello),
                 ha::Effect::StoreTerm(term) => self.effects.push_back(Effect::StoreTerm(term)),
-                ha::Effect::Role { role: Role::Primary, term, cause } => promote::promote(self, now, term, cause),
+                ha::Effect::Role { role: Role::Primary, term, cause } => {
+                    promote::promote(self, now, term, cause);
+                    self.run_hooks(Role::Primary, term, cause);
+                }
                 ha::Effect::Role { role: Role::Draining, term, cause } => {
                     self.update_gate(now);
                     self.event(Level::Warn, format!("draining, term {term}, cause {cause:?}"));
+                    self.run_hooks(Role::Draining, term, cause);
                 }
                 ha::Effect::Role { role: role @ (Role::Init | Role::Secondary), term, cause } => {
                     promote::demote(self, now, role, term, cause);
+                    self.run_hooks(role, term, cause);
                 }
                 ha::Effect::Follow { boot, term } => {
                     self.following = Some((boot, term));
@@ -599,6 +621,7 @@ impl Node {
         let (quarantine_ms, full_session) = (self.quarantine.left_ms(self.now), self.mirroring.full_session());
         let aside = self.aside().word();
         Hello { quarantine_ms, full_session, aside, ..*hello }.encode(&mut payload);
+        self.tell_ports(hello, &mut payload);
         let head = self.letterhead();
         self.channel.send(path, MessageKind::Hello, head, &payload);
     }
@@ -636,6 +659,7 @@ impl Node {
                     self.ha.set_drained(self.mirroring.sender.is_drained() && !self.engine.has_marks());
                     let intake = self.hear_intake(now, &hello);
                     self.hear_aside(now, &hello, header.fingerprint);
+                    self.hear_ports(&letter.payload);
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);
                     self.follow_intake(now, intake);
@@ -682,8 +706,15 @@ impl Node {
         }
     }
 
-    fn usable_ports(&self) -> Vec<Port> {
+    pub(crate) fn usable_ports(&self) -> Vec<Port> {
         self.ports.iter().filter(|state| state.up).filter_map(|state| state.port).collect()
+    }
+
+    /// The usable ports by which hellos leave.
+    pub(crate) fn heartbeat_ports(&self) -> Vec<Port> {
+        let quiet = |id: &str| self.config.interfaces().iter().any(|port| port.id == id && !port.ha_heartbeat);
+        let ports = self.ports.iter().filter(|state| state.up && !quiet(&state.id));
+        ports.filter_map(|state| state.port).collect()
     }
 
     /// Whether the peer's hellos arrive through this data port.
@@ -719,6 +750,9 @@ pub(crate) fn settings(config: &Config) -> Settings {
             config::HaStatus::StayPrimary => ha::HaStatus::StayPrimary,
             config::HaStatus::Disabled => ha::HaStatus::Disabled,
         },
+        fail_safe: ha.fail_safe,
+        max_flips: ha.max_flips,
+        max_flip_time: Duration::from_secs(ha.max_flip_time_s.into()),
         lease_margin: lease_margin(ha.dead_ms),
         ..Settings::new(node, peer)
     }

@@ -8,6 +8,7 @@ use holdfast_base::Instant;
 use holdfast_config::ConnFailover;
 use holdfast_engine::Half;
 use holdfast_ha::Settings;
+use holdfast_wire::MacAddr;
 
 use crate::effect::{Effect, Level, PeerLink};
 use crate::lower;
@@ -17,6 +18,9 @@ use crate::secure::{Failure, Told};
 
 /// Hello intervals of silence after which a session with the peer may not work any more.
 const SILENT_HELLOS: u32 = 3;
+
+/// What virtual MAC addresses begin with; the number of the vrID ends them.
+const VIRTUAL_MAC: [u8; 5] = [0x00, 0x00, 0x5e, 0x00, 0x01];
 
 impl Node {
     /// The configuration has changed: everything that follows from it.
@@ -37,12 +41,14 @@ impl Node {
         }
         let settings = settings(&self.config);
         self.ha.set_settings(now, settings);
+        self.channel.set_ports(&self.heartbeat_ports());
         self.engine.set_half(match settings.peer {
             Some(peer) if peer < settings.node => Half::Upper,
             Some(_) | None => Half::Lower,
         });
         self.publish_link(settings);
-        self.publish_interfaces();
+        self.publish_interfaces(now);
+        self.refit(now);
         self.drain_ha(now);
     }
 
@@ -152,13 +158,41 @@ impl Node {
         }
     }
 
-    fn publish_interfaces(&mut self) {
+    /// The interfaces that answer with a virtual MAC address, by id.
+    fn virtual_macs(&self) -> impl Iterator<Item = (&String, MacAddr)> {
+        let routers = self.config.virtual_routers().iter();
+        routers.flat_map(|router| {
+            let [a, b, c, d, e] = VIRTUAL_MAC;
+            router.interfaces.iter().map(move |id| (id, MacAddr([a, b, c, d, e, router.id])))
+        })
+    }
+
+    fn publish_floating_macs(&mut self, now: Instant) {
+        let device = |id: &String| self.config.interfaces().iter().find(|port| port.id == *id && port.enabled);
         let wanted: Vec<_> =
-            self.config.interfaces().iter().map(|port| (port.id.clone(), port.device.clone())).collect();
+            self.virtual_macs().filter_map(|(id, mac)| Some((device(id)?.device.clone(), mac))).collect();
+        if wanted != self.floating_macs {
+            self.floating_macs.clone_from(&wanted);
+            self.effects.push_back(Effect::FloatingMacs(wanted));
+            self.wear_floating_macs(now);
+        }
+    }
+
+    /// Gives ports their virtual MAC addresses.
+    pub(crate) fn wear_floating_macs(&mut self, now: Instant) {
+        let port = |id: &String| self.ports.iter().find(|state| state.id == *id).and_then(|state| state.port);
+        let macs: Vec<_> = self.virtual_macs().filter_map(|(id, mac)| Some((port(id)?.id, mac))).collect();
+        self.engine.set_floating_macs(now, &macs);
+    }
+
+    fn publish_interfaces(&mut self, now: Instant) {
+        let enabled = self.config.interfaces().iter().filter(|port| port.enabled);
+        let wanted: Vec<_> = enabled.map(|port| (port.id.clone(), port.device.clone())).collect();
         if wanted != self.interfaces {
             self.interfaces.clone_from(&wanted);
             self.effects.push_back(Effect::Interfaces(wanted));
         }
+        self.publish_floating_macs(now);
         let floating = self.config.ips().iter().filter(|ip| ip.enabled).map(|ip| ip.addr).collect();
         let guarded = (floating, self.config.modes().l3);
         if guarded != self.guarded {

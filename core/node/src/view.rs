@@ -10,7 +10,7 @@ use holdfast_config::{
     VserverFacts,
 };
 use holdfast_engine::{Drop, ServiceId, VserverId};
-use holdfast_ha::{HaStatus, PeerView, Role};
+use holdfast_ha::{HaStatus, NodeHealth, PeerView, Role};
 
 use crate::envelope::Refused;
 use crate::node::Node;
@@ -57,6 +57,7 @@ impl<'a> View<'a> {
             config: self.peer_config(),
             last_heard,
             heard_on: self.heard_on(),
+            ports: self.node.peer_ports.clone(),
         })
     }
 
@@ -170,15 +171,6 @@ impl<'a> View<'a> {
         }
     }
 
-    fn silent_ports(&self) -> Vec<String> {
-        let node = self.node;
-        if node.config.ha().peer.is_none() {
-            return Vec::new();
-        }
-        let silent = |state: &&crate::effect::PortState| state.port.is_none_or(|port| !node.hears_peer_on(port.id));
-        node.ports.iter().filter(silent).map(|state| state.id.clone()).collect()
-    }
-
     fn vserver_health(&self, id: u32) -> (Health, u64) {
         let known = self.node.vserver_states.get(&id);
         known.map_or((Health::Unknown, 0), |(health, since)| (*health, self.unix_millis(*since)))
@@ -230,7 +222,7 @@ impl Facts for View<'_> {
             node.channel.refused().filter(|(reason, _)| !harmless.contains(reason)).map(|(_, count)| count).sum();
         HaFacts {
             role: role(status.role),
-            state: own_state(status.role, status.status),
+            state: own_state(status.role, status.status, status.health),
             term: status.term,
             caught_up: node.caught_up(),
             in_role_for: self.now.since(status.since),
@@ -242,7 +234,12 @@ impl Facts for View<'_> {
             config: self.own_config(),
             refused_messages: refused + node.hellos_refused,
             security: self.security(),
-            silent_ports: self.silent_ports(),
+            silent_ports: silent_ports(node),
+            failed_ports: node.fitness.failed_ports().to_vec(),
+            routes: node.fitness.routes(),
+            flips: status.flips,
+            flip_time: status.flip_time,
+            sticky: status.sticky,
             peer: self.peer(),
             flows: counts.flows.into(),
             protected: if leads { counts.protected.into() } else { 0 },
@@ -332,17 +329,36 @@ fn role(role: Role) -> HaRole {
     }
 }
 
-fn own_state(role: Role, status: HaStatus) -> NodeState {
+/// The data ports on which hellos should come and do not.
+pub(crate) fn silent_ports(node: &Node) -> Vec<String> {
+    if node.config.ha().peer.is_none() {
+        return Vec::new();
+    }
+    let expected = |id: &str| node.config.interfaces().iter().any(|port| port.id == id && port.ha_heartbeat);
+    let silent = |state: &&crate::effect::PortState| {
+        expected(&state.id) && state.port.is_none_or(|port| !node.hears_peer_on(port.id))
+    };
+    node.ports.iter().filter(silent).map(|state| state.id.clone()).collect()
+}
+
+fn own_state(role: Role, status: HaStatus, health: NodeHealth) -> NodeState {
+    let well = match health {
+        NodeHealth::Up => NodeState::Up,
+        NodeHealth::RouteMonitorFail => NodeState::RouteMonitorFail,
+        NodeHealth::PartialFail => NodeState::PartialFail,
+        NodeHealth::CompleteFail => NodeState::CompleteFail,
+    };
     match (status, role) {
         (HaStatus::Disabled, _) => NodeState::Disabled,
         (HaStatus::StaySecondary, _) => NodeState::StaySecondary,
-        (HaStatus::Enabled | HaStatus::StayPrimary, Role::Init) => NodeState::Init,
-        (HaStatus::Enabled | HaStatus::StayPrimary, Role::Secondary | Role::Primary | Role::Draining) => NodeState::Up,
+        (HaStatus::Enabled | HaStatus::StayPrimary, Role::Init) if health == NodeHealth::Up => NodeState::Init,
+        (HaStatus::Enabled | HaStatus::StayPrimary, Role::Init) => well,
+        (HaStatus::Enabled | HaStatus::StayPrimary, Role::Secondary | Role::Primary | Role::Draining) => well,
     }
 }
 
 fn peer_state(peer: &PeerView) -> NodeState {
-    own_state(peer.role, peer.status)
+    own_state(peer.role, peer.status, peer.health)
 }
 
 impl Node {

@@ -1,7 +1,7 @@
 //! The interactive shell.
 
 use crate::client::{Client, Outcome};
-use crate::print::{print_text, run_and_print};
+use crate::print::{print_text, run_and_confirm};
 use crate::words::has_secret;
 use anyhow::{Context, Result};
 use holdfast_config::{Action, Kind, Warning, complete, help, messages, parse};
@@ -138,7 +138,7 @@ fn is_secondary(client: &mut Client) -> bool {
 
 /// The node may have been restarted since the last command: connect once more.
 fn run_line(client: &mut Client, socket: &Path, line: &str, json: bool) -> Result<Outcome> {
-    match run_and_print(client, line, json) {
+    match run_and_confirm(client, line, json) {
         Ok(outcome) => Ok(outcome),
         Err(lost) => {
             eprintln!("{lost:#}");

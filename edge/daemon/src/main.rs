@@ -18,6 +18,7 @@ mod peer;
 mod poller;
 mod probe;
 mod queue;
+mod role_hooks;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -112,6 +113,7 @@ fn serve(args: &Args, config: String) -> Result<()> {
     let addresses = SharedAddresses::default();
     let (links, link_jobs) = sync_channel(LINK_JOB_LIMIT);
     let watcher = Links::new(inbox_sender.clone(), Arc::clone(&log), Arc::clone(&addresses));
+    links::watch_events(links.clone(), &log)?;
     let watcher = thread::Builder::new().name("links".to_owned()).spawn(move || watcher.run(&link_jobs))?;
 
     let manager = Manager {

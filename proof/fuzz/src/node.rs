@@ -200,6 +200,8 @@ impl One {
             | Effect::Guard { .. }
             | Effect::Reply(_)
             | Effect::Event(..)
+            | Effect::Hook(_)
+            | Effect::FloatingMacs(_)
             | Effect::Stopped => {}
         }
     }

@@ -19,6 +19,7 @@ mod config_stories;
 mod demo;
 mod dice;
 mod ftp;
+mod health_stories;
 mod lab;
 mod mirror_stories;
 mod node;

@@ -2,14 +2,22 @@
 
 use core::net::IpAddr;
 
-use super::{Applied, missing};
+use super::{Applied, exists, missing};
 use crate::check;
 use crate::command::Command;
 use crate::config::Config;
 use crate::error::{CommandError, messages};
-use crate::model::{HaPeer, HaSettings, RpcNode};
+use crate::lines::route_monitor;
+use crate::model::{HaPeer, HaSettings, Hook, RouteMonitor, RpcNode};
 use crate::options::Options as _;
-use crate::value::{self, Value};
+use crate::value::{self, Value, address_bits, masked};
+
+/// Routes that one node monitors at most.
+const MAX_ROUTE_MONITORS: usize = 64;
+/// Programs that one node runs at a change of role at most.
+const MAX_HOOKS: usize = 16;
+/// The default of `-timeout`, in milliseconds.
+const HOOK_TIMEOUT_MS: u32 = 10_000;
 
 /// Longest password in clear, bytes.
 const MAX_PASSWORD: usize = 127;
@@ -53,6 +61,12 @@ fn node_id(c: &Command) -> Result<u8, CommandError> {
 pub(super) fn rm_node(config: &mut Config, c: &Command) -> Applied {
     let id = node_id(c)?;
     let Some(peer) = config.ha.peer.filter(|p| p.id == id) else { return Err(missing("id", &id.to_string())) };
+    if !config.ha.route_monitors.is_empty() {
+        return Err(CommandError::new(messages::ROUTE_MONITORS_BOUND));
+    }
+    if let Some(vlan) = config.ha.sync_vlan {
+        return Err(CommandError::with(messages::SYNC_VLAN_SET, vlan.to_string()));
+    }
     (config.ha.peer, config.ha.inc) = (None, false);
     config.rpc_nodes.retain(|n| n.addr != peer.addr);
     Ok(())
@@ -66,6 +80,71 @@ pub(super) fn set_node(config: &mut Config, c: &Command) -> Applied {
         return Err(CommandError::with(messages::DEAD_TOO_SHORT, word));
     }
     config.ha = wanted;
+    Ok(())
+}
+
+/// The route that a command names.
+fn route_argument(c: &Command) -> Result<RouteMonitor, CommandError> {
+    if let Some(id) = c.arg(0).and_then(Value::as_number).filter(|id| *id != 0) {
+        return Err(CommandError::about(messages::INVALID_NODE_ID, "id", &id.to_string()));
+    }
+    let mask = c.option("netmask").and_then(Value::as_number).and_then(|len| u8::try_from(len).ok());
+    let route = c.option("routeMonitor").and_then(Value::as_network);
+    let (network, prefix_len) = match (route, mask) {
+        (None, None) => return Ok(RouteMonitor::Default),
+        (None, Some(_)) | (Some((_, Some(_))), Some(_)) => {
+            return Err(CommandError::with(messages::MUTUALLY_EXCLUSIVE, "netmask"));
+        }
+        (Some((network, Some(len))), None) => (network, len),
+        (Some((network, None)), mask) => (network, mask.unwrap_or(address_bits(network))),
+    };
+    if prefix_len > address_bits(network) || masked(network, prefix_len) != network {
+        return Err(CommandError::about(messages::INVALID_NETMASK, "netmask", &format!("{network}/{prefix_len}")));
+    }
+    Ok(RouteMonitor::To { network, prefix_len })
+}
+
+pub(super) fn bind_route(config: &mut Config, c: &Command) -> Applied {
+    let route = route_argument(c)?;
+    let routes = &mut config.ha.route_monitors;
+    match routes.binary_search(&route) {
+        Ok(_) => return Err(exists("routeMonitor", &route_monitor(route))),
+        Err(_) if routes.len() >= MAX_ROUTE_MONITORS => {
+            return Err(CommandError::about(messages::ABOVE_MAXIMUM, "routeMonitor", &MAX_ROUTE_MONITORS.to_string()));
+        }
+        Err(at) => routes.insert(at, route),
+    }
+    Ok(())
+}
+
+pub(super) fn unbind_route(config: &mut Config, c: &Command) -> Applied {
+    let route = route_argument(c)?;
+    let at = config.ha.route_monitors.binary_search(&route);
+    config.ha.route_monitors.remove(at.map_err(|_| missing("routeMonitor", &route_monitor(route)))?);
+    Ok(())
+}
+
+pub(super) fn add_hook(config: &mut Config, c: &Command) -> Applied {
+    let name = c.name(0);
+    if config.hooks.iter().any(|hook| hook.name == name) {
+        return Err(exists("name", name));
+    }
+    if config.hooks.len() >= MAX_HOOKS {
+        return Err(CommandError::about(messages::ABOVE_MAXIMUM, "hook", &MAX_HOOKS.to_string()));
+    }
+    let mut hook = Hook { name: name.to_owned(), command: String::new(), timeout_ms: HOOK_TIMEOUT_MS };
+    hook.put_all(c);
+    if !hook.command.starts_with('/') {
+        return Err(CommandError::about(messages::INVALID_ARGUMENT_VALUE, "command", &hook.command));
+    }
+    config.hooks.push(hook);
+    Ok(())
+}
+
+pub(super) fn rm_hook(config: &mut Config, c: &Command) -> Applied {
+    let name = c.name(0);
+    let at = config.hooks.iter().position(|hook| hook.name == name).ok_or_else(|| missing("name", name))?;
+    config.hooks.remove(at);
     Ok(())
 }
 

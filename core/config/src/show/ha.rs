@@ -1,13 +1,15 @@
 //! Views of the pair.
 
 use super::Scene;
+use super::ports::list;
 use crate::error::{CommandError, messages};
 use crate::facts::{
-    ChannelState, ConfigFacts, DigestState, HaFacts, HaRole, NodeState, PeerFacts, ResyncFacts, SecurityFacts,
-    SecurityFailure, SecurityState, SyncState,
+    ChannelState, ConfigFacts, DigestState, HaFacts, HaRole, NodeState, PeerFacts, PeerPorts, ResyncFacts,
+    SecurityFacts, SecurityFailure, SecurityState, SyncState,
 };
 use crate::json::Json;
-use crate::model::{HaPeer, HaStatus, RpcNode};
+use crate::lines::route_monitor;
+use crate::model::{HaPeer, HaStatus, Interface, RpcNode};
 use crate::time::{calendar, days_hours, interval, millis};
 use crate::value::Value;
 use core::time::Duration;
@@ -28,6 +30,9 @@ pub(super) fn state_text(state: NodeState) -> &'static str {
         NodeState::Init => "INIT",
         NodeState::NotUp => "NOT UP",
         NodeState::Up => "UP",
+        NodeState::PartialFail => "PARTIALFAIL",
+        NodeState::CompleteFail => "COMPLETEFAIL",
+        NodeState::RouteMonitorFail => "ROUTEMONITORFAIL",
         NodeState::StaySecondary => "STAYSECONDARY",
         NodeState::Disabled => "DISABLED",
     }
@@ -115,8 +120,17 @@ fn config_extension(f: &ConfigFacts, other: Option<u64>) -> String {
     format!("Incarnation: {incarnation}  Configuration: {fingerprint:016x}{same}{saved}")
 }
 
-fn list(words: &[String]) -> String {
-    if words.is_empty() { "None".to_owned() } else { words.join(" ") }
+/// Our own data ports of which something is so.
+fn ports_that(s: &Scene<'_>, fits: impl Fn(&Interface) -> bool) -> Vec<String> {
+    s.config.interfaces.iter().filter(|port| fits(port)).map(|port| port.id.clone()).collect()
+}
+
+fn on_off(on: bool) -> &'static str {
+    if on { "ON" } else { "OFF" }
+}
+
+fn up_down(up: bool) -> &'static str {
+    if up { "UP" } else { "DOWN" }
 }
 
 /// Which of the two nodes are asked for.
@@ -154,7 +168,8 @@ pub(super) fn nodes(s: &Scene<'_>) -> Result<String, CommandError> {
         text += &peer_lines(s, peer, &facts, number);
     }
     if own && peer.is_some() {
-        text += "\tLocal node information:\n\tCritical Interfaces: None\n";
+        let critical: Vec<String> = s.config.critical_interfaces().map(|port| port.id.clone()).collect();
+        text += &format!("\tLocal node information:\n\tCritical Interfaces: {}\n", list(&critical));
     }
     Ok(text)
 }
@@ -171,22 +186,46 @@ fn own_lines(s: &Scene<'_>, facts: &HaFacts, number: usize) -> String {
     lines.extend([
         format!("Node State: {}", own_state(s, facts)),
         format!("Master State: {}", role_text(facts.role)),
-        "Fail-Safe Mode: OFF".to_owned(),
+        format!("Fail-Safe Mode: {}", on_off(s.config.ha.fail_safe)),
     ]);
     lines.extend(config_lines(s.config.ha.inc, &facts.config));
     lines.extend([
-        format!("Enabled Interfaces : {}", list(&node.ports_up)),
-        format!("Disabled Interfaces : {}", list(&node.ports_down)),
-        "HA MON ON Interfaces : None".to_owned(),
+        format!("Enabled Interfaces : {}", list(&ports_that(s, |port| port.enabled))),
+        format!("Disabled Interfaces : {}", list(&ports_that(s, |port| !port.enabled))),
+        format!("HA MON ON Interfaces : {}", list(&ports_that(s, |port| port.ha_monitor))),
         format!("Interfaces on which heartbeats are not seen : {}", list(&facts.silent_ports)),
-        "Interfaces causing Partial Failure: None".to_owned(),
+        format!("Interfaces causing Partial Failure: {}", list(&facts.failed_ports)),
         "SSL Card Status: NOT PRESENT".to_owned(),
         format!("Hello Interval: {} msecs", s.config.ha.hello_ms),
         format!("Dead Interval: {}", interval(s.config.ha.dead_ms)),
         format!("Node in this Master State for: {} (days:hrs:min:sec)", days_hours(facts.in_role_for)),
     ]);
+    lines.extend(health_lines(s, facts));
     lines.extend(own_extension(s, facts));
     numbered_block(number, &lines)
+}
+
+/// Heartbeats, flips and routes, where they are in use; the market's newer versions have such lines, too.
+fn health_lines(s: &Scene<'_>, facts: &HaFacts) -> Vec<String> {
+    let ha = &s.config.ha;
+    let mut lines = Vec::new();
+    let quiet = ports_that(s, |port| !port.ha_heartbeat);
+    if !quiet.is_empty() {
+        lines.push(format!("HA HEARTBEAT OFF Interfaces : {}", quiet.join(" ")));
+    }
+    lines.extend(ha.sync_vlan.map(|vlan| format!("SYNC VLAN: {vlan}")));
+    if ha.max_flips > 0 || facts.flips > 0 {
+        let sticky = if facts.sticky { "  Sticky Primary" } else { "" };
+        let time = facts.flip_time.unwrap_or_default().as_secs();
+        lines.push(format!("Configured/Completed Flips: {}/{}{sticky}", ha.max_flips, facts.flips));
+        lines.push(format!("Configured/Completed Flip Time: {}/{time}", ha.max_flip_time_s));
+    }
+    for (monitor, state) in ha.route_monitors.iter().zip(&facts.routes) {
+        let (up, why) = (up_down(state.up), &state.text);
+        lines.push(format!("Route Monitor: {}  State: {up} ({why})", route_monitor(*monitor)));
+    }
+    lines.extend(s.config.failover_sets.iter().map(|set| format!("FIS {}: {}", set.name, list(&set.members))));
+    lines
 }
 
 /// Lines the market does not have, behind its own.
@@ -240,19 +279,21 @@ pub(super) fn resync_text(s: &Scene<'_>, resync: ResyncFacts) -> String {
 fn peer_lines(s: &Scene<'_>, peer: HaPeer, own: &HaFacts, number: usize) -> String {
     let facts = &own.peer.clone().unwrap_or_default();
     let mut lines = common_lines(peer.id, peer.addr.to_string(), &facts.host_name);
+    let ports =
+        facts.ports.clone().unwrap_or_else(|| PeerPorts { enabled: facts.heard_on.clone(), ..Default::default() });
     let heard = facts.last_heard.map_or("never".to_owned(), |d| format!("{} ms ago", millis(d)));
     lines.extend([
         format!("Node State: {}", state_text(facts.state)),
         format!("Master State: {}", role_text(facts.role)),
-        "Fail-Safe Mode: OFF".to_owned(),
+        format!("Fail-Safe Mode: {}", on_off(ports.fail_safe)),
     ]);
     lines.extend(config_lines(facts.config.inc, &facts.config));
     lines.extend([
-        format!("Enabled Interfaces : {}", list(&facts.heard_on)),
-        "Disabled Interfaces : None".to_owned(),
-        "HA MON ON Interfaces : None".to_owned(),
-        "Interfaces on which heartbeats are not seen : None".to_owned(),
-        "Interfaces causing Partial Failure: None".to_owned(),
+        format!("Enabled Interfaces : {}", list(&ports.enabled)),
+        format!("Disabled Interfaces : {}", list(&ports.disabled)),
+        format!("HA MON ON Interfaces : {}", list(&ports.monitored)),
+        format!("Interfaces on which heartbeats are not seen : {}", list(&ports.silent)),
+        format!("Interfaces causing Partial Failure: {}", list(&ports.failed)),
         "SSL Card Status: NOT PRESENT".to_owned(),
         format!("Term: {}", facts.term),
         format!("Caught Up: {}", if facts.caught_up { "YES" } else { "NO" }),
@@ -285,27 +326,39 @@ pub(super) fn nodes_json(s: &Scene<'_>) -> Result<Json, CommandError> {
     }
     if let Some(peer) = peer {
         let f = facts.peer.clone().unwrap_or_default();
-        nodes.push(Json::Object(vec![
-            ("id", peer.id.to_string().into()),
-            ("ipaddress", peer.addr.to_string().into()),
-            ("name", f.host_name.clone().into()),
-            ("hastatus", state_text(f.state).into()),
-            ("state", role_text(f.role).into()),
-            ("hasync", sync_text(&f.config.sync).into()),
-            ("hasyncfailurereason", failure(&f.config.sync).unwrap_or_default().into()),
-            ("haprop", switch(!f.config.propagation_off).into()),
-            ("inc", switch(f.config.inc).into()),
-            ("term", f.term.into()),
-            ("caughtup", f.caught_up.into()),
-            ("ready", (!f.unready).into()),
-            ("incarnation", u64::from(f.config.incarnation).into()),
-            ("configuration", format!("{:016x}", f.config.fingerprint).into()),
-            ("peerchannel", channel_text(f.channel).into()),
-            ("rekeying", f.rekeying.into()),
-            ("channelsecurity", security_word(facts.security.state).into()),
-        ]));
+        nodes.push(peer_json(peer, &facts, &f));
     }
     Ok(Json::List(nodes))
+}
+
+fn peer_json(peer: HaPeer, own: &HaFacts, f: &PeerFacts) -> Json {
+    let ports = f.ports.clone().unwrap_or_default();
+    Json::Object(vec![
+        ("id", peer.id.to_string().into()),
+        ("ipaddress", peer.addr.to_string().into()),
+        ("name", f.host_name.clone().into()),
+        ("hastatus", state_text(f.state).into()),
+        ("state", role_text(f.role).into()),
+        ("hasync", sync_text(&f.config.sync).into()),
+        ("hasyncfailurereason", failure(&f.config.sync).unwrap_or_default().into()),
+        ("haprop", switch(!f.config.propagation_off).into()),
+        ("inc", switch(f.config.inc).into()),
+        ("term", f.term.into()),
+        ("caughtup", f.caught_up.into()),
+        ("ready", (!f.unready).into()),
+        ("incarnation", u64::from(f.config.incarnation).into()),
+        ("configuration", format!("{:016x}", f.config.fingerprint).into()),
+        ("peerchannel", channel_text(f.channel).into()),
+        ("rekeying", f.rekeying.into()),
+        ("channelsecurity", security_word(own.security.state).into()),
+        ("failsafe", on_off(ports.fail_safe).into()),
+        ("enaifaces", ports.enabled.join(" ").into()),
+        ("disifaces", ports.disabled.join(" ").into()),
+        ("hamonifaces", ports.monitored.join(" ").into()),
+        ("ifaces", ports.silent.join(" ").into()),
+        ("pfifaces", ports.failed.join(" ").into()),
+        ("ssl2", "NOT PRESENT".into()),
+    ])
 }
 
 fn own_json(s: &Scene<'_>, f: &HaFacts) -> Json {
@@ -325,8 +378,6 @@ fn own_json(s: &Scene<'_>, f: &HaFacts) -> Json {
             ("hellointerval", u64::from(s.config.ha.hello_ms).into()),
             ("deadinterval", Json::Millis(s.config.ha.dead_ms.into())),
             ("masterstatetime", f.in_role_for.as_secs().into()),
-            ("enaifaces", node.ports_up.join(" ").into()),
-            ("disifaces", node.ports_down.join(" ").into()),
             ("mirrormode", s.config.ha.mirror_mode.word().into()),
             ("holdlimit", u64::from(s.config.ha.hold_limit_ms).into()),
             ("term", f.term.into()),
@@ -335,9 +386,40 @@ fn own_json(s: &Scene<'_>, f: &HaFacts) -> Json {
             ("configuration", format!("{:016x}", f.config.fingerprint).into()),
         ]
         .into_iter()
+        .chain(health_json(s, f))
         .chain(mirror_json(f))
         .collect(),
     )
+}
+
+/// The market's fields about interfaces, flips and monitored routes.
+fn health_json(s: &Scene<'_>, f: &HaFacts) -> Vec<(&'static str, Json)> {
+    let ha = &s.config.ha;
+    let ports = |fits: fn(&Interface) -> bool| ports_that(s, fits).join(" ").into();
+    let words = |word: fn(&(String, bool)) -> String| {
+        let pairs = ha.route_monitors.iter().zip(&f.routes).map(|(m, state)| (route_monitor(*m), state.up));
+        pairs.map(|pair| word(&pair)).collect::<Vec<_>>().join(", ").into()
+    };
+    let mut fields = vec![
+        ("failsafe", on_off(ha.fail_safe).into()),
+        ("maxflips", ha.max_flips.to_string().into()),
+        ("maxfliptime", ha.max_flip_time_s.to_string().into()),
+        ("curflips", u64::from(f.flips).into()),
+        ("completedfliptime", f.flip_time.unwrap_or_default().as_secs().into()),
+        ("stickyprimary", f.sticky.into()),
+        ("enaifaces", ports(|port| port.enabled)),
+        ("disifaces", ports(|port| !port.enabled)),
+        ("downifaces", s.facts.node().ports_down.join(" ").into()),
+        ("hamonifaces", ports(|port| port.ha_monitor)),
+        ("haheartbeatifaces", ports(|port| !port.ha_heartbeat)),
+        ("ifaces", f.silent_ports.join(" ").into()),
+        ("pfifaces", f.failed_ports.join(" ").into()),
+        ("ssl2", "NOT PRESENT".into()),
+        ("routemonitor", words(|(route, _)| route.clone())),
+        ("routemonitorstate", words(|(_, up)| up_down(*up).to_owned())),
+    ];
+    fields.extend(ha.sync_vlan.map(|vlan| ("syncvlan", u64::from(vlan).into())));
+    fields
 }
 
 /// What both JSON views say about the mirror.
@@ -377,10 +459,6 @@ fn chosen_rpc<'a>(s: &Scene<'a>) -> Result<Vec<&'a RpcNode>, CommandError> {
         Some(node) => Ok(vec![node]),
         None => Err(CommandError::about(messages::NO_SUCH_RESOURCE, "IPAddress", &addr.to_string())),
     }
-}
-
-fn on_off(on: bool) -> &'static str {
-    if on { "ON" } else { "OFF" }
 }
 
 /// The source address that is used; `*` is written as the NSIP, as the market does.

@@ -46,13 +46,33 @@ const NODE_OPTS: &[Opt] = &[
     .default("1000"),
     SYNC,
     PROPAGATION,
-    Opt::neutral("failSafe", Type::Choice(&[yes("OFF"), no("ON")])),
-    Opt::neutral("maxFlips", Type::Number(0, 0)),
-    Opt::neutral("maxFlipTime", Type::Number(0, 0)),
+    Opt::new(
+        "failSafe",
+        Type::Choice(&[yes("ON"), yes("OFF")]),
+        "failsafe",
+        "ON: leads even if it is not healthy, when nobody healthier can.",
+    )
+    .default("OFF"),
+    Opt::new(
+        "maxFlips",
+        Type::Number(0, 65_535),
+        "maxflips",
+        "Changes of role for health's sake within maxFlipTime, after which the primary stays primary; 0: no limit.",
+    )
+    .default("0"),
+    Opt::new("maxFlipTime", Type::Number(0, 65_535), "maxfliptime", "In seconds; 0: no limit.").default("0"),
+    Opt::new(
+        "syncvlan",
+        Type::Number(1, 4094),
+        "syncvlan",
+        "Kept and shown; the peer link travels where the host routes the peer's address.",
+    ),
 ];
 const UNSET_OPTS: &[Opt] = {
-    let [status, hello, dead, mirror, hold, ..] = NODE_OPTS else { panic!() };
-    &[*status, *hello, *dead, *mirror, *hold, SYNC, PROPAGATION]
+    let [status, hello, dead, mirror, hold, sync, propagation, safe, flips, flip_time, vlan] = NODE_OPTS else {
+        panic!()
+    };
+    &[*status, *hello, *dead, *mirror, *hold, *sync, *propagation, *safe, *flips, *flip_time, *vlan]
 };
 
 const INC: Opt = Opt::new(
@@ -63,6 +83,16 @@ const INC: Opt = Opt::new(
 )
 .default("DISABLED");
 const ID: Arg = Arg::required("id", Type::Number(0, 255), "id", "Id of the peer, 1-64; the own id is 0.");
+const OWN_ID: Arg = Arg::optional("id", Type::Number(0, 64), "id", "Id of this node: 0.");
+const ROUTE_MONITOR: Opt = Opt::new(
+    "routeMonitor",
+    Type::Monitored,
+    "routemonitor",
+    "Route to this network or host, of this node's own table; * is a default route.",
+)
+.required();
+const NETMASK: Opt = Opt::new("netmask", Type::Mask, "netmask", "Its mask, unless it stands behind the address.");
+const HOOK: Arg = Arg::required("name", Type::Name, "name", "Name of the hook.");
 const RPC: Arg = Arg::required("IPAddress", Type::Address, "ipaddress", "NSIP of the node.");
 const PASSWORD: Opt =
     Opt::new("password", Type::Secret, "password", "The password, the same for a node on both nodes. Never shown.");
@@ -97,6 +127,19 @@ pub(super) const ROWS: &[Row] = &[
         .clears(UNSET_OPTS)
         .nitro("hanode"),
     Row::new("rm", &["HA", "node"], Effect::Local(Change::RmHaNode), "Forgets the peer.").args(&[ID]).nitro("hanode"),
+    Row::new(
+        "bind",
+        &["HA", "node"],
+        Effect::Local(Change::BindHaNode),
+        "Monitors a route: when it fails, the node hands over.",
+    )
+    .args(&[OWN_ID])
+    .opts(&[ROUTE_MONITOR, NETMASK])
+    .nitro("hanode_routemonitor_binding"),
+    Row::new("unbind", &["HA", "node"], Effect::Local(Change::UnbindHaNode), "Monitors a route no longer.")
+        .args(&[OWN_ID])
+        .opts(&[ROUTE_MONITOR, NETMASK])
+        .nitro("hanode_routemonitor_binding"),
     Row::new("show", &["HA", "node"], Effect::Show(View::HaNode), "Shows the pair.")
         .args(&[Arg::optional("id", Type::Number(0, 64), "id", "Only this node.")])
         .nitro("hanode"),
@@ -120,6 +163,29 @@ pub(super) const ROWS: &[Row] = &[
         Opt::new("save", Type::Choice(YES_NO), "save", "Then save it on the secondary.").default("NO"),
     ])
     .nitro("hasync"),
+    Row::new(
+        "add",
+        &["HA", "hook"],
+        Effect::Local(Change::AddHook),
+        "Runs a program at every change of this node's role.",
+    )
+    .args(&[HOOK])
+    .opts(&[
+        Opt::new("command", Type::Text(255), "command", "Absolute path of the program; it gets no arguments.")
+            .required(),
+        Opt::new("timeout", Type::Seconds(100, 300_000), "timeout", "It is ended after this time, in seconds.")
+            .default("10"),
+    ])
+    .nitro("hahook")
+    .extension(),
+    Row::new("rm", &["HA", "hook"], Effect::Local(Change::RmHook), "Runs a program no longer.")
+        .args(&[HOOK])
+        .nitro("hahook")
+        .extension(),
+    Row::new("show", &["HA", "hook"], Effect::Show(View::Hook), "Shows the programs that are run at a change of role.")
+        .args(&[Arg::optional("name", Type::Name, "name", "Only this one.")])
+        .nitro("hahook")
+        .extension(),
     Row::new(
         "failover",
         &["rehearse"],

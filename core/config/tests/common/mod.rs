@@ -3,8 +3,8 @@
 use core::time::Duration;
 use holdfast_config::{
     ChannelState, Config, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, Kind, MonitorFacts, NodeFacts,
-    NodeState, PeerFacts, ResyncFacts, SecurityFacts, SecurityFailure, SecurityState, ServiceFacts, SyncState,
-    VserverFacts, complete, help, parse_all, show, show_json,
+    NodeState, PeerFacts, PeerPorts, ResyncFacts, RouteFacts, SecurityFacts, SecurityFailure, SecurityState,
+    ServiceFacts, SyncState, VserverFacts, complete, help, parse_all, show, show_json,
 };
 
 /// Sat Jan 16 05:23:00 2021.
@@ -49,6 +49,14 @@ impl Facts for Fixed {
             config: own.clone(),
             refused_messages: 2,
             silent_ports: Vec::new(),
+            failed_ports: vec!["1/2".to_owned()],
+            routes: vec![
+                RouteFacts { up: true, text: "192.0.2.1 answers".to_owned() },
+                RouteFacts { up: false, text: "no such route".to_owned() },
+            ],
+            flips: 1,
+            flip_time: Some(Duration::from_secs(75)),
+            sticky: false,
             peer: Some(PeerFacts {
                 host_name: String::new(),
                 role: HaRole::Secondary,
@@ -57,6 +65,13 @@ impl Facts for Fixed {
                 caught_up: true,
                 unready: false,
                 heard_on: vec!["1/1".to_owned()],
+                ports: Some(PeerPorts {
+                    enabled: vec!["1/1".to_owned(), "1/2".to_owned()],
+                    monitored: vec!["1/1".to_owned()],
+                    silent: vec!["1/2".to_owned()],
+                    fail_safe: true,
+                    ..PeerPorts::default()
+                }),
                 channel: ChannelState::Up,
                 rekeying: false,
                 config: match self.peer_failed {

@@ -24,8 +24,11 @@ const CLIENT: usize = 0;
 /// The server side's place among them.
 const SERVER: usize = 1;
 
+/// A story.
+type Story = fn(&mut Stage<'_>) -> Result<()>;
+
 /// Name and story of each.
-pub const STORIES: &[(&str, fn(&mut Stage<'_>) -> Result<()>)] = &[
+pub const STORIES: &[(&str, Story)] = &[
     ("an_interface_of_the_primary_fails_and_nothing_is_lost", interface_fails),
     ("both_nodes_fail_and_nobody_serves_without_fail_safe", |stage| both_fail(stage, false)),
     ("both_nodes_fail_and_the_last_primary_serves_with_fail_safe", |stage| both_fail(stage, true)),

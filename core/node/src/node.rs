@@ -326,10 +326,10 @@ impl Node {
             self.ha.handle_timeout(now);
             self.drain_ha(now);
             self.update_gate(now);
+            self.channel.set_role(self.ha.role());
+            self.channel.handle_timeout(now);
+            self.tell_of_channel();
         }
-        self.channel.set_role(self.ha.role());
-        self.channel.handle_timeout(now);
-        self.tell_of_channel();
         self.engine.handle_timeout(now);
         self.mirroring.sender.handle_timeout(now);
         if self.replacing.is_some() || self.mirroring.receiver.is_ready() {
@@ -358,7 +358,7 @@ impl Node {
         }
         let deadlines = [
             self.ha.poll_timeout().filter(|_| self.listening),
-            self.channel.poll_timeout(self.now).filter(|_| self.link.is_some()),
+            self.channel.poll_timeout(self.now).filter(|_| self.listening && self.link.is_some()),
             self.engine.poll_timeout(),
             self.mirroring.poll_timeout(),
             self.quarantine.ends(),

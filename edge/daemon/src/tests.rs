@@ -246,7 +246,10 @@ fn tcp_probes_tell_open_from_closed() {
     let port = listener.local_addr().unwrap().port();
     let open = probe_local(ProbeKind::Tcp, LOCAL, port);
     assert_eq!(open, (true, "Success - TCP syn+ack received.".to_owned()));
-    drop(listener);
+    // Taken, so that no other test gets it, and nobody listens.
+    let silent = tokio::net::TcpSocket::new_v4().unwrap();
+    silent.bind((LOCAL, 0).into()).unwrap();
+    let port = silent.local_addr().unwrap().port();
     let closed = probe_local(ProbeKind::Tcp, LOCAL, port);
     assert_eq!(closed, (false, "Failure - TCP connection refused".to_owned()));
 }

@@ -34,8 +34,10 @@ impl Engine {
         }
     }
 
-    /// The first flow that the running session has spoken of.
+    /// The oldest flow that the running session has spoken of: a young one may be over before
+    /// anybody can notice what was done to it.
     fn told_flow(&self) -> Option<u32> {
-        (0..self.flows.slots()).find(|&slot| self.flows.live_at(slot).is_some_and(|flow| self.is_in_session(flow)))
+        let told = |&slot: &u32| self.flows.live_at(slot).is_some_and(|flow| self.is_in_session(flow));
+        (0..self.flows.slots()).filter(told).min_by_key(|&slot| self.flows.at(slot).stamp)
     }
 }

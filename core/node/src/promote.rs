@@ -56,9 +56,9 @@ pub(crate) fn demote(node: &mut Node, now: Instant, role: Role, term: u64, cause
 }
 
 /// We follow a primary from now on: what this node holds is no longer the
-/// pair's state. It is kept until the primary has told its own: what is equal need not
-/// travel, and if the primary dies before that, it is better than nothing.
+/// pair's state.
 pub(crate) fn follow(node: &mut Node, now: Instant, term: u64) {
+    node.engine.clear(now);
     node.replacing = None;
     node.mirroring.stop_receiving();
     node.mirroring.await_session(now);

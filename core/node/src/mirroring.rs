@@ -163,12 +163,12 @@ impl Mirroring {
         self.last_session
     }
 
-    /// Walks the flow table once more: another kind of flow is to be mirrored.
+    /// As primary: walks the flow table once more, since another kind of flow is to be mirrored. (A
+    /// secondary forgets flows when the primary says so, or its digest would run ahead.)
     pub fn rescan(&mut self) {
         if !self.sender.is_active() {
             self.retracting = Some(0);
-        }
-        if self.sender.is_active() && self.bulk == Bulk::Idle {
+        } else if self.bulk == Bulk::Idle {
             self.bulk = Bulk::Flows(0);
         } else if let Bulk::Flows(cursor) = &mut self.bulk {
             *cursor = 0;
@@ -298,6 +298,7 @@ impl Mirroring {
     /// Ends reception: this node follows nobody.
     pub fn stop_receiving(&mut self) {
         self.receiver.stop();
+        self.retracting = None;
         self.snapshot = None;
         self.caught_up = false;
         self.sweeping = false;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use holdfast_base::Instant;
 use holdfast_config::ConnFailover;
 use holdfast_engine::Half;
-use holdfast_ha::Settings;
+use holdfast_ha::{Role, Settings};
 
 use crate::effect::{Effect, Level, PeerLink};
 use crate::lower;
@@ -26,7 +26,9 @@ impl Node {
         let stateful = self.stateful_vservers();
         if stateful != self.stateful {
             self.stateful = stateful;
-            self.mirroring.rescan();
+            if self.ha.role() == Role::Primary {
+                self.mirroring.rescan();
+            }
         }
         let settings = settings(&self.config);
         self.ha.set_settings(now, settings);

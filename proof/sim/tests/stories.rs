@@ -680,6 +680,22 @@ fn mirror_mode_and_hold_limit_take_effect_at_once() {
 }
 
 #[test]
+fn a_vserver_that_is_switched_off_while_there_is_no_peer_has_nothing_to_lose() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    story.fault(Fault::Kill(secondary));
+    story.until("lost", |world| !world.is_whole());
+    for _ in 0..6 {
+        story.connect_for_long(USIP, false);
+    }
+    assert_eq!(story.node(primary).engine().counts().unprotected, 6);
+    assert_eq!(story.command(primary, "set lb vserver usip-v4 -connFailover DISABLED"), "");
+    story.run_ms(50);
+    let counts = story.node(primary).engine().counts();
+    assert_eq!((counts.flows, counts.unprotected), (6, 0));
+}
+
+#[test]
 fn switching_a_vserver_off_frees_both_nodes_and_switching_it_on_protects_what_is_open() {
     let mut story = Story::whole(Scenario::quiet(1));
     let (primary, secondary) = (story.primary(), 1 - story.primary());

@@ -37,6 +37,7 @@ mod tests;
 pub use buckets::{BUCKETS, BUCKETS_PER_PART, PARTS};
 pub use counters::{ConnectionRow, Counters, Counts, ServiceCounters, Traffic, VserverCounters};
 pub use engine::{Applied, BulkStep, Engine, Gate, Half, Mirroring, NeighbourRow, PersistenceStep};
+pub use flow::numbers::MAX_NUMBERS;
 pub use frame::{Frame, Offload, OwnedFrame, Port, PortId};
 pub use limits::Limits;
 pub use network::NetworkCounters;

@@ -74,17 +74,9 @@ impl Engine {
     /// addresses that is not for the host itself.
     pub fn is_for_primary(&self, frame: &[u8]) -> bool {
         let Ok((ethernet, Parsed::Ip(packet))) = parse(frame) else { return false };
-        let neighbours = match packet.transport {
-            Transport::NeighbourSolicitation(_) | Transport::NeighbourAdvertisement(_) => true,
-            Transport::Tcp(_)
-            | Transport::Udp(_)
-            | Transport::Echo(_)
-            | Transport::IcmpError(_)
-            | Transport::OtherIcmp { .. }
-            | Transport::Other
-            | Transport::None => false,
-        };
-        !neighbours && self.network.is_own_mac(ethernet.dst) && !matches!(self.whose(&packet), Whose::Host)
+        let neighbours =
+            matches!(packet.transport, Transport::NeighbourSolicitation(_) | Transport::NeighbourAdvertisement(_));
+        !neighbours && self.network.is_own_mac(ethernet.dst) && self.whose(&packet) != Whose::Host
     }
 
     /// The vserver whose USIP server sent `packet`. Services on any port count

@@ -22,7 +22,8 @@ mod summary;
 pub mod wire;
 
 pub use error::WireError;
-pub use limits::{Limits, MAX_NUMBERS, MAX_PAYLOAD, MAX_WINDOW};
+pub use holdfast_engine::MAX_NUMBERS;
+pub use limits::{Limits, MAX_PAYLOAD, MAX_WINDOW};
 pub use names::{KnownNames, MAX_NAMES, Names};
 pub use receiver::{Receiver, ReceiverStats, Salvage};
 pub use record::{

@@ -4,10 +4,6 @@
 /// Ethernet MTU of 1500 over IPv6, so a datagram is never fragmented.
 pub const MAX_PAYLOAD: usize = 1320;
 
-/// Flows that a session may number; the end of one beyond is told by its key.
-/// The receiver's engine keeps 12 bytes for each.
-pub const MAX_NUMBERS: u32 = 1 << 22;
-
 /// Datagrams in flight that the protocol allows at most: the width of the
 /// acknowledgement's bitmap, so that whatever arrives can be acknowledged.
 pub const MAX_WINDOW: u16 = 1024;

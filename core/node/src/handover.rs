@@ -16,8 +16,8 @@ use holdfast_wire::{MacAddr, set_macs};
 
 use crate::node::Node;
 
-/// How long frames are passed on: a thousand addresses are announced within
-/// 100 ms and once more 100 ms later; what is sent after that goes to the new primary.
+/// How long frames are passed on: addresses are announced at once and again after
+/// 100 ms; what is sent when both have been heard goes to the new primary.
 const PASS_ON: Duration = Duration::from_millis(250);
 /// Frames that wait for the new primary at most; a drain takes a round trip or two.
 const MAX_WAITING: usize = 1024;
@@ -62,11 +62,6 @@ impl Handover {
     fn station(&self, port: PortId) -> Option<MacAddr> {
         self.stations.iter().find(|(other, _)| *other == port).map(|&(_, station)| station)
     }
-
-    fn forget_waiting(&mut self) {
-        self.lost += self.waiting.len() as u64;
-        self.waiting.clear();
-    }
 }
 
 impl Node {
@@ -93,8 +88,7 @@ impl Node {
         }
     }
 
-    /// This node leads, or has ceased to without a hand-over: nothing is passed on. What waited is
-    /// looked at again.
+    /// This node leads: nothing is passed on, and what waited for another primary is looked at again.
     pub(crate) fn take_back_waiting(&mut self, now: Instant) {
         self.handover.until = None;
         for mut frame in core::mem::take(&mut self.handover.waiting) {
@@ -148,6 +142,7 @@ impl Node {
     /// Whatever this node had kept for a hand-over that did not happen is gone.
     pub(crate) fn forget_handover(&mut self) {
         self.handover.until = None;
-        self.handover.forget_waiting();
+        self.handover.lost += self.handover.waiting.len() as u64;
+        self.handover.waiting.clear();
     }
 }

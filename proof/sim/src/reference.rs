@@ -138,9 +138,10 @@ struct Tracked {
     parted: bool,
     /// The first fault that may have made another node serve it.
     handed: Option<(Instant, String)>,
-    /// In which turn its first packet reached each node in that node's present
-    /// life, and any node ever. From then on the peer can be told.
+    /// In which turn that which can be told of it (the server's SYN-ACK, or the client's first datagram) reached each
+    /// node in that node's present life.
     arrived: [Option<u64>; 2],
+    /// In which turn the client's first packet reached any node.
     seen: Option<u64>,
 }
 

@@ -2,8 +2,9 @@
 
 use crate::record::FlowRef;
 
-/// No number is larger: a peer with more flows than this closes the others by their keys.
-const MAX_NUMBERS: usize = 1 << 22;
+/// Flows that a session may number; the end of one beyond is told by its key. 12 bytes are
+/// kept for each.
+pub const MAX_NUMBERS: u32 = 1 << 22;
 
 /// As receiver: number → flow, for those numbers that the running session has
 /// given. Zeroed memory that becomes resident as numbers are used; another session
@@ -26,7 +27,7 @@ impl Numbers {
     /// The session with this serial calls the flow by this number.
     pub(crate) fn set(&mut self, number: u32, flow: FlowRef, serial: u32) {
         let place = number as usize;
-        if place >= self.serials.len() && place < MAX_NUMBERS {
+        if place >= self.serials.len() && number < MAX_NUMBERS {
             let len = (place + 1).next_power_of_two();
             for list in [&mut self.slots, &mut self.generations, &mut self.serials] {
                 list.resize(len, 0);

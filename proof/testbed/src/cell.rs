@@ -6,7 +6,7 @@ use crate::node::Failure;
 use crate::pair::Pair;
 use crate::role::Role;
 use crate::sys;
-use crate::traffic::{Gaps, Load, Outcome, Traffic};
+use crate::traffic::{Gaps, Load, Outcome, Traffic, server_resets};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -138,13 +138,4 @@ fn warm_up(traffic: &mut Traffic) -> Result<()> {
     sys::wait_until("new connections are served", WARM_UP_LIMIT, || {
         Ok((done(traffic.tcp.progress()?) >= start + 50).then_some(()))
     })
-}
-
-/// Connections that the servers' kernels reported as reset, so far.
-fn server_resets(servers: &mut [Role; 2]) -> Result<u64> {
-    let mut sum = 0;
-    for server in servers {
-        sum += server.ask("status", Duration::from_secs(10))?["reset"].as_u64().unwrap_or_default();
-    }
-    Ok(sum)
 }

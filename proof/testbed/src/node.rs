@@ -348,7 +348,7 @@ impl HaView {
 }
 
 /// All objects in a value, outer ones first.
-fn objects(value: &Value) -> Vec<&Value> {
+pub fn objects(value: &Value) -> Vec<&Value> {
     match value {
         Value::Object(map) => std::iter::once(value).chain(map.values().flat_map(objects)).collect(),
         Value::Array(items) => items.iter().flat_map(objects).collect(),

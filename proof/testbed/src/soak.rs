@@ -8,7 +8,7 @@
 use crate::campaign::{keep_evidence, machine};
 use crate::config::Vip;
 use crate::lab::{Family, Lab};
-use crate::node::{Binaries, Node};
+use crate::node::{Binaries, Node, objects};
 use crate::pair::Pair;
 use crate::role::Role;
 use crate::sys;
@@ -188,7 +188,8 @@ impl Roles {
     fn read(node: &Node) -> Result<Roles> {
         let text = node.cli(&["stat", "ha", "node", "--json"])?;
         let value: Value = serde_json::from_str(&text).with_context(|| format!("JSON of stat ha node: {text}"))?;
-        let counters = find(&value, "hacurmasterstate").with_context(|| format!("no role in {text}"))?;
+        let counters = objects(&value).into_iter().find(|object| object.get("hacurmasterstate").is_some());
+        let counters = counters.with_context(|| format!("no role in {text}"))?;
         let number = |name: &str| match &counters[name] {
             Value::String(text) => text.parse().ok(),
             other => other.as_u64(),
@@ -213,16 +214,6 @@ impl Roles {
 impl std::fmt::Display for Roles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} term {} since {} ({} changes told)", self.role, self.term, self.since, self.told)
-    }
-}
-
-/// The outermost object that has this member.
-fn find<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
-    match value {
-        Value::Object(map) if map.contains_key(name) => Some(value),
-        Value::Object(map) => map.values().find_map(|inner| find(inner, name)),
-        Value::Array(list) => list.iter().find_map(|inner| find(inner, name)),
-        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! pair can carry, clients chat, and a UDP probe sends every millisecond. No datagram, no connection may be lost, and nobody
 //! may be reset. How long the probe waited is told and not judged.
 
+use crate::bench::quantile;
 use crate::campaign::{keep_evidence, machine};
 use crate::config::Vip;
 use crate::lab::{Family, Lab, SERVER_ROWS};
@@ -9,12 +10,12 @@ use crate::node::Binaries;
 use crate::pair::Pair;
 use crate::role::{LATE, Role};
 use crate::sys;
-use crate::traffic::{self, Load, Traffic};
+use crate::traffic::{self, Load, Traffic, server_resets};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -164,14 +165,6 @@ impl Step {
     }
 }
 
-fn server_resets(servers: &mut [Role; 2]) -> Result<u64> {
-    let mut sum = 0;
-    for server in servers {
-        sum += server.ask("status", ANSWER_LIMIT)?["reset"].as_u64().unwrap_or_default();
-    }
-    Ok(sum)
-}
-
 /// iperf3 through the virtual server of type ANY, at half of its highest rate.
 struct Iperf {
     servers: Vec<Child>,
@@ -182,8 +175,7 @@ struct Iperf {
 
 impl Iperf {
     fn start(lab: &Lab) -> Result<Iperf> {
-        let there = ["/usr/bin", "/usr/local/bin"].iter().any(|folder| Path::new(folder).join("iperf3").is_file());
-        ensure!(there, "iperf3 is not installed: cargo xtask setup --bench, or --without-iperf");
+        ensure!(sys::is_installed("iperf3"), "iperf3 is not installed: cargo xtask setup --bench, or --without-iperf");
         let output = lab.directory().join("iperf3.json");
         let mut servers = Vec::new();
         for (index, host) in lab.servers.iter().enumerate() {
@@ -251,12 +243,8 @@ fn document(options: &Options, story: &Story) -> Result<String> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     writeln!(text, "Command: `cargo xtask testbed {}`\n\nMachine: {}\n", words.join(" "), machine())?;
     let column = |pick: fn(&Step) -> f64| {
-        let mut values: Vec<f64> = story.steps.iter().map(pick).collect();
-        values.sort_by(f64::total_cmp);
-        let at = |share: f64| {
-            let index = ((values.len() as f64 * share).ceil() as usize).clamp(1, values.len().max(1)) - 1;
-            values.get(index).copied().unwrap_or(f64::NAN)
-        };
+        let values: Vec<f64> = story.steps.iter().map(pick).collect();
+        let at = |share| quantile(&values, share);
         format!("{:.1} / {:.1} / {:.1}", at(0.5), at(0.99), at(1.0))
     };
     let lossy = story.steps.iter().filter(|step| step.lost > 0).count();

@@ -250,6 +250,13 @@ pub fn hear_only_syn(socket: &impl AsRawFd) -> std::io::Result<()> {
     )
 }
 
+/// Whether a program is there: system programs live in sbin, which a user's PATH may lack.
+pub fn is_installed(program: &str) -> bool {
+    ["/usr/sbin", "/usr/bin", "/sbin", "/usr/local/bin"]
+        .iter()
+        .any(|folder| std::path::Path::new(folder).join(program).is_file())
+}
+
 /// From now on a packet socket receives only frames of this Ethernet type.
 pub fn hear_only_ethernet_type(socket: &impl AsRawFd, kind: u16) -> std::io::Result<()> {
     filter(

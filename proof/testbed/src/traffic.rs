@@ -45,6 +45,15 @@ pub fn start_servers(lab: &Lab) -> Result<[Role; 2]> {
     Ok([start(0)?, start(1)?])
 }
 
+/// Connections that the servers' kernels reported as reset, so far.
+pub fn server_resets(servers: &mut [Role; 2]) -> Result<u64> {
+    let mut sum = 0;
+    for server in servers {
+        sum += server.ask("status", ANSWER_LIMIT)?["reset"].as_u64().unwrap_or_default();
+    }
+    Ok(sum)
+}
+
 /// How much the clients do.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {

@@ -13,6 +13,8 @@ mod stage;
 mod takeover;
 mod vrrp;
 
+pub use measure::quantile;
+
 use crate::campaign::machine;
 use crate::node::Binaries;
 use anyhow::Result;

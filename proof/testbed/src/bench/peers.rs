@@ -64,7 +64,7 @@ impl KernelPair {
     /// Why conntrackd cannot be measured here, if it cannot.
     pub fn conntrackd_missing() -> Option<String> {
         for program in ["conntrackd", "conntrack"] {
-            if !is_installed(program) {
+            if !sys::is_installed(program) {
                 return Some(format!("{program} is not installed (cargo xtask setup --bench)"));
             }
         }
@@ -178,11 +178,6 @@ impl KernelPair {
             .replace("/var/run/conntrackd.ctl", &at("ctl"))
             .replace("LogFile on", &format!("LogFile {}", at("log"))))
     }
-}
-
-/// System programs live in sbin, which a user's PATH may lack.
-pub fn is_installed(program: &str) -> bool {
-    ["/usr/sbin", "/usr/bin", "/sbin"].iter().any(|folder| Path::new(folder).join(program).is_file())
 }
 
 impl Drop for KernelPair {

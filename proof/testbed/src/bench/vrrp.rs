@@ -3,7 +3,7 @@
 //! example for this purpose.
 
 use super::blow::{Blow, set_cables};
-use super::peers::{KernelPair, is_installed};
+use super::peers::KernelPair;
 use super::stage::Stage;
 use crate::ns;
 use crate::sys;
@@ -54,7 +54,7 @@ impl Vrrp {
         if let Some(why) = KernelPair::conntrackd_missing() {
             return Some(why);
         }
-        if !is_installed("keepalived") {
+        if !sys::is_installed("keepalived") {
             return Some("keepalived is not installed (cargo xtask setup --bench)".into());
         }
         (!Path::new(SCRIPT).is_file()).then(|| format!("{SCRIPT} is missing: the package's examples were left out"))

@@ -1,17 +1,17 @@
 //! How the daemon dies by itself, what it leaves behind, and what its next lives make of it.
 
 use std::fs;
-use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use notify::{Notify, PATIENCE};
+
+mod notify;
 
 const CONF: &str = "set ns config -IPAddress 192.0.2.10 -netmask 255.255.255.0\n\
     add ns ip 198.51.100.9 255.255.255.0 -type SNIP\nset ns rpcNode 192.0.2.10 -password s3cret\n";
-
-/// How long anything here may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A node's files, and its lives one after the other.
 struct Host {
@@ -41,13 +41,10 @@ impl Host {
 
     /// A life that has begun well.
     fn start(&self, mut command: Command) -> Child {
-        let _ = fs::remove_file(self.path("notify"));
-        let notify = UnixDatagram::bind(self.path("notify")).unwrap();
-        notify.set_read_timeout(Some(PATIENCE)).unwrap();
+        let notify = Notify::bind(&self.path("notify"));
         let child = command.spawn().unwrap();
-        let mut buffer = [0; 256];
-        let len = notify.recv(&mut buffer).unwrap_or_else(|error| panic!("not ready: {error}\n{}", self.log()));
-        assert!(buffer[..len].starts_with(b"READY=1"), "{}", String::from_utf8_lossy(&buffer[..len]));
+        let word = notify.word().unwrap_or_else(|error| panic!("not ready: {error}\n{}", self.log()));
+        assert!(word.starts_with("READY=1"), "{word}");
         child
     }
 

@@ -1,15 +1,16 @@
 //! The daemon as a process: its command line, its socket, its end.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use notify::{Notify, PATIENCE};
+
+mod notify;
 
 const CONF: &str = "# a node alone, without interfaces\n\nadd ns ip 198.51.100.9 255.255.255.0 -type SNIP\n";
-
-/// How long anything here may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Daemon {
     child: Child,
@@ -41,15 +42,12 @@ impl Daemon {
     fn start() -> Daemon {
         let folder = tempfile::tempdir().unwrap();
         write_conf(folder.path(), CONF);
-        let notify = UnixDatagram::bind(folder.path().join("notify")).unwrap();
-        notify.set_read_timeout(Some(PATIENCE)).unwrap();
+        let notify = Notify::bind(&folder.path().join("notify"));
         let mut command = command(folder.path());
         command.env("NOTIFY_SOCKET", folder.path().join("notify")).stderr(Stdio::null());
         let child = command.spawn().unwrap();
         let daemon = Daemon { child, folder };
-        let mut buffer = [0; 256];
-        let len = notify.recv(&mut buffer).expect("word from the daemon");
-        assert_eq!(&buffer[..len], b"READY=1");
+        assert_eq!(notify.word().expect("word from the daemon"), "READY=1");
         daemon
     }
 

@@ -62,6 +62,7 @@ pub(crate) fn follow(node: &mut Node, now: Instant, term: u64) {
     node.replacing = None;
     node.mirroring.stop_receiving();
     node.mirroring.await_session(now);
+    node.sync.follow();
     node.ha.handle_caught_up(now, false);
     node.event(Level::Info, format!("following the primary of term {term}; waiting for its state"));
 }

@@ -185,6 +185,11 @@ impl Node {
         Ok(())
     }
 
+    /// Its configuration as it is on the disk.
+    pub fn saved(&self) -> Result<String> {
+        std::fs::read_to_string(self.directory.join("ns.conf")).context("read ns.conf")
+    }
+
     /// Its state directory.
     pub fn state(&self) -> PathBuf {
         self.directory.join("state")

@@ -1,6 +1,7 @@
 //! How the daemon dies by itself, what it leaves behind, and what its next lives make of it.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};

@@ -110,16 +110,14 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Raises the limit of open files to what the kernel allows us.
+/// Sockets that one role may have open: more than any load holds.
+const OPEN_FILES: libc::rlim_t = 200_000;
+
+/// Raises the limit of open files, whatever the shell set: root may.
 pub fn raise_file_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let limit = libc::rlimit { rlim_cur: OPEN_FILES, rlim_max: OPEN_FILES };
     // SAFETY: a valid pointer to a local; failing leaves the old limit, and opening sockets then says so.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
-    }
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
 }
 
 /// Asks the kernel to kill the calling (freshly forked) process when its parent dies.

@@ -293,8 +293,11 @@ impl Secure {
         let session = Session::new(now, &material, End::Offering, attempt.boot, self.encrypt, attempt.password.clone());
         let same_life = self.current.as_ref().is_some_and(|current| current.boot == session.boot);
         if same_life {
-            // The session in use goes on until the peer is heard under this one.
-            self.next = Some(session);
+            // The session in use goes on until the peer is heard under this one. The peer may have taken up the one
+            // that was concluded before and is not heard yet.
+            if let Some(unheard) = self.next.replace(session) {
+                self.keep_former(unheard);
+            }
             self.attempts.clear();
         } else {
             self.establish(now, session);

@@ -50,7 +50,9 @@ const ATTEMPT_LIFE: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long an answered offer waits for its first datagram.
 const HALF_OPEN_LIFE: Duration = Duration::from_secs(5);
-/// A replaced session is good for receiving until it was silent for this long.
+/// Sessions that are good for receiving only, at most; the oldest goes.
+const MAX_FORMER: usize = 3;
+/// A session good for receiving only is kept until it was silent for this long.
 const FORMER_GRACE: Duration = Duration::from_secs(10);
 /// Pause between two confirmations of a session that the peer does not use yet.
 const CONFIRM_PAUSE: Duration = Duration::from_millis(20);
@@ -122,7 +124,7 @@ pub(crate) struct Counters {
 enum Place {
     Current,
     Next,
-    Former,
+    Former(usize),
     HalfOpen(usize),
 }
 
@@ -145,7 +147,8 @@ pub(crate) struct Secure {
     next: Option<Session>,
     confirm_at: Instant,
     confirmations: u32,
-    former: Option<Session>,
+    /// Good for receiving only: what the peer may still send with, the latest last.
+    former: Vec<Session>,
     half_open: Vec<HalfOpen>,
     /// The offer that made the current session: late copies of it are no new offers.
     adopted: u64,
@@ -180,7 +183,7 @@ impl Secure {
             next: None,
             confirm_at: Instant::ZERO,
             confirmations: 0,
-            former: None,
+            former: Vec::new(),
             half_open: Vec::new(),
             adopted: 0,
             attempts: Vec::new(),
@@ -231,7 +234,8 @@ impl Secure {
         self.node = node;
         self.password = None;
         self.former_password = None;
-        (self.current, self.next, self.former) = (None, None, None);
+        (self.current, self.next) = (None, None);
+        self.former.clear();
         self.attempts.clear();
         self.half_open.clear();
         let other = self.peer_node != peer;
@@ -348,9 +352,7 @@ impl Secure {
 
     /// Whatever is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.former.as_ref().is_some_and(|former| now.since(former.last()) >= FORMER_GRACE) {
-            self.former = None;
-        }
+        self.former.retain(|former| now.since(former.last()) < FORMER_GRACE);
         self.half_open.retain(|waiting| now.since(waiting.made) < HALF_OPEN_LIFE);
         for attempt in self.attempts.extract_if(.., |attempt| now.since(attempt.made) >= ATTEMPT_LIFE) {
             self.counters.attempts_unanswered += u64::from(!attempt.failed);
@@ -411,10 +413,11 @@ impl Secure {
         self.confirmations > 0 && newest.is_some_and(|session| session.heard.is_none())
     }
 
-    /// There is a session with that life, and hails that are still on their way do not know.
+    /// There is a session with that life, and hails that are still on their way do not know. One that the peer
+    /// has not confirmed counts as well: after a freeze many hails come at once, and one handshake answers all.
     fn is_new_with(&self, now: Instant, boot: u64) -> bool {
         let young = |session: &Session| session.boot == boot && now.since(session.made) < RETRY_PAUSE;
-        self.works(now) && self.current.as_ref().is_some_and(young)
+        self.next.as_ref().is_some_and(young) || self.works(now) && self.current.as_ref().is_some_and(young)
     }
 
     /// The session is not as it is set here.
@@ -429,8 +432,8 @@ impl Secure {
             Some(Place::Current)
         } else if slot(&self.next) {
             Some(Place::Next)
-        } else if slot(&self.former) {
-            Some(Place::Former)
+        } else if let Some(index) = self.former.iter().position(fits) {
+            Some(Place::Former(index))
         } else {
             self.half_open.iter().position(|waiting| fits(&waiting.session)).map(Place::HalfOpen)
         }
@@ -440,7 +443,7 @@ impl Secure {
         match place {
             Place::Current => self.current.as_mut(),
             Place::Next => self.next.as_mut(),
-            Place::Former => self.former.as_mut(),
+            Place::Former(index) => self.former.get_mut(index),
             Place::HalfOpen(index) => self.half_open.get_mut(index).map(|waiting| &mut waiting.session),
         }
     }
@@ -450,7 +453,7 @@ impl Secure {
         if let Some(current) = self.current.as_mut() {
             current.heard = Some(now);
         }
-        if let Some(former) = self.former.as_mut().filter(|former| former.id == header.session) {
+        if let Some(former) = self.former.iter_mut().find(|former| former.id == header.session) {
             former.heard = Some(now);
         }
     }
@@ -458,14 +461,17 @@ impl Secure {
     /// An authentic datagram came under the session: the peer has it.
     fn adopt(&mut self, now: Instant, place: Place) {
         match place {
-            Place::Current | Place::Former => {}
+            Place::Current | Place::Former(_) => {}
             Place::Next => {
                 if let Some(session) = self.next.take() {
                     self.establish(now, session);
                 }
             }
             Place::HalfOpen(index) => {
-                let HalfOpen { attempt, session, .. } = self.half_open.swap_remove(index);
+                // What was answered later stays: the peer may have concluded one of these, too.
+                let Some(HalfOpen { attempt, session, .. }) = self.half_open.drain(..=index).next_back() else {
+                    return;
+                };
                 self.adopted = attempt;
                 self.establish(now, session);
             }
@@ -478,7 +484,6 @@ impl Secure {
         self.peer.begin_life(session.boot);
         self.failure_told = None;
         self.attempts.clear();
-        self.half_open.clear();
         self.limits.forget_tries();
         if Some(&session.password) == self.password.as_ref() {
             self.former_password = None;
@@ -490,11 +495,23 @@ impl Secure {
         });
         self.counters.established += u64::from(!same_life);
         self.counters.rekeyed += u64::from(same_life);
-        let former = self.current.replace(session);
-        self.former = former.filter(|_| same_life);
+        let boot = session.boot;
+        if let Some(former) = self.current.replace(session) {
+            self.keep_former(former);
+        }
         if !same_life {
             self.next = None;
+            self.former.clear();
+            self.half_open.retain(|waiting| waiting.session.boot == boot);
         }
+    }
+
+    /// The peer may still send with it.
+    fn keep_former(&mut self, session: Session) {
+        if self.former.len() == MAX_FORMER {
+            self.former.remove(0);
+        }
+        self.former.push(session);
     }
 
     fn reply(&mut self, path: Option<PathId>, boot: u64, step: Step) {

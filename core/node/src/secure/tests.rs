@@ -8,7 +8,7 @@ const LOW: u128 = 1;
 const HIGH: u128 = 2;
 const LINK: PathId = PathId(0);
 const PORT: PathId = PathId(1);
-const HELLO: Duration = Duration::from_millis(100);
+const HELLO: Duration = Duration::from_millis(20);
 /// Letters are numbered from here on in each life: no two lives say the same.
 const LIFE: u64 = 1_000_000_000;
 const WORD: [u8; 32] = [7; 32];
@@ -117,19 +117,41 @@ impl Pair {
     /// Time passes for both; what they send is on the wire.
     fn tick(&mut self, step: Duration) {
         self.now = self.now + step;
-        for index in 0..2 {
-            let side = &mut self.sides[index];
-            side.secure.handle_timeout(self.now);
-            if self.now >= side.next_hello {
-                side.next_hello = self.now + HELLO;
-                for path in [LINK, PORT] {
-                    let datagram = side.say();
-                    self.wire.extend(datagram.map(|datagram| (1 - index, path, datagram)));
+        self.turn(0);
+        self.turn(1);
+    }
+
+    /// What is due on one side.
+    fn turn(&mut self, index: usize) {
+        let side = &mut self.sides[index];
+        side.secure.handle_timeout(self.now);
+        if self.now >= side.next_hello {
+            side.next_hello = self.now + HELLO;
+            for path in [LINK, PORT] {
+                let datagram = side.say();
+                self.wire.extend(datagram.map(|datagram| (1 - index, path, datagram)));
+            }
+        }
+        side.drain(1 - index, &mut self.wire);
+        if let Some(due) = side.secure.poll_timeout(self.now) {
+            assert!(due > self.now, "side {index} would spin");
+        }
+    }
+
+    /// The side that is `frozen` stands still, and what is sent to it waits. Of the rest, one half arrives in each
+    /// millisecond, in any order.
+    fn run_badly(&mut self, frozen: Option<usize>, millis: u64, chance: &mut Entropy) {
+        for _ in 0..millis {
+            self.now = self.now + Duration::from_millis(1);
+            for datagram in core::mem::take(&mut self.wire) {
+                let [chance] = chance.draw();
+                match chance {
+                    _ if frozen == Some(datagram.0) || chance & 1 == 0 => self.wire.push(datagram),
+                    _ => self.deliver_one(datagram),
                 }
             }
-            side.drain(1 - index, &mut self.wire);
-            if let Some(due) = side.secure.poll_timeout(self.now) {
-                assert!(due > self.now, "side {index} would spin");
+            for index in (0..2).filter(|index| Some(*index) != frozen) {
+                self.turn(index);
             }
         }
     }
@@ -511,6 +533,29 @@ proptest! {
         prop_assert!(pair.works());
         for side in &pair.sides {
             prop_assert!(!side.secure.uses_former_password());
+        }
+    }
+
+    /// A side that stood still finds hails of seconds, each of which asks for a session. However often that happens to
+    /// either: nobody is deaf to the other afterwards.
+    #[test]
+    fn nobody_is_deaf_whoever_was_frozen(
+        freezes in proptest::collection::vec((any::<bool>(), 0..3000u64, 50..1500u64), 1..4),
+        seed: [u8; 32],
+    ) {
+        let mut pair = Pair::new([WORD; 2]);
+        pair.run(500);
+        prop_assert!(pair.works());
+        let mut chance = Entropy::new(seed);
+        for (high, still, awake) in freezes {
+            pair.run_badly(Some(usize::from(high)), still, &mut chance);
+            for millisecond in 0..awake {
+                pair.run_badly(None, 1, &mut chance);
+                let now = pair.now;
+                let silent = pair.sides.each_ref().map(|side| now.since(side.secure.current.as_ref().unwrap().last()));
+                let heard = silent.iter().all(|silent| *silent < LEAST_PATIENCE);
+                prop_assert!(heard || millisecond < 200, "{millisecond} ms later silent for {silent:?}");
+            }
         }
     }
 

@@ -218,6 +218,8 @@ pub struct HaFacts {
     pub mirror_rate: u64,
     /// The latest transfer of the whole state; `None` if there was none.
     pub resync: Option<ResyncFacts>,
+    /// The latest promotion of this life; `None` if there was none.
+    pub takeover: Option<TakeoverFacts>,
     /// Whether both nodes hold the same.
     pub digest: DigestState,
     /// How the messages between the nodes are protected.
@@ -303,6 +305,21 @@ pub struct ResyncFacts {
     pub flows: u64,
     /// Records of flows that travelled meanwhile, changes included.
     pub told: u64,
+}
+
+/// When this node began to lead, and what the outage before was made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TakeoverFacts {
+    /// The term that began.
+    pub term: u64,
+    /// When it began, Unix milliseconds.
+    pub began: u64,
+    /// How long before that the peer was last heard; `None`: never.
+    pub heard_before: Option<Duration>,
+    /// How long before that the peer was given up; zero at a planned switchover.
+    pub given_up_before: Duration,
+    /// How long after that the first packet was forwarded; `None`: none yet.
+    pub first_packet_after: Option<Duration>,
 }
 
 /// What is known of the digests of the two nodes.

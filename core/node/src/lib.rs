@@ -31,6 +31,7 @@ mod sealed;
 mod secure;
 mod stream;
 mod sync;
+mod timeline;
 mod view;
 
 pub use channel::PEER_ETHERTYPE;

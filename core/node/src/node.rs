@@ -26,6 +26,7 @@ use crate::promote;
 use crate::propagation::Propagations;
 use crate::quarantine::Quarantine;
 use crate::sync::ConfigSync;
+use crate::timeline::Timeline;
 
 /// Log lines that wait for the driver at most; more are counted, not kept.
 const MAX_WAITING_EVENTS: usize = 1024;
@@ -42,6 +43,7 @@ pub struct Node {
     pub(crate) channel: Channel,
     pub(crate) mirroring: Mirroring,
     pub(crate) quarantine: Quarantine,
+    pub(crate) timeline: Timeline,
     pub(crate) handover: Handover,
     pub(crate) sync: ConfigSync,
     pub(crate) propagations: Propagations,
@@ -112,6 +114,7 @@ impl Node {
             channel: Channel::new(settings.node.0, peer.0, options.boot, secret),
             mirroring: Mirroring::new(),
             quarantine: Quarantine::default(),
+            timeline: Timeline::default(),
             handover: Handover::default(),
             sync: ConfigSync::default(),
             propagations: Propagations::default(),
@@ -535,6 +538,7 @@ impl Node {
                 }
                 ha::Effect::PeerJoined { boot } => {
                     self.peer_boot = Some(boot);
+                    self.timeline.note_joined();
                     self.stream_boot.get_or_insert(boot);
                     self.event(Level::Info, "peer joined".into());
                     if self.ha.role() == Role::Primary {
@@ -545,6 +549,7 @@ impl Node {
                 }
                 ha::Effect::PeerLost { cause, .. } => {
                     self.peer_boot = None;
+                    self.timeline.note_lost(now);
                     self.event(Level::Warn, format!("peer lost: {cause:?}"));
                     self.stop_session(now);
                 }
@@ -572,6 +577,9 @@ impl Node {
         }
         self.settled = true;
         let now = self.now;
+        if let Some(takeover) = self.timeline.note_turn(now, self.engine.counters().forwarded) {
+            self.event(Level::Info, takeover.text());
+        }
         self.settle_config(now);
         if self.mirroring.sender.needs_restart() || self.engine.needs_session() {
             self.restart_session(now, "the mirror's queues overflowed; starting another session");

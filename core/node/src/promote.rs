@@ -26,6 +26,7 @@ pub(crate) fn promote(node: &mut Node, now: Instant, term: u64, cause: Cause) {
     } else {
         node.stop_session(now);
     }
+    node.timeline.note_promoted(now, term, node.channel.last_heard(), node.engine.counters().forwarded);
     // 6. What waited for a hand-over that was called off.
     node.take_back_waiting(now);
     let counts = node.engine.counts();
@@ -52,6 +53,7 @@ pub(crate) fn demote(node: &mut Node, now: Instant, role: Role, term: u64, cause
         node.forget_handover();
     }
     node.health.set_active(now, false);
+    node.timeline.note_demoted();
     node.event(Level::Warn, format!("{}, term {term}, cause {cause:?}", word(role)));
 }
 

@@ -7,7 +7,7 @@ use holdfast_base::Instant;
 use holdfast_config::{
     ChannelState, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, LbVserver, MonitorFacts, NodeFacts,
     NodeState, PeerFacts, ResyncFacts, SecurityFacts, SecurityFailure, SecurityState, Service, ServiceFacts,
-    VserverFacts,
+    TakeoverFacts, VserverFacts,
 };
 use holdfast_engine::{Drop, ServiceId, VserverId};
 use holdfast_ha::{HaStatus, NodeHealth, PeerView, Role};
@@ -158,6 +158,16 @@ impl<'a> View<'a> {
         })
     }
 
+    fn takeover(&self) -> Option<TakeoverFacts> {
+        self.node.timeline.latest().map(|takeover| TakeoverFacts {
+            term: takeover.term,
+            began: self.unix_millis(takeover.promoted),
+            heard_before: takeover.heard.map(|heard| takeover.promoted.since(heard)),
+            given_up_before: takeover.promoted.since(takeover.detected),
+            first_packet_after: takeover.first_packet.map(|first| first.since(takeover.promoted)),
+        })
+    }
+
     fn digest(&self) -> DigestState {
         let mirroring = &self.node.mirroring;
         if self.leads() {
@@ -252,6 +262,7 @@ impl Facts for View<'_> {
             mirrored: counts.in_session.into(),
             mirror_rate: node.mirroring.traffic(),
             resync: self.resync(),
+            takeover: self.takeover(),
             digest: self.digest(),
         }
     }

@@ -5,7 +5,7 @@ use super::ports::list;
 use crate::error::{CommandError, messages};
 use crate::facts::{
     ChannelState, ConfigFacts, DigestState, HaFacts, HaRole, NodeState, PeerFacts, PeerPorts, ResyncFacts,
-    SecurityFacts, SecurityFailure, SecurityState, SyncState,
+    SecurityFacts, SecurityFailure, SecurityState, SyncState, TakeoverFacts,
 };
 use crate::json::Json;
 use crate::lines::route_monitor;
@@ -276,6 +276,19 @@ pub(super) fn resync_text(s: &Scene<'_>, resync: ResyncFacts) -> String {
     format!("{} ({age} s ago), session {session}, {flows} flows, {told} of them sent, {took}", calendar(began))
 }
 
+/// What the latest outage was made of.
+pub(super) fn takeover_text(takeover: TakeoverFacts) -> String {
+    let ms = |time: Duration| format!("{} ms", millis(time));
+    let heard = takeover.heard_before.map_or("never".to_owned(), |before| ms(before) + " before");
+    let first = takeover.first_packet_after.map_or("not yet".to_owned(), |after| ms(after) + " after");
+    format!(
+        "{}, term {}, peer last heard {heard}, given up {} before, first packet {first}",
+        calendar(takeover.began),
+        takeover.term,
+        ms(takeover.given_up_before)
+    )
+}
+
 fn peer_lines(s: &Scene<'_>, peer: HaPeer, own: &HaFacts, number: usize) -> String {
     let facts = &own.peer.clone().unwrap_or_default();
     let mut lines = common_lines(peer.id, peer.addr.to_string(), &facts.host_name);
@@ -449,6 +462,13 @@ pub(super) fn mirror_json(f: &HaFacts) -> Vec<(&'static str, Json)> {
         fields.push(("resyncflows", resync.flows.into()));
         fields.push(("resyncsent", resync.told.into()));
         fields.extend(resync.took.map(|took| ("resynctookus", us(took).into())));
+    }
+    if let Some(takeover) = f.takeover {
+        fields.push(("takeoverterm", takeover.term.into()));
+        fields.push(("takeoverbegan", (takeover.began / 1000).into()));
+        fields.extend(takeover.heard_before.map(|before| ("takeoverheardbeforeus", us(before).into())));
+        fields.push(("takeovergivenupbeforeus", us(takeover.given_up_before).into()));
+        fields.extend(takeover.first_packet_after.map(|after| ("takeoverfirstpacketafterus", us(after).into())));
     }
     fields
 }

@@ -4,7 +4,7 @@ use core::time::Duration;
 use holdfast_config::{
     ChannelState, Config, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, Kind, MonitorFacts, NodeFacts,
     NodeState, PeerFacts, PeerPorts, ResyncFacts, RouteFacts, SecurityFacts, SecurityFailure, SecurityState,
-    ServiceFacts, SyncState, VserverFacts, complete, help, parse_all, show, show_json,
+    ServiceFacts, SyncState, TakeoverFacts, VserverFacts, complete, help, parse_all, show, show_json,
 };
 
 /// Sat Jan 16 05:23:00 2021.
@@ -97,6 +97,13 @@ impl Facts for Fixed {
             mirror_delay: Duration::from_micros(95),
             mirrored: 1000,
             mirror_rate: 12_345,
+            takeover: Some(TakeoverFacts {
+                term: 7,
+                began: NOW - 3_600_000,
+                heard_before: Some(Duration::from_micros(31_400)),
+                given_up_before: Duration::from_micros(200),
+                first_packet_after: Some(Duration::from_micros(700)),
+            }),
             resync: Some(ResyncFacts {
                 session: 3,
                 began: NOW - 60_000,

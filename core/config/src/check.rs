@@ -4,7 +4,8 @@ use core::net::IpAddr;
 
 use crate::config::Config;
 use crate::error::{CommandError, messages};
-use crate::model::{ConnFailover, LbVserver, Method, Monitor, Persistence, Server, Service, ServiceType};
+use crate::model::{ConnFailover, LbVserver, Method, Monitor, NsConfig, Persistence, Server, Service, ServiceType};
+use crate::value::{address_bits, masked};
 
 /// Which command asks; some rules have a text of their own for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +42,12 @@ impl<'a> Candidate<'a> {
 
     /// All rules about a vserver as it would be.
     pub(crate) fn vserver(&self, vserver: &LbVserver) -> Result<(), CommandError> {
-        if vserver.failover == ConnFailover::Stateless {
-            stateless_possible(vserver)?;
+        match vserver.failover {
+            ConnFailover::Stateless => stateless_possible(vserver)?,
+            ConnFailover::Stateful if self.config.ha.inc => {
+                return Err(CommandError::with(messages::FAILOVER_IN_INC, vserver.name.clone()));
+            }
+            ConnFailover::Stateful | ConnFailover::Disabled => {}
         }
         for binding in &vserver.bindings {
             if let Some(service) = self.service(&binding.service) {
@@ -172,6 +177,25 @@ pub(crate) fn floating_address(config: &Config, addr: IpAddr) -> Result<(), Comm
         return Err(CommandError::with(messages::ADDRESS_IN_USE, addr.to_string()));
     }
     not_a_node(config, addr)
+}
+
+/// A flow that survives needs the same SNIPs on both nodes; asked when the pair gets INC mode.
+pub(crate) fn no_stateful_vserver(config: &Config) -> Result<(), CommandError> {
+    match config.vservers.iter().find(|vserver| vserver.failover == ConnFailover::Stateful) {
+        Some(vserver) => Err(CommandError::with(messages::INC_WITH_FAILOVER, vserver.name.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Without INC mode both nodes have the same floating addresses, hence the same subnets. An NSIP
+/// without a mask has a subnet that is not known.
+pub(crate) fn on_own_subnet(node: &NsConfig, peer: IpAddr) -> Result<(), CommandError> {
+    let len = node.prefix_len;
+    let apart = |own: &IpAddr| len < address_bits(*own) && masked(*own, len) != masked(peer, len);
+    match node.addr.as_ref().is_some_and(apart) {
+        true => Err(CommandError::with(messages::PEER_ON_OTHER_SUBNET, peer.to_string())),
+        false => Ok(()),
+    }
 }
 
 /// The answer must be due before the next probe.

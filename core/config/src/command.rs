@@ -10,7 +10,8 @@ use crate::value::{Type, Value};
 pub enum Kind {
     /// Changes the configuration: [`Config::apply`](crate::Config::apply).
     Change {
-        /// It belongs to this node alone and does not travel to the peer.
+        /// It belongs to this node alone and does not travel to the peer, whatever the
+        /// settings ([`Config::keeps_to_itself`](crate::Config::keeps_to_itself) knows those).
         node_local: bool,
     },
     /// Prints something: [`show`](crate::show).
@@ -26,6 +27,13 @@ pub enum Action {
     ForceFailover {
         /// Without asking back.
         force: bool,
+    },
+    /// `force HA sync`.
+    ForceSync {
+        /// Whatever `-haSync` says.
+        force: bool,
+        /// The secondary saves what it has taken over.
+        save: bool,
     },
     /// `save ns config`.
     SaveConfig,
@@ -62,6 +70,10 @@ impl Command {
             Effect::Act(Action::ForceFailover { .. }) => {
                 Kind::Action(Action::ForceFailover { force: self.flag("force") })
             }
+            Effect::Act(Action::ForceSync { .. }) => Kind::Action(Action::ForceSync {
+                force: self.flag("force"),
+                save: self.option("save").and_then(Value::as_word) == Some("YES"),
+            }),
             Effect::Act(action @ (Action::SaveConfig | Action::Quit)) => Kind::Action(action),
         }
     }

@@ -103,7 +103,7 @@ fn next_argument(row: &'static Row, words: &[Token]) -> Option<&'static Arg> {
             None => used += 1,
         }
     }
-    let last = row.args.last().filter(|a| matches!(a.kind, Type::Choices(_)));
+    let last = row.args.last().filter(|a| a.kind.takes_more());
     row.args.get(used).or(last)
 }
 
@@ -156,7 +156,7 @@ fn about(row: &'static Row) -> String {
 fn syntax(row: &Row) -> String {
     let mut text = row.title();
     for arg in row.args {
-        let dots = if matches!(arg.kind, Type::Choices(_)) { " ..." } else { "" };
+        let dots = if arg.kind.takes_more() { " ..." } else { "" };
         let form = format!("<{}>{dots}", arg.name);
         let _ = write!(text, " {}", if arg.required { form } else { format!("[{form}]") });
     }
@@ -164,7 +164,7 @@ fn syntax(row: &Row) -> String {
         let form = match (row.clears, &opt.kind) {
             (true, _) | (false, Type::Flag) => format!("-{}", opt.name),
             (false, Type::Choice(_)) => format!("-{} ( {} )", opt.name, opt.kind.words().join(" | ")),
-            (false, _) => format!("-{} <{}>", opt.name, opt.name),
+            (false, kind) => format!("-{} <{}>{}", opt.name, opt.name, if kind.takes_more() { " ..." } else { "" }),
         };
         let _ = write!(text, " {}", if opt.required && !row.clears { form } else { format!("[{form}]") });
     }

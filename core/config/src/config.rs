@@ -6,8 +6,11 @@ use std::collections::BTreeMap;
 use crate::command::Command;
 use crate::error::{CommandError, Warning};
 use crate::model::{
-    HaSettings, Interface, LbVserver, Modes, Monitor, MonitorBinding, NsConfig, NsIp, Route, RpcNode, Server, Service,
+    FailoverSet, HaSettings, Hook, Interface, IpKind, LbVserver, Modes, Monitor, MonitorBinding, NsConfig, NsIp, Route,
+    RpcNode, Server, Service, VirtualRouter,
 };
+use crate::table::{Effect, Subject};
+use crate::value::Value;
 
 /// Which part of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,17 +23,21 @@ pub enum Scope {
     Local,
 }
 
-/// Objects in the order of creation, found by name.
+/// Objects in the order of the commands that make them, found by name and by number.
+///
+/// A number belongs to one object for ever. Where it stands is another matter: what the primary's
+/// configuration puts between two objects that are here already stands between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named<T> {
     objects: BTreeMap<u32, T>,
     names: BTreeMap<String, u32>,
+    order: Vec<u32>,
     next: u32,
 }
 
 impl<T> Default for Named<T> {
     fn default() -> Self {
-        Named { objects: BTreeMap::new(), names: BTreeMap::new(), next: 1 }
+        Named { objects: BTreeMap::new(), names: BTreeMap::new(), order: Vec::new(), next: 1 }
     }
 }
 
@@ -49,11 +56,34 @@ impl<T> Named<T> {
         let id = self.next;
         assert!(self.names.insert(name.to_owned(), id).is_none(), "names are unique");
         self.objects.insert(id, object);
+        self.order.push(id);
         self.next += 1;
     }
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<T> {
-        self.objects.remove(&self.names.remove(name)?)
+        let id = self.names.remove(name)?;
+        self.order.retain(|other| *other != id);
+        self.objects.remove(&id)
+    }
+
+    /// What `former` has too, as `same` judges, gets the number that it has there; `put` writes
+    /// it into the object. The others keep theirs, which `former` must not know.
+    pub(crate) fn renumber(&mut self, former: &Named<T>, same: impl Fn(&T, &T) -> bool, put: impl Fn(&mut T, u32)) {
+        let mut numbers = BTreeMap::new();
+        for (name, id) in &mut self.names {
+            let Some(known) = former.names.get(name) else { continue };
+            if self.objects.get(id).zip(former.objects.get(known)).is_some_and(|(ours, theirs)| same(ours, theirs)) {
+                numbers.insert(*id, *known);
+                *id = *known;
+            }
+        }
+        let number = |id: u32| numbers.get(&id).copied().unwrap_or(id);
+        self.order.iter_mut().for_each(|id| *id = number(*id));
+        for (id, mut object) in core::mem::take(&mut self.objects) {
+            put(&mut object, number(id));
+            self.objects.insert(number(id), object);
+        }
+        self.next = self.objects.keys().next_back().map_or(0, |last| last + 1).max(former.next);
     }
 
     pub(crate) fn by_id(&self, id: u32) -> Option<&T> {
@@ -69,7 +99,7 @@ impl<T> Named<T> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> + Clone {
-        self.objects.values()
+        self.order.iter().filter_map(|id| self.objects.get(id))
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
@@ -91,12 +121,33 @@ pub struct Config {
     pub(crate) ha: HaSettings,
     pub(crate) rpc_nodes: Vec<RpcNode>,
     pub(crate) interfaces: Vec<Interface>,
+    pub(crate) failover_sets: Vec<FailoverSet>,
+    pub(crate) virtual_routers: Vec<VirtualRouter>,
+    pub(crate) hooks: Vec<Hook>,
 }
 
 impl Config {
     /// An empty configuration: nothing but defaults.
     pub fn new() -> Self {
         Config::default()
+    }
+
+    /// Whether a change belongs to this node alone and does not travel to the peer. With
+    /// `-inc ENABLED` that is also what depends on the node's own subnets: SNIPs and routes.
+    pub fn keeps_to_itself(&self, command: &Command) -> bool {
+        let change = match command.row.effect {
+            Effect::Local(_) => return true,
+            Effect::Show(_) | Effect::Act(_) => return false,
+            Effect::Shared(change) => change,
+        };
+        let snip = |addr| self.ips.iter().any(|ip| ip.addr == addr && ip.kind == IpKind::Snip);
+        self.ha.inc
+            && match change.subject() {
+                Subject::Route => true,
+                Subject::NewIp => command.option("type").and_then(Value::as_word) != Some(IpKind::Vip.word()),
+                Subject::Ip => command.network(0).is_some_and(|(addr, _)| snip(addr)),
+                Subject::Other => false,
+            }
     }
 
     /// Carries out a change: either all of it, or an error and nothing.
@@ -116,13 +167,20 @@ impl Config {
     /// A hash of what both nodes have in common (FNV-1a over the shared lines); equal on both
     /// nodes if their configurations are.
     pub fn fingerprint(&self) -> u64 {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for line in self.lines(Scope::Shared) {
-            for byte in line.bytes().chain([b'\n']) {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-            }
+        fingerprint_of(&self.lines(Scope::Shared))
+    }
+
+    /// Passwords that are not closed yet, each with its entry.
+    pub fn clear_passwords(&self) -> Vec<(IpAddr, String)> {
+        let clear = self.rpc_nodes.iter().filter(|node| !node.encrypted && !node.password.is_empty());
+        clear.map(|node| (node.addr, node.password.clone())).collect()
+    }
+
+    /// Replaces an entry's password in clear by what is written to the file.
+    pub fn close_password(&mut self, addr: IpAddr, closed: String) {
+        if let Some(node) = self.rpc_nodes.iter_mut().find(|node| node.addr == addr) {
+            (node.password, node.encrypted) = (closed, true);
         }
-        hash
     }
 
     /// Floating addresses, in the order they were added; those made by vservers included.
@@ -150,7 +208,7 @@ impl Config {
         self.servers.get(name)
     }
 
-    /// Services, in the order of creation, which is the order of their ids.
+    /// Services, in the order of the commands that make them.
     pub fn services(&self) -> impl Iterator<Item = &Service> + Clone {
         self.services.iter()
     }
@@ -160,7 +218,7 @@ impl Config {
         self.services.get(name)
     }
 
-    /// Vservers, in the order of creation, which is the order of their ids.
+    /// Vservers, in the order of the commands that make them.
     pub fn vservers(&self) -> impl Iterator<Item = &LbVserver> + Clone {
         self.vservers.iter()
     }
@@ -206,6 +264,28 @@ impl Config {
         &self.interfaces
     }
 
+    /// Failover sets, in the order they were added.
+    pub fn failover_sets(&self) -> &[FailoverSet] {
+        &self.failover_sets
+    }
+
+    /// Virtual MAC addresses, by number.
+    pub fn virtual_routers(&self) -> &[VirtualRouter] {
+        &self.virtual_routers
+    }
+
+    /// Programs run at a change of role, in the order they were added.
+    pub fn hooks(&self) -> &[Hook] {
+        &self.hooks
+    }
+
+    /// Interfaces whose failure alone is a partial failure of the node: enabled,
+    /// monitored, in no failover set.
+    pub fn critical_interfaces(&self) -> impl Iterator<Item = &Interface> {
+        let in_set = |id: &String| self.failover_sets.iter().any(|set| set.members.contains(id));
+        self.interfaces.iter().filter(move |port| port.enabled && port.ha_monitor && !in_set(&port.id))
+    }
+
     /// Address of a service's server.
     pub fn service_address(&self, service: &Service) -> IpAddr {
         let server = self.servers.get(&service.server);
@@ -248,4 +328,13 @@ impl Config {
     pub fn vservers_of<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a LbVserver> + 'a {
         self.vservers.iter().filter(move |v| v.bindings.iter().any(|b| b.service == service))
     }
+}
+
+/// See [`Config::fingerprint`].
+pub(crate) fn fingerprint_of(lines: &[String]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in lines.iter().flat_map(|line| line.bytes().chain([b'\n'])) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash
 }

@@ -96,6 +96,23 @@ pub struct Warning {
 }
 
 impl Warning {
+    /// A warning without a word.
+    pub fn new(message: Message) -> Self {
+        Warning { code: message.code, text: message.text.to_owned(), word: None }
+    }
+
+    /// As NITRO words it: `{"errorcode":349,"message":"…","severity":"WARNING"}`.
+    pub fn to_json(&self) -> String {
+        let text = self.to_string();
+        let message = text.strip_prefix("Warning: ").unwrap_or(&text);
+        Json::Object(vec![
+            ("errorcode", u64::from(self.code).into()),
+            ("message", message.to_owned().into()),
+            ("severity", "WARNING".into()),
+        ])
+        .write()
+    }
+
     /// A warning about `word`.
     pub fn with(message: Message, word: impl Into<String>) -> Self {
         Warning { code: message.code, text: message.text.to_owned(), word: Some(word.into()) }
@@ -141,6 +158,22 @@ pub mod messages {
         FAMILY_MISMATCH = 303, "Address family not supported by protocol family";
         /// The named server does not exist.
         NO_SUCH_SERVER = 351, "No such server";
+        /// A change that the peer did not get.
+        PROPAGATION_FAILED = 347, "Command propagation failed";
+        /// The peer could not carry out a change.
+        SECONDARY_FAILED = 349, "Command failed on secondary node,  but succeeded on primary node. Configuration will be synchronized to ensure secondary and primary have same configuration.";
+        /// `force HA sync` although the secondary was told not to.
+        SYNC_DISABLED = 410, "Synchronization disabled";
+        /// `force HA sync` with a node that takes no part.
+        NODE_DISABLED = 411, "Node disabled";
+        /// `force HA sync` while one is under way.
+        SYNC_IN_PROGRESS = 412, "Synchronization is in progress";
+        /// Nodes in different subnets need INC mode.
+        PEER_ON_OTHER_SUBNET = 414, "Peer IP should be on the NSIP subnet if INC mode is disabled";
+        /// The peer was lost before it had a change.
+        PEER_UNREACHABLE = 457, "Unable to establish connection with the secondary. Command propagation failed";
+        /// The peer has not confirmed a change in time.
+        PROPAGATION_TIMED_OUT = 458, "There is no response from the secondary. Propagation timed out";
         /// A pair has two nodes.
         TOO_MANY_NODES = 348, "Too many nodes";
         /// The node's own id is 0, a peer's 1 to 64.
@@ -155,10 +188,14 @@ pub mod messages {
         NOT_NOW = 366, "Operation not possible now. Please wait for system to stabilize before retrying.";
         /// What a secondary answers to changes of the shared configuration.
         PRIMARY_ONLY = 368, "Operation permitted only on primary node.";
+        /// `rm HA node` while routes are monitored.
+        ROUTE_MONITORS_BOUND = 377, "Unbind all route monitors before making node standalone.";
         /// The address cannot be a peer's.
         INVALID_PEER_IP = 415, "Not a valid peer IP";
         /// `set` without options.
         NOTHING_TO_SET = 431, "No arguments to set";
+        /// Builds that have no language in common.
+        VERSION_MISMATCH = 1017, "HA version mismatch between primary and secondary";
         /// Greeting of a secondary.
         CONNECTED_TO_SECONDARY = 1028, "You are connected to a secondary node; configuration changes made in this session will not be propagated to, or saved on, other nodes";
         /// A value that the market knows and this program does not offer.
@@ -207,22 +244,46 @@ pub mod messages {
         PREFIX_LENGTH_MISSING = 1142, "Prefix length must be given with an IPv6 address";
         /// Answer to `save ns config`; not an error.
         CONFIG_SAVED = 1130, "The running configuration has been saved";
+        /// Question of a shell after `force HA sync`.
+        SAVE_AFTER_SYNC = 1149, "Do you want to save the config after sync (Y/N)? [Y]:";
+        /// What `force HA failover` asks back.
+        CONFIRM_FAILOVER = 1146, "Please confirm whether you want force-failover (Y/N)? [N]:";
+        /// Why `force HA failover` asks back.
+        PEER_NOT_OPTIMUM = 1147, "Force Failover may cause configuration loss, peer health not optimum. Reason(s):";
         /// A STATELESS vserver and a service without USIP.
         FAILOVER_NEEDS_USIP = 1289, "Service must have Use Source IP option set in order to be bound to a connection failover enabled virtual server";
         /// STATELESS on another type than ANY.
         FAILOVER_NEEDS_ANY = 1290, "Connection failover can only be enabled on a virtual server of service type ANY";
         /// Vserver and service carry different things.
         TYPE_MISMATCH = 1304, "Service type mismatch between the vserver and service";
+        /// STATEFUL needs the same SNIPs on both nodes.
+        FAILOVER_IN_INC = 1323, "Stateful connection failover cannot be enabled in INC mode";
+        /// The same, asked the other way round.
+        INC_WITH_FAILOVER = 1330, "Ha node with INC mode enabled cannot be added to the system that has vserver(s) with stateful connection failover enabled";
         /// Binding a service on a loopback address.
         FAILOVER_BIND_LOOPBACK = 1338, "Loopback service cannot be bound to vserver with connection failover enabled ";
         /// Setting failover while such a service is bound.
         FAILOVER_SET_LOOPBACK = 1339, "Connection Failover cannot be set to STATEFUL/STATELESS on vserver with bound loopback service";
+        /// `rm HA node` while a SYNC VLAN is set.
+        SYNC_VLAN_SET = 1385, "Unset the sync VLAN before removing the HA node";
         /// `force HA failover` on a node told to stay primary.
         STAY_PRIMARY = 1441, "Cannot failover as Node State set to STAYPRIMARY";
+        /// `force HA sync` with a build that has no language in common with ours.
+        VERSION_FORBIDS_SYNC = 1447, "HA version mismatch. Prop and sync not allowed";
+        /// A change that stays here, because this node was told so.
+        PROPAGATION_DISABLED = 1448, "Propagation is disabled on this node";
+        /// A change that stays here, because the peer was told so.
+        PEER_PROPAGATION_DISABLED = 1450, "Propagation is disabled on the peer node";
         /// `force HA failover` without a peer.
         ONE_NODE_DOWN = 1449, "Failover not permitted as one node is up and another node is down";
         /// A monitor that would probe again before the answer is due.
         INTERVAL_TOO_SHORT = 2128, "Interval should be greater than resptimeout";
+        /// An interface that is in a set already, or has a virtual MAC address.
+        INTERFACE_BOUND = 3329, "Interface already bound";
+        /// An interface that is not in the set.
+        INTERFACE_NOT_BOUND = 3330, "Interface not bound";
+        /// No data port has that id.
+        NO_SUCH_INTERFACE = 3331, "No such interface";
         /// Ours: how would a successor find the server?
         STATELESS_NEEDS_KEY = 60001, "Stateless connection failover needs SOURCEIP persistence or the SRCIPSRCPORTHASH method";
         /// Ours: how would a successor find the vserver of a server's packet?

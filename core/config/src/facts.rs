@@ -81,6 +81,12 @@ pub enum NodeState {
     NotUp,
     /// Can be primary or secondary.
     Up,
+    /// A monitored interface, or every one of a failover set, does not work.
+    PartialFail,
+    /// No interface works.
+    CompleteFail,
+    /// A monitored route does not work.
+    RouteMonitorFail,
     /// Told to stay secondary.
     StaySecondary,
     /// Told to take no part.
@@ -101,11 +107,51 @@ pub enum ChannelState {
     Full,
     /// Records flow and are acknowledged.
     Up,
+    /// The peer's build and ours have no HA version in common.
+    VersionMismatch,
     /// The secondary takes no records: it crashed again and again.
     Quarantined {
         /// Until it takes them again.
         left: Duration,
     },
+}
+
+/// How far the configuration of a node follows the primary's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SyncState {
+    /// It would be taken over; there is nothing to do, or this is the primary.
+    #[default]
+    Enabled,
+    /// It is being taken over.
+    InProgress,
+    /// It is the primary's.
+    Success,
+    /// It is not the primary's.
+    Failed {
+        /// Why not; empty: unknown here.
+        reason: String,
+    },
+    /// The operator does not want it.
+    Disabled,
+}
+
+/// A node's configuration, as far as the other node must know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigFacts {
+    /// Whether it follows the primary's.
+    pub sync: SyncState,
+    /// Changes do not travel (`-haProp DISABLED`).
+    pub propagation_off: bool,
+    /// The nodes are in different subnets.
+    pub inc: bool,
+    /// Changes so far that both nodes should have.
+    pub incarnation: u32,
+    /// Hash of what both nodes have in common.
+    pub fingerprint: u64,
+    /// The last save did not reach the disk.
+    pub unsaved: bool,
+    /// HA version that the node speaks; 0: unknown.
+    pub version: u8,
 }
 
 /// About the pair, from this node's seat.
@@ -127,15 +173,27 @@ pub struct HaFacts {
     pub hellos_received: u64,
     /// Hellos sent.
     pub hellos_sent: u64,
-    /// Mirror sessions started again because the peer could not use one, or
-    /// because a queue was full: the journal was told anew.
+    /// Changes that the peer did not confirm in time.
     pub propagation_timeouts: u64,
-    /// Failed synchronisations since the last transition.
+    /// Failed synchronisations: configurations that could not be taken over, mirror
+    /// sessions that were of no use.
     pub sync_failures: u64,
+    /// This node's configuration.
+    pub config: ConfigFacts,
     /// Peer messages refused: wrong password, malformed, replayed.
     pub refused_messages: u64,
     /// Data ports on which the peer's hellos are missing.
     pub silent_ports: Vec<String>,
+    /// Data ports whose failure makes this node partially fail.
+    pub failed_ports: Vec<String>,
+    /// Monitored routes, in the order of the configuration.
+    pub routes: Vec<RouteFacts>,
+    /// Changes of role for health's sake in the present interval.
+    pub flips: u32,
+    /// How much of the interval is over; `None` if none runs.
+    pub flip_time: Option<Duration>,
+    /// As many flips as allowed: the primary stays.
+    pub sticky: bool,
     /// The peer, if one is configured.
     pub peer: Option<PeerFacts>,
     /// Flows in our table.
@@ -160,8 +218,78 @@ pub struct HaFacts {
     pub mirror_rate: u64,
     /// The latest transfer of the whole state; `None` if there was none.
     pub resync: Option<ResyncFacts>,
+    /// The latest promotion of this life; `None` if there was none.
+    pub takeover: Option<TakeoverFacts>,
     /// Whether both nodes hold the same.
     pub digest: DigestState,
+    /// How the messages between the nodes are protected.
+    pub security: SecurityFacts,
+}
+
+/// How the messages between the nodes are protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SecurityFacts {
+    /// Whether there is a session, and what it gives.
+    pub state: SecurityState,
+    /// Since when the present keys are used, Unix milliseconds; 0 without.
+    pub since: u64,
+    /// The latest handshake that failed, and when, Unix milliseconds.
+    pub last_failure: Option<(SecurityFailure, u64)>,
+    /// It explains why there is no session, or none as it is set.
+    pub failing: bool,
+    /// Sessions with another life of the peer.
+    pub handshakes: u64,
+    /// Sessions that replaced one with the same life.
+    pub rekeys: u64,
+    /// Handshakes that failed.
+    pub failures: u64,
+}
+
+/// What a session with the peer gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SecurityState {
+    /// There is none.
+    #[default]
+    None,
+    /// Nobody else can speak for the peer.
+    Authenticated,
+    /// Nor read what it says.
+    Encrypted,
+}
+
+/// Why a handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecurityFailure {
+    /// The rpcNode passwords of the two nodes differ.
+    Password,
+    /// `-secure` of the two nodes differs.
+    Secure,
+}
+
+/// What is known of a monitored route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteFacts {
+    /// It works.
+    pub up: bool,
+    /// What was found, in words.
+    pub text: String,
+}
+
+/// The peer's data ports, as it tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerPorts {
+    /// Enabled ones.
+    pub enabled: Vec<String>,
+    /// Disabled ones.
+    pub disabled: Vec<String>,
+    /// Monitored ones.
+    pub monitored: Vec<String>,
+    /// Those on which it misses our hellos.
+    pub silent: Vec<String>,
+    /// Those that make it partially fail.
+    pub failed: Vec<String>,
+    /// Its `-failSafe`.
+    pub fail_safe: bool,
 }
 
 /// A transfer of the whole state to the other node, or from it.
@@ -177,6 +305,21 @@ pub struct ResyncFacts {
     pub flows: u64,
     /// Records of flows that travelled meanwhile, changes included.
     pub told: u64,
+}
+
+/// When this node began to lead, and what the outage before was made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TakeoverFacts {
+    /// The term that began.
+    pub term: u64,
+    /// When it began, Unix milliseconds.
+    pub began: u64,
+    /// How long before that the peer was last heard; `None`: never.
+    pub heard_before: Option<Duration>,
+    /// How long before that the peer was given up; zero at a planned switchover.
+    pub given_up_before: Duration,
+    /// How long after that the first packet was forwarded; `None`: none yet.
+    pub first_packet_after: Option<Duration>,
 }
 
 /// What is known of the digests of the two nodes.
@@ -212,10 +355,14 @@ pub struct PeerFacts {
     pub unready: bool,
     /// Ids of our data ports on which its hellos arrive.
     pub heard_on: Vec<String>,
+    /// Its data ports, if it tells.
+    pub ports: Option<PeerPorts>,
     /// State of the channel to it.
     pub channel: ChannelState,
     /// Our password was changed and the peer still uses the one before.
     pub rekeying: bool,
+    /// Its configuration, as it says.
+    pub config: ConfigFacts,
     /// Time since an authenticated message of it arrived; `None` if never.
     pub last_heard: Option<Duration>,
 }

@@ -44,15 +44,17 @@ pub use config::{Config, Scope};
 pub use connections::{ConnectionFilter, ConnectionRow, FlowRole, connection_header, connection_json, connection_line};
 pub use error::{CommandError, Message, Warning, messages};
 pub use facts::{
-    ChannelState, DigestState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState, PeerFacts,
-    ResyncFacts, ServiceFacts, VserverFacts,
+    ChannelState, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState,
+    PeerFacts, PeerPorts, ResyncFacts, RouteFacts, SecurityFacts, SecurityFailure, SecurityState, ServiceFacts,
+    SyncState, TakeoverFacts, VserverFacts,
 };
 pub use model::{
-    Binding, ConnFailover, HaPeer, HaSettings, HaStatus, Interface, IpKind, LbVserver, Method, MirrorMode, Modes,
-    Monitor, MonitorBinding, MonitorKind, NsConfig, NsIp, Persistence, Route, RpcNode, Server, Service, ServiceType,
+    Binding, ConnFailover, FailoverSet, HaPeer, HaSettings, HaStatus, Hook, Interface, IpKind, LbVserver, Method,
+    MirrorMode, Modes, Monitor, MonitorBinding, MonitorKind, NsConfig, NsIp, Persistence, Route, RouteMonitor, RpcNode,
+    Server, Service, ServiceType, VirtualRouter,
 };
 pub use parse::{parse, parse_all};
-pub use replay::Replacement;
+pub use replay::{REFUSALS_KEPT, Refusal, Replaced, Replacement};
 pub use show::{show, show_json};
 
 /// Longest command line that is accepted, in bytes; a journal line must fit one mirror datagram.

@@ -1,10 +1,10 @@
 //! The configuration written back as commands.
 
 use crate::config::{Config, Scope};
-use crate::model::{IpKind, LbVserver, Modes, Monitor, NsIp, Route, RpcNode, Service};
+use crate::model::{Interface, IpKind, LbVserver, Modes, Monitor, NsIp, Route, RouteMonitor, RpcNode, Service};
 use crate::options::Options;
-use crate::table::{Change, Opt, options_of};
-use crate::value::{mask_text, quote};
+use crate::table::{Change, Opt, PortChange, options_of};
+use crate::value::{Value, mask_text, quote};
 
 /// For whom the lines are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,17 +36,54 @@ fn local(config: &Config, style: Style, lines: &mut Vec<String>) {
         let mask = mask_text(config.ns_config.prefix_len);
         lines.push(format!("set ns config -IPAddress {addr} -netmask {mask}"));
     }
-    lines.extend(config.interfaces.iter().map(|i| format!("add interface {} -device {}", i.id, i.device)));
+    let interface =
+        |i: &Interface| format!("add interface {}", i.id) + &options(i, Change::Ports(PortChange::AddInterface), style);
+    lines.extend(config.interfaces.iter().map(interface));
+    let disabled = config.interfaces.iter().filter(|i| !i.enabled);
+    lines.extend(disabled.map(|i| format!("disable interface {}", i.id)));
+    ports(config, lines);
     lines.extend(with_options("set HA node", &config.ha, Change::SetHaNode, style));
-    lines.extend(config.ha.peer.map(|p| format!("add HA node {} {}", p.id, p.addr)));
+    let inc = if config.ha.inc { " -inc ENABLED" } else { "" };
+    lines.extend(config.ha.peer.map(|p| format!("add HA node {} {}{inc}", p.id, p.addr)));
     let rpc = |n: &RpcNode| with_options(&format!("set ns rpcNode {}", n.addr), n, Change::SetRpcNode, style);
     lines.extend(config.rpc_nodes.iter().filter_map(rpc));
+    if config.ha.inc {
+        lines.extend(config.ips.iter().filter(|i| i.kind == IpKind::Snip).map(|i| ip(i, style)));
+        lines.extend(config.routes.iter().map(route));
+    }
+    lines.extend(config.ha.route_monitors.iter().map(|m| format!("bind HA node -routeMonitor {}", route_monitor(*m))));
+    let hook = |h: &crate::model::Hook| format!("add HA hook {}", quote(&h.name)) + &options(h, Change::AddHook, style);
+    lines.extend(config.hooks.iter().map(hook));
+}
+
+/// What belongs to several interfaces.
+fn ports(config: &Config, lines: &mut Vec<String>) {
+    for set in &config.failover_sets {
+        lines.push(format!("add fis {}", quote(&set.name)));
+        lines.extend(set.members.iter().map(|id| format!("bind fis {} {id}", quote(&set.name))));
+    }
+    for router in &config.virtual_routers {
+        lines.push(format!("add vrID {}", router.id));
+        lines.extend(router.interfaces.iter().map(|id| format!("bind vrID {} -ifnum {id}", router.id)));
+    }
+}
+
+/// A monitored route as commands write it.
+pub(crate) fn route_monitor(monitor: RouteMonitor) -> String {
+    match monitor {
+        RouteMonitor::Default => "*".to_owned(),
+        RouteMonitor::To { network, prefix_len } if network.is_ipv4() => format!("{network} {}", mask_text(prefix_len)),
+        RouteMonitor::To { network, prefix_len } => format!("{network}/{prefix_len}"),
+    }
 }
 
 fn shared(config: &Config, style: Style, lines: &mut Vec<String>) {
     lines.extend(modes(config.modes));
-    lines.extend(config.ips.iter().filter(|i| !i.implicit).map(|i| ip(i, style)));
-    lines.extend(config.routes.iter().map(route));
+    let stays = |ip: &NsIp| ip.implicit || config.ha.inc && ip.kind == IpKind::Snip;
+    lines.extend(config.ips.iter().filter(|i| !stays(i)).map(|i| ip(i, style)));
+    if !config.ha.inc {
+        lines.extend(config.routes.iter().map(route));
+    }
     for server in config.servers.iter() {
         let head = format!("add server {} {}", quote(&server.name), server.addr);
         lines.push(head.clone() + &options(server, Change::AddServer, style));
@@ -146,7 +183,10 @@ fn listed_options(object: &impl Options, listed: &[Opt], style: Style) -> String
         if !with_defaults && !opt.always && opt.default_value().as_ref() == Some(&value) {
             continue;
         }
-        text.push_str(&format!(" -{} {}", opt.name, value.shown(&opt.kind, style != Style::File)));
+        text.push_str(&format!(" -{}", opt.name));
+        if value != Value::Flag {
+            text.push_str(&format!(" {}", value.shown(&opt.kind, style != Style::File)));
+        }
     }
     text
 }

@@ -173,6 +173,49 @@ impl HaStatus {
     }
 }
 
+/// A route that must work (`bind HA node -routeMonitor`); node-local.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteMonitor {
+    /// `*`: any default route.
+    Default,
+    /// The route to this network or host.
+    To {
+        /// Host bits are zero.
+        network: IpAddr,
+        /// Length of its prefix; the family's own bits for a host.
+        prefix_len: u8,
+    },
+}
+
+/// Interfaces of which one must work (`add fis`); node-local.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailoverSet {
+    /// Its name.
+    pub name: String,
+    /// Ids of its interfaces, sorted. An interface is in one set at most.
+    pub members: Vec<String>,
+}
+
+/// A virtual MAC address (`add vrID`); node-local.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VirtualRouter {
+    /// 1..=255; the last byte of 00:00:5e:00:01:id.
+    pub id: u8,
+    /// Ids of the interfaces that answer with it, sorted. An interface has one at most.
+    pub interfaces: Vec<String>,
+}
+
+/// A program run at a change of role (`add HA hook`, an extension); node-local.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Its name.
+    pub name: String,
+    /// Absolute path of the program.
+    pub command: String,
+    /// It is ended after this time, in milliseconds.
+    pub timeout_ms: u32,
+}
+
 /// Whether a packet waits for the peer's acknowledgement of its flow (extension).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MirrorMode {
@@ -428,6 +471,22 @@ pub struct HaSettings {
     pub mirror_mode: MirrorMode,
     /// Longest time that a packet waits for the peer, in milliseconds (extension).
     pub hold_limit_ms: u32,
+    /// As secondary: take over the primary's configuration (`-haSync`).
+    pub sync: bool,
+    /// Send changes to the peer (`-haProp`).
+    pub propagation: bool,
+    /// The nodes are in different subnets (`add HA node -inc`).
+    pub inc: bool,
+    /// Lead even if this node is not healthy, when nobody healthier can.
+    pub fail_safe: bool,
+    /// Changes of role for health's sake within `max_flip_time_s`; then the primary stays. 0: no limit.
+    pub max_flips: u32,
+    /// In seconds; 0: no limit.
+    pub max_flip_time_s: u32,
+    /// `-syncvlan`; shown, see the manual.
+    pub sync_vlan: Option<u16>,
+    /// Routes that must work, sorted.
+    pub route_monitors: Vec<RouteMonitor>,
 }
 
 impl Default for HaSettings {
@@ -439,6 +498,14 @@ impl Default for HaSettings {
             dead_ms: 400,
             mirror_mode: MirrorMode::Strict,
             hold_limit_ms: 1000,
+            sync: true,
+            propagation: true,
+            inc: false,
+            fail_safe: false,
+            max_flips: 0,
+            max_flip_time_s: 0,
+            sync_vlan: None,
+            route_monitors: Vec::new(),
         }
     }
 }
@@ -448,10 +515,21 @@ impl Default for HaSettings {
 pub struct RpcNode {
     /// NSIP of the node.
     pub addr: IpAddr,
-    /// The password in clear; empty while none was set. Never shown.
+    /// The password in clear, or as it is written to `ns.conf`; empty while none was set. Never shown.
     pub password: String,
-    /// Source address of our connections to it; `None` is the NSIP.
+    /// The password is closed under a key of the node (`-encrypted`).
+    pub encrypted: bool,
+    /// Source address of connections to this node; `None` is the NSIP of who connects.
     pub src_ip: Option<IpAddr>,
+    /// Messages to this node are encrypted, not only authenticated.
+    pub secure: bool,
+}
+
+impl RpcNode {
+    /// An entry as it is made: without a password, encrypted.
+    pub(crate) fn new(addr: IpAddr) -> RpcNode {
+        RpcNode { addr, password: String::new(), encrypted: false, src_ip: None, secure: true }
+    }
 }
 
 /// The node's own management address (`set ns config`); node-local.
@@ -470,6 +548,12 @@ pub struct Interface {
     pub id: String,
     /// Linux network interface behind it.
     pub device: String,
+    /// Not disabled by the operator; a disabled one carries nothing and is not monitored.
+    pub enabled: bool,
+    /// Its failure makes the node hand over, unless it is in a failover set.
+    pub ha_monitor: bool,
+    /// Hellos leave by it.
+    pub ha_heartbeat: bool,
 }
 
 /// Modes that change behaviour (`enable ns mode`).

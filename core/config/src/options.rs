@@ -6,8 +6,8 @@ use core::net::IpAddr;
 
 use crate::command::Command;
 use crate::model::{
-    ConnFailover, HaSettings, HaStatus, IpKind, LbVserver, Method, MirrorMode, Monitor, NsIp, Persistence, RpcNode,
-    Server, Service,
+    ConnFailover, HaSettings, HaStatus, Hook, Interface, IpKind, LbVserver, Method, MirrorMode, Monitor, NsIp,
+    Persistence, RpcNode, Server, Service,
 };
 use crate::value::Value;
 
@@ -60,6 +60,10 @@ fn addr(value: Option<&Value>) -> Option<IpAddr> {
 
 fn enabled(on: bool) -> Option<Value> {
     Some(Value::Word(if on { "ENABLED" } else { "DISABLED" }))
+}
+
+fn on_off(on: bool) -> Option<Value> {
+    Some(Value::Word(if on { "ON" } else { "OFF" }))
 }
 
 fn yes_no(on: bool) -> Option<Value> {
@@ -215,6 +219,13 @@ impl Options for HaSettings {
             "deadInterval" => Some(Value::Millis(self.dead_ms.into())),
             "mirrorMode" => Some(Value::Word(self.mirror_mode.word())),
             "holdLimit" => number(self.hold_limit_ms),
+            "haSync" => enabled(self.sync),
+            "haProp" => enabled(self.propagation),
+            "inc" => enabled(self.inc),
+            "failSafe" => on_off(self.fail_safe),
+            "maxFlips" => number(self.max_flips),
+            "maxFlipTime" => number(self.max_flip_time_s),
+            "syncvlan" => self.sync_vlan.and_then(number),
             _ => None,
         }
     }
@@ -222,12 +233,57 @@ impl Options for HaSettings {
     fn put(&mut self, option: &str, value: Option<&Value>) {
         match option {
             "haStatus" => self.status = status(word(value)),
+            "haSync" => self.sync = is_on(value),
+            "haProp" => self.propagation = is_on(value),
+            "inc" => self.inc = is_on(value),
             "helloInterval" => self.hello_ms = num32(value).unwrap_or(self.hello_ms),
             "deadInterval" => self.dead_ms = num32(value).unwrap_or(self.dead_ms),
             "holdLimit" => self.hold_limit_ms = num32(value).unwrap_or(self.hold_limit_ms),
+            "failSafe" => self.fail_safe = is_on(value),
+            "maxFlips" => self.max_flips = num32(value).unwrap_or(0),
+            "maxFlipTime" => self.max_flip_time_s = num32(value).unwrap_or(0),
+            "syncvlan" => self.sync_vlan = num(value).and_then(|n| u16::try_from(n).ok()),
             "mirrorMode" => {
                 self.mirror_mode = if word(value) == "ASYNC" { MirrorMode::Async } else { MirrorMode::Strict };
             }
+            _ => {}
+        }
+    }
+}
+
+impl Options for Interface {
+    fn get(&self, option: &str) -> Option<Value> {
+        match option {
+            "device" => Some(Value::Text(self.device.clone())),
+            "haMonitor" => on_off(self.ha_monitor),
+            "haHeartbeat" => on_off(self.ha_heartbeat),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, option: &str, value: Option<&Value>) {
+        match option {
+            "device" => self.device = text(value),
+            "haMonitor" => self.ha_monitor = is_on(value),
+            "haHeartbeat" => self.ha_heartbeat = is_on(value),
+            _ => {}
+        }
+    }
+}
+
+impl Options for Hook {
+    fn get(&self, option: &str) -> Option<Value> {
+        match option {
+            "command" => Some(Value::Text(self.command.clone())),
+            "timeout" => Some(Value::Millis(self.timeout_ms.into())),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, option: &str, value: Option<&Value>) {
+        match option {
+            "command" => self.command = text(value),
+            "timeout" => self.timeout_ms = num32(value).unwrap_or(self.timeout_ms),
             _ => {}
         }
     }
@@ -238,7 +294,10 @@ impl Options for RpcNode {
         match option {
             "password" if self.password.is_empty() => None,
             "password" => Some(Value::Text(self.password.clone())),
+            "encrypted" => self.encrypted.then_some(Value::Flag),
+            "encryptmethod" => self.encrypted.then_some(Value::Word("ENCMTHD_3")),
             "srcIP" => Some(Value::Address(self.src_ip)),
+            "secure" => Some(Value::Word(if self.secure { "ON" } else { "OFF" })),
             _ => None,
         }
     }
@@ -247,6 +306,7 @@ impl Options for RpcNode {
         match option {
             "password" => self.password = text(value),
             "srcIP" => self.src_ip = addr(value),
+            "secure" => self.secure = is_on(value),
             _ => {}
         }
     }

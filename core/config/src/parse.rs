@@ -219,7 +219,11 @@ fn read_option(command: &mut Command, name: &str, words: &mut Words<'_>) -> Resu
             return Err(CommandError::with(messages::VALUE_MISSING, opt.name));
         };
         let unit = words.next_if(|w| w.option().is_none() && opt.kind.takes_unit(&w.text));
-        opt.kind.read(opt.name, &word.text, unit.map(|u| u.text.as_str()))?
+        let mut value = opt.kind.read(opt.name, &word.text, unit.map(|u| u.text.as_str()))?;
+        while let Some(word) = words.next_if(|w| w.option().is_none() && opt.kind.takes_more()) {
+            value.join(opt.kind.read(opt.name, &word.text, None)?);
+        }
+        value
     };
     command.opts.push((opt, value));
     Ok(())
@@ -230,15 +234,11 @@ fn read_argument(command: &mut Command, next: &mut usize, word: &Token) -> Resul
         return Err(CommandError::with(messages::NO_SUCH_ARGUMENT, word.text.clone()));
     };
     let value = arg.kind.read(arg.name, &word.text, None)?;
-    match (&mut command.args[*next], value) {
-        (Some(Value::Words(have)), Value::Words(more)) => {
-            have.extend(more);
-            have.sort_unstable();
-            have.dedup();
-        }
-        (slot, value) => *slot = Some(value),
+    match &mut command.args[*next] {
+        Some(have) => have.join(value),
+        slot => *slot = Some(value),
     }
-    if !matches!(arg.kind, Type::Choices(_)) {
+    if !arg.kind.takes_more() {
         *next += 1;
     }
     Ok(())

@@ -35,6 +35,9 @@ pub(crate) const fn no(word: &'static str) -> Choice {
     Choice { word, alias: None, offered: false }
 }
 
+/// Longest text of a password, bytes; one that is closed under a node's key is longer than in clear.
+const MAX_SECRET: usize = 512;
+
 /// What an argument may be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Type {
@@ -44,6 +47,8 @@ pub(crate) enum Type {
     Text(usize),
     /// One word up to a number of bytes: an interface's id or device.
     Token(usize),
+    /// One or more words up to a number of bytes each; takes all that follow.
+    Tokens(usize),
     /// A password: free text that is never shown.
     Secret,
     /// A whole number in a range.
@@ -62,6 +67,8 @@ pub(crate) enum Type {
     AddressOrStar,
     /// An address with an optional `/length`.
     Network,
+    /// A route: an address and perhaps its mask behind it or behind a slash, or `*`.
+    Monitored,
     /// An IPv4 netmask, or a prefix length.
     Mask,
     /// One word of a list.
@@ -95,6 +102,8 @@ pub(crate) enum Value {
     Word(&'static str),
     /// Words of a list.
     Words(Vec<&'static str>),
+    /// Words of the operator's own, sorted.
+    List(Vec<String>),
     /// An option without a value, and each option of an `unset` command.
     Flag,
 }
@@ -108,9 +117,10 @@ impl Type {
         match *self {
             Type::Name => name(text).map_err(bad),
             Type::Text(max) if text.len() > max => Err(bad(messages::STRING_TOO_LONG)),
-            Type::Secret if text.len() > 127 => Err(CommandError::with(messages::STRING_TOO_LONG, argument)),
+            Type::Secret if text.len() > MAX_SECRET => Err(CommandError::with(messages::STRING_TOO_LONG, argument)),
             Type::Secret if text.is_empty() => Err(CommandError::with(messages::VALUE_MISSING, argument)),
             Type::Token(max) => token(text, max).map_err(bad),
+            Type::Tokens(max) => token(text, max).map(|v| v.into_list()).map_err(bad),
             Type::Text(_) | Type::Secret | Type::Rest => Ok(Value::Text(text.to_owned())),
             Type::Number(min, max) => number(text, min, max).map(Value::Number).map_err(bad),
             Type::Seconds(min, max) => {
@@ -124,6 +134,8 @@ impl Type {
                 address(text).map(|a| Value::Address(Some(a))).ok_or_else(|| bad(messages::INVALID_IP))
             }
             Type::Network => network(text).map_err(bad),
+            Type::Monitored if text == "*" && unit.is_none() => Ok(Value::Address(None)),
+            Type::Monitored => monitored(text, unit).map_err(bad),
             Type::Mask => mask(text).map(Value::Mask).ok_or_else(|| bad(messages::INVALID_NETMASK)),
             Type::Choice(choices) => choice(argument, text, choices).map(Value::Word),
             Type::Choices(choices) => choice(argument, text, choices).map(|w| Value::Words(vec![w])),
@@ -133,7 +145,32 @@ impl Type {
 
     /// Whether `word` can be the unit of a value of this type.
     pub(crate) fn takes_unit(&self, word: &str) -> bool {
-        matches!(self, Type::Span(..)) && matches!(by_prefix(UNITS.iter().map(|u| u.word), word), Found::One(_))
+        match self {
+            Type::Span(..) => matches!(by_prefix(UNITS.iter().map(|u| u.word), word), Found::One(_)),
+            Type::Monitored => mask(word).is_some(),
+            Type::Name
+            | Type::Text(_)
+            | Type::Token(_)
+            | Type::Tokens(_)
+            | Type::Secret
+            | Type::Number(..)
+            | Type::Seconds(..)
+            | Type::Port
+            | Type::PortOrZero
+            | Type::Address
+            | Type::AddressOrStar
+            | Type::Network
+            | Type::Mask
+            | Type::Choice(_)
+            | Type::Choices(_)
+            | Type::Flag
+            | Type::Rest => false,
+        }
+    }
+
+    /// Whether a value of this type takes all the words that follow.
+    pub(crate) fn takes_more(&self) -> bool {
+        matches!(self, Type::Choices(_) | Type::Tokens(_))
     }
 
     /// The words to offer when completing a value.
@@ -143,6 +180,7 @@ impl Type {
             Type::Name
             | Type::Text(_)
             | Type::Token(_)
+            | Type::Tokens(_)
             | Type::Secret
             | Type::Number(..)
             | Type::Seconds(..)
@@ -152,6 +190,7 @@ impl Type {
             | Type::Address
             | Type::AddressOrStar
             | Type::Network
+            | Type::Monitored
             | Type::Mask
             | Type::Flag
             | Type::Rest => Vec::new(),
@@ -164,6 +203,7 @@ impl Type {
             Type::Name => "name".to_owned(),
             Type::Text(max) => format!("text, at most {max} bytes"),
             Type::Token(max) => format!("word, at most {max} bytes"),
+            Type::Tokens(max) => format!("one or more words, at most {max} bytes each"),
             Type::Secret => "password".to_owned(),
             Type::Number(min, max) if min == max => min.to_string(),
             Type::Number(min, max) => format!("{min}-{max}"),
@@ -176,6 +216,7 @@ impl Type {
             Type::Address => "IPv4 or IPv6 address".to_owned(),
             Type::AddressOrStar => "IPv4 or IPv6 address, or *".to_owned(),
             Type::Network => "address, or address/length".to_owned(),
+            Type::Monitored => "address with its netmask or prefix length behind it, or *".to_owned(),
             Type::Mask => "netmask or prefix length".to_owned(),
             Type::Choice(choices) => offered(choices).join(" | "),
             Type::Choices(choices) => format!("one or more of {}", offered(choices).join(" | ")),
@@ -207,6 +248,7 @@ impl Value {
             | Value::Network(..)
             | Value::Word(_)
             | Value::Words(_)
+            | Value::List(_)
             | Value::Flag => None,
         }
     }
@@ -228,7 +270,35 @@ impl Value {
             | Value::Mask(_)
             | Value::Word(_)
             | Value::Words(_)
+            | Value::List(_)
             | Value::Flag => None,
+        }
+    }
+
+    /// The words of the operator's own.
+    pub(crate) fn as_list(&self) -> &[String] {
+        if let Value::List(words) = self { words } else { &[] }
+    }
+
+    /// The same word as a list of one.
+    fn into_list(self) -> Value {
+        if let Value::Text(text) = self { Value::List(vec![text]) } else { self }
+    }
+
+    /// Adds the words of another value, if both are lists; else takes it over.
+    pub(crate) fn join(&mut self, more: Value) {
+        match (&mut *self, more) {
+            (Value::Words(have), Value::Words(more)) => {
+                have.extend(more);
+                have.sort_unstable();
+                have.dedup();
+            }
+            (Value::List(have), Value::List(more)) => {
+                have.extend(more);
+                have.sort_unstable();
+                have.dedup();
+            }
+            (_, more) => *self = more,
         }
     }
 
@@ -250,6 +320,7 @@ impl Value {
             Value::Mask(len) => mask_text(*len),
             Value::Word(word) => (*word).to_owned(),
             Value::Words(words) => words.join(" "),
+            Value::List(words) => words.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" "),
             Value::Flag => String::new(),
         }
     }
@@ -368,6 +439,13 @@ fn address(text: &str) -> Option<IpAddr> {
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => None,
         IpAddr::V4(_) | IpAddr::V6(_) => Some(addr),
     }
+}
+
+/// An address, and its mask in the same word or in the next.
+fn monitored(text: &str, mask_word: Option<&str>) -> Result<Value, Refused> {
+    let (Value::Network(addr, len), Some(word)) = (network(text)?, mask_word) else { return network(text) };
+    let given = mask(word).filter(|given| len.is_none() && *given <= address_bits(addr));
+    given.map(|given| Value::Network(addr, Some(given))).ok_or(messages::INVALID_NETMASK)
 }
 
 fn network(text: &str) -> Result<Value, Refused> {

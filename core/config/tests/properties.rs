@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use holdfast_config::{
-    Command, Config, ConnFailover, ConnectionFilter, LbVserver, Method, Persistence, Scope, Service, ServiceType,
-    complete, help, parse, parse_all,
+    Command, Config, ConnFailover, ConnectionFilter, LbVserver, Method, Persistence, Replacement, Scope, Service,
+    ServiceType, complete, help, parse, parse_all,
 };
 use proptest::prelude::*;
 
@@ -51,7 +51,7 @@ fn content(config: &Config) -> Content {
             config.ns_config(),
             config.ha(),
             config.rpc_nodes(),
-            config.interfaces()
+            (config.interfaces(), config.failover_sets(), config.virtual_routers(), config.hooks())
         ),
     }
 }
@@ -173,8 +173,24 @@ fn line() -> impl Strategy<Value = String> {
             .prop_map(|o| format!("set HA node {o}")),
         (address(), pick(&["x", "'a b'", "\"q/z\"", "-x", "'[1-2]'", "\"\\\"\""]))
             .prop_map(|(a, p)| format!("set ns rpcNode {a} -password {p}")),
+        (
+            address(),
+            pick(&["-password 0aff -encrypted -encryptmethod ENCMTHD_3", "-secure OFF", "-secure YES -srcIP *"])
+        )
+            .prop_map(|(a, o)| format!("set ns rpcNode {a} {o}")),
         (pick(&["1/1", "1/2"]), pick(&["eth0", "eth1"])).prop_map(|(i, d)| format!("add interface {i} -device {d}")),
         pick(&["1/1", "1/2"]).prop_map(|i| format!("rm interface {i}")),
+        (pick(&["enable", "disable"]), pick(&["1/1", "1/2"])).prop_map(|(v, i)| format!("{v} interface {i}")),
+        (pick(&["1/1", "1/2"]), pick(&["-haMonitor OFF", "-haHeartbeat OFF", "-haMonitor ON"]))
+            .prop_map(|(i, o)| format!("set interface {i} {o}")),
+        (pick(&["add", "rm", "bind", "unbind"]), pick(&["fis a", "fis b"]), pick(&["", "1/1", "1/2 1/1"]))
+            .prop_map(|(v, f, i)| format!("{v} {f} {i}")),
+        (pick(&["add", "rm", "bind", "unbind"]), pick(&["vrID 1", "vrID 2"]), pick(&["", "-ifnum 1/1", "-ifnum 1/2"]))
+            .prop_map(|(v, r, i)| format!("{v} {r} {i}")),
+        (pick(&["bind", "unbind"]), pick(&["*", "10.0.0.0 255.0.0.0", "192.0.2.1", "2001:db8::/32"]))
+            .prop_map(|(v, r)| format!("{v} HA node -routeMonitor {r}")),
+        (pick(&["a", "b"]), pick(&["/bin/true", "'/a b'"])).prop_map(|(n, p)| format!("add HA hook {n} -command {p}")),
+        pick(&["rm HA hook a", "set HA node -failSafe ON -maxFlips 2 -syncvlan 9", "unset HA node -syncvlan"]),
     ];
     prop_oneof![3 => of_service, 3 => of_vserver, 2 => of_others, 1 => of_pair]
 }
@@ -305,5 +321,40 @@ proptest! {
         prop_assert_eq!(again.fingerprint(), config.fingerprint());
         let shared = replayed(&config.lines(Scope::Shared));
         prop_assert_eq!(shared.fingerprint(), config.fingerprint(), "the shared part stands alone");
+    }
+
+    #[test]
+    fn what_is_taken_over_is_the_primarys_and_keeps_its_numbers(
+        common in prop::collection::vec(line(), 0..30),
+        here in prop::collection::vec(line(), 0..20),
+        there in prop::collection::vec(line(), 0..20),
+    ) {
+        let (mut secondary, mut primary) = (Config::new(), Config::new());
+        run(&mut secondary, &[common.clone(), here].concat());
+        run(&mut primary, &[common, there].concat());
+        let (theirs, ours) = (primary.lines(Scope::Shared), secondary.lines(Scope::Shared));
+        let local = secondary.lines(Scope::Local);
+        let Some(mut replacement) = Replacement::begin(&secondary, theirs.clone()) else {
+            prop_assert_eq!(theirs, ours);
+            return Ok(());
+        };
+        while !replacement.step(7) {}
+        let replaced = replacement.finish(&secondary);
+        prop_assert_eq!(replaced.config.lines(Scope::Local), local);
+        if replaced.refusals == 0 && secondary.ha().inc == primary.ha().inc {
+            prop_assert_eq!(replaced.config.lines(Scope::Shared), theirs);
+        }
+        for vserver in replaced.config.vservers() {
+            prop_assert_eq!(replaced.config.vserver_by_id(vserver.id).map(|v| &v.name), Some(&vserver.name));
+            let before = secondary.vserver(&vserver.name);
+            if let Some(before) = before.filter(|b| (b.addr, b.port, b.kind) == (vserver.addr, vserver.port, vserver.kind)) {
+                prop_assert_eq!(before.id, vserver.id);
+            } else {
+                prop_assert!(secondary.vserver_by_id(vserver.id).is_none(), "a number is used again");
+            }
+        }
+        for service in replaced.config.services() {
+            prop_assert_eq!(replaced.config.service_by_id(service.id).map(|s| &s.name), Some(&service.name));
+        }
     }
 }

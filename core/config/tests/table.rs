@@ -69,8 +69,21 @@ fn every_set_is_kept_and_every_unset_takes_it_back() {
                 "-comment x",
             ],
         ),
-        ("HA node", &["-haStatus STAYSECONDARY", "-helloInterval 50", "-deadInterval 1", "-mirrorMode ASYNC"]),
-        ("ns rpcNode 10.0.0.2", &["-password x", "-srcIP 10.0.0.1"]),
+        (
+            "HA node",
+            &[
+                "-haStatus STAYSECONDARY",
+                "-helloInterval 50",
+                "-deadInterval 1",
+                "-mirrorMode ASYNC",
+                "-failSafe ON",
+                "-maxFlips 3",
+                "-maxFlipTime 60",
+                "-syncvlan 7",
+            ],
+        ),
+        ("interface 1/1", &["-haMonitor OFF", "-haHeartbeat OFF"]),
+        ("ns rpcNode 10.0.0.2", &["-password x", "-srcIP 10.0.0.1", "-secure OFF"]),
     ];
     for (object, options) in cases {
         for option in *options {

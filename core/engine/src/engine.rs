@@ -226,6 +226,16 @@ impl Engine {
         self.network.set_ports(ports);
     }
 
+    /// Replaces the floating Ethernet addresses: ports that answer for floating
+    /// addresses, and announce and send, under another address than their own while
+    /// the gate is open.
+    pub fn set_floating_macs(&mut self, now: Instant, macs: &[(PortId, MacAddr)]) {
+        let changed = self.network.set_floating_macs(macs);
+        if changed && self.gate == Gate::Open {
+            self.network.announce(now);
+        }
+    }
+
     /// Replaces the addresses that the host's own kernel has on data ports:
     /// frames to them end as [`Verdict::ForHost`].
     pub fn set_host_addresses(&mut self, addresses: Vec<Addr>) {

@@ -89,6 +89,8 @@ pub enum Cause {
     Unheard,
     /// An operator, or a status, asked for a switchover.
     Forced,
+    /// Something that is monitored does not work here.
+    Unhealthy,
     /// The switchover did not happen in time.
     SwitchoverFailed,
     /// The node ends.
@@ -124,6 +126,8 @@ pub enum Event {
         /// Its term.
         peer_term: u64,
     },
+    /// Nobody serves: this node is not healthy, `failSafe` is off, and no other can lead.
+    NobodyServes,
     /// The idle connection closed, but the peer answers.
     FalseAlarm,
     /// We were not run for this many milliseconds more than planned.

@@ -7,7 +7,7 @@ use core::fmt;
 pub enum Refusal {
     /// 363: no peer is configured.
     Standalone,
-    /// 364: the peer was never heard, stays secondary or is disabled.
+    /// 364: the peer was never heard, stays secondary, is disabled, or is not healthy enough to lead.
     PeerState,
     /// 365: this node is not primary.
     OwnState,

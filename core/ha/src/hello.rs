@@ -1,6 +1,6 @@
 //! What two machines tell each other.
 
-use crate::HaStatus;
+use crate::{HaStatus, NodeHealth};
 use holdfast_base::Duration;
 
 /// What a node is.
@@ -72,12 +72,16 @@ pub struct Hello {
     /// The sender compared itself with a primary of this term after a
     /// partition, and outbid it. 0: did not.
     pub decided_over: u64,
+    /// How well the sender can serve.
+    pub health: NodeHealth,
     /// For how many more milliseconds the sender takes no records of the mirror
     /// stream; 0: it takes them. The election does not look at it.
     pub quarantine_ms: u64,
     /// The mirror session of which a flow found no room in the sender's table, so
     /// that it acknowledges nothing more of it; 0: none. The election does not look at it.
     pub full_session: u32,
+    /// What the sender's node says beside the election; opaque here. 0: nothing.
+    pub aside: u64,
 }
 
 impl Hello {

@@ -56,15 +56,17 @@ impl Machine {
     /// A boot that we do not know speaks: does it live?
     pub(crate) fn demand_proof(&mut self, now: Instant, hello: &Hello) {
         let (boot, seq) = (hello.boot, hello.seq);
-        let nonce = match self.peer.candidate {
-            Some(candidate) if candidate.boot == boot => candidate.nonce,
-            Some(_) | None => {
-                self.nonce = self.nonce.wrapping_add(1);
-                self.nonce
-            }
-        };
-        self.peer.candidate = Some(Candidate { boot, seq, nonce });
-        self.send(now, HelloKind::Probe { nonce }, 0);
+        let known = self.peer.candidate.filter(|candidate| candidate.boot == boot);
+        if let Some(candidate) = known.filter(|candidate| now.since(candidate.asked) < self.probe_pause()) {
+            // Many letters may come at once.
+            self.peer.candidate = Some(Candidate { seq, ..candidate });
+        } else {
+            let fresh = self.nonce.wrapping_add(1);
+            let nonce = known.map_or(fresh, |candidate| candidate.nonce);
+            self.nonce = if known.is_some() { self.nonce } else { fresh };
+            self.peer.candidate = Some(Candidate { boot, seq, nonce, asked: now });
+            self.send(now, HelloKind::Probe { nonce }, 0);
+        }
         if let HelloKind::Probe { nonce } = hello.kind {
             // It may be asking the same of us; a promise waits until it is known.
             self.send(now, HelloKind::ProbeReply { nonce }, 0);
@@ -144,7 +146,9 @@ impl Machine {
         let patience = self.peer.patience(self.settings.dead());
         let limit = if hello.caught_up { patience } else { patience.max(self.settings.start_up()) };
         let limit = limit.saturating_sub(self.settings.hello / 4);
-        hello.ready && hello.silence_ms >= millis(limit)
+        // A draining node takes its role back, whether it is ready or not.
+        let acts = hello.ready || hello.role == Role::Draining;
+        acts && hello.silence_ms >= millis(limit)
     }
 
     /// The peer answered our probe.

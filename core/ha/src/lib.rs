@@ -19,6 +19,7 @@
 
 mod effect;
 mod error;
+mod health;
 mod hello;
 mod inquiry;
 mod machine;
@@ -31,8 +32,9 @@ mod wire;
 
 pub use effect::{Cause, Effect, Event, LostCause};
 pub use error::{HelloError, Refusal};
+pub use health::NodeHealth;
 pub use hello::{Hello, HelloKind, Role};
 pub use machine::Machine;
 pub use settings::{HaStatus, NodeId, PathId, Settings};
 pub use view::{PathView, PeerView, StatusView};
-pub use wire::{MAX_HELLO, VERSION};
+pub use wire::{MAX_HELLO, VERSION, tail_value, write_tail_value};

@@ -1,10 +1,12 @@
 //! The doors of the machine, and what every input does before and after.
 
+use crate::health::Flips;
 use crate::peer::{Admission, Inquiry, Peer};
 use crate::state::State;
 use crate::terms::Terms;
 use crate::{
-    Effect, Event, HaStatus, Hello, HelloKind, LostCause, NodeId, PathId, PeerView, Refusal, Role, Settings, StatusView,
+    Effect, Event, HaStatus, Hello, HelloKind, LostCause, NodeHealth, NodeId, PathId, PeerView, Refusal, Role,
+    Settings, StatusView,
 };
 use holdfast_base::{Duration, Instant};
 use std::collections::VecDeque;
@@ -62,6 +64,14 @@ pub struct Machine {
     /// The second primary that was counted last.
     pub(crate) dual: Option<(u64, u64)>,
     pub(crate) hand_over_after: Instant,
+    pub(crate) health: NodeHealth,
+    /// Not to hand over for our health before.
+    pub(crate) unhealthy_after: Instant,
+    /// The role is being given away for health's sake.
+    pub(crate) flipping: bool,
+    pub(crate) flips: Flips,
+    /// That nobody serves was told.
+    pub(crate) nobody_told: bool,
     pub(crate) ending: Ending,
     /// When a hello was last sent on every path.
     sent: Instant,
@@ -116,6 +126,11 @@ impl Machine {
             decided_over: 0,
             dual: None,
             hand_over_after: now,
+            health: NodeHealth::Up,
+            unhealthy_after: now,
+            flipping: false,
+            flips: Flips::default(),
+            nobody_told: false,
             ending: Ending::No,
             sent: now,
             lease_cap: None,
@@ -347,10 +362,15 @@ impl Machine {
 
     /// For `show HA node` and the counters.
     pub fn status(&self) -> StatusView {
+        let (flips, flip_time) = self.flips.told(self.now, &self.settings);
         StatusView {
             role: self.role(),
             term: self.term,
             status: self.settings.status,
+            health: self.health,
+            flips,
+            flip_time,
+            sticky: self.flips.exhausted(self.now, &self.settings),
             since: self.since,
             caught_up: self.current,
             hello: self.settings.hello,
@@ -363,6 +383,7 @@ impl Machine {
                 status: heard.hello.status,
                 caught_up: heard.hello.caught_up,
                 ready: heard.hello.ready,
+                health: heard.hello.health,
                 synced_session: heard.hello.synced_session,
                 heard: heard.at,
             }),
@@ -380,7 +401,7 @@ impl Machine {
 
     /// What every input begins with: time spent not running is neither the
     /// peer's silence nor ours to act on.
-    fn enter(&mut self, now: Instant) {
+    pub(crate) fn enter(&mut self, now: Instant) {
         let planned = self.poll_timeout().unwrap_or(now).max(self.now);
         let gap = now.since(self.now);
         self.now = self.now.max(now);
@@ -426,7 +447,7 @@ impl Machine {
     }
 
     /// What every input ends with: everything that is due.
-    fn settle(&mut self, now: Instant) {
+    pub(crate) fn settle(&mut self, now: Instant) {
         if self.ending == Ending::Gone {
             return;
         }
@@ -444,6 +465,10 @@ impl Machine {
         if self.peer.role() != Some(hello.role) {
             self.ask_after = now;
         }
+        if self.peer.alive().is_none_or(|last| hello.health < last.hello.health) {
+            self.unhealthy_after = now;
+        }
+        self.nobody_told = false;
         self.terms.note(term);
         self.peer.hear(now, term, hello);
         if hello.kind == HelloKind::Goodbye {
@@ -510,9 +535,11 @@ impl Machine {
             silence_ms: millis(quiet),
             last_client_packet_ago: self.client_ago(now),
             decided_over: self.decided_over,
+            health: self.health,
             // Filled in by whoever owns the mirror stream.
             quarantine_ms: 0,
             full_session: 0,
+            aside: 0,
         };
         self.effects.push_back(Effect::Send { path: None, hello });
     }
@@ -528,7 +555,7 @@ impl Machine {
             HaStatus::Enabled | HaStatus::StayPrimary => true,
             HaStatus::StaySecondary | HaStatus::Disabled => false,
         };
-        willing && self.ending == Ending::No && !self.terms.is_stuck(now, self.settings.dead())
+        willing && self.is_fit() && self.ending == Ending::No && !self.terms.is_stuck(now, self.settings.dead())
     }
 
     pub(crate) fn event(&mut self, event: Event) {

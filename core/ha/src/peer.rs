@@ -32,6 +32,8 @@ pub(crate) struct Candidate {
     pub(crate) boot: u64,
     pub(crate) seq: u64,
     pub(crate) nonce: u32,
+    /// When it was last asked.
+    pub(crate) asked: Instant,
 }
 
 /// The last hello of a peer.

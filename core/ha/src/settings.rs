@@ -44,6 +44,13 @@ pub struct Settings {
     pub dead: Duration,
     /// The node's part in the election.
     pub status: HaStatus,
+    /// Lead even if this node is not healthy, when nobody healthier can.
+    pub fail_safe: bool,
+    /// After so many changes of role for health's sake within `max_flip_time`
+    /// the primary stays primary, however it is; 0: no limit.
+    pub max_flips: u32,
+    /// The interval in which they count; zero: they are not counted.
+    pub max_flip_time: Duration,
     /// After a hint that the peer's process died: how long the probes on all
     /// paths must stay unanswered. More than the worst round trip to a peer
     /// that is not frozen.
@@ -71,6 +78,9 @@ impl Settings {
             hello: Settings::HELLO,
             dead: Settings::DEAD,
             status: HaStatus::Enabled,
+            fail_safe: false,
+            max_flips: 0,
+            max_flip_time: Duration::ZERO,
             probe_silence: Settings::PROBE_SILENCE,
             lease_margin: Settings::LEASE_MARGIN,
         }

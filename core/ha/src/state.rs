@@ -1,7 +1,7 @@
 //! The roles and every change between them. Drawn in `docs/ha.md`.
 
 use crate::machine::Ending;
-use crate::{Cause, Effect, Event, HaStatus, Hello, HelloKind, LostCause, Machine, Refusal, Role};
+use crate::{Cause, Effect, Event, HaStatus, Hello, HelloKind, LostCause, Machine, NodeHealth, Refusal, Role};
 use core::cmp::Reverse;
 use holdfast_base::{Duration, Instant};
 
@@ -53,7 +53,7 @@ impl State {
 
 /// What decides between two nodes that are alive and not primary; the greater
 /// one promotes. Both compute it from the same facts, and never equal.
-pub(crate) type Standing = (bool, bool, bool, bool, bool, u64, Reverse<u128>);
+pub(crate) type Standing = (bool, bool, bool, Reverse<NodeHealth>, bool, bool, u64, Reverse<u128>);
 
 impl Machine {
     /// The peer said what it is: who must give way? `parted`: this is the first
@@ -174,13 +174,19 @@ impl Machine {
             return;
         }
         self.state = State::Primary { outbid: None };
+        self.flipping = false;
         self.announce_role(now, Cause::SwitchoverFailed);
     }
 
     /// Promotes, asks or waits, as the facts are now.
     pub(crate) fn decide(&mut self, now: Instant) {
         match self.state {
-            State::Primary { outbid: None } => self.consider_hand_over(now),
+            State::Primary { outbid: None } => {
+                self.consider_hand_over(now);
+                if self.state == (State::Primary { outbid: None }) {
+                    self.consider_health(now);
+                }
+            }
             State::Primary { outbid: Some(_) } | State::Draining { .. } => {}
             State::Init | State::Secondary => self.consider_promotion(now),
         }
@@ -197,6 +203,9 @@ impl Machine {
         if !self.is_ready(now) {
             if self.role() == Role::Init && now.since(self.since) >= self.settings.start_up() {
                 self.become_secondary(now, Cause::NotReady);
+            }
+            if self.role() == Role::Secondary && !self.is_fit() && self.peer.alive().is_none() {
+                self.tell_nobody_serves();
             }
             return;
         }
@@ -280,11 +289,13 @@ impl Machine {
         self.restarted = false;
         self.counts.promotions += 1;
         self.current = true;
+        self.note_takeover(now, cause);
         self.announce_role(now, cause);
     }
 
     /// Closes the gate.
-    fn become_secondary(&mut self, now: Instant, cause: Cause) {
+    pub(crate) fn become_secondary(&mut self, now: Instant, cause: Cause) {
+        self.note_giving_way(now);
         self.state = State::Secondary;
         self.inquiry = None;
         self.decided_over = 0;
@@ -316,8 +327,9 @@ impl Machine {
     pub(crate) fn standing(&self, now: Instant) -> Standing {
         (
             self.is_ready(now),
-            self.settings.status == HaStatus::StayPrimary,
+            self.settings.status == HaStatus::StayPrimary && self.health == NodeHealth::Up,
             self.current,
+            Reverse(self.health),
             now >= self.listen_until,
             self.role() == Role::Secondary,
             self.term,
@@ -330,8 +342,9 @@ impl Machine {
         let hello = &heard.hello;
         let theirs: Standing = (
             hello.ready,
-            hello.status == HaStatus::StayPrimary,
+            hello.status == HaStatus::StayPrimary && hello.health == NodeHealth::Up,
             hello.caught_up,
+            Reverse(hello.health),
             !hello.listening,
             hello.role == Role::Secondary,
             heard.term,
@@ -344,25 +357,36 @@ impl Machine {
     fn consider_hand_over(&mut self, now: Instant) {
         let Some(heard) = self.peer.alive() else { return };
         let mine = self.settings.status;
-        let theirs = heard.hello.status;
-        let wanted =
-            mine == HaStatus::StaySecondary || theirs == HaStatus::StayPrimary && mine != HaStatus::StayPrimary;
+        let theirs = heard.hello.status == HaStatus::StayPrimary && heard.hello.health == NodeHealth::Up;
+        let wanted = mine == HaStatus::StaySecondary || theirs && mine != HaStatus::StayPrimary;
         if wanted && now >= self.hand_over_after && self.peer_could_lead() {
             self.drain(now, Cause::Forced);
         }
     }
 
-    fn peer_could_lead(&self) -> bool {
+    pub(crate) fn peer_could_lead(&self) -> bool {
         self.peer.alive().is_some_and(|heard| heard.hello.ready && (heard.hello.caught_up || self.peer_caught_up))
     }
 
-    fn drain(&mut self, now: Instant, cause: Cause) {
-        self.hand_over_after = now + HAND_OVER_PAUSE;
+    pub(crate) fn drain(&mut self, now: Instant, cause: Cause) {
+        self.flipping = cause == Cause::Unhealthy;
+        if self.flipping {
+            self.unhealthy_after = now + HAND_OVER_PAUSE;
+        } else {
+            self.hand_over_after = now + HAND_OVER_PAUSE;
+        }
         self.state = State::Draining { until: now + SWITCHOVER_LIMIT };
         self.announce_role(now, cause);
     }
 
     pub(crate) fn force_failover(&mut self, now: Instant) -> Result<(), Refusal> {
+        self.may_force_failover()?;
+        self.drain(now, Cause::Forced);
+        Ok(())
+    }
+
+    /// Whether `force HA failover` would start a switchover, or why not.
+    pub fn may_force_failover(&self) -> Result<(), Refusal> {
         if self.settings.peer.is_none() {
             return Err(Refusal::Standalone);
         }
@@ -382,10 +406,12 @@ impl Machine {
             HaStatus::StaySecondary | HaStatus::Disabled => return Err(Refusal::PeerState),
             HaStatus::Enabled | HaStatus::StayPrimary => {}
         }
+        if !heard.hello.ready && heard.hello.health.forbids_to_lead() {
+            return Err(Refusal::PeerState);
+        }
         if !self.peer_could_lead() || heard.hello.role != Role::Secondary {
             return Err(Refusal::NotNow);
         }
-        self.drain(now, Cause::Forced);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! What `show HA node` and the counters need from a machine.
 
-use crate::{HaStatus, PathId, Role};
+use crate::{HaStatus, NodeHealth, PathId, Role};
 use holdfast_base::{Duration, Instant};
 
 /// One path as seen from here.
@@ -29,6 +29,8 @@ pub struct PeerView {
     pub caught_up: bool,
     /// It says that it would lead if it were its turn.
     pub ready: bool,
+    /// How well it can serve, as it says.
+    pub health: NodeHealth,
     /// The mirror session that it is caught up with.
     pub synced_session: u32,
     /// When it was last heard on any path.
@@ -51,6 +53,14 @@ pub struct StatusView {
     pub term: u64,
     /// Our setting.
     pub status: HaStatus,
+    /// How well we can serve.
+    pub health: NodeHealth,
+    /// Changes of role for health's sake in the present interval.
+    pub flips: u32,
+    /// How much of that interval is over.
+    pub flip_time: Option<Duration>,
+    /// There were as many as allowed: the primary stays.
+    pub sticky: bool,
     /// Since when we have this role.
     pub since: Instant,
     /// We hold the state of the last primary (or are it).

@@ -1,11 +1,11 @@
 //! The hello as bytes; drawn in `docs/ha.md`. Integers are big-endian.
 
-use crate::{HaStatus, Hello, HelloError, HelloKind, Role};
+use crate::{HaStatus, Hello, HelloError, HelloKind, NodeHealth, Role};
 
 /// The version of the hello format that this node speaks.
 pub const VERSION: u8 = 1;
 /// The longest hello that [`Hello::encode`] writes.
-pub const MAX_HELLO: usize = FIXED + 4 * (4 + 8);
+pub const MAX_HELLO: usize = FIXED + 6 * (4 + 8);
 
 /// The part before the TLV tail.
 const FIXED: usize = 44;
@@ -17,6 +17,10 @@ const TLV_DECIDED_OVER: u16 = 2;
 const TLV_QUARANTINE: u16 = 3;
 /// TLV: the mirror session whose flows the sender has no room for; absent: none.
 const TLV_FULL: u16 = 4;
+/// TLV: what the node says beside the election; absent: nothing.
+const TLV_ASIDE: u16 = 16;
+/// TLV: what is wrong with the sender; absent: nothing.
+const TLV_HEALTH: u16 = 5;
 /// The sender holds the last primary's state.
 const FLAG_CAUGHT_UP: u8 = 1;
 /// The sender would promote if it were its turn.
@@ -50,6 +54,12 @@ impl Hello {
         if self.full_session != 0 {
             tlv(out, TLV_FULL, self.full_session.into());
         }
+        if self.aside != 0 {
+            tlv(out, TLV_ASIDE, self.aside);
+        }
+        if self.health != NodeHealth::Up {
+            tlv(out, TLV_HEALTH, health_to_wire(self.health));
+        }
     }
 
     /// Reads a hello. Unknown TLVs and flags are skipped, so that a later
@@ -77,6 +87,8 @@ impl Hello {
             decided_over: 0,
             quarantine_ms: 0,
             full_session: 0,
+            aside: 0,
+            health: NodeHealth::Up,
         };
         read_tail(tail, &mut hello)?;
         Ok(hello)
@@ -94,6 +106,8 @@ fn read_tail(mut tail: &[u8], hello: &mut Hello) -> Result<(), HelloError> {
             TLV_DECIDED_OVER => hello.decided_over = tlv_long(value)?,
             TLV_QUARANTINE => hello.quarantine_ms = tlv_long(value)?,
             TLV_FULL => hello.full_session = u32::try_from(tlv_long(value)?).map_err(|_| HelloError::Length)?,
+            TLV_ASIDE => hello.aside = tlv_long(value)?,
+            TLV_HEALTH => hello.health = health_from_wire(tlv_long(value)?),
             _ => {}
         }
         tail = rest;
@@ -109,6 +123,30 @@ fn tlv(out: &mut Vec<u8>, kind: u16, value: u64) {
 
 fn tlv_long(value: &[u8]) -> Result<u64, HelloError> {
     Ok(u64::from_be_bytes(value.try_into().map_err(|_| HelloError::Length)?))
+}
+
+/// The first value of type `kind` in the tail of an encoded hello. Types that the
+/// election does not know belong to whoever carries its hellos.
+pub fn tail_value(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    let mut tail = bytes.get(FIXED..)?;
+    while !tail.is_empty() {
+        let (head, rest) = tail.split_first_chunk::<4>()?;
+        let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let (value, rest) = rest.split_at_checked(len)?;
+        if u16::from_be_bytes([head[0], head[1]]) == kind {
+            return Some(value);
+        }
+        tail = rest;
+    }
+    None
+}
+
+/// Appends a value to an encoded hello; at most 65,535 bytes.
+pub fn write_tail_value(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let Ok(len) = u16::try_from(value.len()) else { return };
+    out.extend_from_slice(&kind.to_be_bytes());
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(value);
 }
 
 /// Reads 4 bytes inside the fixed part, whose length the caller has checked.
@@ -156,6 +194,26 @@ fn role_from_wire(byte: u8) -> Result<Role, HelloError> {
         2 => Ok(Role::Primary),
         3 => Ok(Role::Draining),
         other => Err(HelloError::Role(other)),
+    }
+}
+
+/// The market's numbers (docs/ha.md).
+fn health_to_wire(health: NodeHealth) -> u64 {
+    match health {
+        NodeHealth::Up => 3,
+        NodeHealth::PartialFail => 4,
+        NodeHealth::CompleteFail => 7,
+        NodeHealth::RouteMonitorFail => 11,
+    }
+}
+
+/// What a later version may say besides is a failure of some part.
+fn health_from_wire(number: u64) -> NodeHealth {
+    match number {
+        3 => NodeHealth::Up,
+        7 => NodeHealth::CompleteFail,
+        11 => NodeHealth::RouteMonitorFail,
+        _ => NodeHealth::PartialFail,
     }
 }
 

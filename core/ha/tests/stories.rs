@@ -1,5 +1,6 @@
 //! One behaviour each, as a story that a newcomer can read.
 
+mod health;
 mod pair_kit;
 
 use holdfast_base::{Duration, Instant};

@@ -2,7 +2,7 @@
 
 use Role::{Draining as D, Init as I, Primary as P, Secondary as S};
 use holdfast_base::{Duration, Instant};
-use holdfast_ha::{Effect, HaStatus, Hello, HelloKind, Machine, NodeId, PathId, Role, Settings};
+use holdfast_ha::{Effect, HaStatus, Hello, HelloKind, Machine, NodeHealth, NodeId, PathId, Role, Settings};
 
 const US: NodeId = NodeId(1);
 const PEER: NodeId = NodeId(2);
@@ -36,6 +36,10 @@ enum Input {
     Timeout,
     DeadInterval,
     TwoSeconds,
+    HearHealthierSecondary,
+    RouteMonitorFails,
+    InterfaceFails,
+    AllInterfacesFail,
     PeerRemoved,
     StaySecondary,
     StayPrimary,
@@ -72,6 +76,10 @@ const TABLE: &[(Input, [Role; 4])] = &[
     (Input::Timeout, [I, S, P, D]),
     (Input::DeadInterval, [I, P, P, P]),
     (Input::TwoSeconds, [P, P, P, P]),
+    (Input::HearHealthierSecondary, [I, S, D, D]),
+    (Input::RouteMonitorFails, [I, S, D, D]),
+    (Input::InterfaceFails, [I, S, D, D]),
+    (Input::AllInterfacesFail, [I, S, D, D]),
     (Input::PeerRemoved, [P, P, P, P]),
     (Input::StaySecondary, [I, S, D, D]),
     (Input::StayPrimary, [I, S, P, D]),
@@ -169,6 +177,19 @@ impl Fixture {
         self.machine.set_settings(self.now, settings);
     }
 
+    /// The peer stands back for us.
+    fn hear_promise(&mut self) {
+        self.hear(0, I, |hello| hello.ready = false);
+        self.hear(6, D, |hello| hello.ready = false);
+        self.hear(6, I, |hello| hello.ready = false);
+        let nonce = self.nonce.unwrap_or(0);
+        self.hear(6, I, |hello| {
+            hello.ready = false;
+            hello.promise_ms = 400;
+            hello.kind = HelloKind::ProbeReply { nonce };
+        });
+    }
+
     fn feed(&mut self, input: Input) {
         let hello = Settings::HELLO;
         match input {
@@ -186,17 +207,7 @@ impl Fixture {
             Input::HearStranger => {
                 self.machine.handle_hello(self.now, PathId(0), 99, NodeId(3), &plain_hello());
             }
-            Input::HearPromise => {
-                self.hear(0, I, |hello| hello.ready = false);
-                self.hear(6, D, |hello| hello.ready = false);
-                self.hear(6, I, |hello| hello.ready = false);
-                let nonce = self.nonce.unwrap_or(0);
-                self.hear(6, I, |hello| {
-                    hello.ready = false;
-                    hello.promise_ms = 400;
-                    hello.kind = HelloKind::ProbeReply { nonce };
-                });
-            }
+            Input::HearPromise => self.hear_promise(),
             Input::HearProbe => self.hear(0, S, |hello| {
                 hello.caught_up = true;
                 hello.kind = HelloKind::Probe { nonce: 4 };
@@ -231,6 +242,14 @@ impl Fixture {
             Input::Timeout => self.machine.handle_timeout(self.now + hello),
             Input::DeadInterval => self.pass(Settings::DEAD + Duration::from_millis(1)),
             Input::TwoSeconds => self.pass(Duration::from_secs(2)),
+            Input::HearHealthierSecondary => {
+                self.hear(0, S, |hello| (hello.health, hello.ready) = (NodeHealth::RouteMonitorFail, false));
+                self.machine.handle_health(self.now, NodeHealth::PartialFail);
+                self.hear(0, S, |hello| (hello.health, hello.caught_up) = (NodeHealth::RouteMonitorFail, true));
+            }
+            Input::RouteMonitorFails => self.machine.handle_health(self.now, NodeHealth::RouteMonitorFail),
+            Input::InterfaceFails => self.machine.handle_health(self.now, NodeHealth::PartialFail),
+            Input::AllInterfacesFail => self.machine.handle_health(self.now, NodeHealth::CompleteFail),
             Input::PeerRemoved => self.set(|settings| settings.peer = None),
             Input::StaySecondary => self.set(|settings| settings.status = HaStatus::StaySecondary),
             Input::StayPrimary => self.set(|settings| settings.status = HaStatus::StayPrimary),
@@ -255,7 +274,9 @@ fn plain_hello() -> Hello {
         silence_ms: 0,
         last_client_packet_ago: u64::MAX,
         decided_over: 0,
+        health: NodeHealth::Up,
         quarantine_ms: 0,
         full_session: 0,
+        aside: 0,
     }
 }

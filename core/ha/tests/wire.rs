@@ -1,12 +1,13 @@
 //! The hello as bytes.
 
 use holdfast_base::Rng;
-use holdfast_ha::{HaStatus, Hello, HelloError, HelloKind, MAX_HELLO, Role};
+use holdfast_ha::{HaStatus, Hello, HelloError, HelloKind, MAX_HELLO, NodeHealth, Role, tail_value, write_tail_value};
 
 fn any_hello(rng: &mut Rng) -> Hello {
     let nonce = rng.next_u64() as u32;
     let kinds = [HelloKind::Hello, HelloKind::Probe { nonce }, HelloKind::ProbeReply { nonce }, HelloKind::Goodbye];
     let statuses = [HaStatus::Enabled, HaStatus::StaySecondary, HaStatus::StayPrimary, HaStatus::Disabled];
+    let healths = [NodeHealth::Up, NodeHealth::RouteMonitorFail, NodeHealth::PartialFail, NodeHealth::CompleteFail];
     Hello {
         kind: kinds[rng.below(4) as usize],
         boot: rng.next_u64(),
@@ -22,8 +23,10 @@ fn any_hello(rng: &mut Rng) -> Hello {
         silence_ms: rng.next_u64() as u32,
         last_client_packet_ago: if rng.chance(1, 2) { u64::MAX } else { rng.below(9_999_999) },
         decided_over: rng.below(3),
+        health: healths[rng.below(4) as usize],
         quarantine_ms: rng.below(2) * 60_000,
         full_session: rng.below(2) as u32 * 7,
+        aside: rng.below(2) * u64::from(u32::MAX),
     }
 }
 
@@ -45,6 +48,18 @@ fn what_is_written_is_read() {
 }
 
 #[test]
+fn whoever_carries_hellos_can_add_to_them() {
+    let hello = any_hello(&mut Rng::from_seed(5));
+    let mut bytes = bytes_of(&hello);
+    write_tail_value(&mut bytes, 77, b"more");
+    assert_eq!(Hello::decode(&bytes), Ok(hello));
+    assert_eq!(tail_value(&bytes, 77), Some(&b"more"[..]));
+    assert_eq!(tail_value(&bytes, 78), None);
+    assert_eq!(tail_value(&bytes[..bytes.len() - 1], 77), None);
+    assert_eq!(tail_value(&bytes[..20], 77), None);
+}
+
+#[test]
 fn a_later_versions_fields_are_skipped() {
     let hello = any_hello(&mut Rng::from_seed(2));
     let mut bytes = bytes_of(&hello);
@@ -54,7 +69,8 @@ fn a_later_versions_fields_are_skipped() {
 
 #[test]
 fn bad_bytes_are_refused_with_their_reason() {
-    let good = bytes_of(&Hello { decided_over: 1, ..any_hello(&mut Rng::from_seed(3)) });
+    let plain = Hello { decided_over: 1, health: NodeHealth::Up, ..any_hello(&mut Rng::from_seed(3)) };
+    let good = bytes_of(&plain);
     let with = |at: usize, byte: u8| {
         let mut bytes = good.clone();
         bytes[at] = byte;

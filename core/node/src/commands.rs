@@ -2,9 +2,10 @@
 
 use holdfast_base::Instant;
 use holdfast_config::{self as config, Action, Command, CommandError, ConnectionFilter, Kind, Message};
-use holdfast_ha::Role;
+use holdfast_ha::{NodeHealth, Role};
 
 use crate::effect::{Effect, Level, Reply};
+use crate::fitness;
 use crate::node::Node;
 use crate::view::View;
 
@@ -30,9 +31,9 @@ impl Node {
     /// Carries a command out. `None`: the answer follows later.
     fn command(&mut self, now: Instant, request: u64, line: &str, json: bool) -> Result<Option<String>, CommandError> {
         let commands = config::parse_all(line)?;
-        let [command] = &commands[..] else { return self.change_all(now, &commands).map(Some) };
+        let [command] = &commands[..] else { return self.change_all(now, (request, json), &commands) };
         match command.kind() {
-            Kind::Change { .. } => self.change_all(now, &commands).map(Some),
+            Kind::Change { .. } => self.change_all(now, (request, json), &commands),
             Kind::Show if command.is_connection_table() => {
                 let filter = ConnectionFilter::parse(command.connection_filter().unwrap_or_default())?;
                 self.start_listing(request, filter, json);
@@ -48,29 +49,33 @@ impl Node {
     }
 
     /// Carries out the commands that one line stands for (`vs[1-4]`): all of them or none.
-    fn change_all(&mut self, now: Instant, commands: &[Command]) -> Result<String, CommandError> {
+    fn change_all(
+        &mut self,
+        now: Instant,
+        asker: (u64, bool),
+        commands: &[Command],
+    ) -> Result<Option<String>, CommandError> {
         let mut next = self.config.clone();
         let (mut warnings, mut shared) = (Vec::new(), Vec::new());
         for command in commands {
-            let local = matches!(command.kind(), Kind::Change { node_local: true });
+            let local = next.keeps_to_itself(command);
             // The primary's configuration is the pair's; what is typed here would be lost at the next synchronisation.
             if !local && self.follows_a_primary() {
                 return Err(CommandError::new(config::messages::PRIMARY_ONLY));
             }
-            warnings.extend(next.apply(command)?.iter().map(ToString::to_string));
+            warnings.extend(next.apply(command)?);
             if !local {
                 shared.push(command.canonical());
             }
         }
-        self.config = next;
+        let before = core::mem::replace(&mut self.config, next);
         self.config_changed(now);
-        for line in shared {
-            self.journal(line);
-        }
+        self.follow_sync_settings(now, before.ha());
+        let answer = self.propagate(now, asker, warnings, shared);
         for command in commands {
             self.event(Level::Info, format!("command: {}", command.redacted()));
         }
-        Ok(warnings.join("\n"))
+        Ok(answer)
     }
 
     /// Whether a living primary owns the configuration, or is about to: what is
@@ -82,10 +87,16 @@ impl Node {
 
     fn act(&mut self, now: Instant, request: u64, action: Action) -> Result<Option<String>, CommandError> {
         match action {
+            Action::ForceFailover { force: false }
+                if self.ha.may_force_failover().is_ok() && !self.doubts().is_empty() =>
+            {
+                Err(self.ask_back())
+            }
             Action::ForceFailover { .. } => match self.ha.handle_force_failover(now) {
                 Ok(()) => Ok(Some(String::new())),
                 Err(refusal) => Err(CommandError::new(Message { code: refusal.code(), text: refusal.text() })),
             },
+            Action::ForceSync { force, save } => self.force_sync(now, force, save).map(|()| Some(String::new())),
             Action::SaveConfig => {
                 self.save(request);
                 self.journal(SAVE.into());
@@ -95,7 +106,20 @@ impl Node {
         }
     }
 
-    fn save(&mut self, request: u64) {
+    /// What is not as it should be at a peer that could take over.
+    fn doubts(&self) -> Vec<String> {
+        let health = self.ha.status().peer.map(|peer| peer.health).filter(|health| *health != NodeHealth::Up);
+        health.map(|health| format!("the peer is {}", fitness::word(health))).into_iter().collect()
+    }
+
+    /// The question before a failover to such a peer; `-force` is its answer.
+    fn ask_back(&self) -> CommandError {
+        let (why, question) = (config::messages::PEER_NOT_OPTIMUM, config::messages::CONFIRM_FAILOVER);
+        let text = format!("{} {}. {}", why.text, self.doubts().join(", "), question.text);
+        CommandError { code: why.code, text, ..CommandError::new(why) }
+    }
+
+    pub(crate) fn save(&mut self, request: u64) {
         let mut text = String::from("# Holdfast configuration. Written by `save ns config`.\n");
         for line in self.config.lines(config::Scope::All) {
             text.push_str(&line);
@@ -110,14 +134,19 @@ impl Node {
             self.save(0);
             return;
         }
-        let applied = config::parse(line).and_then(|command| self.config.apply(&command));
-        match applied {
-            Ok(_) => self.config_unsettled = true,
-            Err(error) => {
-                // Another session brings the whole configuration.
-                self.event(Level::Error, format!("a command of the primary failed here: {error}"));
-                self.dissent(now, "a command of the primary failed");
+        // What is this node's own the peer has no say in: programs to run, passwords, ports.
+        let applied = config::parse(line).and_then(|command| match command.kind() {
+            Kind::Change { node_local: false } => self.config.apply(&command),
+            Kind::Change { node_local: true } | Kind::Show | Kind::Action(_) => {
+                Err(CommandError::with(config::messages::NOT_PERMITTED, command.redacted()))
             }
+        });
+        match applied {
+            Ok(_) => {
+                self.config_unsettled = true;
+                self.sync.count_change();
+            }
+            Err(error) => self.command_failed(now, line, &error),
         }
     }
 }

@@ -96,6 +96,8 @@ impl Node {
         ];
         let node = [
             ("hellos_refused", self.hellos_refused),
+            ("hellos_without_interfaces", self.ports_untold),
+            ("next_hop_questions", self.fitness.questions()),
             ("log_lines_lost", self.events_dropped),
             ("session_failures", self.mirroring.failures()),
             ("session_restarts", self.mirroring.restarts()),
@@ -104,6 +106,8 @@ impl Node {
             ("sessions_without_room_at_peer", self.sessions_without_room),
             ("data_detours", self.mirroring.detours()[0]),
             ("ack_detours", self.mirroring.detours()[1]),
+            ("sync_failures", self.sync.failures()),
+            ("propagation_timeouts", self.propagations.timeouts()),
             ("quarantines", self.quarantine.begun()),
             ("quarantine_refused_datagrams", self.quarantine.refused()),
             ("quarantines_of_peer", self.quarantine.begun_by_peer()),
@@ -114,7 +118,25 @@ impl Node {
             line("mirror sender", sender.into_iter()),
             line("mirror receiver", receiver.into_iter()),
             line("peer channel refused", self.channel.refused()),
+            line("peer channel", self.channel_counters().into_iter()),
             line("node", node.into_iter()),
+        ]
+    }
+
+    fn channel_counters(&self) -> [(&'static str, u64); 10] {
+        let secure = self.channel.secure();
+        let counted = secure.counters();
+        [
+            ("hails", counted.hails),
+            ("offers", counted.offers),
+            ("answers", counted.answers),
+            ("established", counted.established),
+            ("rekeyed", counted.rekeyed),
+            ("wrong_password", counted.wrong_password),
+            ("wrong_secure", counted.wrong_secure),
+            ("half_open", secure.half_open() as u64),
+            ("half_open_evicted", counted.half_open_evicted),
+            ("attempts_unanswered", counted.attempts_unanswered),
         ]
     }
 }

@@ -3,14 +3,19 @@
 use core::net::IpAddr;
 use core::time::Duration;
 use holdfast_engine::{Limits, Port};
+use holdfast_wire::MacAddr;
 
 /// All that a node needs to be born. Everything random or remembered comes in here.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NodeOptions {
     /// Random per process start: tells one life of a node from the next.
     pub boot: u64,
     /// Seed of hash-table keys and of back-off jitter; random in production.
     pub seed: u64,
+    /// Random and secret, never the same twice: ephemeral keys are drawn from it.
+    pub secret: [u8; 32],
+    /// Closes the passwords in `ns.conf`; kept in a file of this node, and nowhere else.
+    pub password_key: [u8; 32],
     /// The highest term this node has made durable, 0 if none.
     pub stored_term: u64,
     /// `ns.conf`: one command per line; `#` comments and blank lines are skipped.
@@ -59,8 +64,12 @@ pub enum StreamEvent {
 pub struct PeerLink {
     /// This node's NSIP: bind UDP [`PEER_PORT`] here.
     pub local: IpAddr,
-    /// The peer's NSIP: send there, accept only from there.
+    /// The peer's NSIP: send there.
     pub peer: IpAddr,
+    /// Send from here (`-srcIP` of the peer's entry; else `local`).
+    pub source: IpAddr,
+    /// Accept only from there (`-srcIP` of our own entry; else `peer`).
+    pub expected: IpAddr,
     /// The idle TCP connection is opened by this side (the larger NSIP);
     /// the other side listens on TCP [`PEER_PORT`].
     pub connects: bool,
@@ -144,6 +153,8 @@ pub enum Effect {
     },
     /// The complete list of data ports (id, device) the configuration wants.
     Interfaces(Vec<(String, String)>),
+    /// The complete list of Ethernet addresses (device, address) that devices must let in beside their own.
+    FloatingMacs(Vec<(String, MacAddr)>),
     /// Keep the host's own stack away from these addresses.
     Guard {
         /// VIPs and SNIPs.
@@ -157,8 +168,23 @@ pub enum Effect {
     Reply(Reply),
     /// A line for the log.
     Event(Level, String),
+    /// Run a program off the data thread, those of one name one after the other.
+    Hook(HookRun),
     /// The operator's hand-over is complete: the process may end.
     Stopped,
+}
+
+/// A program to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookRun {
+    /// The hook's name, for the log.
+    pub name: String,
+    /// Absolute path of the program.
+    pub command: String,
+    /// End it after this time.
+    pub timeout: Duration,
+    /// What it finds in its environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// Answer, or part of an answer, to a command.

@@ -1,24 +1,24 @@
 //! The envelope around every datagram between the two nodes: who, which life,
-//! which term, in what order, and proof that it knows the password.
+//! which term, in what order, and under which session's key.
 //!
 //! ```text
 //!  0  2  magic "HF"
-//!  2  1  version (1)
+//!  2  1  version (2)
 //!  3  1  kind (1 hello, 2 mirror data, 3 mirror ack, 4 ask for another
-//!        session, 5 introduction)
-//!  4  4  zero
+//!        session, 5 confirmation, 6 step of a handshake)
+//!  4  4  number of the session, 0 = none: a step in clear, without a tag
 //!  8  8  boot of the sender: random per process start
 //! 16  8  echo: the boot of the receiver this is meant for, 0 = not known yet
 //! 24  8  term
 //! 32  8  sequence: grows with every datagram of this boot, over all paths
 //! 40 16  node id of the sender (its NSIP)
 //! 56  8  fingerprint of the shared configuration
-//! 64  n  payload
-//!     16 tag: BLAKE3 keyed hash of all before it, first 16 bytes
+//! 64  n  payload: encrypted; with `-secure OFF` in clear
+//!     16 tag: ChaCha20-Poly1305 over header and payload, nonce = sequence
 //! ```
 //! All numbers big-endian. A datagram counts as evidence of life only if it is
-//! *fresh*: right tag, echo equal to our own boot, sequence not seen before.
-//! So nothing captured in an earlier life of either node is worth replaying.
+//! *fresh*: closed under a session that was made between our life and the
+//! peer's, sequence not seen before. So nothing captured is worth replaying.
 
 /// Bytes before the payload.
 pub const HEADER_LEN: usize = 64;
@@ -29,7 +29,7 @@ const REPLAY_WINDOW: u64 = 1024;
 /// Former boots of the peer that are remembered so that they never come back.
 const RETIRED_BOOTS: usize = 64;
 const MAGIC: [u8; 2] = *b"HF";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What the payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +44,25 @@ pub enum MessageKind {
     /// differ, a record could not be used, or there is none. Payload: the session, 4
     /// bytes; 0: none.
     AskSession,
-    /// Nothing but the envelope: answers a genuine datagram of a life that does
-    /// not know ours yet, so that it learns our boot.
-    Introduction,
+    /// Nothing but the envelope: proves to the peer that we have the session's key.
+    Confirmation,
+    /// A step of a handshake ([`crate::secure`]).
+    Handshake,
+}
+
+impl MessageKind {
+    /// By its number on the wire.
+    pub(crate) fn of(number: u8) -> Option<MessageKind> {
+        match number {
+            1 => Some(MessageKind::Hello),
+            2 => Some(MessageKind::MirrorData),
+            3 => Some(MessageKind::MirrorAck),
+            4 => Some(MessageKind::AskSession),
+            5 => Some(MessageKind::Confirmation),
+            6 => Some(MessageKind::Handshake),
+            _ => None,
+        }
+    }
 }
 
 /// The envelope's own fields.
@@ -54,6 +70,8 @@ pub enum MessageKind {
 pub struct Header {
     /// What the payload is.
     pub kind: MessageKind,
+    /// The session whose key closes it; 0: none.
+    pub session: u32,
     /// Sender's life.
     pub boot: u64,
     /// Receiver's life as the sender knows it, 0 = unknown.
@@ -75,26 +93,34 @@ pub enum Refused {
     Malformed,
     /// A version this build does not speak.
     Version,
-    /// The tag does not fit: another password, or a forgery.
+    /// The tag or the proof does not fit: another password, or a forgery.
     Authentication,
     /// From ourselves or from a node that is not the configured peer.
     Stranger,
-    /// Genuine, but meant for another life of ours, or not yet for any. It
-    /// deserves an answer that carries our boot, nothing more.
-    NotForThisLife,
+    /// Closed under a session that this life does not have.
+    Unkeyed,
     /// A sequence number seen before or too old, or a former life of the peer.
     Replayed,
+    /// A step of a handshake whose sender does not show that it hears us.
+    Cookie,
+    /// A step of a handshake beyond what may be spent on its path.
+    Busy,
+    /// A step of a handshake that answers none of ours.
+    Stale,
 }
 
 impl Refused {
     /// Every reason, in counter order.
-    pub const ALL: [Refused; 6] = [
+    pub const ALL: [Refused; 9] = [
         Refused::Malformed,
         Refused::Version,
         Refused::Authentication,
         Refused::Stranger,
-        Refused::NotForThisLife,
+        Refused::Unkeyed,
         Refused::Replayed,
+        Refused::Cookie,
+        Refused::Busy,
+        Refused::Stale,
     ];
 
     /// The counter's name.
@@ -104,14 +130,17 @@ impl Refused {
             Refused::Version => "version",
             Refused::Authentication => "authentication",
             Refused::Stranger => "stranger",
-            Refused::NotForThisLife => "not_for_this_life",
+            Refused::Unkeyed => "unkeyed",
             Refused::Replayed => "replayed",
+            Refused::Cookie => "cookie",
+            Refused::Busy => "busy",
+            Refused::Stale => "stale",
         }
     }
 }
 
-/// Writes header, payload and tag into `out` (cleared first).
-pub fn seal(key: &[u8; 32], header: &Header, payload: &[u8], out: &mut Vec<u8>) {
+/// Writes the header into `out` (cleared first).
+pub fn write_header(header: &Header, out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(&MAGIC);
     out.push(VERSION);
@@ -120,61 +149,35 @@ pub fn seal(key: &[u8; 32], header: &Header, payload: &[u8], out: &mut Vec<u8>) 
         MessageKind::MirrorData => 2,
         MessageKind::MirrorAck => 3,
         MessageKind::AskSession => 4,
-        MessageKind::Introduction => 5,
+        MessageKind::Confirmation => 5,
+        MessageKind::Handshake => 6,
     });
-    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&header.session.to_be_bytes());
     for word in [header.boot, header.echo, header.term, header.sequence] {
         out.extend_from_slice(&word.to_be_bytes());
     }
     out.extend_from_slice(&header.node.to_be_bytes());
     out.extend_from_slice(&header.fingerprint.to_be_bytes());
     debug_assert_eq!(out.len(), HEADER_LEN);
-    out.extend_from_slice(payload);
-    let tag = tag(key, out);
-    out.extend_from_slice(&tag);
 }
 
-/// Checks form and tag; freshness is the [`Peer`]'s judgement.
-pub fn open<'a>(key: &[u8; 32], datagram: &'a [u8]) -> Result<(Header, &'a [u8]), Refused> {
-    let (signed, received) = datagram.split_last_chunk::<TAG_LEN>().ok_or(Refused::Malformed)?;
-    let (head, payload) = head_of(signed)?;
-    // A constant-time comparison: blake3::Hash's equality is, a slice's is not.
-    if blake3::Hash::from_bytes(widen(tag(key, signed))) != blake3::Hash::from_bytes(widen(*received)) {
-        return Err(Refused::Authentication);
-    }
-    Ok((header_of(head)?, payload))
-}
-
-/// A datagram whose tag nobody has looked at: what it claims, and no more.
+/// What a datagram claims, and what follows its header. Nothing of it is proven.
 pub fn claimed(datagram: &[u8]) -> Result<(Header, &[u8]), Refused> {
-    let (signed, _) = datagram.split_last_chunk::<TAG_LEN>().ok_or(Refused::Malformed)?;
-    let (head, payload) = head_of(signed)?;
-    Ok((header_of(head)?, payload))
-}
-
-/// Header and payload of what has our magic and version.
-fn head_of(signed: &[u8]) -> Result<(&[u8; HEADER_LEN], &[u8]), Refused> {
-    let (head, payload) = signed.split_first_chunk::<HEADER_LEN>().ok_or(Refused::Malformed)?;
+    let (head, rest) = datagram.split_first_chunk::<HEADER_LEN>().ok_or(Refused::Malformed)?;
     if head[..2] != MAGIC {
         return Err(Refused::Malformed);
     }
     if head[2] != VERSION {
         return Err(Refused::Version);
     }
-    Ok((head, payload))
+    Ok((header_of(head)?, rest))
 }
 
 fn header_of(head: &[u8; HEADER_LEN]) -> Result<Header, Refused> {
-    let kind = match head[3] {
-        1 => MessageKind::Hello,
-        2 => MessageKind::MirrorData,
-        3 => MessageKind::MirrorAck,
-        4 => MessageKind::AskSession,
-        5 => MessageKind::Introduction,
-        _ => return Err(Refused::Malformed),
-    };
+    let kind = MessageKind::of(head[3]).ok_or(Refused::Malformed)?;
     Ok(Header {
         kind,
+        session: u32::from_be_bytes([head[4], head[5], head[6], head[7]]),
         boot: word(head, 8),
         echo: word(head, 16),
         term: word(head, 24),
@@ -206,29 +209,36 @@ impl Peer {
         self.boot
     }
 
-    /// Whether this is the configured peer's number.
-    pub fn is(&self, node: u128) -> bool {
-        self.node == node
+    /// The life that this is the present one of.
+    pub fn own_boot(&self) -> u64 {
+        self.own_boot
     }
 
-    /// Judges an authentic header, and remembers it if it is fresh.
-    pub fn accept(&mut self, header: &Header) -> Result<(), Refused> {
+    /// Whether the sender is the configured peer, in a life that has not ended.
+    pub fn may_be(&self, header: &Header) -> Result<(), Refused> {
         if header.node != self.node || header.boot == self.own_boot || header.boot == 0 {
             return Err(Refused::Stranger);
         }
         if self.retired.contains(&header.boot) {
             return Err(Refused::Replayed);
         }
-        if header.echo != self.own_boot {
-            return Err(Refused::NotForThisLife);
-        }
-        if header.boot != self.boot {
-            self.begin_life(header.boot);
+        Ok(())
+    }
+
+    /// Judges an authentic header of the present life, and remembers it if it is fresh.
+    pub fn accept(&mut self, header: &Header) -> Result<(), Refused> {
+        self.may_be(header)?;
+        if header.boot != self.boot || header.echo != self.own_boot {
+            return Err(Refused::Unkeyed);
         }
         self.remember(header.sequence)
     }
 
-    fn begin_life(&mut self, boot: u64) {
+    /// A handshake has proven this life of the peer; the one before never comes back.
+    pub fn begin_life(&mut self, boot: u64) {
+        if boot == self.boot {
+            return;
+        }
         if self.boot != 0 {
             if self.retired.len() == RETIRED_BOOTS {
                 self.retired.remove(0);
@@ -265,19 +275,6 @@ impl Peer {
     }
 }
 
-fn tag(key: &[u8; 32], bytes: &[u8]) -> [u8; TAG_LEN] {
-    let hash = blake3::keyed_hash(key, bytes);
-    let mut tag = [0; TAG_LEN];
-    tag.copy_from_slice(&hash.as_bytes()[..TAG_LEN]);
-    tag
-}
-
-fn widen(tag: [u8; TAG_LEN]) -> [u8; 32] {
-    let mut wide = [0; 32];
-    wide[..TAG_LEN].copy_from_slice(&tag);
-    wide
-}
-
 fn word(head: &[u8; HEADER_LEN], at: usize) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&head[at..at + 8]);
@@ -288,29 +285,28 @@ fn word(head: &[u8; HEADER_LEN], at: usize) -> u64 {
 mod tests {
     use super::*;
 
-    const KEY: [u8; 32] = [7; 32];
-
     fn header(boot: u64, echo: u64, sequence: u64) -> Header {
-        Header { kind: MessageKind::Hello, boot, echo, term: 3, sequence, node: 9, fingerprint: 5 }
+        Header { kind: MessageKind::Hello, session: 77, boot, echo, term: 3, sequence, node: 9, fingerprint: 5 }
     }
 
     #[test]
-    fn what_is_sealed_opens_and_nothing_else_does() {
+    fn a_header_is_read_as_it_was_written() {
         let mut datagram = Vec::new();
-        seal(&KEY, &header(1, 2, 3), b"payload", &mut datagram);
-        assert_eq!(open(&KEY, &datagram), Ok((header(1, 2, 3), &b"payload"[..])));
-        assert_eq!(open(&[8; 32], &datagram), Err(Refused::Authentication));
-        for at in 0..datagram.len() {
+        write_header(&header(1, 2, 3), &mut datagram);
+        datagram.extend_from_slice(b"rest");
+        assert_eq!(claimed(&datagram), Ok((header(1, 2, 3), &b"rest"[..])));
+        assert_eq!(claimed(&datagram[..HEADER_LEN - 1]), Err(Refused::Malformed));
+        for (at, byte, why) in [(0, 0, Refused::Malformed), (2, 1, Refused::Version), (3, 0, Refused::Malformed)] {
             let mut bent = datagram.clone();
-            bent[at] ^= 1;
-            assert!(open(&KEY, &bent).is_err(), "byte {at}");
-            assert!(open(&KEY, &datagram[..at]).is_err(), "cut at {at}");
+            bent[at] = byte;
+            assert_eq!(claimed(&bent), Err(why), "byte {at}");
         }
     }
 
     #[test]
     fn a_replay_is_refused_and_overtaking_is_not() {
         let mut peer = Peer::new(2, 9);
+        peer.begin_life(1);
         assert_eq!(peer.accept(&header(1, 2, 10)), Ok(()));
         assert_eq!(peer.accept(&header(1, 2, 8)), Ok(()));
         assert_eq!(peer.accept(&header(1, 2, 8)), Err(Refused::Replayed));
@@ -322,11 +318,14 @@ mod tests {
     #[test]
     fn a_former_life_never_comes_back() {
         let mut peer = Peer::new(2, 9);
+        peer.begin_life(1);
         peer.accept(&header(1, 2, 1)).unwrap();
-        assert_eq!(peer.accept(&header(4, 0, 1)), Err(Refused::NotForThisLife));
+        assert_eq!(peer.accept(&header(4, 2, 1)), Err(Refused::Unkeyed));
         assert_eq!(peer.boot(), 1, "an unproven life changes nothing");
+        peer.begin_life(4);
         peer.accept(&header(4, 2, 1)).unwrap();
         assert_eq!(peer.accept(&header(1, 2, 99)), Err(Refused::Replayed));
+        assert_eq!(peer.may_be(&header(1, 0, 0)), Err(Refused::Replayed));
         assert_eq!(peer.accept(&Header { node: 8, ..header(5, 2, 1) }), Err(Refused::Stranger));
     }
 }

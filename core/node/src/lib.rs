@@ -6,28 +6,37 @@
 //! until both are empty, then sleep until `poll_timeout`.
 #![forbid(unsafe_code)]
 
+mod aside;
 mod channel;
 mod commands;
 mod counters;
 mod effect;
 mod envelope;
+mod fitness;
 mod handover;
 mod health;
+mod hooks;
 mod listing;
 mod lower;
 mod mirroring;
 mod node;
 mod onlooker;
+mod peer_ports;
 mod promote;
+mod propagation;
 mod publish;
 mod quarantine;
 mod resync;
+mod sealed;
+mod secure;
 mod stream;
+mod sync;
+mod timeline;
 mod view;
 
 pub use channel::PEER_ETHERTYPE;
 pub use effect::{
-    Effect, Level, NodeOptions, PEER_PORT, PeerLink, PortState, ProbeKind, ProbeOutcome, ProbeRequest, Reply,
+    Effect, HookRun, Level, NodeOptions, PEER_PORT, PeerLink, PortState, ProbeKind, ProbeOutcome, ProbeRequest, Reply,
     StartError, StreamEvent,
 };
 pub use node::Node;

@@ -70,7 +70,8 @@ pub(crate) struct Mirroring {
     /// The peer's boot whose sessions are counted, and the latest of them that began
     /// here: one that was begun and forgotten is never taken up in the middle.
     begun: Option<(u64, u32)>,
-    snapshot: Option<Vec<String>>,
+    /// A whole configuration on its way: what begins it, and its lines.
+    snapshot: Option<(String, Vec<String>)>,
     sweeping: bool,
     caught_up: bool,
     /// When to complain next about the running session, if it is to be.
@@ -82,6 +83,7 @@ pub(crate) struct Mirroring {
     /// As primary: when the next digest is due, and the records written before the last one.
     next_check: Option<Instant>,
     checked_records: u64,
+    checked_journal: u64,
     /// As secondary: when the digests were equal last, at what, and the records read by then.
     agreed: Option<(Instant, Digest, u64)>,
     /// A flow of the running session found no room.
@@ -107,7 +109,12 @@ pub(crate) enum JournalStep {
     /// Wait for more.
     Wait,
     /// Replace the shared configuration by these commands.
-    Replace(Vec<String>),
+    Replace {
+        /// What was said at the beginning of them.
+        heading: String,
+        /// The commands.
+        lines: Vec<String>,
+    },
     /// Carry out this command.
     Apply(String),
 }
@@ -129,6 +136,7 @@ impl Mirroring {
             equal_since: None,
             next_check: None,
             checked_records: 0,
+            checked_journal: 0,
             agreed: None,
             full: false,
             peer_full: false,
@@ -145,14 +153,16 @@ impl Mirroring {
 
     /// Begins a session towards the peer with the whole shared state queued.
     /// Returns its number.
-    pub fn start_session(&mut self, now: Instant, lines: Vec<String>, health: Vec<HealthRecord>) -> u32 {
+    pub fn start_session(
+        &mut self,
+        now: Instant,
+        heading: String,
+        lines: Vec<String>,
+        health: Vec<HealthRecord>,
+    ) -> u32 {
         self.last_session += 1;
         self.sender.start(now, self.last_session);
-        self.push_line(JournalKind::Begin, String::new());
-        for line in lines {
-            self.push_line(JournalKind::Line, line);
-        }
-        self.push_line(JournalKind::End, String::new());
+        self.push_config(heading, lines);
         for record in health {
             self.sender.push(Item::Health(record));
         }
@@ -179,6 +189,15 @@ impl Mirroring {
     pub fn stop_session(&mut self) {
         self.sender.stop();
         self.bulk = Bulk::Idle;
+    }
+
+    /// Queues a whole configuration; `heading` says what about it.
+    pub fn push_config(&mut self, heading: String, lines: Vec<String>) {
+        self.push_line(JournalKind::Begin, heading);
+        for line in lines {
+            self.push_line(JournalKind::Line, line);
+        }
+        self.push_line(JournalKind::End, String::new());
     }
 
     /// Queues a journal line. The configuration refuses commands that would be
@@ -312,23 +331,28 @@ impl Mirroring {
     pub fn journal(&mut self, line: JournalLine) -> JournalStep {
         match (line.kind(), &mut self.snapshot) {
             (JournalKind::Begin, snapshot) => {
-                *snapshot = Some(Vec::new());
+                *snapshot = Some((line.into_text(), Vec::new()));
                 JournalStep::Wait
             }
-            (JournalKind::Line, Some(lines)) => {
+            (JournalKind::Line, Some((_, lines))) => {
                 lines.push(line.into_text());
                 JournalStep::Wait
             }
             (JournalKind::Line, None) => JournalStep::Apply(line.into_text()),
-            (JournalKind::End, snapshot) => JournalStep::Replace(snapshot.take().unwrap_or_default()),
+            (JournalKind::End, snapshot) => match snapshot.take() {
+                Some((heading, lines)) => JournalStep::Replace { heading, lines },
+                // The end of something that never began.
+                None => JournalStep::Wait,
+            },
         }
     }
 
     /// The stream's digest has arrived; `ours` is this node's at the same
-    /// position. True when the node has caught up by it.
+    /// position. True when the node has caught up by it: it has the flows. Whether it
+    /// has the configuration is another question (`sync.rs`).
     pub fn compare(&mut self, now: Instant, theirs: Digest, ours: Digest) -> bool {
         // After a complaint the session is not complete, whatever its digest says.
-        let equal = theirs == ours && self.complaint.is_none();
+        let equal = same_flows(theirs, ours) && self.complaint.is_none();
         if equal {
             self.sweeping |= !self.caught_up;
             self.caught_up = true;
@@ -346,21 +370,27 @@ impl Mirroring {
     /// nothing since the digests were equal.
     pub fn has_drifted(&self, ours: Digest) -> bool {
         let agreed = self.agreed.filter(|(_, _, read)| self.caught_up && *read == told(&self.receiver.stats().records));
-        agreed.is_some_and(|(_, digest, _)| digest != ours)
+        agreed.is_some_and(|(_, digest, _)| !same_flows(digest, ours))
     }
 
     /// As primary: follows what was written by a digest, so that the peer notices
     /// if it does not hold the same. A stream that says nothing stays silent.
-    pub fn push_check(&mut self, now: Instant) {
+    /// `journal`: fingerprint of the configuration.
+    pub fn push_check(&mut self, now: Instant, journal: u64) {
         if !self.sender.is_active() || self.bulk != Bulk::Idle || self.next_check.is_some_and(|at| now < at) {
             return;
         }
         self.next_check = Some(now + CHECK_INTERVAL);
         let written = told(&self.sender.stats(now).records);
-        if written != self.checked_records {
-            self.checked_records = written;
+        if (written, journal) != (self.checked_records, self.checked_journal) {
+            (self.checked_records, self.checked_journal) = (written, journal);
             self.sender.push_bulk(Item::BulkEnd);
         }
+    }
+
+    /// As primary: the next digest is due at once.
+    pub fn check_soon(&mut self) {
+        self.next_check = None;
     }
 
     /// The running session has not told everything, or not everything could be
@@ -610,6 +640,11 @@ impl Detour {
         }
         under_way || cause
     }
+}
+
+/// Whether two digests tell of the same flows.
+fn same_flows(one: Digest, other: Digest) -> bool {
+    (one.digest, one.flows) == (other.digest, other.flows)
 }
 
 /// Records that change something.

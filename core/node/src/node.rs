@@ -12,17 +12,21 @@ use holdfast_engine::{Drop, Engine, Frame, Gate, OwnedFrame, Port, PortId, Verdi
 use holdfast_ha::{self as ha, Hello, Machine, NodeId, PathId, Role, Settings};
 use holdfast_wire::{Addr, Endpoint, MacAddr};
 
-use crate::channel::{self, Channel, Letter, Letterhead, Outgoing, Stray};
+use crate::channel::{self, Channel, Letter, Letterhead, Outgoing, Received};
 use crate::counters::LimitWatch;
 use crate::effect::{Effect, Level, NodeOptions, PeerLink, PortState, ProbeOutcome, Reply, StartError, StreamEvent};
 use crate::envelope::MessageKind;
+use crate::fitness::Fitness;
 use crate::handover::Handover;
 use crate::health::Health;
 use crate::listing::Listings;
 use crate::mirroring::Mirroring;
 use crate::onlooker::{Nobody, Onlooker};
 use crate::promote;
+use crate::propagation::Propagations;
 use crate::quarantine::Quarantine;
+use crate::sync::ConfigSync;
+use crate::timeline::Timeline;
 
 /// Log lines that wait for the driver at most; more are counted, not kept.
 const MAX_WAITING_EVENTS: usize = 1024;
@@ -39,11 +43,17 @@ pub struct Node {
     pub(crate) channel: Channel,
     pub(crate) mirroring: Mirroring,
     pub(crate) quarantine: Quarantine,
+    pub(crate) timeline: Timeline,
     pub(crate) handover: Handover,
+    pub(crate) sync: ConfigSync,
+    pub(crate) propagations: Propagations,
     pub(crate) onlooker: &'static dyn Onlooker,
     pub(crate) health: Health,
     pub(crate) listings: Listings,
     pub(crate) ports: Vec<PortState>,
+    pub(crate) fitness: Fitness,
+    /// The peer's interfaces, as it told last.
+    pub(crate) peer_ports: Option<config::PeerPorts>,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) peer_boot: Option<u64>,
     /// The primary's configuration while it is being taken over.
@@ -66,6 +76,8 @@ pub struct Node {
     pub(crate) sessions_without_room: u64,
     /// The primary has not been told yet that a flow found no room here.
     pub(crate) full_untold: bool,
+    /// Hellos without this node's interfaces: they were too many.
+    pub(crate) ports_untold: u64,
     pub(crate) events_dropped: u64,
     pub(crate) frames: VecDeque<OwnedFrame>,
     pub(crate) epoch: u32,
@@ -74,7 +86,7 @@ pub struct Node {
     /// The peer could not be heard yet: nothing is forwarded.
     deaf: bool,
     /// The election has begun: a peer could be heard if it spoke.
-    listening: bool,
+    pub(crate) listening: bool,
     stream: Option<StreamEvent>,
     /// The peer's boot that the idle connection belongs to; `None` until that one joins.
     stream_boot: Option<u64>,
@@ -83,12 +95,15 @@ pub struct Node {
     pub(crate) derived_from: Option<(String, Vec<u8>)>,
     pub(crate) link: Option<PeerLink>,
     pub(crate) interfaces: Vec<(String, String)>,
+    pub(crate) floating_macs: Vec<(String, MacAddr)>,
     pub(crate) guarded: (Vec<IpAddr>, bool),
 }
 
 impl Node {
     /// A node with its configuration loaded. Nothing is sent before the first `handle_turn`.
-    pub fn new(now: Instant, options: NodeOptions) -> Result<Node, StartError> {
+    pub fn new(now: Instant, mut options: NodeOptions) -> Result<Node, StartError> {
+        // Kept nowhere but where it is replaced with each draw.
+        let secret = core::mem::take(&mut options.secret);
         let config = load(&options.config)?;
         let settings = settings(&config);
         let peer = settings.peer.unwrap_or(NodeId(0));
@@ -96,14 +111,19 @@ impl Node {
             now,
             engine: Engine::new(now, options.limits.clone(), options.seed),
             ha: Machine::new(now, settings, options.boot, options.stored_term),
-            channel: Channel::new(settings.node.0, peer.0, options.boot),
+            channel: Channel::new(settings.node.0, peer.0, options.boot, secret),
             mirroring: Mirroring::new(),
             quarantine: Quarantine::default(),
+            timeline: Timeline::default(),
             handover: Handover::default(),
+            sync: ConfigSync::default(),
+            propagations: Propagations::default(),
             onlooker: &Nobody,
             health: Health::default(),
             listings: Listings::default(),
             ports: Vec::new(),
+            fitness: Fitness::default(),
+            peer_ports: None,
             effects: VecDeque::new(),
             peer_boot: None,
             replacing: None,
@@ -117,6 +137,7 @@ impl Node {
             hellos_refused: 0,
             sessions_without_room: 0,
             full_untold: false,
+            ports_untold: 0,
             events_dropped: 0,
             frames: VecDeque::new(),
             epoch: 0,
@@ -131,6 +152,7 @@ impl Node {
             derived_from: None,
             link: None,
             interfaces: Vec::new(),
+            floating_macs: Vec::new(),
             guarded: (Vec::new(), false),
             options,
             config,
@@ -162,6 +184,7 @@ impl Node {
         }
         self.listening = true;
         self.ha = Machine::new(now, settings(&self.config), self.options.boot, self.options.stored_term);
+        self.ha.handle_health(now, self.fitness.health());
         if self.stream == Some(StreamEvent::Open) {
             self.ha.handle_peer_open(now);
         }
@@ -175,7 +198,8 @@ impl Node {
         self.ports = ports;
         let usable = self.usable_ports();
         self.engine.set_ports(&usable);
-        self.channel.set_ports(&usable);
+        self.wear_floating_macs(now);
+        self.channel.set_ports(&self.heartbeat_ports());
         if usable.iter().any(|port| !before.contains(port)) {
             self.engine.announce(now);
         }
@@ -183,6 +207,7 @@ impl Node {
             // The election begins here, not at whatever wakes the driver next.
             self.handle_turn(now);
         }
+        self.judge_fitness(now);
     }
 
     /// All addresses that the host's kernel owns; complete list, on change.
@@ -200,6 +225,7 @@ impl Node {
             self.peer_datagram(now, channel::path_of(frame.port), station, datagram);
             return Verdict::Consumed;
         }
+        self.overhear(now, frame.bytes);
         if self.gate == Gate::Closed
             && let Some(verdict) = self.pass_on(&mut frame)
         {
@@ -250,8 +276,8 @@ impl Node {
     pub fn handle_peer_key(&mut self, now: Instant, request: u64, key: [u8; 32]) {
         self.begin(now);
         if request == self.key_request {
-            self.channel.set_key(key);
-            if self.channel.is_rekeying() {
+            self.channel.set_key(now, key);
+            if self.channel.secure().uses_former_password() {
                 self.event(Level::Info, "the rpcNode password has changed here; the peer has the former one".into());
             }
             // The election begins here, not at whatever wakes the driver next.
@@ -273,6 +299,7 @@ impl Node {
             Ok(()) => (String::new(), true),
             Err(why) => (format!("ERROR: The configuration could not be saved: {why}"), false),
         };
+        self.sync.note_saved(ok);
         if !ok {
             self.event(Level::Warn, text.clone());
         }
@@ -302,6 +329,9 @@ impl Node {
             self.ha.handle_timeout(now);
             self.drain_ha(now);
             self.update_gate(now);
+            self.channel.set_role(self.ha.role());
+            self.channel.handle_timeout(now);
+            self.tell_of_channel();
         }
         self.engine.handle_timeout(now);
         self.mirroring.sender.handle_timeout(now);
@@ -310,13 +340,15 @@ impl Node {
         }
         self.tell_full(now);
         self.mirroring.sweep(&mut self.engine);
-        self.mirroring.push_check(now);
+        self.mirroring.push_check(now, self.fingerprint);
         self.mirroring.note_traffic(now);
         self.check_drift(now);
         self.watch_quarantine(now);
         self.watch_handover(now);
         self.complain(now);
+        self.expire_propagations(now);
         self.watch_limits(now);
+        self.ask_next_hops(now);
         self.health.handle_timeout(now);
         self.drain_health(now);
         self.continue_listings(now);
@@ -329,11 +361,15 @@ impl Node {
         }
         let deadlines = [
             self.ha.poll_timeout().filter(|_| self.listening),
+            self.channel.poll_timeout(self.now).filter(|_| self.listening && self.link.is_some()),
             self.engine.poll_timeout(),
             self.mirroring.poll_timeout(),
             self.quarantine.ends(),
             self.handover.ends(),
+            self.sync.poll_timeout(),
+            self.propagations.poll_timeout(),
             self.health.poll_timeout(),
+            self.fitness.poll_timeout(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -378,6 +414,13 @@ impl Node {
     pub fn lose_a_flow(&mut self, now: Instant) -> bool {
         self.begin(now);
         self.engine.lose_a_flow()
+    }
+
+    /// A datagram for the peer with any payload, closed under the session with it;
+    /// `None` without one, or for a kind that there is none of.
+    #[cfg(feature = "sabotage")]
+    pub fn close_for_peer(&mut self, kind: u8, term: u64, payload: &[u8]) -> Option<Vec<u8>> {
+        self.channel.close_any(kind, Letterhead { term, fingerprint: self.fingerprint }, payload)
     }
 
     /// Follows the primary anew, as if this node had led for a moment, unnoticed.
@@ -476,13 +519,18 @@ impl Node {
             match effect {
                 ha::Effect::Send { path, hello } => self.send_hello(path, &hello),
                 ha::Effect::StoreTerm(term) => self.effects.push_back(Effect::StoreTerm(term)),
-                ha::Effect::Role { role: Role::Primary, term, cause } => promote::promote(self, now, term, cause),
+                ha::Effect::Role { role: Role::Primary, term, cause } => {
+                    promote::promote(self, now, term, cause);
+                    self.run_hooks(Role::Primary, term, cause);
+                }
                 ha::Effect::Role { role: Role::Draining, term, cause } => {
                     self.update_gate(now);
                     self.event(Level::Warn, format!("draining, term {term}, cause {cause:?}"));
+                    self.run_hooks(Role::Draining, term, cause);
                 }
                 ha::Effect::Role { role: role @ (Role::Init | Role::Secondary), term, cause } => {
                     promote::demote(self, now, role, term, cause);
+                    self.run_hooks(role, term, cause);
                 }
                 ha::Effect::Follow { boot, term } => {
                     self.following = Some((boot, term));
@@ -490,6 +538,7 @@ impl Node {
                 }
                 ha::Effect::PeerJoined { boot } => {
                     self.peer_boot = Some(boot);
+                    self.timeline.note_joined();
                     self.stream_boot.get_or_insert(boot);
                     self.event(Level::Info, "peer joined".into());
                     if self.ha.role() == Role::Primary {
@@ -500,6 +549,7 @@ impl Node {
                 }
                 ha::Effect::PeerLost { cause, .. } => {
                     self.peer_boot = None;
+                    self.timeline.note_lost(now);
                     self.event(Level::Warn, format!("peer lost: {cause:?}"));
                     self.stop_session(now);
                 }
@@ -527,6 +577,9 @@ impl Node {
         }
         self.settled = true;
         let now = self.now;
+        if let Some(takeover) = self.timeline.note_turn(now, self.engine.counters().forwarded) {
+            self.event(Level::Info, takeover.text());
+        }
         self.settle_config(now);
         if self.mirroring.sender.needs_restart() || self.engine.needs_session() {
             self.restart_session(now, "the mirror's queues overflowed; starting another session");
@@ -541,6 +594,7 @@ impl Node {
         self.mirroring.transmit(now, engine, journal, |payload| {
             channel.send(data_path, MessageKind::MirrorData, head, payload);
         });
+        self.propagations.note_written(self.mirroring.sender.written());
         let mut ack = Vec::new();
         let repeated = self.mirroring.note_copies(now);
         let ack_path = path.filter(|_| !repeated);
@@ -573,7 +627,9 @@ impl Node {
     fn send_hello(&mut self, path: Option<PathId>, hello: &Hello) {
         let mut payload = Vec::new();
         let (quarantine_ms, full_session) = (self.quarantine.left_ms(self.now), self.mirroring.full_session());
-        Hello { quarantine_ms, full_session, ..*hello }.encode(&mut payload);
+        let aside = self.aside().word();
+        Hello { quarantine_ms, full_session, aside, ..*hello }.encode(&mut payload);
+        self.tell_ports(hello, &mut payload);
         let head = self.letterhead();
         self.channel.send(path, MessageKind::Hello, head, &payload);
     }
@@ -584,41 +640,34 @@ impl Node {
             // What an election heard before it began would be forgotten, and the peer would count on it.
             return;
         }
-        match self.channel.receive(now, path, datagram) {
-            Ok(letter) => {
+        let received = self.channel.receive(now, path, datagram);
+        self.tell_of_channel();
+        match received {
+            Received::Letter(letter) => {
                 if let Some((port, mac)) = station {
                     self.handover.meet(port, mac);
                 }
-                self.letter(now, path, letter);
+                self.letter(now, path, &letter);
             }
-            Err(Stray::Silent) => self.unproven(now, datagram),
-            Err(Stray::Report(refused)) => {
-                self.unproven(now, datagram);
+            // It may be a primary with another password.
+            Received::Claim(Role::Primary | Role::Draining) => self.ha.handle_unproven_primary(now),
+            Received::Claim(Role::Init | Role::Secondary) | Received::Nothing => {}
+            Received::Report(refused) => {
                 let text = format!("a peer message was refused ({}); further ones are only counted", refused.label());
                 self.event(Level::Warn, text);
             }
-            Err(Stray::Introduce { boot }) => {
-                let head = self.letterhead();
-                self.channel.send_echoing(Some(path), MessageKind::Introduction, head, &[], boot);
-            }
         }
     }
 
-    /// A refused datagram may be the hello of a primary with another password.
-    fn unproven(&mut self, now: Instant, datagram: &[u8]) {
-        let hello = self.channel.claimed_hello(datagram).and_then(|payload| Hello::decode(payload).ok());
-        if hello.is_some_and(|hello| matches!(hello.role, Role::Primary | Role::Draining)) {
-            self.ha.handle_unproven_primary(now);
-        }
-    }
-
-    fn letter(&mut self, now: Instant, path: PathId, letter: Letter<'_>) {
+    fn letter(&mut self, now: Instant, path: PathId, letter: &Letter) {
         let header = letter.header;
         match header.kind {
-            MessageKind::Hello => match Hello::decode(letter.payload) {
+            MessageKind::Hello => match Hello::decode(&letter.payload) {
                 Ok(hello) => {
                     self.ha.set_drained(self.mirroring.sender.is_drained() && !self.engine.has_marks());
                     let intake = self.hear_intake(now, &hello);
+                    self.hear_aside(now, &hello, header.fingerprint);
+                    self.hear_ports(&letter.payload);
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);
                     self.follow_intake(now, intake);
@@ -629,23 +678,31 @@ impl Node {
                 }
                 Err(_) => self.hellos_refused += 1,
             },
-            MessageKind::Introduction => {}
+            MessageKind::Confirmation | MessageKind::Handshake => {}
             // A lower term is ignored; a higher one is first heard in a hello.
             MessageKind::MirrorData | MessageKind::MirrorAck | MessageKind::AskSession
                 if header.term != self.ha.term() => {}
-            MessageKind::MirrorData => self.mirror_data(now, (header.boot, header.term), letter.payload),
+            MessageKind::MirrorData => self.mirror_data(now, (header.boot, header.term), &letter.payload),
             MessageKind::MirrorAck => {
-                if self.mirroring.handle_answer(now, &mut self.engine, letter.payload).is_err() {
+                if self.mirroring.handle_answer(now, &mut self.engine, &letter.payload).is_err() {
                     self.hellos_refused += 1;
                 }
+                self.confirm_propagations();
             }
-            MessageKind::AskSession => {
-                let patience = self.patience() * 3;
-                let asked = letter.payload.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
-                if asked.is_some_and(|asked| self.mirroring.must_restart(now, asked, patience)) {
-                    self.restart_session(now, "the peer asks for another mirror session");
-                }
+            MessageKind::AskSession => self.asked_for_session(now, &letter.payload),
+        }
+    }
+
+    /// The peer asks for another session, or, in more bytes, about the configuration.
+    fn asked_for_session(&mut self, now: Instant, payload: &[u8]) {
+        let Some((session, about)) = payload.split_first_chunk::<4>() else { return };
+        let (session, patience) = (u32::from_be_bytes(*session), self.patience() * 3);
+        match about.split_first() {
+            Some((flags, reason)) => self.handle_config_request(now, session, *flags, reason),
+            None if self.mirroring.must_restart(now, session, patience) => {
+                self.restart_session(now, "the peer asks for another mirror session");
             }
+            None => {}
         }
     }
 
@@ -657,8 +714,15 @@ impl Node {
         }
     }
 
-    fn usable_ports(&self) -> Vec<Port> {
+    pub(crate) fn usable_ports(&self) -> Vec<Port> {
         self.ports.iter().filter(|state| state.up).filter_map(|state| state.port).collect()
+    }
+
+    /// The usable ports by which hellos leave.
+    pub(crate) fn heartbeat_ports(&self) -> Vec<Port> {
+        let quiet = |id: &str| self.config.interfaces().iter().any(|port| port.id == id && !port.ha_heartbeat);
+        let ports = self.ports.iter().filter(|state| state.up && !quiet(&state.id));
+        ports.filter_map(|state| state.port).collect()
     }
 
     /// Whether the peer's hellos arrive through this data port.
@@ -694,6 +758,9 @@ pub(crate) fn settings(config: &Config) -> Settings {
             config::HaStatus::StayPrimary => ha::HaStatus::StayPrimary,
             config::HaStatus::Disabled => ha::HaStatus::Disabled,
         },
+        fail_safe: ha.fail_safe,
+        max_flips: ha.max_flips,
+        max_flip_time: Duration::from_secs(ha.max_flip_time_s.into()),
         lease_margin: lease_margin(ha.dead_ms),
         ..Settings::new(node, peer)
     }

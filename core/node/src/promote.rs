@@ -26,6 +26,7 @@ pub(crate) fn promote(node: &mut Node, now: Instant, term: u64, cause: Cause) {
     } else {
         node.stop_session(now);
     }
+    node.timeline.note_promoted(now, term, node.channel.last_heard(), node.engine.counters().forwarded);
     // 6. What waited for a hand-over that was called off.
     node.take_back_waiting(now);
     let counts = node.engine.counts();
@@ -52,6 +53,7 @@ pub(crate) fn demote(node: &mut Node, now: Instant, role: Role, term: u64, cause
         node.forget_handover();
     }
     node.health.set_active(now, false);
+    node.timeline.note_demoted();
     node.event(Level::Warn, format!("{}, term {term}, cause {cause:?}", word(role)));
 }
 
@@ -62,6 +64,7 @@ pub(crate) fn follow(node: &mut Node, now: Instant, term: u64) {
     node.replacing = None;
     node.mirroring.stop_receiving();
     node.mirroring.await_session(now);
+    node.sync.follow();
     node.ha.handle_caught_up(now, false);
     node.event(Level::Info, format!("following the primary of term {term}; waiting for its state"));
 }

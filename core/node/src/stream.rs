@@ -13,6 +13,7 @@ use crate::effect::{Effect, Level};
 use crate::envelope::MessageKind;
 use crate::mirroring::{self, JournalStep};
 use crate::node::Node;
+use crate::sync::Heading;
 use crate::{lower, promote};
 
 /// Lines of the primary's configuration applied in one turn.
@@ -25,13 +26,14 @@ const LINES_TOLD: usize = 20;
 impl Node {
     /// Starts a mirror session with the peer that is there.
     pub(crate) fn start_session(&mut self, now: Instant) {
-        if self.peer_in_quarantine() {
+        if self.peer_in_quarantine() || !self.gets_on_with_peer() {
             // Nothing waits for who takes nothing.
             return self.stop_session(now);
         }
-        let lines = self.config.lines(Scope::Shared);
+        let (heading, lines) = (self.heading(false, false), self.config.lines(Scope::Shared));
         let health = self.health_records();
-        let session = self.mirroring.start_session(now, lines, health);
+        self.propagations.begin_session();
+        let session = self.mirroring.start_session(now, heading, lines, health);
         self.ha.set_synced_session(session);
         self.engine.set_mirroring(now, promote::engine_mirroring(Some(session), self.is_strict()));
     }
@@ -89,6 +91,7 @@ impl Node {
     /// Ends the mirror session; holds end with it.
     pub(crate) fn stop_session(&mut self, now: Instant) {
         self.mirroring.stop_session();
+        self.abandon_propagations();
         self.engine.set_mirroring(now, promote::engine_mirroring(None, false));
     }
 
@@ -113,14 +116,17 @@ impl Node {
                 Record::Health(health) => self.apply_health(now, &health),
                 Record::Journal(line) => match self.mirroring.journal(line) {
                     JournalStep::Wait => {}
-                    JournalStep::Replace(lines) => {
+                    JournalStep::Replace { heading, lines } => {
                         self.settle_config(now);
-                        self.replacing = Replacement::begin(&self.config, lines);
+                        self.begin_replacing(now, &heading, lines);
                         if !self.continue_replacing(now, LINES_PER_TURN) {
                             return;
                         }
                     }
-                    JournalStep::Apply(line) => self.apply_journal(now, &line),
+                    JournalStep::Apply(line) => {
+                        let line = self.as_understood(line);
+                        self.apply_journal(now, &line);
+                    }
                 },
                 Record::BulkEnd(digest) => self.compare_digests(now, session, digest),
                 Record::Kept(kept) => {
@@ -170,27 +176,34 @@ impl Node {
         }
     }
 
+    /// The primary's whole configuration has come.
+    fn begin_replacing(&mut self, now: Instant, heading: &str, lines: Vec<String>) {
+        if !self.accepts_config(Heading::read(heading)) {
+            return;
+        }
+        let lines = lines.into_iter().map(|line| self.as_understood(line)).collect();
+        self.replacing = Replacement::begin(&self.config, lines);
+        if self.replacing.is_none() {
+            self.config_taken(now, None);
+        }
+    }
+
     /// Goes on with the primary's configuration, if one is being taken over.
     /// True when there is none left to do.
     pub(crate) fn continue_replacing(&mut self, now: Instant, lines: usize) -> bool {
         let Some(mut replacement) = self.replacing.take() else { return true };
-        match replacement.step(lines) {
-            Ok(false) => {
-                self.replacing = Some(replacement);
-                return false;
-            }
-            Ok(true) => {
-                let next = replacement.finish(&self.config);
-                self.tell_what_goes(&next);
-                self.config = next;
-                self.config_changed(now);
-                self.event(Level::Info, "configuration synchronised from the primary".into());
-            }
-            Err(error) => {
-                self.event(Level::Error, format!("configuration from the primary refused: {error}"));
-                self.dissent(now, "its configuration was refused");
-            }
+        if !replacement.step(lines) {
+            self.replacing = Some(replacement);
+            return false;
         }
+        let replaced = replacement.finish(&self.config);
+        if replaced.config != self.config {
+            self.tell_what_goes(&replaced.config);
+            self.config = replaced.config.clone();
+            self.config_changed(now);
+            self.event(Level::Info, "configuration synchronised from the primary".into());
+        }
+        self.config_taken(now, Some(&replaced));
         true
     }
 
@@ -215,7 +228,7 @@ impl Node {
         if self.ha.role() != Role::Secondary || self.following != Some(from) {
             return;
         }
-        if self.quarantine.refuses() {
+        if self.quarantine.refuses() || !self.gets_on_with_peer() {
             return;
         }
         let (boot, _) = from;
@@ -228,6 +241,7 @@ impl Node {
             self.mirroring.receiver.salvage();
             self.apply_all_records(now);
             self.mirroring.begin(now, boot, session, &mut self.engine);
+            self.sync.begin();
             self.ha.handle_caught_up(now, false);
         }
         if self.mirroring.receiver.handle_data(now, payload).is_err() {
@@ -238,6 +252,7 @@ impl Node {
 
     fn compare_digests(&mut self, now: Instant, session: u32, theirs: Digest) {
         let ours = mirroring::own_digest(&self.engine, self.fingerprint);
+        self.config_compared(now, theirs.journal == ours.journal, theirs.journal);
         let before = self.mirroring.caught_up();
         if self.mirroring.compare(now, theirs, ours) {
             if !before {
@@ -246,8 +261,6 @@ impl Node {
                 self.event(Level::Info, format!("caught up with session {session}: {} flows", theirs.flows));
                 self.drain_ha(now);
             }
-        } else if theirs.journal != ours.journal {
-            self.dissent(now, "the configuration differs from the primary's");
         } else {
             let text = format!("digests differ: {} flows there, {} here", theirs.flows, ours.flows);
             self.dissent(now, &text);
@@ -274,13 +287,17 @@ impl Node {
 
     /// Complains to the primary, again and again until another session begins.
     pub(crate) fn complain(&mut self, now: Instant) {
+        self.ask_for_config(now);
+        if !self.gets_on_with_peer() {
+            return;
+        }
         if let Some(session) = self.mirroring.poll_complaint(now).filter(|_| self.quarantine.ends().is_none()) {
             let head = self.letterhead();
             self.channel.send(None, MessageKind::AskSession, head, &session.to_be_bytes());
         }
     }
 
-    fn health_records(&self) -> Vec<HealthRecord> {
+    pub(crate) fn health_records(&self) -> Vec<HealthRecord> {
         let up = |id| self.health.service(id).is_some_and(|state| state.up);
         self.config
             .services()
@@ -322,9 +339,9 @@ impl Node {
         }
     }
 
-    /// Shared commands accepted here travel to the peer.
+    /// What was accepted here travels to the peer, unless an operator does not want it.
     pub(crate) fn journal(&mut self, line: String) {
-        if self.mirroring.sender.is_active() {
+        if self.mirroring.sender.is_active() && self.propagation_is_off().is_none() {
             self.mirroring.push_line(JournalKind::Line, line);
         }
     }

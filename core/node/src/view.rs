@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use core::time::Duration;
 use holdfast_base::Instant;
 use holdfast_config::{
-    ChannelState, DigestState, Facts, HaFacts, HaRole, Health, LbVserver, MonitorFacts, NodeFacts, NodeState,
-    PeerFacts, ResyncFacts, Service, ServiceFacts, VserverFacts,
+    ChannelState, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, LbVserver, MonitorFacts, NodeFacts,
+    NodeState, PeerFacts, ResyncFacts, SecurityFacts, SecurityFailure, SecurityState, Service, ServiceFacts,
+    TakeoverFacts, VserverFacts,
 };
 use holdfast_engine::{Drop, ServiceId, VserverId};
-use holdfast_ha::{HaStatus, PeerView, Role};
+use holdfast_ha::{HaStatus, NodeHealth, PeerView, Role};
 
 use crate::envelope::Refused;
 use crate::node::Node;
+use crate::secure::Failure;
 
 /// A node at one moment.
 pub(crate) struct View<'a> {
@@ -51,10 +53,64 @@ impl<'a> View<'a> {
             caught_up: peer.caught_up,
             unready: peer.role == Role::Secondary && !peer.ready,
             channel: self.channel_state(&peer),
-            rekeying: self.node.channel.is_rekeying(),
+            rekeying: self.node.channel.secure().uses_former_password(),
+            config: self.peer_config(),
             last_heard,
             heard_on: self.heard_on(),
+            ports: self.node.peer_ports.clone(),
         })
+    }
+
+    /// The peer's configuration, as its last hello told.
+    fn peer_config(&self) -> ConfigFacts {
+        let sync = &self.node.sync;
+        let Some(aside) = sync.peer() else { return ConfigFacts::default() };
+        ConfigFacts {
+            sync: aside.sync.shown(sync.peer_reason()),
+            propagation_off: aside.propagation_off,
+            inc: aside.inc,
+            incarnation: aside.incarnation,
+            fingerprint: sync.peer_fingerprint(),
+            unsaved: aside.unsaved,
+            version: aside.version,
+        }
+    }
+
+    fn own_config(&self) -> ConfigFacts {
+        let aside = self.node.aside();
+        ConfigFacts {
+            sync: aside.sync.shown(self.node.sync_reason()),
+            propagation_off: aside.propagation_off,
+            inc: aside.inc,
+            incarnation: aside.incarnation,
+            fingerprint: self.node.fingerprint,
+            unsaved: aside.unsaved,
+            version: aside.version,
+        }
+    }
+
+    fn security(&self) -> SecurityFacts {
+        let secure = self.node.channel.secure();
+        let counters = secure.counters();
+        SecurityFacts {
+            state: match secure.session() {
+                Some((true, _)) => SecurityState::Encrypted,
+                Some((false, _)) => SecurityState::Authenticated,
+                None => SecurityState::None,
+            },
+            since: secure.session().map_or(0, |(_, made)| self.unix_millis(made)),
+            last_failure: secure.last_failure().map(|(at, failure)| {
+                let failure = match failure {
+                    Failure::Password => SecurityFailure::Password,
+                    Failure::Secure => SecurityFailure::Secure,
+                };
+                (failure, self.unix_millis(at))
+            }),
+            failing: secure.is_failing(),
+            handshakes: counters.established,
+            rekeys: counters.rekeyed,
+            failures: counters.wrong_password + counters.wrong_secure,
+        }
     }
 
     /// The data ports through which the peer's hellos arrive.
@@ -65,6 +121,9 @@ impl<'a> View<'a> {
 
     fn channel_state(&self, peer: &PeerView) -> ChannelState {
         let mirroring = &self.node.mirroring;
+        if !self.node.gets_on_with_peer() {
+            return ChannelState::VersionMismatch;
+        }
         if self.leads() {
             match mirroring.sender.session() {
                 Some(session) if peer.holds(session) => ChannelState::Up,
@@ -99,6 +158,16 @@ impl<'a> View<'a> {
         })
     }
 
+    fn takeover(&self) -> Option<TakeoverFacts> {
+        self.node.timeline.latest().map(|takeover| TakeoverFacts {
+            term: takeover.term,
+            began: self.unix_millis(takeover.promoted),
+            heard_before: takeover.heard.map(|heard| takeover.promoted.since(heard)),
+            given_up_before: takeover.promoted.since(takeover.detected),
+            first_packet_after: takeover.first_packet.map(|first| first.since(takeover.promoted)),
+        })
+    }
+
     fn digest(&self) -> DigestState {
         let mirroring = &self.node.mirroring;
         if self.leads() {
@@ -110,15 +179,6 @@ impl<'a> View<'a> {
             None if mirroring.differs() => DigestState::Different,
             None => DigestState::NotCompared,
         }
-    }
-
-    fn silent_ports(&self) -> Vec<String> {
-        let node = self.node;
-        if node.config.ha().peer.is_none() {
-            return Vec::new();
-        }
-        let silent = |state: &&crate::effect::PortState| state.port.is_none_or(|port| !node.hears_peer_on(port.id));
-        node.ports.iter().filter(silent).map(|state| state.id.clone()).collect()
     }
 
     fn vserver_health(&self, id: u32) -> (Health, u64) {
@@ -166,22 +226,30 @@ impl Facts for View<'_> {
         let leads = self.leads();
         let stats = node.mirroring.sender.stats(self.now);
         // What was meant for an earlier life of ours comes at every start.
-        let harmless = Refused::NotForThisLife.label();
+        // After a restart: for keys that are gone, or late.
+        let harmless = [Refused::Unkeyed.label(), Refused::Stale.label()];
         let refused: u64 =
-            node.channel.refused().filter(|(reason, _)| *reason != harmless).map(|(_, count)| count).sum();
+            node.channel.refused().filter(|(reason, _)| !harmless.contains(reason)).map(|(_, count)| count).sum();
         HaFacts {
             role: role(status.role),
-            state: own_state(status.role, status.status),
+            state: own_state(status.role, status.status, status.health),
             term: status.term,
             caught_up: node.caught_up(),
             in_role_for: self.now.since(status.since),
             last_transition: self.unix_millis(status.since),
             hellos_received: status.hellos_received,
             hellos_sent: status.hellos_sent,
-            propagation_timeouts: node.mirroring.restarts(),
-            sync_failures: node.mirroring.failures(),
+            propagation_timeouts: node.propagations.timeouts(),
+            sync_failures: node.mirroring.failures() + node.sync.failures(),
+            config: self.own_config(),
             refused_messages: refused + node.hellos_refused,
-            silent_ports: self.silent_ports(),
+            security: self.security(),
+            silent_ports: silent_ports(node),
+            failed_ports: node.fitness.failed_ports().to_vec(),
+            routes: node.fitness.routes(),
+            flips: status.flips,
+            flip_time: status.flip_time,
+            sticky: status.sticky,
             peer: self.peer(),
             flows: counts.flows.into(),
             protected: if leads { counts.protected.into() } else { 0 },
@@ -194,6 +262,7 @@ impl Facts for View<'_> {
             mirrored: counts.in_session.into(),
             mirror_rate: node.mirroring.traffic(),
             resync: self.resync(),
+            takeover: self.takeover(),
             digest: self.digest(),
         }
     }
@@ -271,17 +340,36 @@ fn role(role: Role) -> HaRole {
     }
 }
 
-fn own_state(role: Role, status: HaStatus) -> NodeState {
+/// The data ports on which hellos should come and do not.
+pub(crate) fn silent_ports(node: &Node) -> Vec<String> {
+    if node.config.ha().peer.is_none() {
+        return Vec::new();
+    }
+    let expected = |id: &str| node.config.interfaces().iter().any(|port| port.id == id && port.ha_heartbeat);
+    let silent = |state: &&crate::effect::PortState| {
+        expected(&state.id) && state.port.is_none_or(|port| !node.hears_peer_on(port.id))
+    };
+    node.ports.iter().filter(silent).map(|state| state.id.clone()).collect()
+}
+
+fn own_state(role: Role, status: HaStatus, health: NodeHealth) -> NodeState {
+    let well = match health {
+        NodeHealth::Up => NodeState::Up,
+        NodeHealth::RouteMonitorFail => NodeState::RouteMonitorFail,
+        NodeHealth::PartialFail => NodeState::PartialFail,
+        NodeHealth::CompleteFail => NodeState::CompleteFail,
+    };
     match (status, role) {
         (HaStatus::Disabled, _) => NodeState::Disabled,
         (HaStatus::StaySecondary, _) => NodeState::StaySecondary,
-        (HaStatus::Enabled | HaStatus::StayPrimary, Role::Init) => NodeState::Init,
-        (HaStatus::Enabled | HaStatus::StayPrimary, Role::Secondary | Role::Primary | Role::Draining) => NodeState::Up,
+        (HaStatus::Enabled | HaStatus::StayPrimary, Role::Init) if health == NodeHealth::Up => NodeState::Init,
+        (HaStatus::Enabled | HaStatus::StayPrimary, Role::Init) => well,
+        (HaStatus::Enabled | HaStatus::StayPrimary, Role::Secondary | Role::Primary | Role::Draining) => well,
     }
 }
 
 fn peer_state(peer: &PeerView) -> NodeState {
-    own_state(peer.role, peer.status)
+    own_state(peer.role, peer.status, peer.health)
 }
 
 impl Node {

@@ -11,7 +11,7 @@ mod words;
 
 use clap::Parser;
 use client::{Client, Outcome};
-use print::{print_error, print_text, run_and_print};
+use print::{print_error, print_text, run_and_confirm};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -82,7 +82,7 @@ fn run(args: &Args) -> anyhow::Result<u8> {
         "status" => return status::run(&mut client, args.json),
         "" if std::io::stdin().is_terminal() => shell::run(&mut client, &args.socket, args.json)?,
         "" => batch::run(&mut client, std::io::stdin().lock(), args.json)?,
-        line => run_and_print(&mut client, line, args.json)?,
+        line => run_and_confirm(&mut client, line, args.json)?,
     };
     Ok(match outcome {
         Outcome::Done => 0,

@@ -1,18 +1,20 @@
 //! The interactive shell.
 
 use crate::client::{Client, Outcome};
-use crate::print::{print_text, run_and_print};
+use crate::print::{print_text, run_and_confirm};
 use crate::words::has_secret;
 use anyhow::{Context, Result};
-use holdfast_config::{complete, help};
+use holdfast_config::{Action, Kind, Warning, complete, help, messages, parse};
 use reedline::{
     ColumnarMenu, Completer, CompletionResult, CursorConfig, DefaultHinter, Emacs, FileBackedHistory, History,
     HistoryItem, HistoryItemId, HistorySessionId, KeyCode, KeyModifiers, MenuBuilder, Prompt, PromptEditMode,
     PromptHistorySearch, Reedline, ReedlineEvent, ReedlineMenu, SearchQuery, Signal, Span, Suggestion,
     default_emacs_keybindings,
 };
+use serde_json::Value;
 use std::borrow::Cow;
 use std::fs::{OpenOptions, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -83,6 +85,9 @@ fn help_about(line: &str) -> String {
 pub fn run(client: &mut Client, socket: &Path, json: bool) -> Result<Outcome> {
     let mut editor = editor();
     let mut outcome = Outcome::Done;
+    if is_secondary(client) {
+        print_text(&Warning::new(messages::CONNECTED_TO_SECONDARY).to_string());
+    }
     loop {
         match editor.read_line(&Arrow).context("cannot read from the terminal")? {
             Signal::Success(line) => match line.trim() {
@@ -91,7 +96,7 @@ pub fn run(client: &mut Client, socket: &Path, json: bool) -> Result<Outcome> {
                 line if line.ends_with('?') => print_text(&help_about(line)),
                 line => match line.split_once(char::is_whitespace).unwrap_or((line, "")) {
                     ("help", words) => print_text(&help_about(words)),
-                    _ => outcome = run_line(client, socket, line, json)?,
+                    _ => outcome = run_line(client, socket, &with_answers(line)?, json)?,
                 },
             },
             Signal::HostCommand(_) => {
@@ -105,9 +110,35 @@ pub fn run(client: &mut Client, socket: &Path, json: bool) -> Result<Outcome> {
     }
 }
 
+/// A command that leaves a question open, with the operator's answer to it.
+fn with_answers(line: &str) -> Result<String> {
+    let says = line.split_whitespace().any(|word| word.to_ascii_lowercase().starts_with("-s"));
+    let kind = parse(line).ok().map(|command| command.kind());
+    if says || !matches!(kind, Some(Kind::Action(Action::ForceSync { .. }))) {
+        return Ok(line.to_owned());
+    }
+    print!("{} ", messages::SAVE_AFTER_SYNC.text);
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("cannot read from the terminal")?;
+    Ok(format!("{line} -save {}", save_answer(&answer)))
+}
+
+/// What an answer to 1149 means; none means yes.
+pub(crate) fn save_answer(answer: &str) -> &'static str {
+    if answer.trim().to_ascii_lowercase().starts_with('n') { "NO" } else { "YES" }
+}
+
+/// Whether the node follows another one. What cannot be found out is no reason to greet anybody.
+fn is_secondary(client: &mut Client) -> bool {
+    let Ok((Outcome::Done, answer)) = client.ask("show ha node 0", true) else { return false };
+    let role = |answer: Value| answer["hanode"][0]["state"].as_str().map(str::to_owned);
+    serde_json::from_str(&answer).ok().and_then(role).is_some_and(|role| role == "Secondary")
+}
+
 /// The node may have been restarted since the last command: connect once more.
 fn run_line(client: &mut Client, socket: &Path, line: &str, json: bool) -> Result<Outcome> {
-    match run_and_print(client, line, json) {
+    match run_and_confirm(client, line, json) {
         Ok(outcome) => Ok(outcome),
         Err(lost) => {
             eprintln!("{lost:#}");

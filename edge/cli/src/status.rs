@@ -94,8 +94,11 @@ pub fn judge(nodes: &[Value], vservers: &[Value]) -> Summary {
         if role == "Secondary" && text(own, "caughtup") != "true" {
             find(Verdict::Degraded, "this node has not caught up with its peer".to_owned());
         }
-        if !text(own, "disifaces").is_empty() {
-            find(Verdict::Degraded, format!("data ports down: {}", text(own, "disifaces")));
+        if !text(own, "downifaces").is_empty() {
+            find(Verdict::Degraded, format!("data ports down: {}", text(own, "downifaces")));
+        }
+        if text(own, "routemonitorstate").contains("DOWN") {
+            find(Verdict::Degraded, "a monitored route does not work; see show HA node".to_owned());
         }
         if nodes.len() > 1 && number(own, "unprotectedflows") > 0 {
             find(Verdict::Degraded, format!("{} flows are unprotected", text(own, "unprotectedflows")));
@@ -103,10 +106,14 @@ pub fn judge(nodes: &[Value], vservers: &[Value]) -> Summary {
     } else {
         find(Verdict::Bad, "the node tells nothing about itself".to_owned());
     }
+    for node in nodes.iter().filter(|node| text(node, "hasync") == "FAILED") {
+        let (who, why) = (text(node, "ipaddress"), text(node, "hasyncfailurereason"));
+        find(Verdict::Degraded, format!("the configuration of {who} is not the primary's: {why}"));
+    }
     for peer in nodes.iter().skip(1) {
         let (state, channel) = (text(peer, "hastatus"), text(peer, "peerchannel"));
         if text(peer, "ready") == "false" {
-            let why = "it stays secondary, is ending, or its disk does not answer";
+            let why = "it stays secondary, is not healthy, is ending, or its disk does not answer";
             find(Verdict::Degraded, format!("peer {} cannot lead: {why}", text(peer, "ipaddress")));
         }
         if state != "UP" || channel != "UP" {

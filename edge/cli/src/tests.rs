@@ -1,6 +1,7 @@
 //! The shell without a node, and with one that is a thread of the test.
 
 use crate::client::{Client, Outcome};
+use crate::print::question_in;
 use crate::status::{Verdict, judge};
 use crate::words::command_line;
 use crate::{Args, batch, shell};
@@ -96,14 +97,33 @@ fn a_node_that_is_not_there_is_explained() {
 
 #[test]
 fn the_status_is_the_worst_finding() {
-    let own = json!({"state": "Primary", "hastatus": "UP", "caughtup": true, "disifaces": "", "unprotectedflows": 0});
+    let own = json!({"state": "Primary", "hastatus": "UP", "caughtup": true, "downifaces": "", "unprotectedflows": 0});
     let peer =
         |state: &str| json!({"state": "Secondary", "hastatus": state, "peerchannel": "UP", "ipaddress": "192.0.2.2"});
     let vserver = |state: &str, up: &str| json!({"name": "v", "state": "ENABLED", "curstate": state, "activeservices": up, "totalservices": "2"});
     let verdict = |nodes: &[Value], vservers: &[Value]| judge(nodes, vservers).verdict;
     assert_eq!(verdict(&[own.clone(), peer("UP")], &[vserver("UP", "2")]), Verdict::Good);
     assert_eq!(verdict(&[own.clone(), peer("NOT UP")], &[vserver("UP", "2")]), Verdict::Degraded);
+    let mut behind = peer("UP");
+    behind["hasync"] = json!("FAILED");
+    assert_eq!(verdict(&[own.clone(), behind], &[vserver("UP", "2")]), Verdict::Degraded);
     assert_eq!(verdict(std::slice::from_ref(&own), &[vserver("UP", "1")]), Verdict::Degraded);
     assert_eq!(verdict(&[own, peer("NOT UP")], &[vserver("DOWN", "0")]), Verdict::Bad);
     assert_eq!(verdict(&[], &[]), Verdict::Bad);
+}
+
+#[test]
+fn no_answer_to_the_question_after_a_forced_synchronisation_means_yes() {
+    for (answer, meant) in [("\n", "YES"), ("y\n", "YES"), ("Yes", "YES"), (" n\n", "NO"), ("NO\n", "NO"), ("", "YES")]
+    {
+        assert_eq!(crate::shell::save_answer(answer), meant, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_question_of_the_node_is_told_from_a_refusal() {
+    let question = holdfast_config::messages::CONFIRM_FAILOVER.text;
+    let asked = format!("ERROR: Reason(s): the peer is ROUTEMONITORFAIL. {question}");
+    assert_eq!(question_in(&asked), Some("Reason(s): the peer is ROUTEMONITORFAIL."));
+    assert_eq!(question_in("ERROR: Operation not permitted on stand-alone node"), None);
 }

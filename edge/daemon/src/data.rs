@@ -278,6 +278,7 @@ impl Driver {
             Effect::StoreConfig { request, text } => Job::StoreConfig { request, text },
             Effect::DeriveKey { request, password, salt } => Job::DeriveKey { request, password, salt },
             Effect::Interfaces(wanted) => Job::Interfaces(wanted),
+            Effect::FloatingMacs(list) => Job::FloatingMacs(list),
             Effect::Guard { floating, transit } => Job::Guard { floating, transit },
             Effect::Probe(request) => Job::Probe(request),
             Effect::Reply(reply) => Job::Reply(reply),
@@ -285,6 +286,7 @@ impl Driver {
                 TRAIL.line(now, level, &text);
                 Job::Log(level, text)
             }
+            Effect::Hook(run) => Job::Hook(run),
             Effect::Stopped => Job::Stopped,
         };
         self.jobs.send(job);

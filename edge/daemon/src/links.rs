@@ -6,16 +6,22 @@
 use crate::log::Log;
 use crate::queue::{InboxSender, Input};
 use holdfast_engine::{Port, PortId};
-use holdfast_netio::{Guard, GuardError, GuardPlan, HostAddress, Link, PacketSocket, host_addresses, link};
+use holdfast_netio::{
+    ExtraMac, Guard, GuardError, GuardPlan, HostAddress, Link, LinkEvents, PacketSocket, host_addresses, link,
+};
 use holdfast_node::PortState;
+use holdfast_wire::MacAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-/// How often interfaces and addresses are looked at.
+/// How often interfaces and addresses are looked at, whatever the kernel tells.
 const POLL: Duration = Duration::from_millis(500);
+
+/// How often open interfaces are asked for their carrier: the kernel may take a second to tell that it is lost.
+const CARRIER_POLL: Duration = Duration::from_millis(50);
 
 /// An interface that cannot be opened is tried again after 0.5, 1, 2, 4, 8, 8 … seconds.
 const MAX_BACK_OFF: Duration = Duration::from_secs(8);
@@ -28,6 +34,8 @@ pub type SharedAddresses = Arc<RwLock<Vec<HostAddress>>>;
 pub enum LinkJob {
     /// The wanted data ports: (id, device).
     Wanted(Vec<(String, String)>),
+    /// Ethernet addresses that devices let in beside their own: (device, address).
+    FloatingMacs(Vec<(String, MacAddr)>),
     /// What the host's stack must not see.
     Guard {
         /// The node's own addresses.
@@ -50,6 +58,28 @@ struct Trouble {
     again_at: Instant,
 }
 
+/// Starts a thread that has interfaces looked at as soon as the kernel tells of a
+/// change: a carrier that is lost must not wait for the next look. Without it
+/// they are still looked at now and then.
+pub fn watch_events(jobs: SyncSender<LinkJob>, log: &Log) -> std::io::Result<()> {
+    let events = match LinkEvents::open() {
+        Ok(events) => events,
+        Err(error) => {
+            log.warn(&format!("the kernel does not tell of changes of interfaces: {error}"));
+            return Ok(());
+        }
+    };
+    let watch = move || {
+        while events.wait().is_ok() {
+            // A full queue looks at interfaces soon enough.
+            if let Err(TrySendError::Disconnected(_)) = jobs.try_send(LinkJob::Check) {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("link-events".to_owned()).spawn(watch).map(drop)
+}
+
 /// All that this thread knows.
 pub struct Links {
     inbox: InboxSender,
@@ -61,6 +91,9 @@ pub struct Links {
     trouble: BTreeMap<PortId, Trouble>,
     told: Vec<PortState>,
     addresses: Option<Vec<HostAddress>>,
+    floating_macs: Vec<(String, MacAddr)>,
+    /// By device number and address.
+    let_in: BTreeMap<(u32, MacAddr), ExtraMac>,
     guard: Guard,
     guard_works: bool,
     floating: BTreeSet<IpAddr>,
@@ -80,6 +113,8 @@ impl Links {
             trouble: BTreeMap::new(),
             told: Vec::new(),
             addresses: None,
+            floating_macs: Vec::new(),
+            let_in: BTreeMap::new(),
             guard: Guard::new(std::process::id()),
             guard_works: true,
             floating: BTreeSet::new(),
@@ -94,13 +129,17 @@ impl Links {
         let mut next_poll = Instant::now();
         loop {
             let now = Instant::now();
-            if now >= next_poll {
+            if now >= next_poll || self.carriers_changed() {
                 self.look();
                 next_poll = Instant::now() + POLL;
             }
-            match jobs.recv_timeout(next_poll.saturating_duration_since(now)) {
+            match jobs.recv_timeout(next_poll.saturating_duration_since(now).min(CARRIER_POLL)) {
                 Ok(LinkJob::Wanted(wanted)) => {
                     self.wanted = wanted;
+                    next_poll = Instant::now();
+                }
+                Ok(LinkJob::FloatingMacs(list)) => {
+                    self.floating_macs = list;
                     next_poll = Instant::now();
                 }
                 Ok(LinkJob::Guard { floating, transit }) => {
@@ -118,12 +157,19 @@ impl Links {
         self.report_guard(removed);
     }
 
+    /// Whether an open interface has lost or found its carrier since the last look.
+    fn carriers_changed(&self) -> bool {
+        let open = self.told.iter().filter(|state| state.port.is_some());
+        open.into_iter().any(|state| link(&state.device).is_ok_and(|now| now.is_some_and(|link| link.up) != state.up))
+    }
+
     /// Compares the host with what the data thread was told.
     fn look(&mut self) {
         match host_addresses() {
             Ok(addresses) => self.take_addresses(addresses),
             Err(error) => self.log.warn(&format!("cannot list the host's addresses: {error}")),
         }
+        self.let_in();
         let mut closed = self.forget_unwanted();
         let mut opened = Vec::new();
         let mut states = Vec::new();
@@ -149,6 +195,23 @@ impl Links {
             self.guard.invalidate();
         }
         self.renew_guard();
+    }
+
+    /// Lets devices receive what is sent to floating Ethernet addresses.
+    fn let_in(&mut self) {
+        let number = |device: &String| link(device).ok().flatten().map(|link| link.index);
+        let wanted: BTreeSet<(u32, MacAddr)> =
+            self.floating_macs.iter().filter_map(|(device, mac)| Some((number(device)?, *mac))).collect();
+        self.let_in.retain(|key, _| wanted.contains(key));
+        for key in wanted {
+            if self.let_in.contains_key(&key) {
+                continue;
+            }
+            match ExtraMac::open(key.0, key.1) {
+                Ok(extra) => drop(self.let_in.insert(key, extra)),
+                Err(error) => self.log.warn(&format!("interface {} does not let {:?} in: {error}", key.0, key.1)),
+            }
+        }
     }
 
     fn take_addresses(&mut self, addresses: Vec<HostAddress>) {

@@ -18,6 +18,7 @@ mod peer;
 mod poller;
 mod probe;
 mod queue;
+mod role_hooks;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -112,6 +113,7 @@ fn serve(args: &Args, config: String) -> Result<()> {
     let addresses = SharedAddresses::default();
     let (links, link_jobs) = sync_channel(LINK_JOB_LIMIT);
     let watcher = Links::new(inbox_sender.clone(), Arc::clone(&log), Arc::clone(&addresses));
+    links::watch_events(links.clone(), &log)?;
     let watcher = thread::Builder::new().name("links".to_owned()).spawn(move || watcher.run(&link_jobs))?;
 
     let manager = Manager {
@@ -157,8 +159,10 @@ fn node_options(args: &Args, config: String, store: &Store, clock: Clock) -> Res
         limits.max_flows = max_flows;
     }
     Ok(NodeOptions {
-        boot: random()?,
-        seed: random()?,
+        boot: u64::from_ne_bytes(random()?),
+        seed: u64::from_ne_bytes(random()?),
+        secret: random()?,
+        password_key: store.load_password_key(random()?)?,
         stored_term: store.load_term()?,
         config,
         limits,
@@ -218,14 +222,14 @@ fn prefer_this_thread() {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -15) };
 }
 
-fn random() -> Result<u64> {
-    let mut bytes = [0; 8];
-    // SAFETY: `bytes` is eight writable bytes.
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    // SAFETY: `bytes` is `N` writable bytes. So few come all at once, or not at all.
     let count = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if count != 8 {
+    if usize::try_from(count) != Ok(N) {
         bail!("cannot get random numbers: {}", std::io::Error::last_os_error());
     }
-    Ok(u64::from_ne_bytes(bytes))
+    Ok(bytes)
 }
 
 fn host_name() -> String {

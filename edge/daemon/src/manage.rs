@@ -8,6 +8,7 @@ use crate::log::Log;
 use crate::notify::ServiceManager;
 use crate::probe::probe;
 use crate::queue::{InboxSender, Input, Job};
+use crate::role_hooks::RoleHooks;
 use crate::store::Store;
 use anyhow::{Context, Result};
 use holdfast_node::{Level, ProbeRequest};
@@ -57,6 +58,7 @@ struct Desk {
     terms: watch::Sender<u64>,
     configs: mpsc::Sender<(u64, String)>,
     probes: Arc<Semaphore>,
+    hooks: RoleHooks,
 }
 
 impl Manager {
@@ -128,7 +130,8 @@ impl Desk {
         spawn_local(store_terms(Rc::clone(manager), terms_taken));
         spawn_local(store_configs(Rc::clone(manager), configs_taken));
         let probes = Arc::new(Semaphore::new(PROBE_LIMIT));
-        Desk { manager: Rc::clone(manager), clients, terms, configs, probes }
+        let hooks = RoleHooks::new(Arc::clone(&manager.log));
+        Desk { manager: Rc::clone(manager), clients, terms, configs, probes, hooks }
     }
 
     fn take(&self, job: Job) {
@@ -152,12 +155,14 @@ impl Desk {
                 spawn_local(derive_key(Rc::clone(manager), request, password, salt));
             }
             Job::Interfaces(wanted) => manager.link_job(LinkJob::Wanted(wanted)),
+            Job::FloatingMacs(list) => manager.link_job(LinkJob::FloatingMacs(list)),
             Job::Guard { floating, transit } => manager.link_job(LinkJob::Guard { floating, transit }),
             Job::Close(socket) => manager.link_job(LinkJob::Close(socket)),
             Job::CheckLinks => manager.link_job(LinkJob::Check),
             Job::Probe(request) => {
                 spawn_local(run_probe(Rc::clone(manager), Arc::clone(&self.probes), request));
             }
+            Job::Hook(run) => self.hooks.take(run),
             Job::Reply(reply) => self.clients.reply(reply),
             // The loop above looks for it first.
             Job::Stopped => {}

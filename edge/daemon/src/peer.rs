@@ -63,6 +63,8 @@ pub struct PeerCounters {
 pub struct Peer {
     link: Option<PeerLink>,
     datagrams: Option<UdpSocket>,
+    /// Sends, where that is done from another address.
+    sending: Option<UdpSocket>,
     listener: Option<Socket>,
     stream: Stream,
     retry_at: Instant,
@@ -79,6 +81,7 @@ impl Peer {
         Peer {
             link: None,
             datagrams: None,
+            sending: None,
             listener: None,
             stream: Stream::None,
             retry_at: Instant::ZERO,
@@ -111,7 +114,8 @@ impl Peer {
     /// When `maintain` has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let link = self.link.as_ref()?;
-        let complete = self.datagrams.is_some() && (link.connects || self.listener.is_some());
+        let sends = link.source == link.local || self.sending.is_some();
+        let complete = sends && self.datagrams.is_some() && (link.connects || self.listener.is_some());
         match &self.stream {
             Stream::Connecting { until, .. } => Some(*until),
             Stream::None if link.connects => Some(self.retry_at),
@@ -149,6 +153,9 @@ impl Peer {
             poller.add(socket.as_raw_fd(), DATAGRAMS, false)?;
             self.datagrams = Some(socket);
         }
+        if link.source != link.local && self.sending.is_none() {
+            self.sending = Some(open_datagrams(link.source)?);
+        }
         if !link.connects && self.listener.is_none() {
             let socket = open_listener(link.local)?;
             poller.add(socket.as_raw_fd(), LISTENER, false)?;
@@ -182,7 +189,7 @@ impl Peer {
     fn accept(&mut self, poller: &Poller) {
         let (Some(link), Some(listener)) = (&self.link, &self.listener) else { return };
         let Ok((socket, from)) = listener.accept() else { return };
-        if from.as_socket().map(|from| from.ip()) != Some(link.peer) {
+        if from.as_socket().map(|from| from.ip()) != Some(link.expected) {
             self.counters.foreign += 1;
             return;
         }
@@ -249,7 +256,7 @@ impl Peer {
         let mut buffer = [0; DATAGRAM_LIMIT];
         for _ in 0..budget {
             match socket.recv_from(&mut buffer) {
-                Ok((len, from)) if from.ip() == link.peer => {
+                Ok((len, from)) if from.ip() == link.expected => {
                     heard = true;
                     handle(&buffer[..len]);
                 }
@@ -278,7 +285,8 @@ impl Peer {
     /// Sends to the peer; what the kernel does not take is counted, and said
     /// again by those whose business it is.
     pub fn send(&mut self, bytes: &[u8]) {
-        let (Some(link), Some(socket)) = (&self.link, &self.datagrams) else {
+        let own = self.sending.as_ref().or(self.datagrams.as_ref());
+        let (Some(link), Some(socket)) = (&self.link, own) else {
             self.counters.unsent += 1;
             return;
         };
@@ -324,8 +332,8 @@ fn open_listener(local: IpAddr) -> io::Result<Socket> {
 }
 
 fn start_connect(link: &PeerLink) -> io::Result<Socket> {
-    let socket = with_high_descriptor(new_socket(link.local, Type::STREAM, Protocol::TCP)?);
-    socket.bind(&SocketAddr::new(link.local, 0).into())?;
+    let socket = with_high_descriptor(new_socket(link.source, Type::STREAM, Protocol::TCP)?);
+    socket.bind(&SocketAddr::new(link.source, 0).into())?;
     let peer: SockAddr = SocketAddr::new(link.peer, PEER_PORT).into();
     match socket.connect(&peer) {
         Ok(()) => Ok(socket),

@@ -3,7 +3,8 @@
 use crate::hooks::Hook;
 use holdfast_engine::PortId;
 use holdfast_netio::{HostAddress, PacketSocket};
-use holdfast_node::{Level, PortState, ProbeOutcome, ProbeRequest, Reply};
+use holdfast_node::{HookRun, Level, PortState, ProbeOutcome, ProbeRequest, Reply};
+use holdfast_wire::MacAddr;
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
@@ -98,6 +99,8 @@ pub enum Job {
     },
     /// The wanted data ports: (id, device).
     Interfaces(Vec<(String, String)>),
+    /// Ethernet addresses that devices let in beside their own: (device, address).
+    FloatingMacs(Vec<(String, MacAddr)>),
     /// What the host's stack must not see.
     Guard {
         /// The node's own addresses.
@@ -107,6 +110,8 @@ pub enum Job {
     },
     /// Probe a server.
     Probe(ProbeRequest),
+    /// Run a program of the operator's.
+    Hook(HookRun),
     /// Answer an operator.
     Reply(Reply),
     /// Close a socket where waiting does no harm.

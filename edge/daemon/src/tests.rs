@@ -72,6 +72,89 @@ fn a_saved_configuration_is_whole_and_private() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary file is left");
 }
 
+/// How a process ended that was to be killed at one of its system calls.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Killed,
+    /// It had ended before.
+    ByItself,
+}
+
+/// Does `work` in a process of its own and kills that (`SIGKILL`) at the beginning or the end of a system call:
+/// at its `stop`th stop.
+fn killed_at(stop: usize, work: impl FnOnce()) -> End {
+    // SAFETY: the child does nothing but `work`, which needs no other thread, and ends without returning.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "{}", std::io::Error::last_os_error());
+    if child == 0 {
+        // SAFETY: plain system calls on ourselves.
+        unsafe {
+            libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+            libc::raise(libc::SIGSTOP);
+        }
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_ok();
+        // SAFETY: ends this process at once, which is what is wanted of a copy of the test's process.
+        unsafe { libc::_exit(if done { 0 } else { 1 }) }
+    }
+    let wait = || {
+        let mut status = 0;
+        // SAFETY: `status` is writable; `child` is our own.
+        let found = unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!(found, child, "{}", std::io::Error::last_os_error());
+        status
+    };
+    let mut status = wait();
+    for _ in 0..stop {
+        assert!(libc::WIFSTOPPED(status), "status {status}");
+        // SAFETY: the child is stopped and traced by this thread.
+        let went_on = unsafe { libc::ptrace(libc::PTRACE_SYSCALL, child, 0, 0) };
+        assert_eq!(went_on, 0, "{}", std::io::Error::last_os_error());
+        status = wait();
+        if libc::WIFEXITED(status) {
+            assert_eq!(libc::WEXITSTATUS(status), 0, "the work failed");
+            return End::ByItself;
+        }
+    }
+    // SAFETY: `child` is our own and has not been waited for.
+    unsafe { libc::kill(child, libc::SIGKILL) };
+    while !libc::WIFSIGNALED(status) {
+        status = wait();
+    }
+    End::Killed
+}
+
+#[test]
+fn a_kill_at_any_write_leaves_the_old_file_or_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, state) = (folder.path().join("ns.conf"), folder.path().join("state"));
+    let store = Store::open(&state, &path).unwrap();
+    let (old, new) = ("add ns ip 192.0.2.1 255.255.255.0\n".repeat(3000), "add ns ip 192.0.2.2 255.255.255.0\n");
+    let (mut kills, mut olds, mut news) = (0, 0, 0);
+    for stop in 0.. {
+        store.save_config(&old).unwrap();
+        store.save_term(7).unwrap();
+        let work = || {
+            store.save_config(new).unwrap();
+            store.save_term(8).unwrap();
+        };
+        let end = killed_at(stop, work);
+        let found = std::fs::read_to_string(&path).unwrap();
+        let term = store.load_term().expect("the old term or the new one");
+        assert!(found == old || found == new, "after stop {stop}: {} bytes", found.len());
+        assert!(term == 7 || term == 8 && found == new, "after stop {stop}: term {term}");
+        (olds, news) = (olds + usize::from(found == old), news + usize::from(found == new));
+        if end == End::ByItself {
+            assert_eq!((found.as_str(), term), (new, 8));
+            break;
+        }
+        kills += 1;
+        assert!(stop < 1000, "it does not end");
+    }
+    assert!(kills > 20 && olds > 5 && news > 5, "{kills} kills, {olds} old, {news} new");
+    let left = |folder: &std::path::Path| std::fs::read_dir(folder).unwrap().count();
+    assert_eq!((left(folder.path()), left(&state)), (2, 1), "what a kill has left was used again");
+}
+
 #[test]
 fn the_same_password_and_salt_give_the_same_key() {
     let key = key::derive("secret", b"0123456789abcdef").unwrap();

@@ -7,6 +7,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+/// Asks a driver, from `linux/sockios.h`.
+const SIOCETHTOOL: u32 = 0x8946;
+/// … whether there is a link, from `linux/ethtool.h`.
+const ETHTOOL_GLINK: u32 = 0x0a;
+
 /// An address that the host's kernel owns.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostAddress {
@@ -104,6 +109,55 @@ pub fn link(device: &str) -> io::Result<Option<Link>> {
     }
 }
 
+/// Tells that interfaces or addresses of the host have changed: links up and
+/// down, carriers, addresses. Of this process's network namespace.
+#[derive(Debug)]
+pub struct LinkEvents(OwnedFd);
+
+impl LinkEvents {
+    /// Listens from here on.
+    pub fn open() -> io::Result<LinkEvents> {
+        // SAFETY: plain system call; the result is checked before it is owned.
+        let fd =
+            check(unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE) })?;
+        // SAFETY: `fd` is a descriptor that nobody else owns.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: all-zero is a valid sockaddr_nl.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        address.nl_groups = (libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32;
+        let size = std::mem::size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+        // SAFETY: `address` is a socket address of the size that is given.
+        check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size) })?;
+        Ok(LinkEvents(fd))
+    }
+
+    /// Waits until something has changed; what has changed meanwhile is told once.
+    pub fn wait(&self) -> io::Result<()> {
+        self.receive(0)?;
+        while self.receive(libc::MSG_DONTWAIT)? {}
+        Ok(())
+    }
+
+    /// Takes one message; its content does not matter. Whether there was one.
+    fn receive(&self, flags: libc::c_int) -> io::Result<bool> {
+        let mut buffer = [0u8; 8192];
+        // SAFETY: `buffer` is writable for the length that is given.
+        let got = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) };
+        if got >= 0 {
+            return Ok(true);
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            // There was more than the socket could keep: something has changed.
+            Some(libc::ENOBUFS) => Ok(true),
+            Some(libc::EAGAIN) => Ok(false),
+            Some(libc::EINTR) => Ok(true),
+            _ => Err(error),
+        }
+    }
+}
+
 fn ask(fd: &OwnedFd, device: &str) -> io::Result<Option<Link>> {
     let mut request = named_request(device)?;
     let mut call = |what: libc::Ioctl| -> io::Result<libc::ifreq> {
@@ -121,9 +175,26 @@ fn ask(fd: &OwnedFd, device: &str) -> io::Result<Option<Link>> {
             return Ok(None);
         }
         let mac = MacAddr(std::array::from_fn(|at| hardware.sa_data[at] as u8));
-        let wanted = libc::IFF_UP | libc::IFF_RUNNING;
-        Ok(Some(Link { index, mac, mtu: mtu.max(0) as u32, up: flags & wanted == wanted }))
+        let carrier = carrier(fd, device).unwrap_or(flags & libc::IFF_RUNNING != 0);
+        Ok(Some(Link { index, mac, mtu: mtu.max(0) as u32, up: flags & libc::IFF_UP != 0 && carrier }))
     }
+}
+
+/// Whether a device has a carrier at this moment. The flags tell of its loss only
+/// when the kernel gets round to it, up to a second later.
+fn carrier(fd: &OwnedFd, device: &str) -> io::Result<bool> {
+    /// `struct ethtool_value` of `linux/ethtool.h`.
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    let mut value = Value { command: ETHTOOL_GLINK, data: 0 };
+    let mut request = named_request(device)?;
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: the request reads the name and a pointer to an `ethtool_value`, which it writes; both outlive it.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) })?;
+    Ok(value.data != 0)
 }
 
 fn named_request(device: &str) -> io::Result<libc::ifreq> {

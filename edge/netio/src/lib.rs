@@ -17,11 +17,11 @@ mod transmit;
 mod vnet;
 
 pub use guard::{Guard, GuardError, GuardPlan};
-pub use host::{HostAddress, Link, host_addresses, link};
+pub use host::{HostAddress, Link, LinkEvents, host_addresses, link};
 pub use memory::MemoryPorts;
 pub use packet::PacketPorts;
 pub use ports::{BATCH, Outbox, PortCounters, Ports, TURN_FRAMES};
-pub use socket::{OpenError, PacketSocket};
+pub use socket::{ExtraMac, OpenError, PacketSocket};
 pub use vnet::{VNET_HEADER_LEN, decode_offload, encode_offload};
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Opening a packet socket the right way round.
 
+use holdfast_wire::MacAddr;
 use std::ffi::c_int;
 use std::fmt;
 use std::io;
@@ -53,6 +54,38 @@ impl std::error::Error for OpenError {}
 pub struct PacketSocket {
     fd: OwnedFd,
     index: u32,
+}
+
+/// Lets a device receive frames to an Ethernet address beside its own, while it lives.
+#[derive(Debug)]
+pub struct ExtraMac {
+    _fd: OwnedFd,
+}
+
+impl ExtraMac {
+    /// Lets the device of this number receive what is sent to `mac`. It stays so
+    /// until this value, or the device, is gone.
+    pub fn open(index: u32, mac: MacAddr) -> io::Result<ExtraMac> {
+        // Protocol 0: this socket itself receives nothing.
+        // SAFETY: plain system call; the result is checked before it is owned.
+        let fd = check(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
+        // SAFETY: `fd` is a descriptor that nobody else owns.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let mut request = libc::packet_mreq {
+            mr_ifindex: index as c_int,
+            mr_type: libc::PACKET_MR_UNICAST as libc::c_ushort,
+            mr_alen: 6,
+            mr_address: [0; 8],
+        };
+        request.mr_address[..6].copy_from_slice(&mac.0);
+        let len = size_of::<libc::packet_mreq>() as libc::socklen_t;
+        let value: *const libc::packet_mreq = &raw const request;
+        // SAFETY: `value` points at `len` readable bytes for the whole call.
+        check(unsafe {
+            libc::setsockopt(fd.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, value.cast(), len)
+        })?;
+        Ok(ExtraMac { _fd: fd })
+    }
 }
 
 impl PacketSocket {

@@ -19,7 +19,7 @@ pub use engine::engine_frames;
 pub use ha::ha_hello;
 pub use mirror::{mirror_ack, mirror_data};
 pub use mutate::mutate;
-pub use node::{node_envelope, node_scenario};
+pub use node::{node_envelope, node_scenario, peer_steps};
 pub use wire::wire_frame;
 
 /// A function under attack.
@@ -45,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "connection_filter", run: connection_filter, seeds: config::filter_seeds, iterations: 100_000 },
     Target { name: "engine_frames", run: engine_frames, seeds: engine::seeds, iterations: 10_000 },
     Target { name: "node_envelope", run: node_envelope, seeds: node::envelope_seeds, iterations: 10_000 },
+    Target { name: "peer_steps", run: peer_steps, seeds: node::step_seeds, iterations: 10_000 },
     Target { name: "node_scenario", run: node_scenario, seeds: node::scenario_seeds, iterations: 3_000 },
 ];
 

@@ -1,8 +1,8 @@
 //! A node, or a pair of them, under datagrams and events chosen by the input.
 //!
-//! The envelope is sealed here by its drawing in `docs/mirror-protocol.md`, not
-//! with the node's own code: a message gets past the tag, and then every byte
-//! behind it is the input's.
+//! A peer's messages are closed by a real peer, a second node that has a session
+//! with the first: so they get past the tag, and every byte behind it is the
+//! input's. Steps of handshakes are written by their drawing in `docs/ha.md`.
 
 use holdfast_base::{Duration, Instant};
 use holdfast_engine::{Frame, Limits, Port, PortId};
@@ -19,43 +19,102 @@ const MAX_OUTPUTS: usize = 10_000;
 /// Datagrams in flight that a pair remembers.
 const MAX_IN_FLIGHT: usize = 64;
 const KEY: [u8; 32] = [0x5a; 32];
-const MAGIC_AND_VERSION: [u8; 3] = [b'H', b'F', 1];
+const MAGIC_AND_VERSION: [u8; 3] = [b'H', b'F', 2];
 const HEADER_LEN: usize = 64;
-const TAG_LEN: usize = 16;
+const STEP_LEN: usize = 80;
+const HANDSHAKE: u8 = 6;
 /// `boot` of the node that hears.
 const BOOT: u64 = 0x1111;
+/// Steps of one input at most.
+const MAX_HANDSHAKE_STEPS: usize = 16;
 
-/// Gives `data` to a node as a datagram: bare, and as the contents of a sealed
+/// Gives `data` to a node as a datagram: bare, and as the contents of a closed
 /// envelope from the peer (1 byte kind, 1 byte term, then the payload).
 pub fn node_envelope(data: &[u8]) {
     let mut one = One::new(0, BOOT);
     one.turn(|node, now| node.handle_peer_datagram(now, data));
+    let mut pair = met();
+    let [one, peer] = &mut pair.nodes;
     let mut input = Input(data);
     let (kind, term) = (input.u8() % 8, u64::from(input.u8()));
-    for sequence in 1..4 {
-        let sealed = seal(kind, term, sequence, input.0);
-        one.turn(|node, now| node.handle_peer_datagram(now, &sealed));
+    for _ in 0..3 {
+        if let Some(closed) = peer.node.close_for_peer(kind, term, input.0) {
+            one.turn(|node, now| node.handle_peer_datagram(now, &closed));
+        }
         one.now = one.now + Duration::from_millis(100);
         one.turn(|_, _| {});
     }
 }
 
-/// An envelope from node 10.0.3.2 for the life [`BOOT`] of node 10.0.3.1.
-fn seal(kind: u8, term: u64, sequence: u64, payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEADER_LEN + payload.len() + TAG_LEN);
-    out.extend(MAGIC_AND_VERSION);
-    out.push(kind);
-    out.extend([0; 4]);
-    for word in [0x2222, BOOT, term, sequence] {
-        out.extend(u64::to_be_bytes(word));
+/// A pair whose nodes have a session.
+fn met() -> Pair {
+    let mut pair = Pair { nodes: [One::new(0, BOOT), One::new(1, 0x2222)], in_flight: Default::default() };
+    for _ in 0..3 {
+        pair.pass(50);
+        while !pair.in_flight.is_empty() {
+            pair.deliver(None);
+        }
     }
-    out.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 3, 2]);
-    out.extend([0; 8]);
-    assert_eq!(out.len(), HEADER_LEN);
-    out.extend(payload);
-    let tag = blake3::keyed_hash(&KEY, &out);
-    out.extend(&tag.as_bytes()[..TAG_LEN]);
-    out
+    pair
+}
+
+/// Reads `data` as steps of handshakes of a stranger who has heard the node's
+/// cookie: 1 byte who hears and whether the cookie is right, then the step.
+pub fn peer_steps(data: &[u8]) {
+    let mut nodes = [One::new(0, BOOT), One::new(1, 0x2222)];
+    let mut input = Input(data);
+    for _ in 0..MAX_HANDSHAKE_STEPS {
+        if input.is_empty() {
+            break;
+        }
+        let flags = input.u8();
+        let (one, from) = (&mut nodes[usize::from(flags & 1)], [2, 1][usize::from(flags & 1)]);
+        one.now = one.now + Duration::from_millis(60);
+        one.turn(|_, _| {});
+        let said = |from: usize| one.sent.last().and_then(|hail| hail.get(from..from + 8)).map(<[u8]>::to_vec);
+        let (Some(boot), Some(cookie)) = (said(8), said(HEADER_LEN + 8)) else { continue };
+        let mut step = input.take(STEP_LEN).to_vec();
+        if flags & 2 != 0 && step.len() >= 24 {
+            step[16..24].copy_from_slice(&cookie);
+        }
+        let mut datagram = Vec::from(MAGIC_AND_VERSION);
+        datagram.push(HANDSHAKE);
+        datagram.extend([0; 4]);
+        datagram.extend([0, 0, 0, 0, 0, 0, 0x33, flags]);
+        datagram.extend(boot);
+        datagram.extend([0; 16]);
+        datagram.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 3, from]);
+        datagram.extend([0; 8]);
+        assert_eq!(datagram.len(), HEADER_LEN);
+        datagram.extend(step);
+        one.sent.clear();
+        one.turn(|node, now| node.handle_peer_datagram(now, &datagram));
+        // Without the password there is no session, whatever is said.
+        assert!(one.node.close_for_peer(1, 1, &[]).is_none());
+        for answer in &one.sent {
+            assert!(answer.len() <= HEADER_LEN + STEP_LEN);
+        }
+    }
+}
+
+/// Hails, offers, answers, refusals.
+pub fn step_seeds() -> Vec<Vec<u8>> {
+    // The base point of the group (RFC 9496, A.1).
+    let point: Vec<u8> = "e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76"
+        .as_bytes()
+        .chunks(2)
+        .filter_map(|digits| u8::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok())
+        .collect();
+    let step = |flags: u8, kind: u8| {
+        let mut bytes = vec![flags, kind, 1, 2, 0, 0, 0, 0, 0];
+        bytes.extend([kind; 24]);
+        bytes.extend(&point);
+        bytes.extend([9; 16]);
+        bytes
+    };
+    let alone = (0..4).flat_map(|flags| (1..=4).map(move |kind| step(flags, kind)));
+    let talk = [step(3, 1), step(3, 3), step(2, 2), step(2, 2), step(2, 4)].concat();
+    alone.chain([talk]).collect()
 }
 
 /// Reads `data` as a list of events for a pair of nodes.
@@ -92,6 +151,8 @@ impl One {
         let options = NodeOptions {
             boot,
             seed: 7,
+            secret: [boot as u8; 32],
+            password_key: [index; 32],
             stored_term: 0,
             config: config.join("\n"),
             limits: Limits { max_flows: 64, max_neighbours: 64, max_persistence: 16, ..Limits::default() },
@@ -139,6 +200,8 @@ impl One {
             | Effect::Guard { .. }
             | Effect::Reply(_)
             | Effect::Event(..)
+            | Effect::Hook(_)
+            | Effect::FloatingMacs(_)
             | Effect::Stopped => {}
         }
     }
@@ -268,11 +331,17 @@ const COMMANDS: &[&str] = &[
 
 /// Hellos and mirror messages as contents of an envelope.
 pub fn envelope_seeds() -> Vec<Vec<u8>> {
-    let kinds = [(1, ha::seeds()), (2, mirror::data_seeds()), (3, mirror::ack_seeds()), (4, vec![vec![0, 0, 0, 5]])];
-    let sealed = kinds
+    let kinds = [
+        (1, ha::seeds()),
+        (2, mirror::data_seeds()),
+        (3, mirror::ack_seeds()),
+        (4, vec![vec![0, 0, 0, 5]]),
+        (6, step_seeds().into_iter().map(|step| step[1..].to_vec()).collect()),
+    ];
+    kinds
         .into_iter()
-        .flat_map(|(kind, payloads)| payloads.into_iter().map(move |payload| [&[kind, 1][..], &payload].concat()));
-    sealed.chain([seal(1, 1, 1, &ha::seeds()[0])]).collect()
+        .flat_map(|(kind, payloads)| payloads.into_iter().map(move |payload| [&[kind, 1][..], &payload].concat()))
+        .collect()
 }
 
 /// A pair that finds each other, serves a client, and loses a node.
@@ -280,9 +349,14 @@ pub fn scenario_seeds() -> Vec<Vec<u8>> {
     const DELIVER: u8 = 80;
     const PASS: u8 = 0;
     let mut calm = Vec::new();
-    for _ in 0..30 {
+    // Until they have a session, there is more to say.
+    for _ in 0..4 {
         calm.extend([PASS, 99]);
-        calm.extend([DELIVER; 6]);
+        calm.extend([DELIVER; 30]);
+    }
+    for _ in 0..13 {
+        calm.extend([PASS, 199]);
+        calm.extend([DELIVER; 9]);
     }
     let mut busy = calm.clone();
     for _ in 0..4 {
@@ -321,14 +395,15 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_hello_is_heard() {
-        let mut one = One::new(0, BOOT);
-        let sealed = seal(1, 1, 1, &ha::seeds()[0]);
-        one.turn(|node, now| node.handle_peer_datagram(now, &sealed));
-        one.sent.clear();
-        one.now = one.now + Duration::from_millis(100);
-        one.turn(|_, _| {});
-        let echo = u64::from_be_bytes(one.sent[0][16..24].try_into().expect("eight bytes"));
-        assert_eq!(echo, 0x2222, "our answers are for its life");
+    fn a_closed_hello_is_heard() {
+        let mut pair = met();
+        let closed = pair.nodes[1].node.close_for_peer(1, 1, &ha::seeds()[0]).expect("a session");
+        let refused =
+            |one: &One| one.node.counter_lines().into_iter().find(|line| line.starts_with("peer channel refused"));
+        let before = refused(&pair.nodes[0]);
+        pair.event(0, |node, now| node.handle_peer_datagram(now, &closed));
+        assert_eq!(refused(&pair.nodes[0]), before, "it is taken");
+        pair.event(0, |node, now| node.handle_peer_datagram(now, &closed));
+        assert_ne!(refused(&pair.nodes[0]), before, "and only once");
     }
 }

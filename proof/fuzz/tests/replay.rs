@@ -31,7 +31,8 @@ macro_rules! targets {
 }
 
 targets! {
-    wire_frame mirror_data mirror_ack ha_hello config_lines connection_filter engine_frames node_envelope node_scenario
+    wire_frame mirror_data mirror_ack ha_hello config_lines connection_filter engine_frames node_envelope peer_steps
+    node_scenario
 }
 
 fn fuzz(name: &str) {

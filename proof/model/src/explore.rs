@@ -62,8 +62,9 @@ impl Explorable for Variant {
 
 impl Explorable for Machines {
     fn title(&self) -> String {
+        let ails = if self.ails > 0 { format!(", {} failures of an interface", self.ails) } else { String::new() };
         format!(
-            "real machines: a path works; {} steps of 20 ms, faults in the first {}; {} faults, {} switchovers",
+            "real machines: a path works; {} steps of 20 ms, faults in the first {}; {} faults, {} switchovers{ails}",
             self.steps, self.restless, self.faults, self.forced
         )
     }

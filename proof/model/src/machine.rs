@@ -3,7 +3,7 @@
 //! (`Debug`), so that nothing of theirs is left out.
 
 use holdfast_base::{Duration, Instant};
-use holdfast_ha::{Effect, Hello, LostCause, Machine, NodeId, PathId, Role, Settings, StatusView};
+use holdfast_ha::{Effect, Hello, LostCause, Machine, NodeHealth, NodeId, PathId, Role, Settings, StatusView};
 use stateright::{Model, Property};
 use std::hash::{Hash, Hasher};
 
@@ -25,6 +25,8 @@ pub struct Machines {
     pub faults: u8,
     /// Switchovers that an operator forces.
     pub forced: u8,
+    /// Times that an interface fails; it is mended whenever you like.
+    pub ails: u8,
     /// How the driver sins, if it does.
     pub sin: Option<Sin>,
 }
@@ -72,6 +74,8 @@ struct Seat {
     follows: Option<(u64, u64)>,
     /// It has the connection in its table.
     holds: bool,
+    /// An interface of it does not work; outlives the process.
+    ill: bool,
 }
 
 /// Both nodes and the clock.
@@ -84,6 +88,7 @@ pub struct Pair {
     boots: u64,
     faults: u8,
     forced: u8,
+    ails: u8,
     /// The highest term that each has led.
     led: [u64; 2],
     /// Roles as last told, to count promotions.
@@ -114,6 +119,10 @@ pub enum Event {
     Thaw(usize),
     /// `force HA failover`.
     Force(usize),
+    /// An interface fails.
+    Ail(usize),
+    /// It works again.
+    Recover(usize),
 }
 
 impl Hash for Pair {
@@ -129,12 +138,13 @@ impl PartialEq for Pair {
 }
 
 impl Machines {
-    const PATH_WORKS: Machines = Machines { steps: 90, restless: 20, faults: 1, forced: 0, sin: None };
+    const PATH_WORKS: Machines = Machines { steps: 90, restless: 20, faults: 1, forced: 0, ails: 0, sin: None };
 
     /// What an ordinary test run explores.
     pub const SLICE: &[Machines] = &[
         Machines { steps: 85, restless: 8, ..Machines::PATH_WORKS },
         Machines { faults: 0, forced: 1, ..Machines::PATH_WORKS },
+        Machines { steps: 85, restless: 12, faults: 0, ails: 1, ..Machines::PATH_WORKS },
     ];
 
     /// What `cargo xtask model` explores.
@@ -143,6 +153,8 @@ impl Machines {
         Machines { faults: 0, forced: 1, ..Machines::PATH_WORKS },
         Machines { steps: 85, restless: 14, forced: 1, ..Machines::PATH_WORKS },
         Machines { steps: 30, restless: 10, faults: 2, ..Machines::PATH_WORKS },
+        Machines { faults: 0, ails: 2, ..Machines::PATH_WORKS },
+        Machines { steps: 40, restless: 10, ails: 1, ..Machines::PATH_WORKS },
     ];
 
     /// The settings of both: the shortest that the machine accepts, so that few steps show much.
@@ -155,6 +167,11 @@ impl Machines {
             ..Settings::new(id(node), Some(id(1 - node)))
         }
     }
+}
+
+/// One of two interfaces does not work, or all do.
+fn health(ill: bool) -> NodeHealth {
+    if ill { NodeHealth::PartialFail } else { NodeHealth::Up }
 }
 
 impl Seat {
@@ -172,6 +189,7 @@ impl Seat {
             session: None,
             follows: None,
             holds: false,
+            ill: false,
         }
     }
 
@@ -214,9 +232,10 @@ impl Pair {
     fn start(&mut self, sin: Option<Sin>, node: usize) {
         self.boots += 1;
         let now = self.now();
-        let disk = self.seats[node].disk;
-        let machine = Machine::new(now, Machines::settings(node), self.boots, disk);
-        self.seats[node] = Seat { machine: Some(machine), boot: self.boots, disk, ..Seat::empty() };
+        let Seat { disk, ill, .. } = self.seats[node];
+        let mut machine = Machine::new(now, Machines::settings(node), self.boots, disk);
+        machine.handle_health(now, health(ill));
+        self.seats[node] = Seat { machine: Some(machine), boot: self.boots, disk, ill, ..Seat::empty() };
         self.role[node] = Role::Init;
         self.drain(sin, node);
     }
@@ -229,8 +248,8 @@ impl Pair {
     }
 
     fn end(&mut self, node: usize, closed: bool) {
-        let disk = self.seats[node].disk;
-        self.seats[node] = Seat { disk, ..Seat::empty() };
+        let Seat { disk, ill, .. } = self.seats[node];
+        self.seats[node] = Seat { disk, ill, ..Seat::empty() };
         self.seats[1 - node].closed |= closed;
         self.role[node] = Role::Init;
     }
@@ -270,6 +289,12 @@ impl Pair {
             input(machine);
             self.drain(sin, node);
         }
+    }
+
+    fn set_health(&mut self, sin: Option<Sin>, node: usize, ill: bool) {
+        let now = self.clock(node);
+        self.seats[node].ill = ill;
+        self.input(sin, node, |machine| machine.handle_health(now, health(ill)));
     }
 
     /// The session as `core/node` runs it: begun when the peer joins a primary or a joined node becomes primary; read by
@@ -369,6 +394,7 @@ impl Model for Machines {
             boots: 0,
             faults: self.faults,
             forced: self.forced,
+            ails: self.ails,
             led: [0; 2],
             role: [Role::Init; 2],
             term_again: false,
@@ -400,6 +426,11 @@ impl Model for Machines {
             if restless && pair.forced > 0 && seat.runs() && seat.role() == Some(Role::Primary) {
                 actions.push(Event::Force(node));
             }
+            if seat.ill && seat.runs() {
+                actions.push(Event::Recover(node));
+            } else if restless && pair.ails > 0 && seat.runs() {
+                actions.push(Event::Ail(node));
+            }
         }
     }
 
@@ -407,7 +438,7 @@ impl Model for Machines {
         let mut next = pair.clone();
         match event {
             Event::Kill(node) | Event::Power(node) | Event::Freeze(node) => next.fault(node),
-            Event::Turn | Event::Start(_) | Event::Thaw(_) | Event::Force(_) => {}
+            Event::Turn | Event::Start(_) | Event::Thaw(_) | Event::Force(_) | Event::Ail(_) | Event::Recover(_) => {}
         }
         match event {
             Event::Turn => {
@@ -423,6 +454,11 @@ impl Model for Machines {
             Event::Start(node) => next.start(self.sin, node),
             Event::Freeze(node) => next.seats[node].frozen = true,
             Event::Thaw(node) => next.seats[node].frozen = false,
+            Event::Ail(node) => {
+                next.ails -= 1;
+                next.set_health(self.sin, node, true);
+            }
+            Event::Recover(node) => next.set_health(self.sin, node, false),
             Event::Force(node) => {
                 let now = next.clock(node);
                 next.forced -= 1;
@@ -459,7 +495,7 @@ impl Model for Machines {
 impl Machines {
     fn pass_time(&self, pair: &mut Pair) {
         pair.step += 1;
-        pair.calm = if pair.seats.iter().all(Seat::runs) { pair.calm + 1 } else { 0 };
+        pair.calm = if pair.seats.iter().all(|seat| seat.runs() && !seat.ill) { pair.calm + 1 } else { 0 };
         for seat in &mut pair.seats {
             if seat.frozen && self.sin == Some(Sin::FrozenClock) {
                 seat.behind += 1;

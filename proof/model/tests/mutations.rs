@@ -77,7 +77,7 @@ fn a_secondary_that_lost_its_session_unnoticed_waits_for_ever() {
 
 /// The real machines under a driver that sins.
 fn falls(sin: Sin, property: &'static str) {
-    let machines = Machines { steps: 40, restless: 16, faults: 1, forced: 0, sin: Some(sin) };
+    let machines = Machines { steps: 40, restless: 16, faults: 1, forced: 0, ails: 0, sin: Some(sin) };
     assert!(seek(machines, property, 2).is_some(), "{sin:?} breaks nothing: {property}");
 }
 

@@ -6,7 +6,9 @@
 use holdfast_base::{Instant, StableHasher};
 use holdfast_engine::{Frame, Limits, Offload, Port, PortId, Verdict};
 use holdfast_ha::Role;
-use holdfast_node::{Effect, Level, Node, NodeOptions, PortState, ProbeOutcome, ProbeRequest, Reply, StreamEvent};
+use holdfast_node::{
+    Effect, HookRun, Level, Node, NodeOptions, PortState, ProbeOutcome, ProbeRequest, Reply, StreamEvent,
+};
 use holdfast_wire::MacAddr;
 
 /// Data ports of each machine: client side and server side.
@@ -117,6 +119,14 @@ pub struct Machine {
     hidden: core::time::Duration,
     /// Answers to commands.
     pub replies: Vec<Reply>,
+    /// Programs that the process wanted run.
+    pub hooks: Vec<HookRun>,
+    /// Which of its data ports have a carrier.
+    pub carriers: [bool; 2],
+    /// Ethernet addresses of its ports beside their own.
+    pub floating_macs: Vec<MacAddr>,
+    /// Which of them the configuration wants.
+    wanted: Vec<String>,
     /// Lines of the log, with their time.
     pub log: Vec<(Instant, Level, String)>,
     seed: u64,
@@ -140,6 +150,10 @@ impl Machine {
             sabotage: Sabotage::None,
             hidden: core::time::Duration::ZERO,
             replies: Vec::new(),
+            hooks: Vec::new(),
+            carriers: [true; 2],
+            floating_macs: Vec::new(),
+            wanted: Vec::new(),
             log: Vec::new(),
             seed,
         }
@@ -148,6 +162,7 @@ impl Machine {
     /// Starts the process.
     pub fn start(&mut self, now: Instant) {
         self.boot += 1;
+        self.wanted = PORTS.map(|(id, _)| id.to_owned()).to_vec();
         self.lease = None;
         self.frozen_until = None;
         self.backlog.clear();
@@ -163,6 +178,8 @@ impl Machine {
         let options = NodeOptions {
             boot,
             seed: boot.rotate_left(17),
+            secret: secret(boot),
+            password_key: [self.index as u8 + 1; 32],
             stored_term: self.stored_term,
             config: self.stored_config.clone(),
             limits,
@@ -247,8 +264,9 @@ impl Machine {
         node.handle_turn(at);
         let (first, later): (Vec<_>, Vec<_>) =
             inputs.into_iter().partition(|input| matches!(input, Input::Peer(_) | Input::Stream(_)));
+        let ports = ports(self.index, self.carriers, &self.wanted);
         for input in first.into_iter().chain(later) {
-            feed(node, at, self.index, input, &mut wishes);
+            feed(node, at, &ports, input, &mut wishes);
         }
         node.handle_timeout(at);
         while let Some(frame) = node.poll_frame() {
@@ -288,18 +306,24 @@ impl Machine {
                 }
                 wishes.push(Wish::Key(request, key));
             }
-            Effect::Interfaces(_) => wishes.push(Wish::Ports),
+            Effect::Interfaces(wanted) => {
+                self.wanted = wanted.into_iter().map(|(id, _)| id).collect();
+                wishes.push(Wish::Ports);
+            }
             Effect::Probe(request) => wishes.push(Wish::Probe(request)),
             Effect::Reply(reply) => self.replies.push(reply),
             Effect::Event(level, text) => self.log.push((now, level, text)),
+            Effect::Hook(run) => self.hooks.push(run),
             Effect::Stopped => wishes.push(Wish::Stopped),
+            // A machine's port lets every frame in that is meant for it.
+            Effect::FloatingMacs(list) => self.floating_macs = list.into_iter().map(|(_, mac)| mac).collect(),
             // The idle connection is made by the world; there is no host stack to guard.
             Effect::PeerLink(_) | Effect::Guard { .. } => {}
         }
     }
 }
 
-fn feed(node: &mut Node, now: Instant, machine: usize, input: Input, wishes: &mut Vec<Wish>) {
+fn feed(node: &mut Node, now: Instant, ports: &[PortState], input: Input, wishes: &mut Vec<Wish>) {
     match input {
         Input::Frame(port, mut bytes) => {
             let frame = Frame { port, offload: Offload::default(), bytes: &mut bytes };
@@ -313,22 +337,33 @@ fn feed(node: &mut Node, now: Instant, machine: usize, input: Input, wishes: &mu
         Input::ConfigStored(request) => node.handle_config_stored(now, request, Ok(())),
         Input::Key(request, key) => node.handle_peer_key(now, request, key),
         Input::Probe(id, outcome) => node.handle_probe_outcome(now, id, outcome),
-        Input::Ports => node.handle_ports(now, ports(machine)),
+        Input::Ports => node.handle_ports(now, ports.to_vec()),
         Input::Command(request, line) => node.handle_command(now, request, &line, false),
         Input::Stop => node.handle_stop(now),
         Input::Timer => {}
     }
 }
 
-/// The data ports of a machine, both up.
-pub fn ports(machine: usize) -> Vec<PortState> {
+/// What a process gets from its computer's random numbers: another value in each life.
+fn secret(boot: u64) -> [u8; 32] {
+    let mut secret = [0; 32];
+    for (index, part) in secret.chunks_mut(8).enumerate() {
+        let mut hasher = StableHasher::new(boot, index as u64);
+        part.copy_from_slice(&hasher.write(b"secret").finish().to_be_bytes());
+    }
+    secret
+}
+
+/// The data ports of a machine that it wants.
+fn ports(machine: usize, carriers: [bool; 2], wanted: &[String]) -> Vec<PortState> {
     let state = |(number, (id, device)): (usize, &(&str, &str))| PortState {
         port: Some(Port { id: PortId(number as u8), mac: mac(machine, number), mtu: 1500 }),
         id: (*id).into(),
         device: (*device).into(),
-        up: true,
+        up: carriers[number],
     };
-    PORTS.iter().enumerate().map(state).collect()
+    let wanted = |(_, (id, _)): &(usize, &(&str, &str))| wanted.iter().any(|wanted| wanted == id);
+    PORTS.iter().enumerate().filter(wanted).map(state).collect()
 }
 
 /// The Ethernet address of a machine's port.

@@ -277,7 +277,7 @@ impl Reference {
                     self.nodes[machine].frozen_until = Some(now + pause);
                 }
             }
-            Fault::Cable(machine, network, up) => {
+            Fault::Cable(machine, network, up) | Fault::Carrier(machine, network, up) => {
                 self.nodes[machine].cut[network] = !up;
                 if network == SERVER_SIDE {
                     self.rehashed.push(now);

@@ -28,6 +28,8 @@ pub enum Fault {
     PeerDeaf(usize),
     /// A machine's cable to a network is cut or mended.
     Cable(usize, usize, bool),
+    /// The same, and the machine's port loses or finds its carrier, so that it is told.
+    Carrier(usize, usize, bool),
     /// The operator forces a failover.
     ForceFailover,
     /// A machine's process is asked to end.

@@ -1,6 +1,6 @@
 //! What went over the networks, for the reader of a failure.
 
-use holdfast_wire::{ArpOp, Endpoint, Parsed, TcpFlags, Transport, parse};
+use holdfast_wire::{Addr, ArpOp, Endpoint, MacAddr, Parsed, TcpFlags, Transport, build, parse};
 
 /// One line about a frame; `None` for what is not TCP, UDP or ARP.
 pub fn describe(frame: &[u8]) -> Option<String> {
@@ -32,6 +32,32 @@ pub fn describe(frame: &[u8]) -> Option<String> {
         )),
         Parsed::Other => None,
     }
+}
+
+/// Whom a frame asks for, if it asks under no address that is anybody's.
+pub fn anonymous_question(frame: &[u8]) -> Option<Addr> {
+    match parse(frame).ok()?.1 {
+        Parsed::Arp(arp) if arp.op == ArpOp::Request && arp.sender.v4_bytes() == [0; 4] => Some(arp.target),
+        Parsed::Ip(packet) if packet.src.0[..2] == [0xfe, 0x80] => match packet.transport {
+            Transport::NeighbourSolicitation(asked) => Some(asked.target),
+            _ => None,
+        },
+        Parsed::Arp(_) | Parsed::Ip(_) | Parsed::Other => None,
+    }
+}
+
+/// How a host at `mac` answers such a question, as kernels do: to all who listen.
+pub fn answer(target: Addr, mac: MacAddr) -> Vec<u8> {
+    let mut bytes = vec![0; 128];
+    let len = match target.is_v4() {
+        true => {
+            let link = build::Link::new(MacAddr::BROADCAST, mac);
+            build::arp_reply(&mut bytes, link, target, Addr::v4([0; 4]))
+        }
+        false => build::unsolicited_neighbour_advertisement(&mut bytes, mac, target),
+    };
+    bytes.truncate(len);
+    bytes
 }
 
 /// Whether a frame is one node's message to the other.

@@ -76,6 +76,10 @@ impl Watch {
         if let Some(wrong) = sums::wrong(frame) {
             checker.violate(now, format!("machine {machine} sent a wrong {wrong}"));
         }
+        // Who monitors routes asks for next hops, in whatever role, and says nothing of itself.
+        if trace::anonymous_question(frame).is_some() {
+            return;
+        }
         let sender = &machines[machine];
         let serving = sender.node.as_ref().is_some_and(|node| matches!(node.role(), Role::Primary | Role::Draining));
         if !serving && !sender.before.serving {

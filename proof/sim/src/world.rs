@@ -1,6 +1,6 @@
 //! The world: two machines, hosts, three networks and a clock.
 
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 use holdfast_base::{Instant, Rng};
@@ -28,6 +28,8 @@ pub const SERVER_SIDE: usize = 1;
 const CLOSE_DELAY: Duration = Duration::from_millis(2);
 /// How long the idle connection takes to be made.
 const CONNECT_DELAY: Duration = Duration::from_millis(5);
+/// How long a kernel takes to tell that a carrier is gone or back.
+const CARRIER_DELAY: Duration = Duration::from_millis(1);
 /// How long a key derivation takes.
 const KEY_DELAY: Duration = Duration::from_millis(40);
 /// Host programs look at their sockets at least this often while something runs.
@@ -323,6 +325,13 @@ impl World {
                 }
             }
             Fault::Cable(machine, network, up) => self.plugged[machine][network] = up,
+            Fault::Carrier(machine, network, up) => {
+                self.plugged[machine][network] = up;
+                self.machines[machine].carriers[network] = up;
+                let boot = self.machines[machine].boot;
+                let event = Event::Input { machine, boot, input: Input::Ports };
+                self.agenda.plan(self.now + CARRIER_DELAY, event);
+            }
             Fault::ForceFailover => {
                 if let Some(machine) = self.primary() {
                     self.give(machine, Input::Command(1, "force HA failover -force".into()));
@@ -365,7 +374,9 @@ impl World {
     /// that is broken is mended and everything that is off is switched on.
     pub fn heal(&mut self) {
         for (machine, network) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            if !self.plugged[machine][network] {
+            if !self.machines[machine].carriers[network] {
+                self.apply(Fault::Carrier(machine, network, true));
+            } else if !self.plugged[machine][network] {
                 self.apply(Fault::Cable(machine, network, true));
             }
         }
@@ -570,6 +581,19 @@ impl World {
         let network = usize::from(port.0);
         if self.plugged[machine][network] {
             self.broadcast(network, Station::Machine(machine), &bytes);
+            self.answer_anonymously(machine, network, &bytes);
+        }
+    }
+
+    /// The hosts' TCP answers no question that has no sender; their kernels would.
+    fn answer_anonymously(&mut self, machine: usize, network: usize, bytes: &[u8]) {
+        let Some(target) = trace::anonymous_question(bytes).filter(|_| network == SERVER_SIDE) else { return };
+        let asked = (0..self.servers.len()).find(|n| server_addresses(*n).map(Into::into).contains(&target));
+        let Some(mac) = asked.map(|n| self.servers[n].host.mac) else { return };
+        let station = self.networks[network].iter().position(|station| *station == Station::Machine(machine));
+        let Some(station) = station else { return };
+        for at in self.scenario.data_manners.arrivals(self.now, &mut self.rng) {
+            self.agenda.plan(at, Event::Frame { network, station, bytes: trace::answer(target, mac) });
         }
     }
 
@@ -583,7 +607,7 @@ impl World {
         let Some(Ok(to)) = bytes.get(..6).map(<[u8; 6]>::try_from) else { return };
         for station in 0..self.networks[network].len() {
             let target = self.networks[network][station];
-            let wanted = MacAddr(to).is_group() || MacAddr(to) == self.station_mac(target, network);
+            let wanted = MacAddr(to).is_group() || self.takes(target, network, MacAddr(to));
             let apart = self.split && matches!((from, target), (Station::Machine(_), Station::Machine(_)));
             if target == from || !wanted || apart || self.rng.chance(self.extra_loss, 1000) {
                 continue;
@@ -596,6 +620,14 @@ impl World {
                 self.agenda.plan(at, Event::Frame { network, station, bytes: bytes.to_vec() });
             }
         }
+    }
+
+    fn takes(&self, station: Station, network: usize, mac: MacAddr) -> bool {
+        let floats = match station {
+            Station::Machine(machine) => self.machines[machine].floating_macs.contains(&mac),
+            Station::Client(_) | Station::Server(_) => false,
+        };
+        floats || mac == self.station_mac(station, network)
     }
 
     fn station_mac(&self, station: Station, network: usize) -> MacAddr {
@@ -716,6 +748,11 @@ fn client_host(number: usize, seed: u64) -> Host {
     let last = number as u8 + 11;
     let v6 = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, last.into());
     Host::new(Instant::ZERO, MacAddr([2, 0, 0, 1, 0, last]), Ipv4Addr::new(10, 0, 1, last), v6, None, seed)
+}
+
+fn server_addresses(number: usize) -> [IpAddr; 2] {
+    let last = number as u8 + 21;
+    [Ipv4Addr::new(10, 0, 2, last).into(), Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, last.into()).into()]
 }
 
 fn server_host(number: usize, seed: u64) -> Host {

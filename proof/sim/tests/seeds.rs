@@ -5,16 +5,27 @@ use holdfast_sim::run_seed;
 /// Seeds of a test run; `HOLDFAST_SIM_SEEDS=N` runs N.
 const SEEDS: u64 = 300;
 
+/// Seeds that found something once: sessions with the peer that crossed after a freeze (605 to 6301), and a table that
+/// was kept, or a walk that went on, where digests must be equal (687, 5637, 6200).
+const FOUND: [u64; 8] = [605, 1027, 5624, 6213, 6301, 687, 5637, 6200];
+
 #[test]
 fn no_seed_finds_anything() {
     let asked: Option<u64> = std::env::var("HOLDFAST_SIM_SEEDS").ok().and_then(|text| text.parse().ok());
-    for seed in 1..=asked.unwrap_or(SEEDS) {
-        let report = run_seed(seed);
-        assert!(
-            report.violations.is_empty(),
-            "seed {seed}:\n{}\n{}\nreplay: cargo xtask sim --first {seed} --seeds 1 --trace",
-            report.log.join("\n"),
-            report.violations.join("\n")
-        );
-    }
+    (1..=asked.unwrap_or(SEEDS)).for_each(finds_nothing);
+}
+
+#[test]
+fn no_seed_that_found_something_finds_it_again() {
+    FOUND.into_iter().for_each(finds_nothing);
+}
+
+fn finds_nothing(seed: u64) {
+    let report = run_seed(seed);
+    assert!(
+        report.violations.is_empty(),
+        "seed {seed}:\n{}\n{}\nreplay: cargo xtask sim --first {seed} --seeds 1 --trace",
+        report.log.join("\n"),
+        report.violations.join("\n")
+    );
 }

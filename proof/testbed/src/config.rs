@@ -101,15 +101,13 @@ impl Vip {
 pub struct Settings {
     /// The password that this node uses for the pair.
     pub password: String,
-    /// `set HA node -haStatus STAYSECONDARY`.
-    pub stay_secondary: bool,
     /// Services and virtual servers, as lines; those of [`Vip`] if there are none.
     pub virtual_servers: Option<String>,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { password: "s3cret".into(), stay_secondary: false, virtual_servers: None }
+        Settings { password: "s3cret".into(), virtual_servers: None }
     }
 }
 
@@ -125,9 +123,6 @@ pub fn ns_conf(node: u8, settings: &Settings) -> String {
          set ns rpcNode {own} -password {password}\n\
          set ns rpcNode {peer} -password {password}\n"
     );
-    if settings.stay_secondary {
-        conf += "set HA node -haStatus STAYSECONDARY\n";
-    }
     for host in [Family::V4.server_net(SNIP_HOST), Family::V4.client_net(SNIP_HOST)] {
         let _ = writeln!(conf, "add ns ip {host} 255.255.255.0 -type SNIP");
     }

@@ -13,10 +13,13 @@
 mod bench;
 mod campaign;
 mod cell;
+mod channel_stories;
 mod config;
+mod config_stories;
 mod demo;
 mod dice;
 mod ftp;
+mod health_stories;
 mod lab;
 mod mirror_stories;
 mod node;

@@ -185,6 +185,11 @@ impl Node {
         Ok(())
     }
 
+    /// Its configuration as it is on the disk.
+    pub fn saved(&self) -> Result<String> {
+        std::fs::read_to_string(self.directory.join("ns.conf")).context("read ns.conf")
+    }
+
     /// Its state directory.
     pub fn state(&self) -> PathBuf {
         self.directory.join("state")
@@ -266,14 +271,15 @@ impl Node {
         let pid = self.pid().context("a living node has a pid")?;
         match failure {
             Failure::Kill => self.kill(),
+            // Silence at one instant: the process stops, then its links go down one after the other (which takes the
+            // kernel milliseconds, in which a living node would hand over), and only then it is killed, so that
+            // nothing of its end leaves.
             Failure::Power => {
+                freeze(pid)?;
                 self.set_links(lab, "down")?;
                 self.kill()
             }
-            Failure::Freeze => {
-                sys::signal(pid, libc::SIGSTOP)?;
-                sys::wait_until("the process is stopped", SIGNAL_LIMIT, || Ok(sys::is_stopped(pid).then_some(())))
-            }
+            Failure::Freeze => freeze(pid),
         }
     }
 
@@ -298,14 +304,6 @@ impl Node {
         Ok(())
     }
 
-    /// Silence at one instant, as when the host loses its power: the process stops, then its links go down one after the
-    /// other (which takes the kernel milliseconds), and only then it is killed, so that nothing of its end leaves.
-    pub fn cut_power(&mut self, lab: &Lab) -> Result<()> {
-        self.fail(lab, Failure::Freeze)?;
-        self.set_links(lab, "down")?;
-        self.kill()
-    }
-
     /// Asks the daemon to end (SIGTERM) and waits for it.
     pub fn stop(&mut self) -> Result<()> {
         let Some(pid) = self.pid() else { return Ok(()) };
@@ -324,6 +322,11 @@ impl Node {
         let lines: String = NODE_DEVICES.iter().map(|device| format!("link set {device} {state}\n")).collect();
         lab.nodes[usize::from(self.index)].ip_batch(&lines)
     }
+}
+
+fn freeze(pid: u32) -> Result<()> {
+    sys::signal(pid, libc::SIGSTOP)?;
+    sys::wait_until("the process is stopped", SIGNAL_LIMIT, || Ok(sys::is_stopped(pid).then_some(())))
 }
 
 impl Drop for Node {

@@ -2,7 +2,9 @@
 
 use crate::campaign;
 use crate::cell::{self, Cell};
+use crate::channel_stories;
 use crate::config::Vip;
+use crate::config_stories;
 use crate::lab::{Family, Lab, peer_address};
 use crate::mirror_stories;
 use crate::node::{Binaries, Failure};
@@ -122,10 +124,16 @@ fn all() -> Vec<(String, Story)> {
     add("udp_flows_keep_their_server", udp_keeps_server);
     add("rubbish_on_every_socket_harms_nothing", rubbish);
     add("the_random_campaign_notices_losses", |stage| campaign::notices_losses(&stage.lab, &mut stage.pair));
-    add("wrong_password_means_no_mirroring_and_is_shown", wrong_password);
+    add("wrong_password_means_no_mirroring_and_is_shown", channel_stories::wrong_password);
+    add("the_password_of_a_running_pair_is_changed_without_a_loss", channel_stories::password_changed);
+    add("the_peer_link_may_have_another_source_address", channel_stories::another_source);
+    add("strangers_at_the_peer_port_change_nothing", channel_stories::attacked);
     add("switching_failover_modes_frees_and_protects_live_connections", mirror_stories::switching_modes);
     add("rehearse_says_zero_under_load_and_counts_without_a_peer", mirror_stories::rehearsal);
     add("after_a_short_outage_only_what_differs_is_sent", mirror_stories::short_outage);
+    add("a_change_is_on_both_nodes_when_it_is_answered", config_stories::changes_reach_both);
+    add("an_old_file_is_made_up_for_under_load", config_stories::old_file_under_load);
+    crate::health_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::poison::STORIES.iter().for_each(|(name, story)| add(name, *story));
     stories
 }
@@ -324,31 +332,4 @@ fn data_mac(stage: &Stage<'_>, node: usize) -> Result<String> {
     let text = stage.lab.nodes[node].ip(&["-o", "link", "show", "eth-c"])?;
     let mac = text.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap_or_default();
     Ok(mac.replace(':', ""))
-}
-
-/// A secondary that comes back with another password is not heard: nothing is mirrored, and both operators can see why.
-fn wrong_password(stage: &mut Stage<'_>) -> Result<()> {
-    let primary = stage.pair.wait_whole()?;
-    let other = 1 - primary;
-    let outage = stage.pair.fail(&stage.lab, other, Failure::Kill)?;
-    drop(outage);
-    // Alone it would rightly promote itself; its place is to stay secondary while the password is wrong.
-    stage.pair.nodes[other].settings.password = "wrong".into();
-    stage.pair.nodes[other].settings.stay_secondary = true;
-    stage.pair.nodes[other].start(&stage.lab)?;
-    sys::wait_until("the primary counts refused messages", ANSWER_LIMIT, || {
-        Ok((stage.pair.nodes[primary].refused()? > 0).then_some(()))
-    })?;
-    let view = stage.pair.nodes[primary].ha()?;
-    ensure!(view.is_primary(), "the primary must stay primary: {}", view.raw);
-    ensure!(!view.peer_caught_up, "a peer with another password must not count as caught up: {}", view.raw);
-    let text = stage.pair.nodes[primary].cli(&["show", "ha", "node"])?;
-    let peer = text.split("2)\t").nth(1).unwrap_or_default();
-    ensure!(
-        !peer.is_empty() && !peer.contains("Node State: UP") && !peer.contains("Peer Channel: UP"),
-        "show ha node makes a peer that is not understood look well:\n{text}"
-    );
-    let other_view = stage.pair.nodes[other].ha()?;
-    ensure!(!other_view.caught_up, "the other node must not have caught up: {}", other_view.raw);
-    Ok(())
 }

@@ -2,14 +2,25 @@
 
 use core::net::IpAddr;
 
-use super::{Applied, missing};
+use super::{Applied, exists, missing};
 use crate::check;
 use crate::command::Command;
 use crate::config::Config;
 use crate::error::{CommandError, messages};
-use crate::model::{HaPeer, HaSettings, RpcNode};
+use crate::lines::route_monitor;
+use crate::model::{HaPeer, HaSettings, Hook, RouteMonitor, RpcNode};
 use crate::options::Options as _;
-use crate::value::{self, Value};
+use crate::value::{self, Value, address_bits, masked};
+
+/// Routes that one node monitors at most.
+const MAX_ROUTE_MONITORS: usize = 64;
+/// Programs that one node runs at a change of role at most.
+const MAX_HOOKS: usize = 16;
+/// The default of `-timeout`, in milliseconds.
+const HOOK_TIMEOUT_MS: u32 = 10_000;
+
+/// Longest password in clear, bytes.
+const MAX_PASSWORD: usize = 127;
 
 pub(super) fn add_node(config: &mut Config, c: &Command) -> Applied {
     let (id, Some(Value::Address(Some(addr)))) = (node_id(c)?, c.arg(1)) else {
@@ -26,9 +37,15 @@ pub(super) fn add_node(config: &mut Config, c: &Command) -> Applied {
     if config.ns_config.addr == Some(*addr) || config.ips.iter().any(|i| i.addr == *addr) {
         return Err(invalid());
     }
+    let inc = c.option("inc").and_then(Value::as_word) == Some("ENABLED");
+    match inc {
+        true => check::no_stateful_vserver(config)?,
+        false => check::on_own_subnet(&config.ns_config, *addr)?,
+    }
+    config.ha.inc = inc;
     config.ha.peer = Some(HaPeer { id, addr: *addr });
     if config.rpc_node(*addr).is_none() {
-        config.rpc_nodes.push(RpcNode { addr: *addr, password: String::new(), src_ip: None });
+        config.rpc_nodes.push(RpcNode::new(*addr));
     }
     Ok(())
 }
@@ -44,7 +61,13 @@ fn node_id(c: &Command) -> Result<u8, CommandError> {
 pub(super) fn rm_node(config: &mut Config, c: &Command) -> Applied {
     let id = node_id(c)?;
     let Some(peer) = config.ha.peer.filter(|p| p.id == id) else { return Err(missing("id", &id.to_string())) };
-    config.ha.peer = None;
+    if !config.ha.route_monitors.is_empty() {
+        return Err(CommandError::new(messages::ROUTE_MONITORS_BOUND));
+    }
+    if let Some(vlan) = config.ha.sync_vlan {
+        return Err(CommandError::with(messages::SYNC_VLAN_SET, vlan.to_string()));
+    }
+    (config.ha.peer, config.ha.inc) = (None, false);
     config.rpc_nodes.retain(|n| n.addr != peer.addr);
     Ok(())
 }
@@ -60,6 +83,71 @@ pub(super) fn set_node(config: &mut Config, c: &Command) -> Applied {
     Ok(())
 }
 
+/// The route that a command names.
+fn route_argument(c: &Command) -> Result<RouteMonitor, CommandError> {
+    if let Some(id) = c.arg(0).and_then(Value::as_number).filter(|id| *id != 0) {
+        return Err(CommandError::about(messages::INVALID_NODE_ID, "id", &id.to_string()));
+    }
+    let mask = c.option("netmask").and_then(Value::as_number).and_then(|len| u8::try_from(len).ok());
+    let route = c.option("routeMonitor").and_then(Value::as_network);
+    let (network, prefix_len) = match (route, mask) {
+        (None, None) => return Ok(RouteMonitor::Default),
+        (None, Some(_)) | (Some((_, Some(_))), Some(_)) => {
+            return Err(CommandError::with(messages::MUTUALLY_EXCLUSIVE, "netmask"));
+        }
+        (Some((network, Some(len))), None) => (network, len),
+        (Some((network, None)), mask) => (network, mask.unwrap_or(address_bits(network))),
+    };
+    if prefix_len > address_bits(network) || masked(network, prefix_len) != network {
+        return Err(CommandError::about(messages::INVALID_NETMASK, "netmask", &format!("{network}/{prefix_len}")));
+    }
+    Ok(RouteMonitor::To { network, prefix_len })
+}
+
+pub(super) fn bind_route(config: &mut Config, c: &Command) -> Applied {
+    let route = route_argument(c)?;
+    let routes = &mut config.ha.route_monitors;
+    match routes.binary_search(&route) {
+        Ok(_) => return Err(exists("routeMonitor", &route_monitor(route))),
+        Err(_) if routes.len() >= MAX_ROUTE_MONITORS => {
+            return Err(CommandError::about(messages::ABOVE_MAXIMUM, "routeMonitor", &MAX_ROUTE_MONITORS.to_string()));
+        }
+        Err(at) => routes.insert(at, route),
+    }
+    Ok(())
+}
+
+pub(super) fn unbind_route(config: &mut Config, c: &Command) -> Applied {
+    let route = route_argument(c)?;
+    let at = config.ha.route_monitors.binary_search(&route);
+    config.ha.route_monitors.remove(at.map_err(|_| missing("routeMonitor", &route_monitor(route)))?);
+    Ok(())
+}
+
+pub(super) fn add_hook(config: &mut Config, c: &Command) -> Applied {
+    let name = c.name(0);
+    if config.hooks.iter().any(|hook| hook.name == name) {
+        return Err(exists("name", name));
+    }
+    if config.hooks.len() >= MAX_HOOKS {
+        return Err(CommandError::about(messages::ABOVE_MAXIMUM, "hook", &MAX_HOOKS.to_string()));
+    }
+    let mut hook = Hook { name: name.to_owned(), command: String::new(), timeout_ms: HOOK_TIMEOUT_MS };
+    hook.put_all(c);
+    if !hook.command.starts_with('/') {
+        return Err(CommandError::about(messages::INVALID_ARGUMENT_VALUE, "command", &hook.command));
+    }
+    config.hooks.push(hook);
+    Ok(())
+}
+
+pub(super) fn rm_hook(config: &mut Config, c: &Command) -> Applied {
+    let name = c.name(0);
+    let at = config.hooks.iter().position(|hook| hook.name == name).ok_or_else(|| missing("name", name))?;
+    config.hooks.remove(at);
+    Ok(())
+}
+
 pub(super) fn set_rpc_node(config: &mut Config, c: &Command) -> Applied {
     let Some((addr, _)) = c.network(0) else { return Err(CommandError::with(messages::ARGUMENT_MISSING, "IPAddress")) };
     // What `show` prints instead of a password is known to everybody.
@@ -67,7 +155,19 @@ pub(super) fn set_rpc_node(config: &mut Config, c: &Command) -> Applied {
         return Err(CommandError::about(messages::INVALID_ARGUMENT_VALUE, "password", value::MASK));
     }
     let entry = config.rpc_nodes.iter_mut().find(|n| n.addr == addr);
-    entry.ok_or_else(|| missing("IPAddress", &addr.to_string()))?.put_all(c);
+    let entry = entry.ok_or_else(|| missing("IPAddress", &addr.to_string()))?;
+    let (password, encrypted) = (c.option("password").and_then(Value::as_text), c.option("encrypted").is_some());
+    match password {
+        Some(clear) if !encrypted && clear.len() > MAX_PASSWORD => {
+            return Err(CommandError::with(messages::STRING_TOO_LONG, "password"));
+        }
+        Some(_) => entry.encrypted = encrypted,
+        // For `unset` every option is a flag.
+        None if c.option("password").is_some() => entry.encrypted = false,
+        None if encrypted => return Err(CommandError::with(messages::ARGUMENT_MISSING, "password")),
+        None => {}
+    }
+    entry.put_all(c);
     Ok(())
 }
 
@@ -75,6 +175,6 @@ pub(super) fn set_rpc_node(config: &mut Config, c: &Command) -> Applied {
 pub(super) fn move_own_entry(config: &mut Config, old: Option<IpAddr>, new: IpAddr) {
     match config.rpc_nodes.iter_mut().find(|n| Some(n.addr) == old) {
         Some(own) => own.addr = new,
-        None => config.rpc_nodes.insert(0, RpcNode { addr: new, password: String::new(), src_ip: None }),
+        None => config.rpc_nodes.insert(0, RpcNode::new(new)),
     }
 }

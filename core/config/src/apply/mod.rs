@@ -3,6 +3,7 @@
 mod ha;
 mod lb;
 mod net;
+mod ports;
 
 use crate::command::Command;
 use crate::config::Config;
@@ -32,9 +33,7 @@ fn carry_out(config: &mut Config, change: Change, c: &Command) -> Applied {
         Change::EnableMode => net::set_modes(config, c, true),
         Change::DisableMode => net::set_modes(config, c, false),
         Change::SetNsConfig => net::set_ns_config(config, c),
-        Change::AddInterface => net::add_interface(config, c),
-        Change::SetInterface => net::set_interface(config, c),
-        Change::RmInterface => net::rm_interface(config, c),
+        Change::Ports(change) => ports::carry_out(config, change, c),
         Change::AddServer => lb::add_server(config, c),
         Change::SetServer | Change::UnsetServer => lb::set_server(config, c),
         Change::RmServer => lb::rm_server(config, c),
@@ -62,6 +61,10 @@ fn carry_out(config: &mut Config, change: Change, c: &Command) -> Applied {
         Change::AddHaNode => ha::add_node(config, c),
         Change::SetHaNode | Change::UnsetHaNode => ha::set_node(config, c),
         Change::RmHaNode => ha::rm_node(config, c),
+        Change::BindHaNode => ha::bind_route(config, c),
+        Change::UnbindHaNode => ha::unbind_route(config, c),
+        Change::AddHook => ha::add_hook(config, c),
+        Change::RmHook => ha::rm_hook(config, c),
         Change::SetRpcNode | Change::UnsetRpcNode => ha::set_rpc_node(config, c),
     }
 }

@@ -7,7 +7,7 @@ use crate::check;
 use crate::command::Command;
 use crate::config::Config;
 use crate::error::{CommandError, messages};
-use crate::model::{Interface, IpKind, NsIp, Route};
+use crate::model::{IpKind, NsIp, Route};
 use crate::options::Options as _;
 use crate::value::{Value, address_bits, masked};
 
@@ -215,43 +215,10 @@ pub(super) fn set_ns_config(config: &mut Config, c: &Command) -> Applied {
     if taken {
         return Err(CommandError::about(messages::ADDRESS_IN_USE, "IPAddress", &addr.to_string()));
     }
+    if let Some(peer) = config.ha.peer.filter(|_| !config.ha.inc) {
+        check::on_own_subnet(&wanted, peer.addr)?;
+    }
     let old = core::mem::replace(&mut config.ns_config, wanted).addr;
     super::ha::move_own_entry(config, old, addr);
-    Ok(())
-}
-
-pub(super) fn add_interface(config: &mut Config, c: &Command) -> Applied {
-    let id = c.name(0);
-    if config.interfaces.iter().any(|i| i.id == id) {
-        return Err(exists("id", id));
-    }
-    let device = free_device(config, c, id)?;
-    config.interfaces.push(Interface { id: id.to_owned(), device });
-    Ok(())
-}
-
-pub(super) fn set_interface(config: &mut Config, c: &Command) -> Applied {
-    let id = c.name(0);
-    let device = free_device(config, c, id)?;
-    let interface = config.interfaces.iter_mut().find(|i| i.id == id).ok_or_else(|| missing("id", id))?;
-    interface.device = device;
-    Ok(())
-}
-
-/// A device can be behind one port only.
-fn free_device(config: &Config, c: &Command, id: &str) -> Result<String, CommandError> {
-    let Some(Value::Text(device)) = c.option("device") else {
-        return Err(CommandError::with(messages::ARGUMENT_MISSING, "device"));
-    };
-    match config.interfaces.iter().find(|i| i.device == *device && i.id != id) {
-        Some(other) => Err(CommandError::about(messages::IN_USE, "device", &format!("{device}, {}", other.id))),
-        None => Ok(device.clone()),
-    }
-}
-
-pub(super) fn rm_interface(config: &mut Config, c: &Command) -> Applied {
-    let id = c.name(0);
-    let at = config.interfaces.iter().position(|i| i.id == id).ok_or_else(|| missing("id", id))?;
-    config.interfaces.remove(at);
     Ok(())
 }

@@ -1,10 +1,15 @@
 //! Views of the pair.
 
 use super::Scene;
+use super::ports::list;
 use crate::error::{CommandError, messages};
-use crate::facts::{ChannelState, DigestState, HaFacts, HaRole, NodeState, PeerFacts, ResyncFacts};
+use crate::facts::{
+    ChannelState, ConfigFacts, DigestState, HaFacts, HaRole, NodeState, PeerFacts, PeerPorts, ResyncFacts,
+    SecurityFacts, SecurityFailure, SecurityState, SyncState, TakeoverFacts,
+};
 use crate::json::Json;
-use crate::model::{HaPeer, HaStatus, RpcNode};
+use crate::lines::route_monitor;
+use crate::model::{HaPeer, HaStatus, Interface, RpcNode};
 use crate::time::{calendar, days_hours, interval, millis};
 use crate::value::Value;
 use core::time::Duration;
@@ -25,6 +30,9 @@ pub(super) fn state_text(state: NodeState) -> &'static str {
         NodeState::Init => "INIT",
         NodeState::NotUp => "NOT UP",
         NodeState::Up => "UP",
+        NodeState::PartialFail => "PARTIALFAIL",
+        NodeState::CompleteFail => "COMPLETEFAIL",
+        NodeState::RouteMonitorFail => "ROUTEMONITORFAIL",
         NodeState::StaySecondary => "STAYSECONDARY",
         NodeState::Disabled => "DISABLED",
     }
@@ -37,6 +45,7 @@ fn channel_text(state: ChannelState) -> &'static str {
         ChannelState::Bulk => "BULK TRANSFER",
         ChannelState::Full => "TABLE FULL",
         ChannelState::Up => "UP",
+        ChannelState::VersionMismatch => "VERSION MISMATCH",
         ChannelState::Quarantined { .. } => "QUARANTINED",
     }
 }
@@ -52,7 +61,11 @@ fn intake_text(state: ChannelState, peer: HaRole) -> String {
             format!(" ({who} crashed again and again; it takes no records for another {} s)", left.as_secs() + 1)
         }
         ChannelState::Full => format!(" ({who} has no room for all flows, see --max-flows; new ones are unprotected)"),
-        ChannelState::Down | ChannelState::Connecting | ChannelState::Bulk | ChannelState::Up => String::new(),
+        ChannelState::Down
+        | ChannelState::Connecting
+        | ChannelState::Bulk
+        | ChannelState::Up
+        | ChannelState::VersionMismatch => String::new(),
     }
 }
 
@@ -60,18 +73,64 @@ fn rekeying_text(rekeying: bool) -> &'static str {
     if rekeying { " (the peer still uses the former rpcNode password)" } else { "" }
 }
 
-/// Synchronisation as the market words it: the primary shows ENABLED, a secondary how far it is.
-fn sync_text(role: HaRole, caught_up: bool) -> &'static str {
-    match (role, caught_up) {
-        (HaRole::Primary | HaRole::Draining, _) => "ENABLED",
-        (HaRole::Secondary, true) => "SUCCESS",
-        (HaRole::Secondary, false) => "IN PROGRESS",
-        (HaRole::Init, _) => "ENABLED",
+/// Synchronisation as the market words it.
+fn sync_text(state: &SyncState) -> &'static str {
+    match state {
+        SyncState::Enabled => "ENABLED",
+        SyncState::InProgress => "IN PROGRESS",
+        SyncState::Success => "SUCCESS",
+        SyncState::Failed { .. } => "FAILED",
+        SyncState::Disabled => "DISABLED",
     }
 }
 
-fn list(words: &[String]) -> String {
-    if words.is_empty() { "None".to_owned() } else { words.join(" ") }
+/// Why synchronisation has failed.
+fn failure(state: &SyncState) -> Option<&str> {
+    match state {
+        SyncState::Failed { reason } => Some(if reason.is_empty() { "UNKNOWN" } else { reason }),
+        SyncState::Enabled | SyncState::InProgress | SyncState::Success | SyncState::Disabled => None,
+    }
+}
+
+fn switch(on: bool) -> &'static str {
+    if on { "ENABLED" } else { "DISABLED" }
+}
+
+/// The lines of both blocks about configuration, as the market has them.
+fn config_lines(inc: bool, f: &ConfigFacts) -> Vec<String> {
+    let mut lines = vec![
+        format!("INC State: {}", switch(inc)),
+        format!("Sync State: {}", sync_text(&f.sync)),
+        format!("Propagation: {}", switch(!f.propagation_off)),
+    ];
+    let reason = failure(&f.sync).map(|reason| format!("Sync Failure Reason: {reason}"));
+    lines.splice(2..2, reason);
+    lines
+}
+
+/// Our line about a node's configuration. `other`: the other node's fingerprint, if it was heard.
+fn config_extension(f: &ConfigFacts, other: Option<u64>) -> String {
+    let same = match other {
+        Some(other) if other == f.fingerprint => " (EQUAL)",
+        Some(_) => " (DIFFERENT)",
+        None => "",
+    };
+    let saved = if f.unsaved { "  Last Save: FAILED" } else { "" };
+    let (incarnation, fingerprint) = (f.incarnation, f.fingerprint);
+    format!("Incarnation: {incarnation}  Configuration: {fingerprint:016x}{same}{saved}")
+}
+
+/// Our own data ports of which something is so.
+fn ports_that(s: &Scene<'_>, fits: impl Fn(&Interface) -> bool) -> Vec<String> {
+    s.config.interfaces.iter().filter(|port| fits(port)).map(|port| port.id.clone()).collect()
+}
+
+fn on_off(on: bool) -> &'static str {
+    if on { "ON" } else { "OFF" }
+}
+
+fn up_down(up: bool) -> &'static str {
+    if up { "UP" } else { "DOWN" }
 }
 
 /// Which of the two nodes are asked for.
@@ -106,10 +165,11 @@ pub(super) fn nodes(s: &Scene<'_>) -> Result<String, CommandError> {
     }
     if let Some(peer) = peer {
         number += 1;
-        text += &peer_lines(peer, &facts.peer.clone().unwrap_or_default(), number);
+        text += &peer_lines(s, peer, &facts, number);
     }
     if own && peer.is_some() {
-        text += "\tLocal node information:\n\tCritical Interfaces: None\n";
+        let critical: Vec<String> = s.config.critical_interfaces().map(|port| port.id.clone()).collect();
+        text += &format!("\tLocal node information:\n\tCritical Interfaces: {}\n", list(&critical));
     }
     Ok(text)
 }
@@ -126,22 +186,46 @@ fn own_lines(s: &Scene<'_>, facts: &HaFacts, number: usize) -> String {
     lines.extend([
         format!("Node State: {}", own_state(s, facts)),
         format!("Master State: {}", role_text(facts.role)),
-        "Fail-Safe Mode: OFF".to_owned(),
-        "INC State: DISABLED".to_owned(),
-        format!("Sync State: {}", sync_text(facts.role, facts.caught_up)),
-        "Propagation: ENABLED".to_owned(),
-        format!("Enabled Interfaces : {}", list(&node.ports_up)),
-        format!("Disabled Interfaces : {}", list(&node.ports_down)),
-        "HA MON ON Interfaces : None".to_owned(),
+        format!("Fail-Safe Mode: {}", on_off(s.config.ha.fail_safe)),
+    ]);
+    lines.extend(config_lines(s.config.ha.inc, &facts.config));
+    lines.extend([
+        format!("Enabled Interfaces : {}", list(&ports_that(s, |port| port.enabled))),
+        format!("Disabled Interfaces : {}", list(&ports_that(s, |port| !port.enabled))),
+        format!("HA MON ON Interfaces : {}", list(&ports_that(s, |port| port.ha_monitor))),
         format!("Interfaces on which heartbeats are not seen : {}", list(&facts.silent_ports)),
-        "Interfaces causing Partial Failure: None".to_owned(),
+        format!("Interfaces causing Partial Failure: {}", list(&facts.failed_ports)),
         "SSL Card Status: NOT PRESENT".to_owned(),
         format!("Hello Interval: {} msecs", s.config.ha.hello_ms),
         format!("Dead Interval: {}", interval(s.config.ha.dead_ms)),
         format!("Node in this Master State for: {} (days:hrs:min:sec)", days_hours(facts.in_role_for)),
     ]);
+    lines.extend(health_lines(s, facts));
     lines.extend(own_extension(s, facts));
     numbered_block(number, &lines)
+}
+
+/// Heartbeats, flips and routes, where they are in use; the market's newer versions have such lines, too.
+fn health_lines(s: &Scene<'_>, facts: &HaFacts) -> Vec<String> {
+    let ha = &s.config.ha;
+    let mut lines = Vec::new();
+    let quiet = ports_that(s, |port| !port.ha_heartbeat);
+    if !quiet.is_empty() {
+        lines.push(format!("HA HEARTBEAT OFF Interfaces : {}", quiet.join(" ")));
+    }
+    lines.extend(ha.sync_vlan.map(|vlan| format!("SYNC VLAN: {vlan}")));
+    if ha.max_flips > 0 || facts.flips > 0 {
+        let sticky = if facts.sticky { "  Sticky Primary" } else { "" };
+        let time = facts.flip_time.unwrap_or_default().as_secs();
+        lines.push(format!("Configured/Completed Flips: {}/{}{sticky}", ha.max_flips, facts.flips));
+        lines.push(format!("Configured/Completed Flip Time: {}/{time}", ha.max_flip_time_s));
+    }
+    for (monitor, state) in ha.route_monitors.iter().zip(&facts.routes) {
+        let (up, why) = (up_down(state.up), &state.text);
+        lines.push(format!("Route Monitor: {}  State: {up} ({why})", route_monitor(*monitor)));
+    }
+    lines.extend(s.config.failover_sets.iter().map(|set| format!("FIS {}: {}", set.name, list(&set.members))));
+    lines
 }
 
 /// Lines the market does not have, behind its own.
@@ -165,8 +249,14 @@ fn own_extension(s: &Scene<'_>, f: &HaFacts) -> Vec<String> {
             digest_text(f.digest)
         ),
         format!("Last Resync: {}", f.resync.map_or("never".to_owned(), |resync| resync_text(s, resync))),
+        config_extension(&f.config, f.peer.as_ref().and_then(heard_fingerprint)),
         format!("Refused Peer Messages: {}", f.refused_messages),
     ]
+}
+
+/// The peer's configuration, if the peer was heard.
+fn heard_fingerprint(peer: &PeerFacts) -> Option<u64> {
+    peer.last_heard.map(|_| peer.config.fingerprint)
 }
 
 pub(super) fn digest_text(digest: DigestState) -> String {
@@ -186,21 +276,37 @@ pub(super) fn resync_text(s: &Scene<'_>, resync: ResyncFacts) -> String {
     format!("{} ({age} s ago), session {session}, {flows} flows, {told} of them sent, {took}", calendar(began))
 }
 
-fn peer_lines(peer: HaPeer, facts: &PeerFacts, number: usize) -> String {
+/// What the latest outage was made of.
+pub(super) fn takeover_text(takeover: TakeoverFacts) -> String {
+    let ms = |time: Duration| format!("{} ms", millis(time));
+    let heard = takeover.heard_before.map_or("never".to_owned(), |before| ms(before) + " before");
+    let first = takeover.first_packet_after.map_or("not yet".to_owned(), |after| ms(after) + " after");
+    format!(
+        "{}, term {}, peer last heard {heard}, given up {} before, first packet {first}",
+        calendar(takeover.began),
+        takeover.term,
+        ms(takeover.given_up_before)
+    )
+}
+
+fn peer_lines(s: &Scene<'_>, peer: HaPeer, own: &HaFacts, number: usize) -> String {
+    let facts = &own.peer.clone().unwrap_or_default();
     let mut lines = common_lines(peer.id, peer.addr.to_string(), &facts.host_name);
+    let ports =
+        facts.ports.clone().unwrap_or_else(|| PeerPorts { enabled: facts.heard_on.clone(), ..Default::default() });
     let heard = facts.last_heard.map_or("never".to_owned(), |d| format!("{} ms ago", millis(d)));
     lines.extend([
         format!("Node State: {}", state_text(facts.state)),
         format!("Master State: {}", role_text(facts.role)),
-        "Fail-Safe Mode: OFF".to_owned(),
-        "INC State: DISABLED".to_owned(),
-        format!("Sync State: {}", sync_text(facts.role, facts.caught_up)),
-        "Propagation: ENABLED".to_owned(),
-        format!("Enabled Interfaces : {}", list(&facts.heard_on)),
-        "Disabled Interfaces : None".to_owned(),
-        "HA MON ON Interfaces : None".to_owned(),
-        "Interfaces on which heartbeats are not seen : None".to_owned(),
-        "Interfaces causing Partial Failure: None".to_owned(),
+        format!("Fail-Safe Mode: {}", on_off(ports.fail_safe)),
+    ]);
+    lines.extend(config_lines(facts.config.inc, &facts.config));
+    lines.extend([
+        format!("Enabled Interfaces : {}", list(&ports.enabled)),
+        format!("Disabled Interfaces : {}", list(&ports.disabled)),
+        format!("HA MON ON Interfaces : {}", list(&ports.monitored)),
+        format!("Interfaces on which heartbeats are not seen : {}", list(&ports.silent)),
+        format!("Interfaces causing Partial Failure: {}", list(&ports.failed)),
         "SSL Card Status: NOT PRESENT".to_owned(),
         format!("Term: {}", facts.term),
         format!("Caught Up: {}", if facts.caught_up { "YES" } else { "NO" }),
@@ -211,8 +317,10 @@ fn peer_lines(peer: HaPeer, facts: &PeerFacts, number: usize) -> String {
             intake_text(facts.channel, facts.role),
             rekeying_text(facts.rekeying)
         ),
+        format!("Peer Channel Security: {}", security_text(s, own.security)),
         format!("Last Heard: {heard}"),
     ]);
+    lines.extend(heard_fingerprint(facts).map(|_| config_extension(&facts.config, Some(own.config.fingerprint))));
     numbered_block(number, &lines)
 }
 
@@ -231,22 +339,39 @@ pub(super) fn nodes_json(s: &Scene<'_>) -> Result<Json, CommandError> {
     }
     if let Some(peer) = peer {
         let f = facts.peer.clone().unwrap_or_default();
-        nodes.push(Json::Object(vec![
-            ("id", peer.id.to_string().into()),
-            ("ipaddress", peer.addr.to_string().into()),
-            ("name", f.host_name.clone().into()),
-            ("hastatus", state_text(f.state).into()),
-            ("state", role_text(f.role).into()),
-            ("hasync", sync_text(f.role, f.caught_up).into()),
-            ("inc", "DISABLED".into()),
-            ("term", f.term.into()),
-            ("caughtup", f.caught_up.into()),
-            ("ready", (!f.unready).into()),
-            ("peerchannel", channel_text(f.channel).into()),
-            ("rekeying", f.rekeying.into()),
-        ]));
+        nodes.push(peer_json(peer, &facts, &f));
     }
     Ok(Json::List(nodes))
+}
+
+fn peer_json(peer: HaPeer, own: &HaFacts, f: &PeerFacts) -> Json {
+    let ports = f.ports.clone().unwrap_or_default();
+    Json::Object(vec![
+        ("id", peer.id.to_string().into()),
+        ("ipaddress", peer.addr.to_string().into()),
+        ("name", f.host_name.clone().into()),
+        ("hastatus", state_text(f.state).into()),
+        ("state", role_text(f.role).into()),
+        ("hasync", sync_text(&f.config.sync).into()),
+        ("hasyncfailurereason", failure(&f.config.sync).unwrap_or_default().into()),
+        ("haprop", switch(!f.config.propagation_off).into()),
+        ("inc", switch(f.config.inc).into()),
+        ("term", f.term.into()),
+        ("caughtup", f.caught_up.into()),
+        ("ready", (!f.unready).into()),
+        ("incarnation", u64::from(f.config.incarnation).into()),
+        ("configuration", format!("{:016x}", f.config.fingerprint).into()),
+        ("peerchannel", channel_text(f.channel).into()),
+        ("rekeying", f.rekeying.into()),
+        ("channelsecurity", security_word(own.security.state).into()),
+        ("failsafe", on_off(ports.fail_safe).into()),
+        ("enaifaces", ports.enabled.join(" ").into()),
+        ("disifaces", ports.disabled.join(" ").into()),
+        ("hamonifaces", ports.monitored.join(" ").into()),
+        ("ifaces", ports.silent.join(" ").into()),
+        ("pfifaces", ports.failed.join(" ").into()),
+        ("ssl2", "NOT PRESENT".into()),
+    ])
 }
 
 fn own_json(s: &Scene<'_>, f: &HaFacts) -> Json {
@@ -259,23 +384,55 @@ fn own_json(s: &Scene<'_>, f: &HaFacts) -> Json {
             ("name", node.host_name.into()),
             ("hastatus", own_state(s, f).into()),
             ("state", role_text(f.role).into()),
-            ("hasync", sync_text(f.role, f.caught_up).into()),
-            ("haprop", "ENABLED".into()),
-            ("inc", "DISABLED".into()),
+            ("hasync", sync_text(&f.config.sync).into()),
+            ("hasyncfailurereason", failure(&f.config.sync).unwrap_or_default().into()),
+            ("haprop", switch(!f.config.propagation_off).into()),
+            ("inc", switch(s.config.ha.inc).into()),
             ("hellointerval", u64::from(s.config.ha.hello_ms).into()),
             ("deadinterval", Json::Millis(s.config.ha.dead_ms.into())),
             ("masterstatetime", f.in_role_for.as_secs().into()),
-            ("enaifaces", node.ports_up.join(" ").into()),
-            ("disifaces", node.ports_down.join(" ").into()),
             ("mirrormode", s.config.ha.mirror_mode.word().into()),
             ("holdlimit", u64::from(s.config.ha.hold_limit_ms).into()),
             ("term", f.term.into()),
             ("caughtup", f.caught_up.into()),
+            ("incarnation", u64::from(f.config.incarnation).into()),
+            ("configuration", format!("{:016x}", f.config.fingerprint).into()),
         ]
         .into_iter()
+        .chain(health_json(s, f))
         .chain(mirror_json(f))
         .collect(),
     )
+}
+
+/// The market's fields about interfaces, flips and monitored routes.
+fn health_json(s: &Scene<'_>, f: &HaFacts) -> Vec<(&'static str, Json)> {
+    let ha = &s.config.ha;
+    let ports = |fits: fn(&Interface) -> bool| ports_that(s, fits).join(" ").into();
+    let words = |word: fn(&(String, bool)) -> String| {
+        let pairs = ha.route_monitors.iter().zip(&f.routes).map(|(m, state)| (route_monitor(*m), state.up));
+        pairs.map(|pair| word(&pair)).collect::<Vec<_>>().join(", ").into()
+    };
+    let mut fields = vec![
+        ("failsafe", on_off(ha.fail_safe).into()),
+        ("maxflips", ha.max_flips.to_string().into()),
+        ("maxfliptime", ha.max_flip_time_s.to_string().into()),
+        ("curflips", u64::from(f.flips).into()),
+        ("completedfliptime", f.flip_time.unwrap_or_default().as_secs().into()),
+        ("stickyprimary", f.sticky.into()),
+        ("enaifaces", ports(|port| port.enabled)),
+        ("disifaces", ports(|port| !port.enabled)),
+        ("downifaces", s.facts.node().ports_down.join(" ").into()),
+        ("hamonifaces", ports(|port| port.ha_monitor)),
+        ("haheartbeatifaces", ports(|port| !port.ha_heartbeat)),
+        ("ifaces", f.silent_ports.join(" ").into()),
+        ("pfifaces", f.failed_ports.join(" ").into()),
+        ("ssl2", "NOT PRESENT".into()),
+        ("routemonitor", words(|(route, _)| route.clone())),
+        ("routemonitorstate", words(|(_, up)| up_down(*up).to_owned())),
+    ];
+    fields.extend(ha.sync_vlan.map(|vlan| ("syncvlan", u64::from(vlan).into())));
+    fields
 }
 
 /// What both JSON views say about the mirror.
@@ -306,6 +463,13 @@ pub(super) fn mirror_json(f: &HaFacts) -> Vec<(&'static str, Json)> {
         fields.push(("resyncsent", resync.told.into()));
         fields.extend(resync.took.map(|took| ("resynctookus", us(took).into())));
     }
+    if let Some(takeover) = f.takeover {
+        fields.push(("takeoverterm", takeover.term.into()));
+        fields.push(("takeoverbegan", (takeover.began / 1000).into()));
+        fields.extend(takeover.heard_before.map(|before| ("takeoverheardbeforeus", us(before).into())));
+        fields.push(("takeovergivenupbeforeus", us(takeover.given_up_before).into()));
+        fields.extend(takeover.first_packet_after.map(|after| ("takeoverfirstpacketafterus", us(after).into())));
+    }
     fields
 }
 
@@ -322,25 +486,89 @@ fn source(s: &Scene<'_>, node: &RpcNode) -> String {
     node.src_ip.or(s.config.ns_config.addr).map_or("*".to_owned(), |a| a.to_string())
 }
 
+/// The cipher of every session.
+const CIPHER: &str = "CHACHA20-POLY1305";
+
+fn security_word(state: SecurityState) -> &'static str {
+    match state {
+        SecurityState::None => "NOT AUTHENTICATED",
+        SecurityState::Authenticated => "AUTHENTICATED, NOT ENCRYPTED",
+        SecurityState::Encrypted => "AUTHENTICATED, ENCRYPTED",
+    }
+}
+
+fn failure_text(failure: SecurityFailure) -> &'static str {
+    match failure {
+        SecurityFailure::Password => "the rpcNode passwords of the two nodes differ",
+        SecurityFailure::Secure => "-secure of the two nodes' rpcNode differs",
+    }
+}
+
+/// A failure that was not followed by a success explains why the session is not as it is set.
+fn security_text(s: &Scene<'_>, security: SecurityFacts) -> String {
+    let failed = security.last_failure.filter(|_| security.failing);
+    let ago = |at: u64| Duration::from_millis(s.facts.now().saturating_sub(at)).as_secs();
+    let why =
+        failed.map_or(String::new(), |(failure, at)| format!(" ({}, seen {} s ago)", failure_text(failure), ago(at)));
+    format!("{}{why}", security_word(security.state))
+}
+
+/// The state of the channel, below the peer's entry.
+fn channel_lines(s: &Scene<'_>, security: SecurityFacts) -> String {
+    let session = match security.state {
+        SecurityState::None => "Cipher: NONE  Since: never".to_owned(),
+        SecurityState::Authenticated | SecurityState::Encrypted => {
+            format!("Cipher: {CIPHER}  Since: {}", calendar(security.since))
+        }
+    };
+    let failure = security
+        .last_failure
+        .map_or("never".to_owned(), |(failure, at)| format!("{} ({})", calendar(at), failure_text(failure)));
+    format!(
+        "\tChannel: {}  {session}\n\tHandshakes: {}  Rekeys: {}  Failures: {}  Last Failure: {failure}\n",
+        security_text(s, security),
+        security.handshakes,
+        security.rekeys,
+        security.failures,
+    )
+}
+
 /// Never the password, nor anything made from it: only whether there is one.
 pub(super) fn rpc_nodes(s: &Scene<'_>) -> Result<String, CommandError> {
     let mut text = String::new();
     for (i, node) in chosen_rpc(s)?.into_iter().enumerate() {
         let password = if node.password.is_empty() { "not set" } else { crate::value::MASK };
         let (addr, source) = (node.addr, source(s, node));
-        text += &format!("{})\tIPAddress:  {addr} Password: {password} SrcIP: {source} Secure: OFF\n", i + 1);
+        let secure = on_off(node.secure);
+        text +=
+            &format!("{})\tIPAddress:  {addr} Password: {password} Retry: 1 SrcIP: {source} Secure: {secure}\n", i + 1);
+        if s.config.ha.peer.is_some_and(|peer| peer.addr == addr) {
+            text += &channel_lines(s, s.facts.ha().security);
+        }
     }
     Ok(text)
 }
 
 pub(super) fn rpc_nodes_json(s: &Scene<'_>) -> Result<Json, CommandError> {
     let one = |node: &RpcNode| {
-        Json::Object(vec![
+        let mut fields = vec![
             ("ipaddress", node.addr.to_string().into()),
             ("passwordset", (!node.password.is_empty()).into()),
             ("srcip", source(s, node).into()),
-            ("secure", "OFF".into()),
-        ])
+            ("secure", on_off(node.secure).into()),
+            ("validatecert", "NO".into()),
+        ];
+        if s.config.ha.peer.is_some_and(|peer| peer.addr == node.addr) {
+            let security = s.facts.ha().security;
+            fields.push(("channel", security_word(security.state).into()));
+            fields.push(("cipher", if security.state == SecurityState::None { "NONE" } else { CIPHER }.into()));
+            fields.push(("channelsince", (security.since / 1000).into()));
+            fields.push(("handshakes", security.handshakes.into()));
+            fields.push(("rekeys", security.rekeys.into()));
+            fields.push(("failures", security.failures.into()));
+            fields.extend(security.last_failure.map(|(failure, _)| ("lastfailure", failure_text(failure).into())));
+        }
+        Json::Object(fields)
     };
     Ok(Json::List(chosen_rpc(s)?.into_iter().map(one).collect()))
 }

@@ -6,6 +6,7 @@
 mod ha;
 mod lb;
 mod net;
+mod ports;
 mod rehearse;
 mod stat;
 
@@ -35,7 +36,10 @@ pub fn show(command: &Command, config: &Config, facts: &dyn Facts) -> Result<Str
         View::Route => Ok(net::routes(&scene)),
         View::Mode => Ok(net::modes(&scene)),
         View::NsConfig => Ok(net::ns_config(&scene)),
-        View::Interface => net::interfaces(&scene),
+        View::Interface => ports::interfaces(&scene),
+        View::Fis => ports::failover_sets(&scene),
+        View::Vrid => ports::virtual_routers(&scene),
+        View::Hook => ports::hooks(&scene),
         View::RunningConfig => Ok(net::running_config(&scene)),
         View::Version => Ok(net::version(&scene)),
         View::ConnectionTable => net::connection_table(command),
@@ -60,7 +64,10 @@ pub fn show_json(command: &Command, config: &Config, facts: &dyn Facts) -> Resul
         View::Route => net::routes_json(&scene),
         View::Mode => net::modes_json(&scene),
         View::NsConfig => net::ns_config_json(&scene),
-        View::Interface => net::interfaces_json(&scene)?,
+        View::Interface => ports::interfaces_json(&scene)?,
+        View::Fis => ports::failover_sets_json(&scene)?,
+        View::Vrid => ports::virtual_routers_json(&scene)?,
+        View::Hook => ports::hooks_json(&scene)?,
         View::RunningConfig => net::running_config_json(&scene),
         View::Version => net::version_json(&scene),
         View::ConnectionTable => Json::List(Vec::new()),

@@ -7,7 +7,7 @@ use crate::connections::{ConnectionFilter, connection_header};
 use crate::error::{CommandError, messages};
 use crate::json::Json;
 use crate::lines::{Style, lines};
-use crate::model::{Interface, IpKind, NsIp};
+use crate::model::{IpKind, NsIp};
 use crate::time::calendar;
 use crate::value::mask_text;
 
@@ -180,36 +180,6 @@ pub(super) fn ns_config_json(s: &Scene<'_>) -> Json {
         ("systemtype", kind.into()),
         ("currentsytemtime", calendar(s.facts.now()).into()),
     ])
-}
-
-fn chosen_interfaces<'a>(s: &Scene<'a>) -> Result<Vec<&'a Interface>, CommandError> {
-    super::chosen(s, "id", s.config.interfaces.iter(), |i| &i.id)
-}
-
-fn port_state(s: &Scene<'_>, id: &str) -> &'static str {
-    let node = s.facts.node();
-    match (node.ports_up.iter().any(|p| p == id), node.ports_down.iter().any(|p| p == id)) {
-        (true, _) => "UP",
-        (false, true) => "DOWN",
-        (false, false) => "UNKNOWN",
-    }
-}
-
-pub(super) fn interfaces(s: &Scene<'_>) -> Result<String, CommandError> {
-    let mut text = String::new();
-    for (i, port) in chosen_interfaces(s)?.into_iter().enumerate() {
-        text += &format!("{})\tInterface {} (Device: {})\n", i + 1, port.id, port.device);
-        text += &format!("\tState: {}\n", port_state(s, &port.id));
-    }
-    Ok(text)
-}
-
-pub(super) fn interfaces_json(s: &Scene<'_>) -> Result<Json, CommandError> {
-    let one = |port: &Interface| {
-        let (id, device) = (port.id.clone(), port.device.clone());
-        Json::Object(vec![("id", id.into()), ("devicename", device.into()), ("state", port_state(s, &port.id).into())])
-    };
-    Ok(Json::List(chosen_interfaces(s)?.into_iter().map(one).collect()))
 }
 
 fn running_lines(s: &Scene<'_>) -> Vec<String> {

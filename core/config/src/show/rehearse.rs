@@ -1,7 +1,7 @@
 //! `failover rehearse`: what would be lost if this node died at this moment.
 
 use super::Scene;
-use crate::facts::{ChannelState, HaFacts, HaRole, NodeState, PeerFacts, VserverFacts};
+use crate::facts::{ChannelState, HaFacts, HaRole, NodeState, PeerFacts, SyncState, VserverFacts};
 use crate::json::Json;
 use crate::model::{ConnFailover, LbVserver, MirrorMode};
 
@@ -35,8 +35,8 @@ fn fate<'a>(s: &Scene<'a>, ha: &HaFacts, vserver: &'a LbVserver, held: u64) -> F
             None => (0, 0, "rebuilt from their packets"),
         },
         (HaRole::Primary | HaRole::Draining, ConnFailover::Stateful) => {
-            // What the peer has is of no use if it never leads.
-            let useless = if heir_cannot_lead(ha) { facts.protected } else { 0 };
+            // What the peer has is of no use if it never leads, or does not answer for the vserver's address.
+            let useless = if heir_cannot_lead(ha) || heir_lacks_commands(ha) { facts.protected } else { 0 };
             // Who waits for the peer's acknowledgement believes nothing yet.
             let lost = (facts.unprotected + useless).saturating_sub(held);
             (lost, 0, if lost == 0 { "" } else { heir_is_missing(s, ha).unwrap_or(not_yet(s)) })
@@ -49,6 +49,11 @@ fn heir_cannot_lead(ha: &HaFacts) -> bool {
     ha.peer.as_ref().is_some_and(|peer| peer.unready)
 }
 
+/// It has tried, and may not have the vserver.
+fn heir_lacks_commands(ha: &HaFacts) -> bool {
+    ha.peer.as_ref().is_some_and(|peer| matches!(peer.config.sync, SyncState::Failed { .. }))
+}
+
 /// Why nobody could take over.
 fn heir_is_missing(s: &Scene<'_>, ha: &HaFacts) -> Option<&'static str> {
     if s.config.ha.peer.is_none() {
@@ -58,11 +63,17 @@ fn heir_is_missing(s: &Scene<'_>, ha: &HaFacts) -> Option<&'static str> {
         return Some("the peer cannot lead: it stays secondary, is ending, or its disk does not answer");
     }
     match &ha.peer {
-        Some(peer) if peer.state == NodeState::Up && peer.channel == ChannelState::Up => None,
         Some(PeerFacts { channel: ChannelState::Quarantined { .. }, .. }) => {
             Some("the peer is in quarantine and takes no records")
         }
         Some(PeerFacts { channel: ChannelState::Full, .. }) => Some("the peer's table is full"),
+        Some(PeerFacts { channel: ChannelState::VersionMismatch, .. }) => {
+            Some("the peer's HA version has nothing in common with this node's")
+        }
+        Some(peer) if peer.state == NodeState::Up && heir_lacks_commands(ha) => {
+            Some("the peer could not take over the configuration (show ha node) and may not have this vserver")
+        }
+        Some(peer) if peer.state == NodeState::Up && peer.channel == ChannelState::Up => None,
         Some(peer) if peer.state == NodeState::Up => Some("the peer has not caught up"),
         Some(_) | None => Some("the peer is not up"),
     }

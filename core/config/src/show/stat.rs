@@ -198,6 +198,7 @@ pub(super) fn ha_node(s: &Scene<'_>) -> String {
     ]);
     text +=
         &format!("Last resync: {}\n", f.resync.map_or("never".to_owned(), |resync| super::ha::resync_text(s, resync)));
+    text += &format!("Last takeover: {}\n", f.takeover.map_or("never".to_owned(), super::ha::takeover_text));
     let drops = s.facts.node().drops;
     if !drops.is_empty() {
         text += "\nDrops\n";

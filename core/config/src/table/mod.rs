@@ -7,6 +7,7 @@
 mod ha;
 mod lb;
 mod net;
+mod ports;
 
 use crate::command::Action;
 use crate::value::Type;
@@ -70,12 +71,63 @@ pub(crate) enum Change {
     SetHaNode,
     UnsetHaNode,
     RmHaNode,
+    BindHaNode,
+    UnbindHaNode,
+    AddHook,
+    RmHook,
     SetRpcNode,
     UnsetRpcNode,
     SetNsConfig,
+    Ports(PortChange),
+}
+
+/// Every change of data ports and of what belongs to several of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PortChange {
     AddInterface,
     SetInterface,
+    UnsetInterface,
     RmInterface,
+    EnableInterface,
+    DisableInterface,
+    AddFis,
+    RmFis,
+    BindFis,
+    UnbindFis,
+    AddVrid,
+    RmVrid,
+    BindVrid,
+    UnbindVrid,
+}
+
+/// What a change is about, as far as it matters whether it travels to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// A floating address that is being added.
+    NewIp,
+    /// A floating address.
+    Ip,
+    /// A route.
+    Route,
+    /// Anything else.
+    Other,
+}
+
+impl Change {
+    /// What it is about.
+    pub(crate) fn subject(self) -> Subject {
+        let ip = [Change::SetIp, Change::UnsetIp, Change::RmIp, Change::EnableIp, Change::DisableIp];
+        let route = [Change::AddRoute, Change::SetRoute, Change::RmRoute];
+        if self == Change::AddIp {
+            Subject::NewIp
+        } else if ip.contains(&self) {
+            Subject::Ip
+        } else if route.contains(&self) {
+            Subject::Route
+        } else {
+            Subject::Other
+        }
+    }
 }
 
 /// Everything that can be printed.
@@ -92,6 +144,9 @@ pub(crate) enum View {
     RpcNode,
     NsConfig,
     Interface,
+    Fis,
+    Vrid,
+    Hook,
     RunningConfig,
     ConnectionTable,
     Version,
@@ -258,7 +313,7 @@ impl Opt {
 
 /// All rows, in the order of the reference.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> + Clone {
-    net::ROWS.iter().chain(lb::ROWS).chain(ha::ROWS)
+    net::ROWS.iter().chain(ports::ROWS).chain(lb::ROWS).chain(ha::ROWS)
 }
 
 /// The options of the command that makes an object, by its change.

@@ -63,10 +63,6 @@ const MODE_ARGS: &[Arg] = &[Arg::required(
     "L3: route what belongs to no flow. USIP: default of -usip.",
 )];
 
-const INTERFACE: Arg = Arg::required("id", Type::Token(15), "id", "Id of the data port, 1/1.");
-const DEVICE: Opt =
-    Opt::new("device", Type::Token(15), "device", "Linux network interface behind the port.").required();
-
 pub(super) const ROWS: &[Row] = &[
     Row::new("add", &["ns", "ip"], Effect::Shared(Change::AddIp), "Adds a floating address.")
         .args(&[IP, Arg::optional("netmask", Type::Mask, "netmask", "Its mask, unless the address has a length.")])
@@ -166,23 +162,6 @@ pub(super) const ROWS: &[Row] = &[
             "SOURCEIP == x, or CONNECTION.SRCIP.EQ(x), joined by && or ||; then -detail.",
         )])
         .nitro("nsconnectiontable"),
-    Row::new("add", &["interface"], Effect::Local(Change::AddInterface), "Declares a data port.")
-        .args(&[INTERFACE])
-        .opts(&[DEVICE])
-        .nitro("interface")
-        .extension(),
-    Row::new("set", &["interface"], Effect::Local(Change::SetInterface), "Puts another device behind a data port.")
-        .args(&[INTERFACE])
-        .sets(&[DEVICE])
-        .nitro("interface")
-        .extension(),
-    Row::new("rm", &["interface"], Effect::Local(Change::RmInterface), "Removes a data port.")
-        .args(&[INTERFACE])
-        .nitro("interface")
-        .extension(),
-    Row::new("show", &["interface"], Effect::Show(View::Interface), "Shows data ports.")
-        .args(&[Arg::optional("id", Type::Token(15), "id", "Only this one.")])
-        .nitro("interface"),
     Row::new("quit", &[], Effect::Act(Action::Quit), "Ends the session."),
     Row::new("exit", &[], Effect::Act(Action::Quit), "Ends the session."),
 ];

@@ -2,15 +2,20 @@
 
 use core::time::Duration;
 use holdfast_config::{
-    ChannelState, Config, DigestState, Facts, HaFacts, HaRole, Health, Kind, MonitorFacts, NodeFacts, NodeState,
-    PeerFacts, ResyncFacts, ServiceFacts, VserverFacts, complete, help, parse_all, show, show_json,
+    ChannelState, Config, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, Kind, MonitorFacts, NodeFacts,
+    NodeState, PeerFacts, PeerPorts, ResyncFacts, RouteFacts, SecurityFacts, SecurityFailure, SecurityState,
+    ServiceFacts, SyncState, TakeoverFacts, VserverFacts, complete, help, parse_all, show, show_json,
 };
 
 /// Sat Jan 16 05:23:00 2021.
 const NOW: u64 = 1_610_774_580_200;
 
 /// Facts of a node that never change.
-pub struct Fixed;
+#[derive(Default)]
+pub struct Fixed {
+    /// The peer could not take over the configuration.
+    pub peer_failed: bool,
+}
 
 impl Facts for Fixed {
     fn now(&self) -> u64 {
@@ -28,6 +33,8 @@ impl Facts for Fixed {
     }
 
     fn ha(&self) -> HaFacts {
+        let own =
+            ConfigFacts { incarnation: 6, fingerprint: 0x0123_4567_89ab_cdef, version: 2, ..ConfigFacts::default() };
         HaFacts {
             role: HaRole::Primary,
             state: NodeState::Up,
@@ -39,8 +46,17 @@ impl Facts for Fixed {
             hellos_sent: 1240,
             propagation_timeouts: 0,
             sync_failures: 1,
+            config: own.clone(),
             refused_messages: 2,
             silent_ports: Vec::new(),
+            failed_ports: vec!["1/2".to_owned()],
+            routes: vec![
+                RouteFacts { up: true, text: "192.0.2.1 answers".to_owned() },
+                RouteFacts { up: false, text: "no such route".to_owned() },
+            ],
+            flips: 1,
+            flip_time: Some(Duration::from_secs(75)),
+            sticky: false,
             peer: Some(PeerFacts {
                 host_name: String::new(),
                 role: HaRole::Secondary,
@@ -49,8 +65,26 @@ impl Facts for Fixed {
                 caught_up: true,
                 unready: false,
                 heard_on: vec!["1/1".to_owned()],
+                ports: Some(PeerPorts {
+                    enabled: vec!["1/1".to_owned(), "1/2".to_owned()],
+                    monitored: vec!["1/1".to_owned()],
+                    silent: vec!["1/2".to_owned()],
+                    fail_safe: true,
+                    ..PeerPorts::default()
+                }),
                 channel: ChannelState::Up,
                 rekeying: false,
+                config: match self.peer_failed {
+                    false => ConfigFacts { sync: SyncState::Success, version: 2, ..own.clone() },
+                    true => ConfigFacts {
+                        sync: SyncState::Failed { reason: "commands refused: 1".to_owned() },
+                        propagation_off: true,
+                        incarnation: 5,
+                        fingerprint: 0x0123_4567_89ab_cdee,
+                        unsaved: true,
+                        ..ConfigFacts::default()
+                    },
+                },
                 last_heard: Some(Duration::from_micros(41_300)),
             }),
             flows: 1001,
@@ -63,6 +97,13 @@ impl Facts for Fixed {
             mirror_delay: Duration::from_micros(95),
             mirrored: 1000,
             mirror_rate: 12_345,
+            takeover: Some(TakeoverFacts {
+                term: 7,
+                began: NOW - 3_600_000,
+                heard_before: Some(Duration::from_micros(31_400)),
+                given_up_before: Duration::from_micros(200),
+                first_packet_after: Some(Duration::from_micros(700)),
+            }),
             resync: Some(ResyncFacts {
                 session: 3,
                 began: NOW - 60_000,
@@ -71,6 +112,15 @@ impl Facts for Fixed {
                 told: 12,
             }),
             digest: DigestState::Equal { ago: None },
+            security: SecurityFacts {
+                state: SecurityState::Encrypted,
+                since: NOW - 200_000,
+                last_failure: Some((SecurityFailure::Password, NOW - 500_000)),
+                failing: false,
+                handshakes: 2,
+                rekeys: 7,
+                failures: 3,
+            },
         }
     }
 
@@ -124,7 +174,7 @@ impl Facts for Fixed {
 
 /// Carries out a line as the node would, and answers what an operator would read.
 ///
-/// Beside commands: `<command> --json`, `complete <line>|` and `help <words>`.
+/// Beside commands: `<command> --json`, `<command> (peer failed)`, `complete <line>|` and `help <words>`.
 pub fn console(config: &mut Config, line: &str) -> String {
     if let Some(line) = line.strip_prefix("complete ") {
         let list = complete(line.trim_end_matches('|'));
@@ -134,13 +184,14 @@ pub fn console(config: &mut Config, line: &str) -> String {
         return help(words);
     }
     let (line, json) = line.strip_suffix(" --json").map_or((line, false), |line| (line, true));
-    match run(config, line, json) {
+    let (line, peer_failed) = line.strip_suffix(" (peer failed)").map_or((line, false), |line| (line, true));
+    match run(config, line, json, &Fixed { peer_failed }) {
         Ok(text) => text + " Done\n",
         Err(error) => format!("{error}\n"),
     }
 }
 
-fn run(config: &mut Config, line: &str, json: bool) -> Result<String, holdfast_config::CommandError> {
+fn run(config: &mut Config, line: &str, json: bool, facts: &Fixed) -> Result<String, holdfast_config::CommandError> {
     let mut text = String::new();
     for command in parse_all(line)? {
         match command.kind() {
@@ -149,8 +200,8 @@ fn run(config: &mut Config, line: &str, json: bool) -> Result<String, holdfast_c
                     text += &format!("{warning}\n");
                 }
             }
-            Kind::Show if json => text += &(show_json(&command, config, &Fixed)? + "\n"),
-            Kind::Show => text += &show(&command, config, &Fixed)?,
+            Kind::Show if json => text += &(show_json(&command, config, facts)? + "\n"),
+            Kind::Show => text += &show(&command, config, facts)?,
             Kind::Action(action) => text += &format!("({action:?})\n"),
         }
     }

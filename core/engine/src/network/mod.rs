@@ -74,8 +74,12 @@ pub struct NetworkCounters {
 /// Addresses, routes, neighbours and announcements of one node.
 #[derive(Debug)]
 pub(crate) struct Network {
-    /// In order of their ids.
+    /// In order of their ids, with the Ethernet addresses that they speak under.
     ports: Vec<Port>,
+    /// Those of the devices.
+    hardware: Vec<(PortId, MacAddr)>,
+    /// Floating ones, for ports that have one; spoken under while `defends`.
+    floating_macs: Vec<(PortId, MacAddr)>,
     /// The kernel's addresses, sorted.
     host_addresses: Vec<Addr>,
     routes: Routes,
@@ -95,6 +99,8 @@ impl Network {
         let table = TableLimits { entries: limits.max_neighbours, queue: limits.neighbour_queue };
         Network {
             ports: Vec::new(),
+            hardware: Vec::new(),
+            floating_macs: Vec::new(),
             host_addresses: Vec::new(),
             routes: Routes::default(),
             neighbours: Neighbours::new(table),
@@ -111,7 +117,28 @@ impl Network {
     pub(crate) fn set_ports(&mut self, ports: &[Port]) {
         self.ports = ports.to_vec();
         self.ports.sort_by_key(|port| port.id);
+        self.hardware = self.ports.iter().map(|port| (port.id, port.mac)).collect();
+        self.wear_macs();
         self.neighbours.forget_all();
+    }
+
+    /// Replaces the floating Ethernet addresses. Frames to them are ours at any
+    /// time; only a node that may announce sends under them, so that a switch never
+    /// learns of two places. Returns whether anything has changed.
+    pub(crate) fn set_floating_macs(&mut self, macs: &[(PortId, MacAddr)]) -> bool {
+        let changed = self.floating_macs != macs;
+        self.floating_macs = macs.to_vec();
+        self.wear_macs();
+        changed
+    }
+
+    /// Gives each port the Ethernet address that it speaks under.
+    fn wear_macs(&mut self) {
+        let of = |list: &[(PortId, MacAddr)], id| list.iter().find(|(port, _)| *port == id).map(|(_, mac)| *mac);
+        for port in &mut self.ports {
+            let floating = of(&self.floating_macs, port.id).filter(|_| self.defends);
+            port.mac = floating.or(of(&self.hardware, port.id)).unwrap_or(port.mac);
+        }
     }
 
     /// Takes addresses and routes from `plan`. Addresses that are new in it are
@@ -147,9 +174,10 @@ impl Network {
         self.ports.get(index)
     }
 
-    /// Whether `mac` is the Ethernet address of one of our ports.
+    /// Whether `mac` is an Ethernet address of one of our ports.
     pub(crate) fn is_own_mac(&self, mac: MacAddr) -> bool {
-        self.ports.iter().any(|port| port.mac == mac)
+        let same = |known: &(PortId, MacAddr)| known.1 == mac;
+        self.hardware.iter().any(same) || self.floating_macs.iter().any(same)
     }
 
     /// The floating address `addr`, if it is one.
@@ -395,9 +423,11 @@ impl Network {
         }
     }
 
-    /// Whether claims of others are answered by announcing again.
+    /// Whether this node alone may announce: claims of others are answered by
+    /// announcing again, and floating Ethernet addresses are used.
     pub(crate) fn set_defends(&mut self, defends: bool) {
         self.defends = defends;
+        self.wear_macs();
     }
 
     /// Notes where `addr` is, and sends what waited for it. Unknown neighbours

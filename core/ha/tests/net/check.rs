@@ -3,7 +3,7 @@
 
 use super::{Mode, Node, World};
 use holdfast_base::Instant;
-use holdfast_ha::{Effect, LostCause, Role};
+use holdfast_ha::{Effect, LostCause, NodeHealth, Role};
 use std::collections::BTreeSet;
 
 #[derive(Default)]
@@ -17,6 +17,7 @@ pub struct Checker {
     was_current: [bool; 2],
     /// True time at which a thawed node may promote again.
     listens_until: [Option<Instant>; 2],
+    /// Since when each runs and may lead.
     awake_since: [u64; 2],
     sent: [(u64, u64); 2],
     role: [Option<Role>; 2],
@@ -108,7 +109,8 @@ impl Checker {
         for node in 0..2 {
             let machine = world.nodes[node].machine.as_ref();
             self.was_current[node] = machine.is_some_and(|m| m.status().caught_up);
-            if machine.is_none() || world.is_frozen(node) {
+            let ill = world.nodes[node].health >= NodeHealth::PartialFail && !world.nodes[node].settings.fail_safe;
+            if machine.is_none() || world.is_frozen(node) || ill {
                 self.awake_since[node] = world.now;
             }
         }

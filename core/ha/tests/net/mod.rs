@@ -6,7 +6,7 @@ pub mod check;
 
 use check::Checker;
 use holdfast_base::{Duration, Instant, Rng};
-use holdfast_ha::{Effect, Event, Hello, Machine, NodeId, PathId, Role, Settings};
+use holdfast_ha::{Effect, Event, Hello, Machine, NodeHealth, NodeId, PathId, Role, Settings};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -70,6 +70,8 @@ struct Letter {
 pub struct Node {
     pub machine: Option<Machine>,
     pub settings: Settings,
+    /// What works there; outlives the process.
+    pub health: NodeHealth,
     pub boot: u64,
     /// Until when the process is not run, in microseconds of true time; 0: it
     /// runs.
@@ -125,9 +127,14 @@ impl World {
                 settings.dead *= 2;
             }
             settings.lease_margin = Duration::from_millis(dead / 20);
+            settings.fail_safe = rng.chance(1, 4);
+            if rng.chance(1, 4) {
+                (settings.max_flips, settings.max_flip_time) = (1 + rng.below(3) as u32, Duration::from_secs(4));
+            }
             Node {
                 machine: None,
                 settings,
+                health: NodeHealth::Up,
                 boot: 0,
                 frozen_until: 0,
                 disk: rng.below(4),
@@ -251,7 +258,10 @@ impl World {
         one.knows = (0, 0);
         one.follows = None;
         one.last_turn = self.now;
-        one.machine = Some(Machine::new(one.local(self.now), one.settings, boot, one.disk));
+        let now = one.local(self.now);
+        let mut machine = Machine::new(now, one.settings, boot, one.disk);
+        machine.handle_health(now, one.health);
+        one.machine = Some(machine);
         self.check.started(node);
         self.note(node, "starts");
         self.drain(node);
@@ -424,7 +434,7 @@ impl World {
             self.after(pause, What::Fault);
         }
         let node = self.rng.below(2) as usize;
-        match self.rng.below(10) {
+        match self.rng.below(12) {
             // A process that starts while its peer cannot hear it never has its
             // boot echoed, so it is alone as far as it can know.
             0 | 1 if self.nodes[node].machine.is_some() && self.mode != Mode::OneWay => {
@@ -451,6 +461,12 @@ impl World {
                 self.note(node, "is asked to stop");
                 self.input(node, Machine::handle_stop);
             }
+            8 | 9 if !self.is_frozen(node) => {
+                let all =
+                    [NodeHealth::Up, NodeHealth::RouteMonitorFail, NodeHealth::PartialFail, NodeHealth::CompleteFail];
+                let health = all[self.rng.below(4) as usize];
+                self.ail(node, health);
+            }
             _ => self.worsen(),
         }
     }
@@ -465,6 +481,12 @@ impl World {
         self.note(node, &format!("frozen for {} us", until - self.now));
         self.nodes[node].frozen_until = until;
         self.at(until, What::Thaw { node });
+    }
+
+    fn ail(&mut self, node: usize, health: NodeHealth) {
+        self.note(node, &format!("is {health:?}"));
+        self.nodes[node].health = health;
+        self.input(node, |machine, now| machine.handle_health(now, health));
     }
 
     fn worsen(&mut self) {
@@ -506,6 +528,7 @@ impl World {
                 self.nodes[node].frozen_until = 0;
                 self.turn(node);
             }
+            self.ail(node, NodeHealth::Up);
             self.after(0, What::Start { node });
         }
         if self.trace {

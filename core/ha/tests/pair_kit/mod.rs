@@ -2,7 +2,7 @@
 //! takes one step, a disk answers in one step.
 
 use holdfast_base::{Duration, Instant};
-use holdfast_ha::{Cause, Effect, HaStatus, Hello, Machine, NodeId, PathId, Role, Settings};
+use holdfast_ha::{Cause, Effect, HaStatus, Hello, Machine, NodeHealth, NodeId, PathId, Role, Settings};
 
 const STEP: Duration = Duration::from_micros(500);
 
@@ -17,6 +17,8 @@ pub struct Pair {
     dead: [bool; 2],
     frozen: [Option<Instant>; 2],
     cut: bool,
+    /// Hears nothing.
+    deaf: [bool; 2],
     broken_disk: [bool; 2],
     stored: [u64; 2],
     boots: [u64; 2],
@@ -36,6 +38,7 @@ impl Pair {
             dead: [false; 2],
             frozen: [None; 2],
             cut: false,
+            deaf: [false; 2],
             broken_disk: [false; 2],
             stored: [a, b],
             boots: [101, 102],
@@ -90,7 +93,7 @@ impl Pair {
             self.history[node].push(effect);
             match effect {
                 Effect::Send { hello, .. } => {
-                    if !self.cut && !self.dead[1 - node] {
+                    if !self.cut && !self.dead[1 - node] && !self.deaf[1 - node] {
                         let term = self.machines[node].term();
                         self.mail[1 - node].push((term, hello));
                     }
@@ -155,6 +158,12 @@ impl Pair {
         self.mail[node].clear();
     }
 
+    /// Nothing reaches this node from here on, what is under way included; what it says arrives.
+    pub fn deafen(&mut self, node: usize) {
+        self.deaf[node] = true;
+        self.mail[node].clear();
+    }
+
     pub fn cut(&mut self, cut: bool) {
         self.cut = cut;
     }
@@ -172,9 +181,19 @@ impl Pair {
     }
 
     pub fn set_status(&mut self, node: usize, status: HaStatus) {
+        self.set(node, |settings| settings.status = status);
+    }
+
+    /// The defaults with a change.
+    pub fn set(&mut self, node: usize, change: impl FnOnce(&mut Settings)) {
         let id = node as u128 + 1;
-        let settings = Settings { status, ..Settings::new(NodeId(id), Some(NodeId(3 - id))) };
+        let mut settings = Settings::new(NodeId(id), Some(NodeId(3 - id)));
+        change(&mut settings);
         self.machines[node].set_settings(self.now, settings);
+    }
+
+    pub fn ail(&mut self, node: usize, health: NodeHealth) {
+        self.machines[node].handle_health(self.now, health);
     }
 
     pub fn set_dead(&mut self, node: usize, dead: Duration) {

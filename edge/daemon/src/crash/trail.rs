@@ -17,8 +17,8 @@ const HEAD: usize = 4;
 /// The longest entry of any ring, in bytes.
 pub const LONGEST: usize = (64 - HEAD) * 8;
 
-/// Bytes kept of a peer datagram: the envelope's header, and as much of the payload as tells what it is.
-const DATAGRAM_HEAD: usize = 64 + 24;
+/// Bytes kept of a peer datagram: the envelope's header. The rest is encrypted.
+const DATAGRAM_HEAD: usize = 64;
 
 /// Bytes before the peer's datagram in a frame: Ethernet header, length.
 const PEER_HEAD: usize = 14 + 2;

@@ -54,7 +54,7 @@ pub fn strike(stage: &mut Stage, primary: usize, blow: Blow) -> Result<()> {
     match blow {
         Blow::None => Ok(()),
         Blow::Kill => node.fail(lab, Failure::Kill),
-        Blow::Power => node.cut_power(lab),
+        Blow::Power => node.fail(lab, Failure::Power),
         Blow::Freeze => node.fail(lab, Failure::Freeze),
         Blow::Planned => node.cli(&["force", "ha", "failover", "-force"]).map(drop),
         Blow::Term => node.stop(),

@@ -335,10 +335,8 @@ impl Play {
         let logged = std::fs::metadata(self.stage.pair.nodes[1 - primary].log())?.len();
         let begun = measure::time_of_day();
         let (pair, lab) = (&mut self.stage.pair, &self.stage.lab);
-        match failure {
-            None => {}
-            Some(Failure::Power) => pair.nodes[primary].cut_power(lab)?,
-            Some(failure) => pair.nodes[primary].fail(lab, failure)?,
+        if let Some(failure) = failure {
+            pair.nodes[primary].fail(lab, failure)?;
         }
         sys::pause(AFTERMATH);
         let gap = self.gap()?;

@@ -2,6 +2,7 @@
 //! (`holdfast-testbed role …`), is told what to do by lines on its standard input and answers with JSON lines on its
 //! standard output. It ends when its standard input does.
 
+mod attack;
 mod bench_flows;
 mod bench_load;
 mod bench_probe;
@@ -53,6 +54,8 @@ pub enum RoleCommand {
     Who(who::Options),
     /// Sends rubbish.
     Garbage(garbage::Options),
+    /// Attacks the channel between the nodes.
+    Attack(attack::Options),
     /// Answers the benches' clients.
     BenchServer(bench_server::Options),
     /// Connections at a rate, or as many as possible.
@@ -79,6 +82,7 @@ pub fn play(command: &RoleCommand) -> Result<()> {
         RoleCommand::Ends(options) => ends::run(options),
         RoleCommand::Who(options) => who::run(options),
         RoleCommand::Garbage(options) => garbage::run(options),
+        RoleCommand::Attack(options) => attack::run(options),
         RoleCommand::BenchServer(options) => bench_server::run(options),
         RoleCommand::BenchLoad(options) => bench_load::run(options),
         RoleCommand::BenchProbe(options) => bench_probe::run(options),

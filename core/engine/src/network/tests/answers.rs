@@ -152,3 +152,34 @@ fn who_wants_to_take_a_floating_ipv6_address_hears_so_with_everybody() {
     assert_eq!(lab.network.counters().address_conflicts, 1);
     assert_eq!(lab.network.neighbours(100), []);
 }
+
+#[test]
+fn who_may_announce_answers_under_the_floating_ethernet_address_and_nobody_else() {
+    let mut lab = Lab::new();
+    lab.network.set_floating_macs(&[(CLIENT_PORT.id, FLOATING)]);
+    for (defends, mac) in [(false, CLIENT_PORT.mac), (true, FLOATING), (false, CLIENT_PORT.mac)] {
+        lab.network.set_defends(defends);
+        lab.arp(at(0), CLIENT_PORT, arp_request(client_net(HOST), OTHER_MAC, client_net(100)));
+        let answer = arp_reply(client_net(100), mac, client_net(HOST), OTHER_MAC);
+        assert_eq!(lab.said(), [Said { port: CLIENT_PORT.id, to: OTHER_MAC, what: What::Arp(answer) }]);
+        assert!(lab.network.is_own_mac(FLOATING) && lab.network.is_own_mac(CLIENT_PORT.mac), "both are heard");
+    }
+    lab.network.set_defends(true);
+    lab.arp(at(0), SERVER_PORT, arp_request(client_net(HOST), OTHER_MAC, client_net(100)));
+    let answer = arp_reply(client_net(100), SERVER_PORT.mac, client_net(HOST), OTHER_MAC);
+    assert_eq!(lab.said(), [Said { port: SERVER_PORT.id, to: OTHER_MAC, what: What::Arp(answer) }], "it has none");
+    lab.network.set_floating_macs(&[]);
+    assert!(!lab.network.is_own_mac(FLOATING));
+}
+
+#[test]
+fn a_floating_ethernet_address_comes_and_goes_without_a_question_to_any_neighbour() {
+    let mut lab = Lab::new();
+    lab.arp(at(0), CLIENT_PORT, arp_request(client_net(HOST), OTHER_MAC, client_net(100)));
+    lab.said();
+    lab.network.set_floating_macs(&[(CLIENT_PORT.id, FLOATING)]);
+    lab.network.set_defends(true);
+    let known = Resolution::Ready { port: CLIENT_PORT.id, mac: OTHER_MAC };
+    assert_eq!(lab.resolve(at(1), client_net(HOST)), known);
+    assert_eq!(lab.network.port(CLIENT_PORT.id).map(|port| port.mac), Some(FLOATING), "frames leave under it");
+}

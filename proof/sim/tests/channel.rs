@@ -1,0 +1,124 @@
+//! The channel between the nodes: its sessions, and what an operator sees of them.
+
+use core::time::Duration;
+
+use holdfast_base::Instant;
+use holdfast_ha::Role;
+use holdfast_sim::apps::Outcome;
+use holdfast_sim::scenario::{Fault, SNAT, USIP};
+use holdfast_sim::{Scenario, Story};
+
+const DIFFER: &str = "the rpcNode passwords of the two nodes differ";
+
+/// What `show ns rpcNode` tells of the channel.
+fn channel(story: &mut Story, machine: usize) -> String {
+    story.command(machine, &format!("show ns rpcNode 10.0.3.{}", 2 - machine))
+}
+
+#[test]
+fn a_pair_talks_encrypted_and_says_so() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    for machine in [0, 1] {
+        let shown = channel(&mut story, machine);
+        assert!(shown.contains("Channel: AUTHENTICATED, ENCRYPTED  Cipher: CHACHA20-POLY1305  Since: "), "{shown}");
+        assert!(shown.contains("Handshakes: 1  Rekeys: 0  Failures: 0  Last Failure: never"), "{shown}");
+        let shown = story.command(machine, "show HA node");
+        assert!(shown.contains("Peer Channel Security: AUTHENTICATED, ENCRYPTED\n"), "{shown}");
+    }
+    story.end();
+}
+
+#[test]
+fn keys_are_replaced_under_traffic_and_nobody_notices() {
+    let mut story = Story::whole(Scenario::quiet(2));
+    let (primary, term) = (story.primary(), story.node(story.primary()).term());
+    let number = story.connect(SNAT, false);
+    story.fault(Fault::PeerLoss(100));
+    story.run_ms(310_000);
+    for machine in [0, 1] {
+        let shown = channel(&mut story, machine);
+        assert!(shown.contains("Handshakes: 1  Rekeys: 1  Failures: 0"), "{shown}");
+    }
+    assert_eq!((story.primary(), story.node(primary).term()), (primary, term));
+    let second = story.connect(USIP, false);
+    assert_eq!(story.node(primary).engine().counters().hold_released_unprotected, 0);
+    story.fault(Fault::Kill(primary));
+    assert_eq!((story.end_of(number), story.end_of(second)), (Outcome::Finished, Outcome::Finished));
+    story.end();
+}
+
+#[test]
+fn a_wrong_password_is_told_on_both_nodes_and_nobody_takes_over() {
+    let wrong = "set ns rpcNode 10.0.3.1 -password wrong\nset ns rpcNode 10.0.3.2 -password wrong\n";
+    let faults = vec![(Instant::ZERO + Duration::from_secs(5), Fault::Start(1))];
+    let extra_config = [String::new(), wrong.into()];
+    let mut story = Story::begin(Scenario { extra_config, faults, first_only: true, ..Scenario::quiet(10) });
+    story.until("the first serves", |world| world.primary() == Some(0));
+    let number = story.connect(SNAT, false);
+    story.run_ms(8000);
+    assert_ne!(story.node(1).role(), Role::Primary, "it hears that there is a primary");
+    for machine in [0, 1] {
+        let shown = story.command(machine, "show HA node");
+        assert!(shown.contains(&format!("Peer Channel Security: NOT AUTHENTICATED ({DIFFER}, seen ")), "{shown}");
+        let shown = channel(&mut story, machine);
+        assert!(shown.contains(DIFFER) && shown.contains("Handshakes: 0"), "{shown}");
+        let told = |line: &&(Instant, _, String)| line.2.contains(DIFFER);
+        assert_eq!(story.world.machines[machine].log.iter().filter(told).count(), 1, "told once");
+    }
+    // Put right, it joins.
+    for node in [1, 2] {
+        story.command(1, &format!("set ns rpcNode 10.0.3.{node} -password correct-horse"));
+    }
+    story.until("the pair is whole", |world| world.is_whole());
+    assert_eq!((story.primary(), story.end_of(number)), (0, Outcome::Finished));
+    story.end();
+}
+
+#[test]
+fn one_node_that_wants_no_secrecy_is_told_and_changes_nothing() {
+    let mut story = Story::whole(Scenario::quiet(3));
+    let primary = story.primary();
+    let number = story.connect(SNAT, false);
+    let off = |node: usize| format!("set ns rpcNode 10.0.3.{node} -secure OFF");
+    story.command(primary, &off(2 - primary));
+    story.run_ms(2000);
+    assert!(story.world.is_whole());
+    for machine in [0, 1] {
+        let shown = channel(&mut story, machine);
+        assert!(
+            shown.contains("Channel: AUTHENTICATED, ENCRYPTED (-secure of the two nodes' rpcNode differs"),
+            "{shown}"
+        );
+    }
+    story.command(1 - primary, &off(primary + 1));
+    story.run_ms(2000);
+    for machine in [0, 1] {
+        let shown = channel(&mut story, machine);
+        assert!(shown.contains("Channel: AUTHENTICATED, NOT ENCRYPTED  Cipher"), "{shown}");
+    }
+    assert_eq!((story.primary(), story.end_of(number)), (primary, Outcome::Finished));
+    story.end();
+}
+
+#[test]
+fn the_saved_password_is_encrypted_and_good_after_a_restart() {
+    let mut story = Story::whole(Scenario::quiet(4));
+    let primary = story.primary();
+    story.command(primary, "save ns config");
+    story.run_ms(500);
+    for machine in &story.world.machines {
+        let text = &machine.stored_config;
+        assert!(!text.contains("correct-horse"), "{text}");
+        let line = text.lines().find(|line| line.starts_with("set ns rpcNode 10.0.3.1")).unwrap_or_default();
+        assert!(line.contains(" -encrypted -encryptmethod ENCMTHD_3"), "{line}");
+    }
+    let shown = story.command(primary, "show ns runningConfig");
+    assert!(!shown.contains("correct-horse"), "{shown}");
+    for machine in [1 - primary, primary] {
+        story.fault(Fault::Kill(machine));
+        story.run_ms(3000);
+        story.fault(Fault::Start(machine));
+        story.until("the pair is whole", |world| world.is_whole());
+    }
+    story.end();
+}

@@ -1,0 +1,321 @@
+//! The pair's configuration: changes travel, what was missed is made up for by the difference, and what cannot be
+//! carried out on one node is said on both and harms no connection.
+
+use core::time::Duration;
+
+use holdfast_ha::Role;
+use holdfast_node::Node;
+use holdfast_sim::apps::Outcome;
+use holdfast_sim::scenario::{Fault, SNAT, USIP};
+use holdfast_sim::world::World;
+use holdfast_sim::{Scenario, Story};
+
+/// The value of a line of `show ha node`, in the block of node `id` as `machine` shows it.
+fn shown(story: &mut Story, machine: usize, id: usize, what: &str) -> String {
+    let text = story.command(machine, &format!("show ha node {id}"));
+    let value = text.lines().find_map(|line| line.trim().strip_prefix(what)?.strip_prefix(": "));
+    value.unwrap_or_default().to_owned()
+}
+
+/// The number of a machine's latest mirror session.
+fn session(story: &mut Story, machine: usize) -> String {
+    shown(story, machine, 0, "Last Resync").split(", ").nth(1).unwrap_or_default().to_owned()
+}
+
+fn has_service(node: &Node, name: &str) -> bool {
+    node.config().service(name).is_some()
+}
+
+/// Numbers of all vservers and services: what flows and counters hang on.
+fn numbers(node: &Node) -> Vec<(String, u32)> {
+    let vservers = node.config().vservers().map(|vserver| (vserver.name.clone(), vserver.id));
+    let services = node.config().services().map(|service| (service.name.clone(), service.id));
+    vservers.chain(services).collect()
+}
+
+fn same_configuration(world: &World) -> bool {
+    let [Some(a), Some(b)] = [0, 1].map(|machine| world.machines[machine].node.as_ref()) else { return false };
+    a.config().fingerprint() == b.config().fingerprint()
+}
+
+fn node(story: &mut Story, machine: usize) -> &mut Node {
+    story.world.machines[machine].node.as_mut().expect("the machine runs")
+}
+
+#[test]
+fn the_operator_hears_of_a_change_when_the_peer_has_it() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    assert_eq!(story.command(primary, "add service extra v4-0 TCP 8080"), "");
+    assert!(has_service(story.node(secondary), "extra"));
+    assert_eq!(story.command(primary, "set HA node -holdLimit 500"), "", "a node's own");
+    assert_eq!(story.node(secondary).config().ha().hold_limit_ms, 1000);
+    story.run_ms(700);
+    assert_eq!(shown(&mut story, secondary, 0, "Sync State"), "SUCCESS");
+    assert_eq!(shown(&mut story, primary, 0, "Sync State"), "ENABLED");
+    assert_eq!(shown(&mut story, primary, 1, "Sync State"), "SUCCESS");
+    let own = shown(&mut story, primary, 0, "Incarnation");
+    assert!(own.starts_with('1') && own.ends_with(" (EQUAL)"), "{own}");
+    assert_eq!(shown(&mut story, secondary, 0, "Incarnation"), own);
+    let refused = story.command(secondary, "rm service extra");
+    assert!(refused.contains("permitted only on primary"), "{refused}");
+    story.fault(Fault::Kill(primary));
+    story.heal();
+    assert!(has_service(story.node(primary), "extra"), "what was not saved comes from the new primary");
+    story.end();
+}
+
+#[test]
+fn saving_saves_on_both_nodes() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    story.command(primary, "add service extra v4-0 TCP 8080");
+    assert_eq!(story.command(primary, "save ns config"), "");
+    story.run_ms(200);
+    for machine in [primary, secondary] {
+        let saved = &story.world.machines[machine].stored_config;
+        assert!(saved.contains("add service extra v4-0 TCP 8080"), "machine {machine}: {saved}");
+    }
+    story.fault(Fault::PowerOff(primary));
+    story.fault(Fault::PowerOff(secondary));
+    story.run_ms(100);
+    story.heal();
+    assert!(has_service(story.node(primary), "extra") && has_service(story.node(secondary), "extra"));
+    story.end();
+}
+
+#[test]
+fn after_a_partition_the_winners_configuration_is_everywhere_and_only_the_difference_is_applied() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let before = numbers(story.node(secondary));
+    story.command(primary, "add service common v4-0 TCP 8080");
+    story.fault(Fault::Split(true));
+    story.until("both lead", |world| {
+        world.machines.iter().all(|machine| machine.node.as_ref().is_some_and(|node| node.role() == Role::Primary))
+    });
+    story.command(primary, "add service one v4-0 TCP 8081");
+    story.command(primary, "set lb vserver snat-v4 -comment one");
+    story.command(secondary, "add service two v4-0 TCP 8082");
+    story.command(secondary, "rm service common");
+    story.heal();
+    story.until("one configuration", same_configuration);
+    let (winner, loser) = (story.primary(), 1 - story.primary());
+    let (kept, gone) = if winner == primary { ("one", "two") } else { ("two", "one") };
+    for machine in [winner, loser] {
+        assert!(has_service(story.node(machine), kept) && !has_service(story.node(machine), gone));
+        assert_eq!(has_service(story.node(machine), "common"), winner == primary);
+    }
+    let after = numbers(story.node(loser));
+    for known in &before {
+        assert!(after.contains(known), "{known:?} has another number on the loser: {after:?}");
+    }
+    assert!(story.log().contains("not in the primary's configuration, gone here"), "{}", story.log());
+    assert_eq!(shown(&mut story, loser, 0, "Sync State"), "SUCCESS");
+    story.end();
+}
+
+#[test]
+fn a_secondary_with_an_old_file_takes_over_the_difference_and_no_connection_notices() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let open: Vec<usize> = (0..8).map(|n| story.connect([SNAT, USIP][n % 2], n % 3 == 0)).collect();
+    story.command(primary, "add service late v4-0 TCP 8080");
+    story.command(primary, "rm service stateless-v4-0");
+    story.fault(Fault::Kill(secondary));
+    story.run_ms(300);
+    story.command(primary, "add service later v4-0 TCP 8081");
+    story.fault(Fault::Start(secondary));
+    story.until("the pair is whole", World::is_whole);
+    story.until("one configuration", same_configuration);
+    assert!(has_service(story.node(secondary), "late") && has_service(story.node(secondary), "later"));
+    story.run_ms(700);
+    assert_eq!(shown(&mut story, secondary, 0, "Sync State"), "SUCCESS");
+    let counts = story.node(primary).engine().counts();
+    assert_eq!((counts.unprotected, story.node(secondary).engine().counts().flows), (0, counts.flows));
+    story.fault(Fault::Kill(primary));
+    for number in open {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    story.end();
+}
+
+#[test]
+fn a_command_that_the_secondary_does_not_know_is_told_on_both_nodes_and_harms_nothing() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let open: Vec<usize> = (0..6).map(|n| story.connect([SNAT, USIP][n % 2], n % 3 == 0)).collect();
+    story.run_ms(300);
+    let before = session(&mut story, primary);
+    node(&mut story, secondary).misunderstand(Some("novelty"));
+    let answer = story.command(primary, "add service novelty v4-0 TCP 8080");
+    assert!(
+        answer.starts_with("Warning: Command failed on secondary node,  but succeeded on primary node."),
+        "{answer}"
+    );
+    assert_eq!(story.command(primary, "add service known v4-0 TCP 8081"), "", "others still travel");
+    assert!(has_service(story.node(secondary), "known"));
+    story.run_ms(3000);
+    for (machine, id) in [(secondary, 0), (primary, 1)] {
+        assert_eq!(shown(&mut story, machine, id, "Sync State"), "FAILED");
+        let reason = shown(&mut story, machine, id, "Sync Failure Reason");
+        assert!(
+            reason.starts_with("commands refused: 1; the first: ") && reason.contains("No such command [mystify]"),
+            "{reason}"
+        );
+    }
+    assert!(story.command(primary, "failover rehearse").contains("the peer could not take over the configuration"));
+    assert_eq!(session(&mut story, primary), before, "the mirror goes on in its session");
+    assert!(story.world.is_whole(), "the secondary can lead: {}", story.log());
+    let log = story.log();
+    assert!(log.matches("configuration not synchronised").count() <= 2, "it does not repeat itself: {log}");
+    node(&mut story, secondary).misunderstand(None);
+    story.until("it is tried again", same_configuration);
+    story.run_ms(700);
+    assert_eq!(shown(&mut story, secondary, 0, "Sync State"), "SUCCESS");
+    assert_eq!(shown(&mut story, primary, 1, "Sync State"), "SUCCESS");
+    story.fault(Fault::Kill(primary));
+    for number in open {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    story.end();
+}
+
+#[test]
+fn propagation_and_synchronisation_can_be_switched_off_and_on() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    story.command(primary, "set HA node -haProp DISABLED");
+    let answer = story.command(primary, "add service quiet v4-0 TCP 8080");
+    assert_eq!(answer, "Warning: Propagation is disabled on this node");
+    story.run_ms(2000);
+    assert!(!has_service(story.node(secondary), "quiet"), "nobody asks for it");
+    assert_eq!(shown(&mut story, primary, 0, "Propagation"), "DISABLED");
+    assert_eq!(shown(&mut story, secondary, 1, "Propagation"), "DISABLED");
+    assert!(shown(&mut story, secondary, 0, "Incarnation").ends_with(" (DIFFERENT)"));
+    assert!(story.world.is_whole(), "the flows are the same");
+    story.command(primary, "unset HA node -haProp");
+    story.until("the secondary makes up for it", same_configuration);
+
+    story.command(secondary, "set HA node -haProp DISABLED");
+    story.run_ms(300);
+    let answer = story.command(primary, "add service quieter v4-0 TCP 8081");
+    assert_eq!(answer, "Warning: Propagation is disabled on the peer node");
+    story.command(secondary, "set HA node -haProp ENABLED -haSync DISABLED");
+    story.run_ms(2000);
+    assert!(!has_service(story.node(secondary), "quieter"));
+    assert_eq!(shown(&mut story, secondary, 0, "Sync State"), "DISABLED");
+    assert_eq!(shown(&mut story, primary, 1, "Sync State"), "DISABLED");
+    for machine in [primary, secondary] {
+        let refused = story.command(machine, "force HA sync");
+        assert_eq!(refused, "ERROR: Synchronization disabled");
+    }
+    assert_eq!(story.command(secondary, "force HA sync -force -save YES"), "");
+    story.until("forced", same_configuration);
+    story.run_ms(300);
+    assert!(story.world.machines[secondary].stored_config.contains("add service quieter"), "and saved");
+    assert!(!story.world.machines[primary].stored_config.contains("add service quieter"));
+    story.command(primary, "set HA node -haProp DISABLED");
+    story.command(primary, "rm service quieter");
+    assert_eq!(story.command(primary, "force HA sync -force"), "");
+    story.until("forced from the other side", same_configuration);
+    story.command(primary, "unset HA node -haProp");
+    story.command(secondary, "unset HA node -haSync");
+    story.end();
+}
+
+#[test]
+fn forced_synchronisation_is_refused_where_it_cannot_be() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    assert_eq!(story.command(primary, "force HA sync"), "");
+    assert_eq!(story.command(secondary, "force HA sync -force"), "");
+    story.run_ms(700);
+    assert_eq!(shown(&mut story, secondary, 0, "Sync State"), "SUCCESS");
+    story.command(secondary, "set HA node -haStatus DISABLED");
+    story.run_ms(300);
+    for machine in [primary, secondary] {
+        assert_eq!(story.command(machine, "force HA sync"), "ERROR: Node disabled");
+    }
+    story.command(secondary, "set HA node -haStatus ENABLED");
+    story.fault(Fault::Kill(secondary));
+    story.run_ms(1000);
+    let refused = story.command(primary, "force HA sync");
+    assert!(refused.contains("invalid peer state"), "{refused}");
+    story.command(primary, "rm HA node 1");
+    let refused = story.command(primary, "force HA sync");
+    assert_eq!(refused, "ERROR: Operation not permitted on stand-alone node");
+}
+
+#[test]
+fn a_peer_that_does_not_answer_is_not_waited_for_for_ever() {
+    let mut scenario = Scenario::quiet(1);
+    scenario.extra_config.iter_mut().for_each(|text| text.push_str("set HA node -deadInterval 4\n"));
+    let mut story = Story::whole(scenario);
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    story.fault(Fault::Freeze(secondary, Duration::from_millis(2500)));
+    let begun = story.world.now;
+    let answer = story.command(primary, "add service one v4-0 TCP 8080");
+    assert_eq!(answer, "Warning: There is no response from the secondary. Propagation timed out");
+    assert!(story.world.now.since(begun) < Duration::from_millis(1200));
+    let counted = story.command(primary, "stat ha node");
+    assert!(counted.lines().any(|line| line.starts_with("Propagation timeouts") && line.ends_with(" 1")), "{counted}");
+    story.until("it arrives all the same", same_configuration);
+    story.fault(Fault::Kill(secondary));
+    let answer = story.command(primary, "add service two v4-0 TCP 8081");
+    assert_eq!(answer, "Warning: Unable to establish connection with the secondary. Command propagation failed");
+    story.heal();
+    story.until("it makes up for it", same_configuration);
+    story.end();
+}
+
+#[test]
+fn builds_without_a_common_language_leave_each_other_alone() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let number = story.connect(SNAT, false);
+    story.fault(Fault::Kill(secondary));
+    story.run_ms(500);
+    story.fault(Fault::Start(secondary));
+    node(&mut story, secondary).speak_version(9, 3);
+    story.run_ms(5000);
+    assert_eq!(story.primary(), primary, "no flapping");
+    assert!(!story.node(primary).mirrors() && !story.node(secondary).caught_up());
+    assert_eq!(story.node(primary).engine().counts().held, 0, "nothing waits");
+    for (machine, id) in [(primary, 1), (secondary, 1)] {
+        assert_eq!(shown(&mut story, machine, id, "Peer Channel"), "VERSION MISMATCH");
+    }
+    assert_eq!(shown(&mut story, secondary, 0, "Sync State"), "FAILED");
+    let reason = shown(&mut story, secondary, 0, "Sync Failure Reason");
+    assert_eq!(reason, "HA version mismatch between primary and secondary");
+    for machine in [primary, secondary] {
+        let refused = story.command(machine, "force HA sync");
+        assert_eq!(refused, "ERROR: HA version mismatch. Prop and sync not allowed");
+    }
+    let answer = story.command(primary, "add service extra v4-0 TCP 8080");
+    assert_eq!(answer, "Warning: HA version mismatch. Prop and sync not allowed");
+    assert!(story.command(primary, "force HA failover -force").contains("ERROR"), "it must not hand over");
+    assert_eq!(story.log().matches("version mismatch:").count(), 2, "once on each node: {}", story.log());
+    assert_eq!(story.end_of(number), Outcome::Finished);
+    story.fault(Fault::Kill(secondary));
+    story.run_ms(500);
+    story.heal();
+    story.end();
+}
+
+#[test]
+fn builds_of_different_versions_that_get_on_mirror_and_synchronise() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    story.fault(Fault::Kill(secondary));
+    story.run_ms(500);
+    story.fault(Fault::Start(secondary));
+    node(&mut story, secondary).speak_version(7, 2);
+    story.until("the pair is whole", World::is_whole);
+    let number = story.connect(SNAT, false);
+    assert_eq!(story.command(primary, "add service extra v4-0 TCP 8080"), "");
+    assert!(has_service(story.node(secondary), "extra"));
+    story.fault(Fault::Kill(primary));
+    assert_eq!(story.end_of(number), Outcome::Finished);
+    story.end();
+}

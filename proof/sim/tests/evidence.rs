@@ -1,0 +1,122 @@
+//! The table "Evidence" of docs/ha.md, row by row: what a node sees of its peer, and what follows from it.
+//! (Kill, orderly stop, forced failover and switchover are in `stories.rs`, health in `health.rs`.)
+
+use core::time::Duration;
+
+use holdfast_ha::Role;
+use holdfast_node::StreamEvent;
+use holdfast_sim::link::Manners;
+use holdfast_sim::machine::Input;
+use holdfast_sim::scenario::Fault;
+use holdfast_sim::world::{CLIENT_SIDE, SERVER_SIDE, World};
+use holdfast_sim::{Scenario, Story};
+
+/// Whether the log of a machine has a line that contains this.
+fn logged(story: &Story, machine: usize, text: &str) -> bool {
+    story.world.machines[machine].log.iter().any(|(_, _, line)| line.contains(text))
+}
+
+/// How long the other machine takes to lead after a fault.
+fn takeover(story: &mut Story, fault: Fault, old: usize) -> Duration {
+    let at = story.world.now;
+    story.fault(fault);
+    story.until("the other leads", |world| world.primary() == Some(1 - old));
+    story.world.now.since(at)
+}
+
+#[test]
+fn silence_on_all_paths_for_the_dead_interval() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let old = story.primary();
+    let took = takeover(&mut story, Fault::PowerOff(old), old).as_millis();
+    assert!((290..=420).contains(&took), "a dead interval after the last hello: {took} ms");
+    assert!(logged(&story, 1 - old, "cause Silence"));
+    story.heal();
+    story.end();
+}
+
+#[test]
+fn copies_of_hellos_are_no_sign_of_life() {
+    let copies = Manners { duplicate_permille: 1000, jitter: Duration::from_millis(30), ..Manners::CALM };
+    let mut story = Story::whole(Scenario { peer_manners: copies, data_manners: copies, ..Scenario::quiet(1) });
+    let old = story.primary();
+    let took = takeover(&mut story, Fault::PowerOff(old), old).as_millis();
+    assert!(took <= 460, "the last hello counts once: {took} ms");
+    story.heal();
+    story.end();
+}
+
+#[test]
+fn a_close_alone_proves_nothing() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let old = story.primary();
+    for machine in [1 - old, old] {
+        story.world.give(machine, Input::Stream(StreamEvent::Closed));
+        story.run_ms(500);
+        assert_eq!(story.primary(), old, "whoever closes it");
+        assert!(logged(&story, machine, "FalseAlarm"), "machine {machine} has asked and was answered");
+    }
+    story.end();
+}
+
+#[test]
+fn another_boot_that_answers_is_a_restart() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let old = story.primary();
+    story.fault(Fault::PeerLink(false));
+    story.run_ms(300);
+    // No close is seen, and the process is back before anybody misses it.
+    story.fault(Fault::Kill(old));
+    story.fault(Fault::Start(old));
+    story.fault(Fault::PeerLink(true));
+    story.until("the other leads", |world| world.primary() == Some(1 - old));
+    assert!(logged(&story, 1 - old, "peer lost: Restarted"));
+    story.until("whole", World::is_whole);
+    assert_eq!(story.primary(), 1 - old, "a restarted node never resumes");
+    story.end();
+}
+
+#[test]
+fn a_node_that_hears_nobody_leads_alone_after_the_start_up_interval() {
+    let mut story = Story::begin(Scenario { first_only: true, ..Scenario::quiet(1) });
+    story.until("it leads", |world| world.primary() == Some(0));
+    let took = story.world.now.since(holdfast_base::Instant::ZERO).as_millis();
+    assert!((1000..1200).contains(&took), "{took} ms");
+    assert!(logged(&story, 0, "PromotedAlone"));
+}
+
+#[test]
+fn a_primary_that_is_told_that_it_is_not_heard_gives_way_first() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let old = story.primary();
+    // Only the way from the secondary to the primary is left.
+    story.fault(Fault::Cable(old, CLIENT_SIDE, false));
+    story.fault(Fault::Cable(old, SERVER_SIDE, false));
+    story.fault(Fault::PeerDeaf(1 - old));
+    story.until("the other leads", |world| {
+        world.machines[1 - old].node.as_ref().is_some_and(|node| node.role() == Role::Primary)
+    });
+    assert!(logged(&story, old, "cause Unheard"));
+    assert_eq!(story.node(old).role(), Role::Secondary);
+    story.heal();
+    story.end();
+}
+
+#[test]
+fn one_silent_path_is_shown_and_moves_nothing() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let old = story.primary();
+    story.fault(Fault::Cable(1 - old, SERVER_SIDE, false));
+    story.run_ms(2000);
+    assert_eq!(story.primary(), old);
+    for machine in 0..2 {
+        let text = story.command(machine, "show HA node 0");
+        assert!(text.contains("Interfaces on which heartbeats are not seen : 1/2"), "{text}");
+    }
+    story.fault(Fault::Cable(1 - old, SERVER_SIDE, true));
+    story.fault(Fault::PeerLink(false));
+    story.run_ms(2000);
+    assert_eq!(story.primary(), old, "the peer link is one path, too");
+    story.heal();
+    story.end();
+}

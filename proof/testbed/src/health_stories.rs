@@ -3,11 +3,13 @@
 use crate::config::Vip;
 use crate::lab::Family;
 use crate::node::Failure;
+use crate::sniff::Announcements;
 use crate::stories::{Stage, nothing_lost, start_traffic, wait_recovered};
 use crate::sys;
 use crate::traffic;
 use anyhow::{Result, ensure};
 use serde_json::Value;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,11 @@ const IDLE: u32 = 50;
 const ROLE_LIMIT: Duration = Duration::from_secs(10);
 /// Answers of roles.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// Addresses of the story about many.
+const MANY: usize = 1000;
+/// All of them are announced in this time. The goal is a tenth of it on a machine that does nothing else; what was
+/// measured is printed.
+const ANNOUNCE_LIMIT: Duration = Duration::from_secs(1);
 /// The switch's end of each node's cable: client side, server side.
 const CABLES: [[&str; 2]; 2] = [["a-c", "a-s"], ["b-c", "b-s"]];
 /// The client side's place among them.
@@ -35,6 +42,7 @@ pub const STORIES: &[(&str, Story)] = &[
     ("a_monitored_route_moves_the_role_and_nothing_is_lost", route_fails),
     ("a_virtual_mac_moves_with_the_role", virtual_mac),
     ("hooks_run_at_a_change_of_role", hooks),
+    ("a_thousand_addresses_are_announced_at_a_takeover", many_addresses),
 ];
 
 /// A cable of a node is pulled out or plugged in at the switch.
@@ -199,4 +207,31 @@ fn hooks(stage: &mut Stage<'_>) -> Result<()> {
         let text = std::fs::read_to_string(&told).unwrap_or_default();
         Ok(lines.iter().all(|line| text.lines().any(|told| told == line)).then_some(()))
     })
+}
+
+/// A node that takes over says of each of a thousand addresses where it is now, without losing one of what it serves.
+fn many_addresses(stage: &mut Stage<'_>) -> Result<()> {
+    let primary = stage.pair.wait_whole()?;
+    let addresses: Vec<IpAddr> =
+        (0..MANY).map(|n| IpAddr::from([0x2001, 0xdb8, 1, 0, 0, 0, 0xa, n as u16 + 1])).collect();
+    let commands: String = addresses
+        .iter()
+        .enumerate()
+        .map(|(n, address)| format!("add lb vserver many_{n} TCP {address} 80\n"))
+        .collect();
+    stage.pair.nodes[primary].cli_batch(&commands)?;
+    let primary = stage.pair.wait_whole()?;
+    let mut traffic = start_traffic(stage)?;
+    let heard = Announcements::start(&stage.lab, 1 - primary)?;
+    let outage = stage.pair.fail(&stage.lab, primary, Failure::Kill)?;
+    wait_recovered(&mut traffic)?;
+    let heard = heard.finish()?;
+    let times: Vec<Instant> = addresses.iter().filter_map(|address| heard.get(address).copied()).collect();
+    ensure!(times.len() == MANY, "{} of {MANY} addresses were announced", times.len());
+    let first = heard.values().min().copied();
+    let took = first.zip(times.iter().max().copied()).map(|(first, last)| last - first).unwrap_or_default();
+    println!("    {MANY} addresses announced within {:.1} ms of the first", took.as_secs_f64() * 1e3);
+    ensure!(took < ANNOUNCE_LIMIT, "the announcements took {} ms", took.as_millis());
+    stage.pair.heal(&stage.lab, outage)?;
+    nothing_lost(traffic)
 }

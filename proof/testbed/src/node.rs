@@ -241,9 +241,18 @@ impl Node {
 
     /// One command through the command line tool.
     pub fn cli(&self, words: &[&str]) -> Result<String> {
+        self.cli_with(words, "")
+    }
+
+    /// Many commands, one in each line.
+    pub fn cli_batch(&self, lines: &str) -> Result<String> {
+        self.cli_with(&[], lines)
+    }
+
+    fn cli_with(&self, words: &[&str], input: &str) -> Result<String> {
         let mut command = Command::new(&self.binaries.cli);
         command.arg("--socket").arg(self.socket()).args(words);
-        ns::run(command, "").with_context(|| format!("holdfast {} (node {})", words.join(" "), self.name()))
+        ns::run(command, input).with_context(|| format!("holdfast {} (node {})", words.join(" "), self.name()))
     }
 
     /// How to run a command by hand.

@@ -1,4 +1,4 @@
-//! Watches a node's cables, from the switch's end: does it speak for a floating address?
+//! Listens to a node's cables, from the switch's end: does it speak for a floating address, and when does it announce them?
 //!
 //! A node that is not primary may send what its host sends (monitors, the peer link, neighbour discovery of kernel
 //! addresses) and heartbeats, and nothing else.
@@ -6,12 +6,16 @@
 use crate::lab::{Family, Lab};
 use crate::sys;
 use anyhow::{Result, anyhow};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
+
+/// Room for what comes while the listener is not run: a burst of a thousand frames does not fit into the usual buffer.
+const RECEIVE_BUFFER: usize = 16 << 20;
 
 /// What a watch has seen.
 #[derive(Default)]
@@ -22,36 +26,73 @@ pub struct Seen {
     pub first: Option<String>,
 }
 
-/// A running watch; stops on drop.
-pub struct Watch {
+/// Listens to both data cables of a node; stops on drop.
+pub struct Listener<T> {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Seen>>,
+    thread: Option<JoinHandle<T>>,
 }
 
+/// Does the node speak for a floating address?
+pub type Watch = Listener<Seen>;
+
+/// When each floating address was first announced.
+pub type Announcements = Listener<BTreeMap<IpAddr, Instant>>;
+
 impl Watch {
-    /// Watches both data cables of a node from now on.
+    /// Watches from now on.
     pub fn start(lab: &Lab, node: usize) -> Result<Watch> {
+        let own = Family::ALL.map(|family| family.server_net(11 + node as u8));
+        let own: Vec<IpAddr> = own.iter().filter_map(|address| address.parse().ok()).collect();
+        let started = Instant::now();
+        Listener::open(lab, node, move |seen: &mut Seen, frame| {
+            if let Some(story) = floating(frame, &own) {
+                seen.count += 1;
+                let at = started.elapsed().as_millis();
+                seen.first.get_or_insert_with(|| format!("{story}, {at} ms after the failure"));
+            }
+        })
+    }
+}
+
+impl Announcements {
+    /// Listens from now on.
+    pub fn start(lab: &Lab, node: usize) -> Result<Announcements> {
+        Listener::open(lab, node, |first: &mut BTreeMap<IpAddr, Instant>, frame| {
+            if let Some(address) = announced(frame) {
+                first.entry(address).or_insert_with(Instant::now);
+            }
+        })
+    }
+}
+
+impl<T: Default + Send + 'static> Listener<T> {
+    fn open(lab: &Lab, node: usize, mut note: impl FnMut(&mut T, &[u8]) + Send + 'static) -> Result<Listener<T>> {
         let prefix = ["a", "b"][node];
         let sockets = lab.switch.inside(|| {
             Ok([sys::packet_socket(&format!("{prefix}-c"))?, sys::packet_socket(&format!("{prefix}-s"))?])
         })?;
-        let own = Family::ALL.map(|family| family.server_net(11 + node as u8));
-        let own: Vec<IpAddr> = own.iter().filter_map(|address| address.parse().ok()).collect();
+        for socket in &sockets {
+            sys::force_receive_buffer(socket, RECEIVE_BUFFER)?;
+        }
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
-        let thread = std::thread::spawn(move || watch(&sockets, &own, &flag));
-        Ok(Watch { stop, thread: Some(thread) })
+        let thread = std::thread::spawn(move || {
+            let mut told = T::default();
+            listen(&sockets, &flag, |frame| note(&mut told, frame));
+            told
+        });
+        Ok(Listener { stop, thread: Some(thread) })
     }
 
     /// Stops and tells.
-    pub fn finish(mut self) -> Result<Seen> {
+    pub fn finish(mut self) -> Result<T> {
         self.stop.store(true, Ordering::SeqCst);
-        let thread = self.thread.take().ok_or_else(|| anyhow!("the watch has ended"))?;
-        thread.join().map_err(|_| anyhow!("the watch panicked"))
+        let thread = self.thread.take().ok_or_else(|| anyhow!("the listener has ended"))?;
+        thread.join().map_err(|_| anyhow!("the listener panicked"))
     }
 }
 
-impl Drop for Watch {
+impl<T> Drop for Listener<T> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
@@ -60,9 +101,7 @@ impl Drop for Watch {
     }
 }
 
-fn watch(sockets: &[OwnedFd; 2], own: &[IpAddr], stop: &AtomicBool) -> Seen {
-    let mut seen = Seen::default();
-    let started = Instant::now();
+fn listen(sockets: &[OwnedFd; 2], stop: &AtomicBool, mut note: impl FnMut(&[u8])) {
     let mut polls = sockets.each_ref().map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     while !stop.load(Ordering::SeqCst) {
         // SAFETY: two valid pollfd.
@@ -74,15 +113,24 @@ fn watch(sockets: &[OwnedFd; 2], own: &[IpAddr], stop: &AtomicBool) -> Seen {
                 let count =
                     unsafe { libc::recv(fd.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), libc::MSG_DONTWAIT) };
                 let Ok(count) = usize::try_from(count) else { break };
-                if let Some(story) = floating(&frame[..count], own) {
-                    seen.count += 1;
-                    let at = started.elapsed().as_millis();
-                    seen.first.get_or_insert_with(|| format!("{story}, {at} ms after the failure"));
-                }
+                note(&frame[..count]);
             }
         }
     }
-    seen
+}
+
+/// The address that a gratuitous ARP packet or an unsolicited neighbour advertisement is about.
+fn announced(frame: &[u8]) -> Option<IpAddr> {
+    match frame.get(12..14)? {
+        [0x08, 0x06] => {
+            let (sender, target) = (frame.get(28..32)?.first_chunk::<4>()?, frame.get(38..42)?);
+            (sender == target).then(|| IpAddr::from(*sender))
+        }
+        [0x86, 0xdd] if frame.get(20) == Some(&58) && frame.get(54) == Some(&136) => {
+            Some(IpAddr::from(*frame.get(62..78)?.first_chunk::<16>()?))
+        }
+        _ => None,
+    }
 }
 
 /// What a frame says in the name of an address that is not the host's own; `None` if it does not.
@@ -126,6 +174,14 @@ mod tests {
         let own = [IpAddr::from([198, 51, 100, 11])];
         assert!(floating(&arp([192, 0, 2, 100]), &own).is_some());
         assert!(floating(&arp([198, 51, 100, 11]), &own).is_none());
+    }
+
+    #[test]
+    fn only_an_announcement_is_about_its_own_sender() {
+        let mut frame = arp([192, 0, 2, 100]);
+        assert_eq!(announced(&frame), None);
+        frame[38..42].copy_from_slice(&[192, 0, 2, 100]);
+        assert_eq!(announced(&frame), Some(IpAddr::from([192, 0, 2, 100])));
     }
 
     #[test]

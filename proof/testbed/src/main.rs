@@ -31,6 +31,7 @@ mod role;
 mod screen;
 mod sniff;
 mod soak;
+mod split_stories;
 mod standin;
 mod stories;
 mod switchovers;

@@ -1,0 +1,108 @@
+//! Stories about a full partition: the nodes do not hear each other on any path, both lead, and then it heals.
+//!
+//! The cables stay plugged in, so neither node thinks that it has failed. Without a witness both may lead meanwhile
+//! (docs/ha.md); what is told here is how it ends.
+
+use crate::config::Vip;
+use crate::lab::Family;
+use crate::node::Node;
+use crate::sniff::Announcements;
+use crate::stories::{Stage, nothing_lost, start_traffic, wait_recovered};
+use crate::{sys, traffic};
+use anyhow::{Context, Result, ensure};
+use std::time::{Duration, Instant};
+
+/// Idle connections.
+const IDLE: u32 = 50;
+/// Time for roles to move.
+const ROLE_LIMIT: Duration = Duration::from_secs(10);
+/// Answers of roles.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// The overlap ends within this time. The claim is one hello interval (200 ms at most here) and what a busy machine adds;
+/// what was measured is printed.
+const OVERLAP_LIMIT: Duration = Duration::from_millis(1000);
+
+/// A story.
+type Story = fn(&mut Stage<'_>) -> Result<()>;
+
+/// Name and story of each.
+pub const STORIES: &[(&str, Story)] = &[
+    ("after_a_split_the_node_that_served_leads_whatever_its_term", clients_stay),
+    ("after_a_split_that_clients_followed_their_new_node_leads", clients_follow),
+];
+
+/// What the switch drops: all that node `number` sends or would get.
+fn isolation(number: usize) -> String {
+    let ports = [r#"{ "a-c", "a-s" }"#, r#"{ "b-c", "b-s" }"#][number];
+    format!(
+        "table bridge split {{\n chain pre {{\n  type filter hook prerouting priority 0\n  iifname {ports} drop\n }}\n \
+         chain post {{\n  type filter hook postrouting priority 0\n  oifname {ports} drop\n }}\n}}\n"
+    )
+}
+
+/// What the switch drops: heartbeats.
+const HEARTBEATS: &str = "table bridge split {\n chain pre {\n  type filter hook prerouting priority 0\n  \
+                          ether type 0x88b5 drop\n }\n}\n";
+
+/// Cuts the peer link and what `rules` say, and waits until both lead.
+fn split(stage: &mut Stage<'_>, rules: &str) -> Result<()> {
+    stage.lab.switch.run("nft", &["-f", "-"], rules)?;
+    stage.lab.nodes[0].ip_batch("link set eth-p down\n")?;
+    sys::wait_until("both nodes lead", ROLE_LIMIT, || {
+        stage.pair.ensure_alive()?;
+        let views = [stage.pair.nodes[0].ha()?, stage.pair.nodes[1].ha()?];
+        Ok(views.iter().all(|view| view.is_primary()).then_some(()))
+    })
+}
+
+/// Ends it. Returns how long both led from the first path on that is whole again, as far as can be seen from outside.
+fn heal(stage: &mut Stage<'_>, winner: usize) -> Result<Duration> {
+    let loser = 1 - winner;
+    stage.lab.nodes[0].ip_batch("link set eth-p up\n")?;
+    let healed = Instant::now();
+    stage.lab.switch.run("nft", &["delete", "table", "bridge", "split"], "")?;
+    sys::wait_until("the loser steps down", ROLE_LIMIT, || {
+        Ok((!stage.pair.nodes[loser].ha()?.is_primary()).then_some(()))
+    })?;
+    let overlap = healed.elapsed();
+    let leads = stage.pair.wait_whole()?;
+    ensure!(leads == winner, "node {} leads after the split", stage.pair.nodes[leads].name());
+    ensure!(overlap < OVERLAP_LIMIT, "both led for {} ms after the split had healed", overlap.as_millis());
+    println!("    one leads again, seen {:.1} ms after the first path was whole", overlap.as_secs_f64() * 1e3);
+    Ok(overlap)
+}
+
+fn term(node: &Node) -> Result<u64> {
+    node.ha()?.raw["hanode"][0]["term"].as_u64().context("the term in show ha node")
+}
+
+/// The secondary is cut off from everybody, and leads a higher term for nobody. It must not win, and what was opened in
+/// the split lives on.
+fn clients_stay(stage: &mut Stage<'_>) -> Result<()> {
+    let mut traffic = start_traffic(stage)?;
+    let primary = stage.pair.wait_whole()?;
+    split(stage, &isolation(1 - primary))?;
+    let terms = [term(&stage.pair.nodes[primary])?, term(&stage.pair.nodes[1 - primary])?];
+    ensure!(terms[1] > terms[0], "the isolated node leads term {}, the other one {}", terms[1], terms[0]);
+    wait_recovered(&mut traffic)?;
+    heal(stage, primary)?;
+    wait_recovered(&mut traffic)?;
+    nothing_lost(traffic)
+}
+
+/// Only the nodes' own words are cut: the new primary announces the addresses, and the clients go to it. Its side wins;
+/// connections from before the split live on, wherever their packets went meanwhile.
+fn clients_follow(stage: &mut Stage<'_>) -> Result<()> {
+    let mut ends = traffic::start_ends(&stage.lab, Vip::Nat, Family::V4, IDLE)?;
+    let primary = stage.pair.wait_whole()?;
+    let heard = Announcements::start(&stage.lab, 1 - primary)?;
+    split(stage, HEARTBEATS)?;
+    let spoken = ends.ask("send", ANSWER_LIMIT)?;
+    ensure!(spoken["answered"] == IDLE, "in the split: {spoken}");
+    let newcomer = heard.finish()?;
+    ensure!(!newcomer.is_empty(), "the new primary announced nothing");
+    heal(stage, 1 - primary)?;
+    let spoken = ends.ask("send", ANSWER_LIMIT)?;
+    ensure!(spoken["answered"] == IDLE, "after the split: {spoken}");
+    Ok(())
+}

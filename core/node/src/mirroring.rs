@@ -179,6 +179,7 @@ impl Mirroring {
     pub fn stop_session(&mut self) {
         self.sender.stop();
         self.bulk = Bulk::Idle;
+        self.peer_full = false;
     }
 
     /// Queues a journal line. The configuration refuses commands that would be

@@ -640,12 +640,21 @@ impl Node {
                 }
             }
             MessageKind::AskSession => {
-                let patience = self.patience() * 3;
                 let asked = letter.payload.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
-                if asked.is_some_and(|asked| self.mirroring.must_restart(now, asked, patience)) {
-                    self.restart_session(now, "the peer asks for another mirror session");
+                if let Some(asked) = asked {
+                    self.hear_request(now, asked);
                 }
             }
+        }
+    }
+
+    /// The peer asks for another session than `asked`. What it asked of the primary that we
+    /// were may be read only after a freeze, by a node that leads nobody any more.
+    fn hear_request(&mut self, now: Instant, asked: u32) {
+        let leads = matches!(self.ha.role(), Role::Primary | Role::Draining);
+        let patience = self.patience() * 3;
+        if leads && self.peer_boot.is_some() && self.mirroring.must_restart(now, asked, patience) {
+            self.restart_session(now, "the peer asks for another mirror session");
         }
     }
 

@@ -59,6 +59,8 @@ pub(crate) fn demote(node: &mut Node, now: Instant, role: Role, term: u64, cause
 /// pair's state.
 pub(crate) fn follow(node: &mut Node, now: Instant, term: u64) {
     node.engine.clear(now);
+    // Whoever follows tells nobody, however it came to have a session.
+    node.stop_session(now);
     node.replacing = None;
     node.mirroring.stop_receiving();
     node.mirroring.await_session(now);

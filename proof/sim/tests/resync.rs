@@ -2,9 +2,11 @@
 
 use core::time::Duration;
 
+use holdfast_base::Instant;
+use holdfast_ha::Role;
 use holdfast_sim::apps::Outcome;
 use holdfast_sim::scenario::{Fault, SNAT, USIP};
-use holdfast_sim::{Scenario, Story};
+use holdfast_sim::{Scenario, Story, World};
 
 /// What `show ha node` says about the latest transfer: flows, and how many of
 /// them were sent.
@@ -190,4 +192,28 @@ fn what_is_heard_before_the_data_ports_are_open_is_not_acknowledged_and_forgotte
         assert_eq!((counters.hold_released_by_ack, counters.hold_released_unprotected), (before + 1, 0));
         story.end();
     }
+}
+
+/// The peer has no room and asks for another session; its requests lie in the socket of a primary that stands still until
+/// the peer leads. Whoever reads them then is secondary, and must not begin a session.
+#[test]
+fn requests_that_a_frozen_primary_finds_begin_no_session() {
+    let mut story = Story::whole(Scenario { max_flows: [2048, 4], ..Scenario::quiet(1) });
+    let primary = story.primary();
+    assert_eq!(primary, 0);
+    story.world.checker.link_bad_until = Instant::FAR;
+    for number in 0..8 {
+        story.connect_for_long([SNAT, USIP][number % 2], false);
+    }
+    story.until("full", |world| world.machines[1].log.iter().any(|(.., text)| text.contains("found no room")));
+    story.run_ms(50);
+    story.fault(Fault::Freeze(primary, Duration::from_secs(5)));
+    story.until("the other leads", |world| world.primary() == Some(1));
+    story.run_ms(5_500);
+    assert_eq!(story.node(primary).role(), Role::Secondary);
+    assert!(!story.node(primary).mirrors(), "{}", story.log());
+    story.until("the pair is whole", World::is_whole);
+    let before = story.log().matches("another mirror session").count();
+    story.run_ms(3_000);
+    assert_eq!(story.log().matches("another mirror session").count(), before, "{}", story.log());
 }

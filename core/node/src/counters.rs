@@ -99,6 +99,7 @@ impl Node {
             ("log_lines_lost", self.events_dropped),
             ("session_failures", self.mirroring.failures()),
             ("session_restarts", self.mirroring.restarts()),
+            ("snapshots_refused", self.mirroring.snapshots_refused()),
             ("frames_passed_on", self.handover.passed_on()),
             ("frames_lost_in_handover", self.handover.lost()),
             ("sessions_without_room_at_peer", self.sessions_without_room),

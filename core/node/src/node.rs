@@ -324,13 +324,13 @@ impl Node {
 
     /// When to call `handle_timeout` next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.mirroring.is_busy() || self.replacing.is_some() || !self.listings.is_empty() {
+        if self.mirroring.is_busy(self.now) || self.replacing.is_some() || !self.listings.is_empty() {
             return Some(self.now);
         }
         let deadlines = [
             self.ha.poll_timeout().filter(|_| self.listening),
             self.engine.poll_timeout(),
-            self.mirroring.poll_timeout(),
+            self.mirroring.poll_timeout(self.now),
             self.quarantine.ends(),
             self.handover.ends(),
             self.health.poll_timeout(),
@@ -617,7 +617,7 @@ impl Node {
         match header.kind {
             MessageKind::Hello => match Hello::decode(letter.payload) {
                 Ok(hello) => {
-                    self.ha.set_drained(self.mirroring.sender.is_drained() && !self.engine.has_marks());
+                    self.ha.set_drained(self.mirroring.is_drained() && !self.engine.has_marks());
                     let intake = self.hear_intake(now, &hello);
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);

@@ -26,6 +26,8 @@ pub(crate) fn promote(node: &mut Node, now: Instant, term: u64, cause: Cause) {
     } else {
         node.stop_session(now);
     }
+    // What a vserver that is not STATEFUL any more has left here: the old primary died before it took it back.
+    node.mirroring.rescan();
     // 6. What waited for a hand-over that was called off.
     node.take_back_waiting(now);
     let counts = node.engine.counts();

@@ -121,6 +121,7 @@ impl Node {
                         }
                     }
                     JournalStep::Apply(line) => self.apply_journal(now, &line),
+                    JournalStep::TooLong => self.dissent(now, "the primary's configuration is longer than the limit"),
                 },
                 Record::BulkEnd(digest) => self.compare_digests(now, session, digest),
                 Record::Kept(kept) => {

@@ -239,6 +239,7 @@ impl Engine {
         self.network.set_plan(&plan);
         self.turns.retain(|id| plan.vservers.binary_search_by_key(&id, |vserver| vserver.id).is_ok());
         self.roster.set_plan(plan);
+        self.release_unmirrored(now);
         if self.gate == Gate::Open {
             self.network.announce_added(now);
         }

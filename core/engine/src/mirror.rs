@@ -4,6 +4,8 @@
 //! flow is "in the session" or "protected" by comparing one number, and all
 //! flows leave both states at once without being touched.
 
+use std::collections::BTreeSet;
+
 use holdfast_base::Instant;
 use holdfast_wire::proto;
 
@@ -20,6 +22,10 @@ use crate::select::persistence::SessionKey;
 /// Slots looked at to find one stale flow, well below a millisecond; the search goes
 /// on there next time, in the next session if need be.
 const MAX_EVICTION_LOOKS: u32 = 65_536;
+
+/// Our own stamps continue above a peer's up to here. No node counts so far in its life: what is above comes
+/// from a faulty one, and what we wrote in its wake would be refused as soon as stamps were used up.
+const MAX_STAMP_HEARD: u64 = 1 << 61;
 
 /// Which end of the mirror this node is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,9 +170,21 @@ impl Engine {
     /// Ends a hold that the peer has not acknowledged. False: there is none.
     pub(crate) fn release_unprotected(&mut self, now: Instant, slot: u32) -> bool {
         let released = self.release(now, slot);
-        self.counters.hold_released_unprotected += u64::from(released);
+        let promised = !self.is_unmirrored(slot);
+        self.counters.hold_released_unprotected += u64::from(released && promised);
         self.retract_unmirrored(slot);
         released
+    }
+
+    /// Another plan is in force: nothing waits for the peer on account of a vserver
+    /// that is not STATEFUL any more. As many end in this turn as may, the others are due at once.
+    pub(crate) fn release_unmirrored(&mut self, now: Instant) {
+        let is_free = |flow: &FlowRef| self.flows.slot_of(*flow).is_some_and(|slot| self.is_unmirrored(slot));
+        let free: BTreeSet<FlowRef> = self.holds.flows().into_iter().filter(is_free).collect();
+        if !free.is_empty() {
+            self.holds.hurry(now, &free);
+            self.release_overdue(now);
+        }
     }
 
     fn is_unmirrored(&self, slot: u32) -> bool {
@@ -522,7 +540,9 @@ impl Engine {
             MirrorEnd::Receiving(current) if current == session => {}
             MirrorEnd::Receiving(_) | MirrorEnd::Idle => self.receive_session(session),
         }
-        self.last_stamp = self.last_stamp.max(stamp);
+        if stamp <= MAX_STAMP_HEARD {
+            self.last_stamp = self.last_stamp.max(stamp);
+        }
     }
 
     fn refresh(&mut self, slot: u32, record: &FlowRecord) -> Applied {
@@ -679,7 +699,8 @@ fn shift(count: &mut u32, more: bool) {
 fn state_of(record: &FlowRecord) -> FlowState {
     match (record.proto, record.phase) {
         (proto::TCP, Phase::Opening | Phase::Established) => FlowState::Tcp(TcpState::Mirrored),
-        (proto::TCP, Phase::Closing) => FlowState::Tcp(TcpState::Closed),
+        // What is left of it may not be acknowledged yet: a successor's peer is told of it, too.
+        (proto::TCP, Phase::Closing) => FlowState::Tcp(TcpState::Closing),
         (_, Phase::Opening | Phase::Established | Phase::Closing) => FlowState::Datagram,
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct VserverRow {
     place: Option<Place>,
     /// Whether the plan in force has it.
     planned: bool,
-    /// Whether its flows are mirrored, by the plan in force; false once it is gone.
+    /// Whether its flows are mirrored, by the last plan that had it: once it is gone they live on as they were.
     pub(crate) stateful: bool,
     /// Its place in the plan, if the plan has it and it has persistence.
     pub(crate) persistent: Option<usize>,
@@ -96,7 +96,7 @@ impl Roster {
         self.by_address.clear();
         self.by_server.clear();
         for row in &mut self.vserver_rows {
-            (row.planned, row.stateful, row.persistent) = (false, false, None);
+            (row.planned, row.persistent) = (false, None);
         }
         self.inherit_rows(&plan);
         for service in &plan.services {

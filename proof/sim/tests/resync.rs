@@ -217,3 +217,37 @@ fn requests_that_a_frozen_primary_finds_begin_no_session() {
     story.run_ms(3_000);
     assert_eq!(story.log().matches("another mirror session").count(), before, "{}", story.log());
 }
+
+/// The operator removes a vserver whose connections live on: a secondary that starts afterwards is told of them, too, and
+/// the rehearsal does not forget them.
+#[test]
+fn connections_of_a_removed_vserver_stay_protected() {
+    let mut scenario = Scenario::quiet(1);
+    // The address stays when its last vserver goes.
+    scenario.extra_config.iter_mut().for_each(|text| text.push_str("add ns ip 10.0.1.101 255.255.255.255 -type VIP\n"));
+    let mut story = Story::whole(scenario);
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let numbers: Vec<usize> = (0..6).map(|_| story.connect_for_long(USIP, false)).collect();
+    assert_eq!(story.command(primary, "rm lb vserver usip-v4"), "");
+    story.run_ms(50);
+    let rehearse = |story: &mut Story| story.command(primary, "failover rehearse");
+    let shown = rehearse(&mut story);
+    assert!(shown.starts_with("If this node died now: 0 connections would be lost\n"), "{shown}");
+    story.fault(Fault::Kill(secondary));
+    story.run_ms(100);
+    let shown = rehearse(&mut story);
+    assert!(shown.starts_with("If this node died now: 6 connections would be lost\n"), "{shown}");
+    let line = shown.lines().find(|line| line.starts_with("(removed)")).unwrap_or_else(|| panic!("{shown}"));
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words, ["(removed)", "STATEFUL", "6", "0", "0", "6", "the", "peer", "is", "not", "up"]);
+    story.fault(Fault::Start(secondary));
+    story.until("the pair is whole", World::is_whole);
+    story.run_ms(200);
+    let shown = rehearse(&mut story);
+    assert!(shown.starts_with("If this node died now: 0 connections would be lost\n"), "{shown}");
+    assert_eq!(story.node(secondary).engine().counts().flows, 6);
+    story.fault(Fault::Kill(primary));
+    for number in numbers {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+}

@@ -527,6 +527,7 @@ impl Engine {
             stale: self.flows.len().saturating_sub(self.buckets.flows()),
             in_session: self.buckets.flows(),
             persistence: self.sessions.len(),
+            persistence_missed: self.session.persistence_missed,
             leases: self.snat.leases(),
         }
     }

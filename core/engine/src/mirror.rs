@@ -11,6 +11,7 @@ use holdfast_wire::proto;
 
 use crate::buckets::{BUCKETS, BUCKETS_PER_PART, PARTS};
 use crate::engine::{Applied, BulkStep, Engine, Mirroring, PersistenceStep};
+use crate::evict::Hunt;
 use crate::flow::table::Refused;
 use crate::flow::tcp::TcpState;
 use crate::flow::{Flow, FlowState, Hop, NONE, Side};
@@ -18,10 +19,6 @@ use crate::open::destination_of;
 use crate::record::{FlowClose, FlowKey, FlowRecord, FlowRef, Mark, PersistenceRecord, Phase};
 use crate::roster::VserverRow;
 use crate::select::persistence::SessionKey;
-
-/// Slots looked at to find one stale flow, well below a millisecond; the search goes
-/// on there next time, in the next session if need be.
-const MAX_EVICTION_LOOKS: u32 = 65_536;
 
 /// Our own stamps continue above a peer's up to here. No node counts so far in its life: what is above comes
 /// from a faulty one, and what we wrote in its wake would be refused as soon as stamps were used up.
@@ -47,10 +44,11 @@ pub(crate) struct Session {
     pub(crate) end: MirrorEnd,
     /// How far the sweep of stale flows has come, and that of stale sessions.
     pub(crate) swept: (u32, u32),
-    /// Where the search for a stale flow to evict goes on, and how many looks in a
-    /// row have found none.
-    evicted: u32,
-    vain_looks: u32,
+    /// The search for a stale flow to evict, and that for a persistence session.
+    pub(crate) flow_hunt: Hunt,
+    pub(crate) persistence_hunt: Hunt,
+    /// Persistence sessions of this session that found no room.
+    pub(crate) persistence_missed: u32,
 }
 
 impl Engine {
@@ -98,8 +96,9 @@ impl Engine {
 
     /// A session begins or ends: nothing is in it, protected or waiting.
     fn turn_session(&mut self, end: MirrorEnd) {
-        let Session { serial, evicted, .. } = self.session;
-        self.session = Session { serial: serial + 1, end, evicted, ..Session::default() };
+        let Session { serial, flow_hunt, persistence_hunt, .. } = self.session;
+        let (flow_hunt, persistence_hunt) = (flow_hunt.anew(), persistence_hunt.anew());
+        self.session = Session { serial: serial + 1, end, flow_hunt, persistence_hunt, ..Session::default() };
         self.buckets.begin();
         self.forget_protected();
         self.marks.clear();
@@ -452,8 +451,10 @@ impl Engine {
             return;
         }
         let Some(server) = record.server else { return self.sessions.remove(&key) };
-        if !self.sessions.store(now, key, server, record.stamp, self.session.serial) {
+        let told = (server, record.stamp, self.session.serial);
+        if !self.store_told(now, key, told) {
             self.counters.persistence_full += 1;
+            self.session.persistence_missed += 1;
             return;
         }
         let plan = self.roster.plan();
@@ -604,49 +605,14 @@ impl Engine {
         };
         let server = service.server;
         if self.sessions.find(&key).is_none() {
-            // Stamp 1: whatever the primary says about it wins.
-            if self.sessions.store(now, key, server, 1, self.session.serial) {
+            if self.sessions.infer(now, key, server, self.session.serial) {
                 self.sessions.set_timeout(&key, timeout);
+                // It may give way again.
+                self.session.persistence_hunt = self.session.persistence_hunt.anew();
             } else {
                 self.counters.persistence_full += 1;
             }
         }
-    }
-
-    /// Makes room in a full table: a flow that the running session has not spoken
-    /// of gives way to one that it does.
-    fn evict_stale(&mut self) {
-        if !matches!(self.session.end, MirrorEnd::Receiving(_)) {
-            return;
-        }
-        let slots = self.flows.slots();
-        if self.session.vain_looks >= slots {
-            return;
-        }
-        let mut undecided = None;
-        for _ in 0..slots.min(MAX_EVICTION_LOOKS) {
-            let slot = self.session.evicted % slots;
-            self.session.evicted = slot + 1;
-            let Some(flow) = self.flows.live_at(slot).filter(|flow| !self.is_in_session(flow)) else {
-                self.session.vain_looks += 1;
-                continue;
-            };
-            if flow.session == 0 || !self.buckets.is_open(flow.bucket) {
-                return self.evict(slot);
-            }
-            undecided = undecided.or(Some(slot));
-        }
-        if let Some(slot) = undecided {
-            // The primary may be about to leave it out as kept.
-            self.buckets.spoil(self.flows.at(slot).bucket);
-            self.evict(slot);
-        }
-    }
-
-    fn evict(&mut self, slot: u32) {
-        self.close(slot);
-        self.session.vain_looks = 0;
-        self.counters.stale_evicted += 1;
     }
 
     /// A record's flow is in the session; a sender has to pass it on first.

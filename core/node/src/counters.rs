@@ -49,7 +49,10 @@ impl Node {
             ("the flow table is full: new flows are refused; see --max-flows", engine.drops(Drop::FlowTableFull)),
             ("no SNAT port is free towards a server: add a SNIP in its subnet", engine.snat_exhausted),
             ("too much waits for the peer: held packets are dropped", engine.drops(Drop::HoldQueueFull)),
-            ("the persistence table is full: clients are balanced without memory", engine.persistence_full),
+            (
+                "the persistence table is full: clients are balanced without memory, or would be after a failover",
+                engine.persistence_full,
+            ),
             ("a mirrored flow found no room", engine.record_full),
             ("too many changes wait for the mirror: another session tells everything", engine.marks_lost),
             ("another host claims a floating address", network.address_conflicts),

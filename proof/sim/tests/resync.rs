@@ -5,7 +5,7 @@ use core::time::Duration;
 use holdfast_base::Instant;
 use holdfast_ha::Role;
 use holdfast_sim::apps::Outcome;
-use holdfast_sim::scenario::{Fault, SNAT, USIP};
+use holdfast_sim::scenario::{Fault, SNAT, STICKY, USIP};
 use holdfast_sim::{Scenario, Story, World};
 
 /// What `show ha node` says about the latest transfer: flows, and how many of
@@ -248,6 +248,28 @@ fn connections_of_a_removed_vserver_stay_protected() {
     assert_eq!(story.node(secondary).engine().counts().flows, 6);
     story.fault(Fault::Kill(primary));
     for number in numbers {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+}
+
+/// A persistence session without room on the secondary is told to the operator, and leaves connections protected.
+#[test]
+fn a_full_persistence_table_of_the_secondary_unprotects_nothing() {
+    let mut story = Story::whole(Scenario { max_persistence: [512, 1], ..Scenario::quiet(1) });
+    assert_eq!(story.primary(), 0);
+    let first = story.connect(STICKY, false);
+    let second = story.connect(STICKY, true);
+    story.run_ms(300);
+    assert!(story.world.is_whole(), "{}", story.log());
+    assert_eq!(story.node(0).engine().counts().unprotected, 0);
+    let shown = story.command(1, "show ha node 0");
+    assert!(shown.contains("Persistence Sessions Without Room: 1\n"), "{shown}");
+    assert!(!story.command(0, "show ha node 0").contains("Without Room"));
+    story.run_ms(1_000);
+    let sessions = story.log().matches("another mirror session").count();
+    assert_eq!(sessions, 0, "{}", story.log());
+    story.fault(Fault::Kill(0));
+    for number in [first, second] {
         assert_eq!(story.end_of(number), Outcome::Finished);
     }
 }

@@ -179,3 +179,53 @@ fn a_service_that_comes_after_its_vserver_finds_its_flows() {
     heir.pass(Duration::from_secs(400));
     assert_eq!((of_service(&heir), heir.engine.vserver_counters(VSERVER).flows), ((0, 0), 0));
 }
+
+/// A persistence session of a client of the network `net`.
+fn sticky_session(net: &Net, client: u8, stamp: u64) -> crate::PersistenceRecord {
+    let client = addr(&format!("192.0.2.{client}"));
+    crate::PersistenceRecord { stamp, vip: net.vip, proto: 0, client, server: Some(net.servers[0]) }
+}
+
+#[test]
+fn in_a_full_persistence_table_what_the_session_speaks_of_finds_room() {
+    let net = v4();
+    let mut sticky = plan(&net);
+    sticky.vservers[0].persistence = by_source(60);
+    let limits = Limits { max_flows: 64, max_persistence: 4, ..Limits::default() };
+    let mut standby = Lab::with_limits(net, sticky, limits);
+    standby.engine.set_gate(standby.now, Gate::Closed);
+    let tell = |standby: &mut Lab, client, stamp, session| {
+        standby.engine.apply_persistence(standby.now, &sticky_session(&net, client, stamp), session);
+    };
+    (1..5).for_each(|client| tell(&mut standby, client, 10, 1));
+    standby.engine.begin_session(2);
+    (11..15).for_each(|client| tell(&mut standby, client, 20, 2));
+    let counts = standby.engine.counts();
+    assert_eq!((counts.persistence, counts.persistence_missed, standby.engine.counters().stale_evicted), (4, 0, 4));
+    tell(&mut standby, 15, 21, 2);
+    tell(&mut standby, 16, 22, 2);
+    assert_eq!((standby.engine.counts().persistence_missed, standby.engine.counters().persistence_full), (2, 2));
+    tell(&mut standby, 14, 23, 2);
+    assert_eq!(standby.engine.counts().persistence_missed, 2, "what is there is only changed");
+    standby.engine.begin_session(3);
+    assert_eq!(standby.engine.counts().persistence_missed, 0);
+}
+
+#[test]
+fn what_is_only_inferred_gives_way_to_what_the_primary_says() {
+    let net = v4();
+    let mut sticky = plan(&net);
+    sticky.vservers[0].persistence = by_source(60);
+    let mut lab = Lab::new(net, plan(&net));
+    lab.establish();
+    lab.mirror(1, false);
+    let record = lab.records()[0];
+    let limits = Limits { max_flows: 64, max_persistence: 1, ..Limits::default() };
+    let mut standby = Lab::with_limits(net, sticky, limits);
+    standby.engine.set_gate(standby.now, Gate::Closed);
+    standby.engine.apply_record(standby.now, &record, 1);
+    assert_eq!(standby.engine.counts().persistence, 1);
+    standby.engine.apply_persistence(standby.now, &sticky_session(&net, 77, 50), 1);
+    let counts = standby.engine.counts();
+    assert_eq!((counts.persistence, counts.persistence_missed, standby.engine.counters().stale_evicted), (1, 0, 1));
+}

@@ -45,6 +45,22 @@ fn flows_of_a_removed_vserver_that_was_disabled_are_told_to_nobody() {
     assert_eq!((lab.records().len(), lab.engine.counts().unprotected), (0, 0));
 }
 
+#[test]
+fn what_a_removed_vserver_was_last_decides() {
+    let net = v4();
+    let mut lab = Lab::new(net, plan(&net));
+    lab.mirror(1, false);
+    lab.establish();
+    lab.acknowledge();
+    lab.set_plan(with_failover(plan(&net), ConnFailover::Disabled));
+    lab.set_plan(bare(&net));
+    assert!(lab.records().is_empty());
+    lab.settle();
+    let counts = lab.engine.counts();
+    assert_eq!((counts.flows, counts.in_session, counts.protected, counts.unprotected), (1, 0, 0, 0));
+    assert!(matches!(lab.marks[..], [Mark::Closed(..)]), "the peer forgets it: {:?}", lab.marks);
+}
+
 /// A connection in which both ends have sent their FIN, and the client has not acknowledged the server's.
 fn closing(net: Net) -> (Lab, Endpoint, Endpoint) {
     let mut lab = Lab::new(net, plan(&net));

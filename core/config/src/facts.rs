@@ -214,6 +214,8 @@ pub struct HaFacts {
     pub mirror_delay: Duration,
     /// Flows that both nodes count as mirrored: written to the peer, or read from it.
     pub mirrored: u64,
+    /// As secondary: persistence sessions of the primary that found no room here.
+    pub persistence_missed: u64,
     /// Bytes of the mirror stream in the last second or so, before the envelope.
     pub mirror_rate: u64,
     /// The latest transfer of the whole state; `None` if there was none.

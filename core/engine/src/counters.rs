@@ -48,14 +48,14 @@ pub struct Counters {
     pub fins_doubted: u64,
     /// Marks lost because too many waited; another session tells everything.
     pub marks_lost: u64,
-    /// Stale mirrored flows removed to make room for those of the running session.
+    /// Stale mirrored flows and persistence sessions removed to make room for those of the running mirror session.
     pub stale_evicted: u64,
     /// Ends of mirrored flows by a number that stands for none here: the flow's
     /// record lies in a gap, or it is gone already.
     pub unnumbered: u64,
     /// Fields of another version that found no room beside their mirrored flow.
     pub tails_lost: u64,
-    /// Client packets balanced without being remembered: persistence table full.
+    /// Client packets balanced without being remembered, and sessions of the peer without room: persistence table full.
     pub persistence_full: u64,
     /// Mirrored flows that lost against another one with the same key or port.
     pub record_conflicts: u64,
@@ -210,6 +210,8 @@ pub struct Counts {
     pub in_session: u32,
     /// SOURCEIP sessions.
     pub persistence: u32,
+    /// SOURCEIP sessions of the running mirror session that found no room (receiver).
+    pub persistence_missed: u32,
     /// SNAT ports leased.
     pub leases: u32,
 }

@@ -249,6 +249,7 @@ impl Engine {
         self.network.set_plan(&plan);
         self.turns.retain(|id| plan.vservers.binary_search_by_key(&id, |vserver| vserver.id).is_ok());
         self.roster.set_plan(plan);
+        self.release_unmirrored(now);
         if self.gate == Gate::Open {
             self.network.announce_added(now);
         }
@@ -536,6 +537,7 @@ impl Engine {
             stale: self.flows.len().saturating_sub(self.buckets.flows()),
             in_session: self.buckets.flows(),
             persistence: self.sessions.len(),
+            persistence_missed: self.session.persistence_missed,
             leases: self.snat.leases(),
         }
     }

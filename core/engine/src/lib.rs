@@ -9,6 +9,7 @@ mod buckets;
 mod complain;
 mod counters;
 mod engine;
+mod evict;
 mod flow;
 mod fragment;
 mod frame;

@@ -4,11 +4,14 @@
 //! flow is "in the session" or "protected" by comparing one number, and all
 //! flows leave both states at once without being touched.
 
+use std::collections::BTreeSet;
+
 use holdfast_base::Instant;
 use holdfast_wire::proto;
 
 use crate::buckets::{BUCKETS, BUCKETS_PER_PART, PARTS};
 use crate::engine::{Applied, BulkStep, Engine, Mirroring, PersistenceStep};
+use crate::evict::Hunt;
 use crate::flow::table::Refused;
 use crate::flow::tcp::TcpState;
 use crate::flow::{Flow, FlowState, Hop, NONE, Side};
@@ -17,9 +20,9 @@ use crate::record::{FlowClose, FlowKey, FlowRecord, FlowRef, Mark, PersistenceRe
 use crate::roster::VserverRow;
 use crate::select::persistence::SessionKey;
 
-/// Slots looked at to find one stale flow, well below a millisecond; the search goes
-/// on there next time, in the next session if need be.
-const MAX_EVICTION_LOOKS: u32 = 65_536;
+/// Our own stamps continue above a peer's up to here. No node counts so far in its life: what is above comes
+/// from a faulty one, and what we wrote in its wake would be refused as soon as stamps were used up.
+const MAX_STAMP_HEARD: u64 = 1 << 61;
 
 /// Which end of the mirror this node is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,10 +44,11 @@ pub(crate) struct Session {
     pub(crate) end: MirrorEnd,
     /// How far the sweep of stale flows has come, and that of stale sessions.
     pub(crate) swept: (u32, u32),
-    /// Where the search for a stale flow to evict goes on, and how many looks in a
-    /// row have found none.
-    evicted: u32,
-    vain_looks: u32,
+    /// The search for a stale flow to evict, and that for a persistence session.
+    pub(crate) flow_hunt: Hunt,
+    pub(crate) persistence_hunt: Hunt,
+    /// Persistence sessions of this session that found no room.
+    pub(crate) persistence_missed: u32,
 }
 
 impl Engine {
@@ -92,8 +96,9 @@ impl Engine {
 
     /// A session begins or ends: nothing is in it, protected or waiting.
     fn turn_session(&mut self, end: MirrorEnd) {
-        let Session { serial, evicted, .. } = self.session;
-        self.session = Session { serial: serial + 1, end, evicted, ..Session::default() };
+        let Session { serial, flow_hunt, persistence_hunt, .. } = self.session;
+        let (flow_hunt, persistence_hunt) = (flow_hunt.anew(), persistence_hunt.anew());
+        self.session = Session { serial: serial + 1, end, flow_hunt, persistence_hunt, ..Session::default() };
         self.buckets.begin();
         self.forget_protected();
         self.marks.clear();
@@ -164,9 +169,21 @@ impl Engine {
     /// Ends a hold that the peer has not acknowledged. False: there is none.
     pub(crate) fn release_unprotected(&mut self, now: Instant, slot: u32) -> bool {
         let released = self.release(now, slot);
-        self.counters.hold_released_unprotected += u64::from(released);
+        let promised = !self.is_unmirrored(slot);
+        self.counters.hold_released_unprotected += u64::from(released && promised);
         self.retract_unmirrored(slot);
         released
+    }
+
+    /// Another plan is in force: nothing waits for the peer on account of a vserver
+    /// that is not STATEFUL any more. As many end in this turn as may, the others are due at once.
+    pub(crate) fn release_unmirrored(&mut self, now: Instant) {
+        let is_free = |flow: &FlowRef| self.flows.slot_of(*flow).is_some_and(|slot| self.is_unmirrored(slot));
+        let free: BTreeSet<FlowRef> = self.holds.flows().into_iter().filter(is_free).collect();
+        if !free.is_empty() {
+            self.holds.hurry(now, &free);
+            self.release_overdue(now);
+        }
     }
 
     fn is_unmirrored(&self, slot: u32) -> bool {
@@ -434,8 +451,10 @@ impl Engine {
             return;
         }
         let Some(server) = record.server else { return self.sessions.remove(&key) };
-        if !self.sessions.store(now, key, server, record.stamp, self.session.serial) {
+        let told = (server, record.stamp, self.session.serial);
+        if !self.store_told(now, key, told) {
             self.counters.persistence_full += 1;
+            self.session.persistence_missed += 1;
             return;
         }
         let plan = self.roster.plan();
@@ -522,7 +541,9 @@ impl Engine {
             MirrorEnd::Receiving(current) if current == session => {}
             MirrorEnd::Receiving(_) | MirrorEnd::Idle => self.receive_session(session),
         }
-        self.last_stamp = self.last_stamp.max(stamp);
+        if stamp <= MAX_STAMP_HEARD {
+            self.last_stamp = self.last_stamp.max(stamp);
+        }
     }
 
     fn refresh(&mut self, slot: u32, record: &FlowRecord) -> Applied {
@@ -584,49 +605,14 @@ impl Engine {
         };
         let server = service.server;
         if self.sessions.find(&key).is_none() {
-            // Stamp 1: whatever the primary says about it wins.
-            if self.sessions.store(now, key, server, 1, self.session.serial) {
+            if self.sessions.infer(now, key, server, self.session.serial) {
                 self.sessions.set_timeout(&key, timeout);
+                // It may give way again.
+                self.session.persistence_hunt = self.session.persistence_hunt.anew();
             } else {
                 self.counters.persistence_full += 1;
             }
         }
-    }
-
-    /// Makes room in a full table: a flow that the running session has not spoken
-    /// of gives way to one that it does.
-    fn evict_stale(&mut self) {
-        if !matches!(self.session.end, MirrorEnd::Receiving(_)) {
-            return;
-        }
-        let slots = self.flows.slots();
-        if self.session.vain_looks >= slots {
-            return;
-        }
-        let mut undecided = None;
-        for _ in 0..slots.min(MAX_EVICTION_LOOKS) {
-            let slot = self.session.evicted % slots;
-            self.session.evicted = slot + 1;
-            let Some(flow) = self.flows.live_at(slot).filter(|flow| !self.is_in_session(flow)) else {
-                self.session.vain_looks += 1;
-                continue;
-            };
-            if flow.session == 0 || !self.buckets.is_open(flow.bucket) {
-                return self.evict(slot);
-            }
-            undecided = undecided.or(Some(slot));
-        }
-        if let Some(slot) = undecided {
-            // The primary may be about to leave it out as kept.
-            self.buckets.spoil(self.flows.at(slot).bucket);
-            self.evict(slot);
-        }
-    }
-
-    fn evict(&mut self, slot: u32) {
-        self.close(slot);
-        self.session.vain_looks = 0;
-        self.counters.stale_evicted += 1;
     }
 
     /// A record's flow is in the session; a sender has to pass it on first.
@@ -679,7 +665,8 @@ fn shift(count: &mut u32, more: bool) {
 fn state_of(record: &FlowRecord) -> FlowState {
     match (record.proto, record.phase) {
         (proto::TCP, Phase::Opening | Phase::Established) => FlowState::Tcp(TcpState::Mirrored),
-        (proto::TCP, Phase::Closing) => FlowState::Tcp(TcpState::Closed),
+        // What is left of it may not be acknowledged yet: a successor's peer is told of it, too.
+        (proto::TCP, Phase::Closing) => FlowState::Tcp(TcpState::Closing),
         (_, Phase::Opening | Phase::Established | Phase::Closing) => FlowState::Datagram,
     }
 }

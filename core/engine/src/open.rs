@@ -263,20 +263,24 @@ impl Engine {
     }
 
     /// Finds the vserver and service of a flow that came as a record before the
-    /// plan knew them.
+    /// plan knew them, or one of them.
     pub(crate) fn bind(&mut self, slot: u32) {
         let flow = self.flows.at(slot);
-        if flow.vserver != NONE || flow.has(Flow::PASS_THROUGH) {
+        if (flow.vserver != NONE && flow.service != NONE) || flow.has(Flow::PASS_THROUGH) {
             return;
         }
         let (vserver, service) = self.rows_of(flow.vip, flow.server, flow.proto);
-        if vserver == NONE {
-            return;
+        if flow.vserver == NONE && vserver != NONE {
+            let flow = self.flows.at_mut(slot);
+            (flow.vserver, flow.service) = (vserver, service);
+            self.count_open(slot);
+            self.count_bound(slot);
+        } else if flow.vserver == vserver && flow.service != service {
+            // The vserver has it already: it is counted anew, at both.
+            self.count_close(slot);
+            self.flows.at_mut(slot).service = service;
+            self.count_open(slot);
         }
-        let flow = self.flows.at_mut(slot);
-        (flow.vserver, flow.service) = (vserver, service);
-        self.count_open(slot);
-        self.count_bound(slot);
     }
 
     /// Rows of the vserver at `vip` and of its service at `server`.

@@ -381,7 +381,8 @@ fn note_fins(flow: &mut Flow, state: TcpState, side: Side, segment: Segment, tcp
         Side::Client => (flow.server_fin, state != TcpState::ClientFin, Flow::SERVER_FIN_ACKED),
         Side::Server => (flow.client_fin, state != TcpState::ServerFin, Flow::CLIENT_FIN_ACKED),
     };
-    if sent && at_or_after(tcp.ack, fin) {
+    // After a takeover a FIN that was acknowledged before is not known, and never will be.
+    if sent && fin != 0 && at_or_after(tcp.ack, fin) {
         flow.set(acked, true);
     }
     let both = flow.has(Flow::CLIENT_FIN_ACKED) && flow.has(Flow::SERVER_FIN_ACKED);

@@ -25,9 +25,7 @@ pub(crate) struct VserverRow {
     pub(crate) id: VserverId,
     /// Its address, as of the last plan that had it.
     place: Option<Place>,
-    /// Whether the plan in force has it.
-    planned: bool,
-    /// Whether its flows are mirrored, by the plan in force; false once it is gone.
+    /// Whether its flows are mirrored, by the last plan that had it: once it is gone they live on as they were.
     pub(crate) stateful: bool,
     /// Its place in the plan, if the plan has it and it has persistence.
     pub(crate) persistent: Option<usize>,
@@ -70,10 +68,10 @@ pub(crate) struct Bound {
 }
 
 impl VserverRow {
-    /// Whether the plan says that its flows are not mirrored. Of one that is gone
-    /// it says nothing: its flows live on, and so do their copies.
+    /// Whether its flows are not mirrored. Those of one that is gone live on as
+    /// they were, and so do their copies.
     pub(crate) fn is_unmirrored(&self) -> bool {
-        self.planned && !self.stateful
+        !self.stateful
     }
 }
 
@@ -96,7 +94,7 @@ impl Roster {
         self.by_address.clear();
         self.by_server.clear();
         for row in &mut self.vserver_rows {
-            (row.planned, row.stateful, row.persistent) = (false, false, None);
+            row.persistent = None;
         }
         self.inherit_rows(&plan);
         for service in &plan.services {
@@ -106,7 +104,7 @@ impl Roster {
         for (place, vserver) in plan.vservers.iter().enumerate() {
             let row = self.vserver_row_or_new(vserver.id);
             let row = &mut self.vserver_rows[row as usize];
-            (row.planned, row.place) = (true, Some(place_of_vserver(vserver)));
+            row.place = Some(place_of_vserver(vserver));
             row.stateful = vserver.failover == ConnFailover::Stateful;
             row.persistent = vserver.persistence.map(|_| place);
             self.by_address.entry(place_of_vserver(vserver)).or_insert(place);
@@ -255,7 +253,7 @@ impl Roster {
         let rows = &mut self.vserver_rows;
         *self.vserver_row_of.entry(id).or_insert_with(|| {
             let counters = VserverCounters::default();
-            rows.push(VserverRow { id, place: None, planned: false, stateful: false, persistent: None, counters });
+            rows.push(VserverRow { id, place: None, stateful: false, persistent: None, counters });
             rows.len() as u32 - 1
         })
     }

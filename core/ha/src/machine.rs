@@ -50,7 +50,6 @@ pub struct Machine {
     pub(crate) following: Option<(u64, u64)>,
     /// We hold the state of the last primary that we knew, or are it.
     pub(crate) current: bool,
-    pub(crate) peer_caught_up: bool,
     /// The peer has stored all that we told it.
     pub(crate) drained: bool,
     /// After a freeze: not to promote before.
@@ -118,7 +117,6 @@ impl Machine {
             restarted: false,
             following: None,
             current: false,
-            peer_caught_up: false,
             drained: true,
             listen_until: now,
             unproven_until: now,
@@ -245,13 +243,6 @@ impl Machine {
     pub fn speak(&mut self, now: Instant) {
         self.enter(now);
         self.send_hello(now);
-        self.settle(now);
-    }
-
-    /// As primary: whether the peer said that it holds our state.
-    pub fn handle_peer_caught_up(&mut self, now: Instant, caught_up: bool) {
-        self.enter(now);
-        self.peer_caught_up = caught_up && self.peer.joined;
         self.settle(now);
     }
 
@@ -495,7 +486,6 @@ impl Machine {
         let Some(boot) = self.peer.alive().map(|heard| heard.hello.boot) else { return };
         self.peer.joined = false;
         self.peer.lost = Some(cause);
-        self.peer_caught_up = false;
         self.inquiry = None;
         self.effects.push_back(Effect::PeerLost { boot, cause });
     }

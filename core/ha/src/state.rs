@@ -365,7 +365,7 @@ impl Machine {
     }
 
     pub(crate) fn peer_could_lead(&self) -> bool {
-        self.peer.alive().is_some_and(|heard| heard.hello.ready && (heard.hello.caught_up || self.peer_caught_up))
+        self.peer.alive().is_some_and(|heard| heard.hello.ready && heard.hello.caught_up)
     }
 
     pub(crate) fn drain(&mut self, now: Instant, cause: Cause) {

@@ -26,7 +26,6 @@ enum Input {
     PeerOpen,
     CaughtUp,
     NotCaughtUp,
-    PeerCaughtUp,
     TermStored,
     ForceFailover,
     Stop,
@@ -66,7 +65,6 @@ const TABLE: &[(Input, [Role; 4])] = &[
     (Input::PeerOpen, [I, S, P, D]),
     (Input::CaughtUp, [I, S, P, D]),
     (Input::NotCaughtUp, [I, S, P, D]),
-    (Input::PeerCaughtUp, [I, S, P, D]),
     (Input::TermStored, [I, S, P, D]),
     (Input::ForceFailover, [I, S, D, D]),
     (Input::Stop, [I, S, D, D]),
@@ -224,7 +222,6 @@ impl Fixture {
             Input::PeerOpen => self.machine.handle_peer_open(self.now),
             Input::CaughtUp => self.machine.handle_caught_up(self.now, true),
             Input::NotCaughtUp => self.machine.handle_caught_up(self.now, false),
-            Input::PeerCaughtUp => self.machine.handle_peer_caught_up(self.now, true),
             Input::TermStored => self.machine.handle_term_stored(self.now, 60),
             Input::ForceFailover => {
                 let _ = self.machine.handle_force_failover(self.now);

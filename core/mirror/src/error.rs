@@ -26,7 +26,7 @@ pub enum WireError {
     Value,
     /// A reference to an earlier record of the datagram that does not exist.
     Reference,
-    /// A stamp of 0, or of 2^63 and above.
+    /// A stamp of 0, or of 2^62 and above.
     Stamp,
     /// Journal text is not UTF-8.
     Text,

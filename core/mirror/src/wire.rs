@@ -45,8 +45,8 @@ const NOTHING: u8 = 0xff;
 const BASE_AT: usize = 16;
 /// Sequence numbers stay below this, so that sums with a window cannot overflow.
 const SEQUENCE_END: u64 = 1 << 63;
-/// Stamps stay below this.
-const STAMP_END: u64 = 1 << 63;
+/// Stamps stay below this: twice what a node counts on from, so that no node's own get here.
+const STAMP_END: u64 = 1 << 62;
 /// Fewer bytes of journal text than this are not worth a fragment of their own.
 const MIN_FRAGMENT: usize = 64;
 
@@ -484,8 +484,7 @@ fn read_or_before<T>(
     if before { known.ok_or(WireError::Reference) } else { read() }
 }
 
-/// A stamp is the base plus a zigzag difference, modulo 2^64; never 0, and so far
-/// from the end that counting on from it never reaches it.
+/// A stamp is the base plus a zigzag difference, modulo 2^64; never 0, and below [`STAMP_END`].
 fn read_stamp(body: &mut Reader<'_>, base: u64) -> Result<u64, WireError> {
     let coded = body.varint()?;
     let delta = (coded >> 1) ^ (coded & 1).wrapping_neg();

@@ -46,7 +46,7 @@ fn proto() -> impl Strategy<Value = u8> {
 }
 
 fn stamp() -> impl Strategy<Value = u64> {
-    prop_oneof![1u64..1000, 1..1u64 << 63, Just(1), Just((1 << 63) - 1)]
+    prop_oneof![1u64..1000, 1..1u64 << 62, Just(1), Just((1 << 62) - 1)]
 }
 
 fn flow() -> impl Strategy<Value = FlowRecord> {
@@ -349,6 +349,8 @@ fn every_reason_to_refuse_is_told_apart() {
         (&with(0x81, 0x80), WireError::Value),
         (&with(0x01, 0x20), WireError::Reference),
         (&[1, 3, 1, 1, 0], WireError::Stamp),
+        // A close by number 0 whose stamp is 2^62: the difference to the base, 1, zigzag.
+        (&[0x82, 10, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0], WireError::Stamp),
         (&[5, 2, 0xc3, 0x28], WireError::Text),
         (&[7, 5, 0x80, 8, 10, 0, 0, 1], WireError::Truncated),
         (&[7, 6, 0x80, 8, 10, 0, 0, 1], WireError::Value),

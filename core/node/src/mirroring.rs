@@ -70,8 +70,10 @@ pub(crate) struct Mirroring {
     /// The peer's boot whose sessions are counted, and the latest of them that began
     /// here: one that was begun and forgotten is never taken up in the middle.
     begun: Option<(u64, u32)>,
-    /// A whole configuration on its way: what begins it, and its lines.
-    snapshot: Option<(String, Vec<String>)>,
+    /// A whole configuration on its way.
+    snapshot: Option<Snapshot>,
+    /// Snapshots of the configuration that were longer than the limit.
+    snapshots_refused: u64,
     sweeping: bool,
     caught_up: bool,
     /// When to complain next about the running session, if it is to be.
@@ -117,6 +119,32 @@ pub(crate) enum JournalStep {
     },
     /// Carry out this command.
     Apply(String),
+    /// The snapshot was longer than any that a sender would write: nothing of it is used.
+    TooLong,
+}
+
+/// The primary's whole configuration while it is being received.
+#[derive(Debug, Default)]
+struct Snapshot {
+    /// What was said at its beginning.
+    heading: String,
+    lines: Vec<String>,
+    bytes: usize,
+    too_long: bool,
+}
+
+impl Snapshot {
+    /// Keeps a line, within what a sender could have queued.
+    fn push(&mut self, line: String) {
+        let limits = Limits::default();
+        self.bytes = self.bytes.saturating_add(line.len());
+        self.too_long |= self.bytes > limits.journal_bytes as usize || self.lines.len() >= limits.urgent as usize;
+        if self.too_long {
+            self.lines = Vec::new();
+        } else {
+            self.lines.push(line);
+        }
+    }
 }
 
 impl Mirroring {
@@ -129,6 +157,7 @@ impl Mirroring {
             last_session: 0,
             begun: None,
             snapshot: None,
+            snapshots_refused: 0,
             sweeping: false,
             caught_up: false,
             complaint: None,
@@ -167,6 +196,8 @@ impl Mirroring {
             self.sender.push(Item::Health(record));
         }
         self.bulk = Bulk::Untold(0);
+        // The bulk looks at every flow, and forgets what a walk without a session would have.
+        self.retracting = None;
         self.peer_full = false;
         self.compared = 0;
         self.resync = Some(Resync::new(now, self.last_session, self.flows_written(now)));
@@ -188,7 +219,12 @@ impl Mirroring {
     /// Ends the session towards the peer.
     pub fn stop_session(&mut self) {
         self.sender.stop();
+        if self.bulk != Bulk::Idle {
+            // What it has not come to is not mirrored any more all the same.
+            self.retracting = Some(0);
+        }
         self.bulk = Bulk::Idle;
+        self.peer_full = false;
     }
 
     /// Queues a whole configuration; `heading` says what about it.
@@ -239,7 +275,12 @@ impl Mirroring {
     /// which both have the same need not be written.
     fn handle_summary(&mut self, engine: &mut Engine, payload: &[u8]) -> Result<(), WireError> {
         let Summary { session, told } = wire::decode_summary(payload)?;
-        if self.sender.session() != Some(session) {
+        let awaited = match self.bulk {
+            Bulk::Untold(_) | Bulk::Persistence(_) | Bulk::Summary(_) => true,
+            // Flows are told by what was decided until then; what is decided later the peer would hear too late.
+            Bulk::Kept(_) | Bulk::Flows(_) | Bulk::Idle => false,
+        };
+        if self.sender.session() != Some(session) || !awaited {
             return Ok(());
         }
         match told {
@@ -274,23 +315,30 @@ impl Mirroring {
     }
 
     /// Whether another turn should follow at once: bulk or stale flows are left.
-    pub fn is_busy(&self) -> bool {
-        let walking = match self.bulk {
+    pub fn is_busy(&self, now: Instant) -> bool {
+        let goes_on = match self.bulk {
             Bulk::Idle => false,
-            Bulk::Summary(_) => self.has_summary() && self.sender.written().is_some(),
+            Bulk::Summary(until) => (self.has_summary() || until <= now) && self.sender.written().is_some(),
             Bulk::Kept(position) => self.sender.stored_below() >= position,
-            Bulk::Untold(_) | Bulk::Persistence(_) | Bulk::Flows(_) => self.sender.wants_bulk(),
+            Bulk::Untold(_) | Bulk::Persistence(_) | Bulk::Flows(_) => true,
         };
+        let walking = goes_on && self.sender.wants_bulk();
         self.sweeping || walking || self.retracting.is_some() || self.receiver.is_ready()
     }
 
     /// When something is due here, if nothing else happens.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let bulk = match self.bulk {
-            Bulk::Summary(until) => Some(until),
+            // Later on it waits for what is before it, as all that is bulk.
+            Bulk::Summary(until) => Some(until).filter(|&until| until > now),
             Bulk::Idle | Bulk::Untold(_) | Bulk::Persistence(_) | Bulk::Kept(_) | Bulk::Flows(_) => None,
         };
         [self.sender.poll_timeout(), self.receiver.poll_timeout(), self.complaint, bulk].into_iter().flatten().min()
+    }
+
+    /// As primary: whether the peer has stored all that is to be told to it. A walk under way may find more.
+    pub fn is_drained(&self) -> bool {
+        self.bulk == Bulk::Idle && self.retracting.is_none() && self.sender.is_drained()
     }
 
     /// Whether all of the peer's summary was compared.
@@ -331,16 +379,20 @@ impl Mirroring {
     pub fn journal(&mut self, line: JournalLine) -> JournalStep {
         match (line.kind(), &mut self.snapshot) {
             (JournalKind::Begin, snapshot) => {
-                *snapshot = Some((line.into_text(), Vec::new()));
+                *snapshot = Some(Snapshot { heading: line.into_text(), ..Snapshot::default() });
                 JournalStep::Wait
             }
-            (JournalKind::Line, Some((_, lines))) => {
-                lines.push(line.into_text());
+            (JournalKind::Line, Some(snapshot)) => {
+                snapshot.push(line.into_text());
                 JournalStep::Wait
             }
             (JournalKind::Line, None) => JournalStep::Apply(line.into_text()),
             (JournalKind::End, snapshot) => match snapshot.take() {
-                Some((heading, lines)) => JournalStep::Replace { heading, lines },
+                Some(Snapshot { too_long: true, .. }) => {
+                    self.snapshots_refused += 1;
+                    JournalStep::TooLong
+                }
+                Some(Snapshot { heading, lines, .. }) => JournalStep::Replace { heading, lines },
                 // The end of something that never began.
                 None => JournalStep::Wait,
             },
@@ -543,6 +595,11 @@ impl Mirroring {
         }
     }
 
+    /// As secondary: configurations of the primary that were longer than the limit.
+    pub fn snapshots_refused(&self) -> u64 {
+        self.snapshots_refused
+    }
+
     /// As secondary: sessions that this node could not use.
     pub fn failures(&self) -> u64 {
         self.mismatches
@@ -674,3 +731,6 @@ impl Source for EngineSource<'_> {
 pub(crate) fn own_digest(engine: &Engine, journal: u64) -> Digest {
     Digest { digest: engine.digest(), flows: u64::from(engine.counts().in_session), journal }
 }
+
+#[cfg(test)]
+mod tests;

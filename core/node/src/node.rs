@@ -356,14 +356,14 @@ impl Node {
 
     /// When to call `handle_timeout` next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.mirroring.is_busy() || self.replacing.is_some() || !self.listings.is_empty() {
+        if self.mirroring.is_busy(self.now) || self.replacing.is_some() || !self.listings.is_empty() {
             return Some(self.now);
         }
         let deadlines = [
             self.ha.poll_timeout().filter(|_| self.listening),
             self.channel.poll_timeout(self.now).filter(|_| self.listening && self.link.is_some()),
             self.engine.poll_timeout(),
-            self.mirroring.poll_timeout(),
+            self.mirroring.poll_timeout(self.now),
             self.quarantine.ends(),
             self.handover.ends(),
             self.sync.poll_timeout(),
@@ -664,7 +664,7 @@ impl Node {
         match header.kind {
             MessageKind::Hello => match Hello::decode(&letter.payload) {
                 Ok(hello) => {
-                    self.ha.set_drained(self.mirroring.sender.is_drained() && !self.engine.has_marks());
+                    self.ha.set_drained(self.mirroring.is_drained() && !self.engine.has_marks());
                     let intake = self.hear_intake(now, &hello);
                     self.hear_aside(now, &hello, header.fingerprint);
                     self.hear_ports(&letter.payload);
@@ -689,17 +689,19 @@ impl Node {
                 }
                 self.confirm_propagations();
             }
-            MessageKind::AskSession => self.asked_for_session(now, &letter.payload),
+            MessageKind::AskSession => self.hear_request(now, &letter.payload),
         }
     }
 
-    /// The peer asks for another session, or, in more bytes, about the configuration.
-    fn asked_for_session(&mut self, now: Instant, payload: &[u8]) {
-        let Some((session, about)) = payload.split_first_chunk::<4>() else { return };
-        let (session, patience) = (u32::from_be_bytes(*session), self.patience() * 3);
+    /// The peer asks for another session than the one it names, or, in more bytes, about the configuration. What it asked
+    /// of the primary that we were may be read only after a freeze, by a node that leads nobody any more.
+    fn hear_request(&mut self, now: Instant, payload: &[u8]) {
+        let Some((asked, about)) = payload.split_first_chunk::<4>() else { return };
+        let (asked, patience) = (u32::from_be_bytes(*asked), self.patience() * 3);
+        let leads = matches!(self.ha.role(), Role::Primary | Role::Draining) && self.peer_boot.is_some();
         match about.split_first() {
-            Some((flags, reason)) => self.handle_config_request(now, session, *flags, reason),
-            None if self.mirroring.must_restart(now, session, patience) => {
+            Some((flags, reason)) => self.handle_config_request(now, asked, *flags, reason),
+            None if leads && self.mirroring.must_restart(now, asked, patience) => {
                 self.restart_session(now, "the peer asks for another mirror session");
             }
             None => {}

@@ -26,6 +26,8 @@ pub(crate) fn promote(node: &mut Node, now: Instant, term: u64, cause: Cause) {
     } else {
         node.stop_session(now);
     }
+    // What a vserver that is not STATEFUL any more has left here: the old primary died before it took it back.
+    node.mirroring.rescan();
     node.timeline.note_promoted(now, term, node.channel.last_heard(), node.engine.counters().forwarded);
     // 6. What waited for a hand-over that was called off.
     node.take_back_waiting(now);
@@ -61,6 +63,8 @@ pub(crate) fn demote(node: &mut Node, now: Instant, role: Role, term: u64, cause
 /// pair's state.
 pub(crate) fn follow(node: &mut Node, now: Instant, term: u64) {
     node.engine.clear(now);
+    // Whoever follows tells nobody, however it came to have a session.
+    node.stop_session(now);
     node.replacing = None;
     node.mirroring.stop_receiving();
     node.mirroring.await_session(now);

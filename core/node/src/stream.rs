@@ -127,6 +127,7 @@ impl Node {
                         let line = self.as_understood(line);
                         self.apply_journal(now, &line);
                     }
+                    JournalStep::TooLong => self.dissent(now, "the primary's configuration is longer than the limit"),
                 },
                 Record::BulkEnd(digest) => self.compare_digests(now, session, digest),
                 Record::Kept(kept) => {

@@ -260,6 +260,7 @@ impl Facts for View<'_> {
             mirror_lag: stats.oldest_unacked.unwrap_or_default(),
             mirror_delay: Duration::from_micros(stats.lag_us),
             mirrored: counts.in_session.into(),
+            persistence_missed: counts.persistence_missed.into(),
             mirror_rate: node.mirroring.traffic(),
             resync: self.resync(),
             takeover: self.takeover(),

@@ -313,7 +313,6 @@ impl Pair {
             if left == 1 {
                 self.seats[1 - node].holds |= self.seats[node].holds;
                 self.input(sin, 1 - node, |machine| machine.handle_caught_up(now, true));
-                self.input(sin, node, |machine| machine.handle_peer_caught_up(now, true));
             }
         }
     }

@@ -113,6 +113,8 @@ pub struct Machine {
     pub backlog: Vec<Input>,
     /// Size of its flow table.
     pub max_flows: u32,
+    /// Size of its persistence table.
+    pub max_persistence: u32,
     /// How the driver is broken.
     pub sabotage: Sabotage,
     /// Time lost to freezes that a broken clock does not see.
@@ -147,6 +149,7 @@ impl Machine {
             frozen_until: None,
             backlog: Vec::new(),
             max_flows: 2048,
+            max_persistence: 512,
             sabotage: Sabotage::None,
             hidden: core::time::Duration::ZERO,
             replies: Vec::new(),
@@ -168,7 +171,7 @@ impl Machine {
         self.backlog.clear();
         let limits = Limits {
             max_flows: self.max_flows,
-            max_persistence: 512,
+            max_persistence: self.max_persistence,
             max_snat_pools: 256,
             max_neighbours: 256,
             ..Limits::default()

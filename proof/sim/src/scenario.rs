@@ -141,6 +141,8 @@ pub struct Scenario {
     pub first_only: bool,
     /// Size of the flow table, by machine.
     pub max_flows: [u32; 2],
+    /// Size of the persistence table, by machine.
+    pub max_persistence: [u32; 2],
     /// Further lines of `ns.conf`, by machine.
     pub extra_config: [String; 2],
 }
@@ -181,6 +183,7 @@ impl Scenario {
             ports_after: Duration::ZERO,
             first_only: false,
             max_flows: [2048; 2],
+            max_persistence: [512; 2],
             extra_config: [const { String::new() }; 2],
         }
     }

@@ -151,6 +151,7 @@ impl World {
             let mut machine = Machine::new(index, scenario.config(index), rng.next_u64());
             (machine.sabotage, machine.deaf_thaw) = (scenario.sabotage, scenario.deaf_thaw);
             machine.max_flows = scenario.max_flows[index];
+            machine.max_persistence = scenario.max_persistence[index];
             machine
         });
         let clients: Vec<Client> = (0..scenario.clients).map(|n| Client::new(client_host(n, rng.next_u64()))).collect();

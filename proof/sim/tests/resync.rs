@@ -2,9 +2,11 @@
 
 use core::time::Duration;
 
+use holdfast_base::Instant;
+use holdfast_ha::Role;
 use holdfast_sim::apps::Outcome;
-use holdfast_sim::scenario::{Fault, SNAT, USIP};
-use holdfast_sim::{Scenario, Story};
+use holdfast_sim::scenario::{Fault, SNAT, STICKY, USIP};
+use holdfast_sim::{Scenario, Story, World};
 
 /// What `show ha node` says about the latest transfer: flows, and how many of
 /// them were sent.
@@ -189,5 +191,85 @@ fn what_is_heard_before_the_data_ports_are_open_is_not_acknowledged_and_forgotte
         let counters = story.node(primary).engine().counters();
         assert_eq!((counters.hold_released_by_ack, counters.hold_released_unprotected), (before + 1, 0));
         story.end();
+    }
+}
+
+/// The peer has no room and asks for another session; its requests lie in the socket of a primary that stands still until
+/// the peer leads. Whoever reads them then is secondary, and must not begin a session.
+#[test]
+fn requests_that_a_frozen_primary_finds_begin_no_session() {
+    let mut story = Story::whole(Scenario { max_flows: [2048, 4], ..Scenario::quiet(1) });
+    let primary = story.primary();
+    assert_eq!(primary, 0);
+    story.world.checker.link_bad_until = Instant::FAR;
+    for number in 0..8 {
+        story.connect_for_long([SNAT, USIP][number % 2], false);
+    }
+    story.until("full", |world| world.machines[1].log.iter().any(|(.., text)| text.contains("found no room")));
+    story.run_ms(50);
+    story.fault(Fault::Freeze(primary, Duration::from_secs(5)));
+    story.until("the other leads", |world| world.primary() == Some(1));
+    story.run_ms(5_500);
+    assert_eq!(story.node(primary).role(), Role::Secondary);
+    assert!(!story.node(primary).mirrors(), "{}", story.log());
+    story.until("the pair is whole", World::is_whole);
+    let before = story.log().matches("another mirror session").count();
+    story.run_ms(3_000);
+    assert_eq!(story.log().matches("another mirror session").count(), before, "{}", story.log());
+}
+
+/// The operator removes a vserver whose connections live on: a secondary that starts afterwards is told of them, too, and
+/// the rehearsal does not forget them.
+#[test]
+fn connections_of_a_removed_vserver_stay_protected() {
+    let mut scenario = Scenario::quiet(1);
+    // The address stays when its last vserver goes.
+    scenario.extra_config.iter_mut().for_each(|text| text.push_str("add ns ip 10.0.1.101 255.255.255.255 -type VIP\n"));
+    let mut story = Story::whole(scenario);
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let numbers: Vec<usize> = (0..6).map(|_| story.connect_for_long(USIP, false)).collect();
+    assert_eq!(story.command(primary, "rm lb vserver usip-v4"), "");
+    story.run_ms(50);
+    let rehearse = |story: &mut Story| story.command(primary, "failover rehearse");
+    let shown = rehearse(&mut story);
+    assert!(shown.starts_with("If this node died now: 0 connections would be lost\n"), "{shown}");
+    story.fault(Fault::Kill(secondary));
+    story.run_ms(100);
+    let shown = rehearse(&mut story);
+    assert!(shown.starts_with("If this node died now: 6 connections would be lost\n"), "{shown}");
+    let line = shown.lines().find(|line| line.starts_with("(removed)")).unwrap_or_else(|| panic!("{shown}"));
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words, ["(removed)", "STATEFUL", "6", "0", "0", "6", "the", "peer", "is", "not", "up"]);
+    story.fault(Fault::Start(secondary));
+    story.until("the pair is whole", World::is_whole);
+    story.run_ms(200);
+    let shown = rehearse(&mut story);
+    assert!(shown.starts_with("If this node died now: 0 connections would be lost\n"), "{shown}");
+    assert_eq!(story.node(secondary).engine().counts().flows, 6);
+    story.fault(Fault::Kill(primary));
+    for number in numbers {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+}
+
+/// A persistence session without room on the secondary is told to the operator, and leaves connections protected.
+#[test]
+fn a_full_persistence_table_of_the_secondary_unprotects_nothing() {
+    let mut story = Story::whole(Scenario { max_persistence: [512, 1], ..Scenario::quiet(1) });
+    assert_eq!(story.primary(), 0);
+    let first = story.connect(STICKY, false);
+    let second = story.connect(STICKY, true);
+    story.run_ms(300);
+    assert!(story.world.is_whole(), "{}", story.log());
+    assert_eq!(story.node(0).engine().counts().unprotected, 0);
+    let shown = story.command(1, "show ha node 0");
+    assert!(shown.contains("Persistence Sessions Without Room: 1\n"), "{shown}");
+    assert!(!story.command(0, "show ha node 0").contains("Without Room"));
+    story.run_ms(1_000);
+    let sessions = story.log().matches("another mirror session").count();
+    assert_eq!(sessions, 0, "{}", story.log());
+    story.fault(Fault::Kill(0));
+    for number in [first, second] {
+        assert_eq!(story.end_of(number), Outcome::Finished);
     }
 }

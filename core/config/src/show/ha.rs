@@ -230,7 +230,7 @@ fn health_lines(s: &Scene<'_>, facts: &HaFacts) -> Vec<String> {
 
 /// Lines the market does not have, behind its own.
 fn own_extension(s: &Scene<'_>, f: &HaFacts) -> Vec<String> {
-    vec![
+    let mut lines = vec![
         format!("Term: {}", f.term),
         format!("Caught Up: {}", if f.caught_up { "YES" } else { "NO" }),
         format!("Mirror Mode: {}  Hold Limit: {} msecs", s.config.ha.mirror_mode.word(), s.config.ha.hold_limit_ms),
@@ -251,7 +251,11 @@ fn own_extension(s: &Scene<'_>, f: &HaFacts) -> Vec<String> {
         format!("Last Resync: {}", f.resync.map_or("never".to_owned(), |resync| resync_text(s, resync))),
         config_extension(&f.config, f.peer.as_ref().and_then(heard_fingerprint)),
         format!("Refused Peer Messages: {}", f.refused_messages),
-    ]
+    ];
+    if f.persistence_missed > 0 {
+        lines.push(format!("Persistence Sessions Without Room: {}", f.persistence_missed));
+    }
+    lines
 }
 
 /// The peer's configuration, if the peer was heard.
@@ -454,6 +458,7 @@ pub(super) fn mirror_json(f: &HaFacts) -> Vec<(&'static str, Json)> {
         ("mirrordelayus", us(f.mirror_delay).into()),
         ("mirroredflows", f.mirrored.into()),
         ("mirrorbytespersecond", f.mirror_rate.into()),
+        ("persistencewithoutroom", f.persistence_missed.into()),
         ("digest", digest.into()),
     ];
     if let Some(resync) = f.resync {

@@ -5,9 +5,13 @@ use crate::facts::{ChannelState, HaFacts, HaRole, NodeState, PeerFacts, SyncStat
 use crate::json::Json;
 use crate::model::{ConnFailover, LbVserver, MirrorMode};
 
+/// What stands for the vservers that the configuration does not have any more.
+const REMOVED: &str = "(removed)";
+
 /// What the death of this node would mean for a vserver's flows.
 struct Fate<'a> {
-    vserver: &'a LbVserver,
+    name: &'a str,
+    failover: ConnFailover,
     facts: VserverFacts,
     /// Flows whose packets wait for the peer's acknowledgement.
     held: u64,
@@ -22,7 +26,9 @@ struct Fate<'a> {
 fn fates<'a>(s: &Scene<'a>) -> Vec<Fate<'a>> {
     let (ha, held) = (s.facts.ha(), s.facts.held_flows());
     let held_of = |vserver: &LbVserver| held.get(&vserver.id).copied().unwrap_or(0);
-    s.config.vservers.iter().map(|vserver| fate(s, &ha, vserver, held_of(vserver))).collect()
+    let mut fates: Vec<_> = s.config.vservers.iter().map(|vserver| fate(s, &ha, vserver, held_of(vserver))).collect();
+    fates.extend(fate_of_removed(s, &ha, &fates, held.values().sum()));
+    fates
 }
 
 fn fate<'a>(s: &Scene<'a>, ha: &HaFacts, vserver: &'a LbVserver, held: u64) -> Fate<'a> {
@@ -35,14 +41,35 @@ fn fate<'a>(s: &Scene<'a>, ha: &HaFacts, vserver: &'a LbVserver, held: u64) -> F
             None => (0, 0, "rebuilt from their packets"),
         },
         (HaRole::Primary | HaRole::Draining, ConnFailover::Stateful) => {
-            // What the peer has is of no use if it never leads, or does not answer for the vserver's address.
-            let useless = if heir_cannot_lead(ha) || heir_lacks_commands(ha) { facts.protected } else { 0 };
-            // Who waits for the peer's acknowledgement believes nothing yet.
-            let lost = (facts.unprotected + useless).saturating_sub(held);
-            (lost, 0, if lost == 0 { "" } else { heir_is_missing(s, ha).unwrap_or(not_yet(s)) })
+            let (lost, reason) = loss(s, ha, &facts, held);
+            (lost, 0, reason)
         }
     };
-    Fate { vserver, facts, held, lost, reset, reason }
+    Fate { name: &vserver.name, failover: vserver.failover, facts, held, lost, reset, reason }
+}
+
+/// The fate of flows that outlive their STATEFUL vservers: all that the node counts, in all, and no vserver has.
+fn fate_of_removed<'a>(s: &Scene<'a>, ha: &HaFacts, fates: &[Fate<'_>], held: u64) -> Option<Fate<'a>> {
+    let left = |all: u64, of: fn(&Fate<'_>) -> u64| all.saturating_sub(fates.iter().map(of).sum());
+    let held = left(held, |fate| fate.held);
+    let protected = left(ha.protected, |fate| fate.facts.protected);
+    let unprotected = left(ha.unprotected, |fate| fate.facts.unprotected);
+    if protected + unprotected == 0 {
+        return None;
+    }
+    let facts =
+        VserverFacts { client_flows: protected + unprotected, protected, unprotected, ..VserverFacts::default() };
+    let (lost, reason) = loss(s, ha, &facts, held);
+    Some(Fate { name: REMOVED, failover: ConnFailover::Stateful, facts, held, lost, reset: 0, reason })
+}
+
+/// How many mirrored flows would be lost, and why.
+fn loss(s: &Scene<'_>, ha: &HaFacts, facts: &VserverFacts, held: u64) -> (u64, &'static str) {
+    // What the peer has is of no use if it never leads, or does not answer for the vserver's address.
+    let useless = if heir_cannot_lead(ha) || heir_lacks_commands(ha) { facts.protected } else { 0 };
+    // Who waits for the peer's acknowledgement believes nothing yet.
+    let lost = (facts.unprotected + useless).saturating_sub(held);
+    (lost, if lost == 0 { "" } else { heir_is_missing(s, ha).unwrap_or(not_yet(s)) })
 }
 
 fn heir_cannot_lead(ha: &HaFacts) -> bool {
@@ -98,11 +125,11 @@ pub(super) fn text(s: &Scene<'_>) -> String {
         "\n{:<32} {:<10} {:>9} {:>9} {:>7} {:>7}  {}\n",
         "Vserver", "Failover", "Flows", "Protected", "Waiting", "Lost", "Reason"
     );
-    for Fate { vserver, facts, held, lost, reason, .. } in fates {
+    for Fate { name, failover, facts, held, lost, reason, .. } in fates {
         let line = format!(
             "{:<32} {:<10} {:>9} {:>9} {:>7} {:>7}  {reason}",
-            vserver.name,
-            vserver.failover.word(),
+            name,
+            failover.word(),
             facts.client_flows,
             facts.protected,
             held,
@@ -117,8 +144,8 @@ pub(super) fn text(s: &Scene<'_>) -> String {
 pub(super) fn json(s: &Scene<'_>) -> Json {
     let one = |fate: Fate<'_>| {
         Json::Object(vec![
-            ("name", fate.vserver.name.clone().into()),
-            ("connfailover", fate.vserver.failover.word().into()),
+            ("name", fate.name.to_owned().into()),
+            ("connfailover", fate.failover.word().into()),
             ("flows", fate.facts.client_flows.into()),
             ("protectedflows", fate.facts.protected.into()),
             ("waitingflows", fate.held.into()),

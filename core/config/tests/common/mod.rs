@@ -96,6 +96,7 @@ impl Facts for Fixed {
             mirror_lag: Duration::from_micros(180),
             mirror_delay: Duration::from_micros(95),
             mirrored: 1000,
+            persistence_missed: 0,
             mirror_rate: 12_345,
             takeover: Some(TakeoverFacts {
                 term: 7,

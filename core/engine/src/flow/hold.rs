@@ -1,6 +1,6 @@
 //! Packets that wait until the peer knows their flow.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use holdfast_base::Instant;
 
@@ -92,6 +92,16 @@ impl Holds {
     /// No hold, of those that are there, waits for longer than until `latest`.
     pub(crate) fn shorten(&mut self, latest: Instant) {
         self.deadlines.iter_mut().for_each(|(deadline, ..)| *deadline = (*deadline).min(latest));
+    }
+
+    /// The holds of these flows are over their limit from `now` on, before all others.
+    pub(crate) fn hurry(&mut self, now: Instant, flows: &BTreeSet<FlowRef>) {
+        let deadlines = core::mem::take(&mut self.deadlines);
+        let (mut first, mut others): (VecDeque<_>, VecDeque<_>) =
+            deadlines.into_iter().partition(|(_, flow, _)| flows.contains(flow));
+        first.iter_mut().for_each(|(deadline, ..)| *deadline = (*deadline).min(now));
+        first.append(&mut others);
+        self.deadlines = first;
     }
 
     /// Queues a packet behind the others, or refuses it.

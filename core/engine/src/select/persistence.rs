@@ -38,6 +38,8 @@ struct Session {
     timeout: Duration,
     /// Serial of the mirror session in which it was applied or offered.
     session: u32,
+    /// No record told of it, only a flow.
+    inferred: bool,
 }
 
 /// All sessions of this node.
@@ -110,8 +112,18 @@ impl Sessions {
         };
         let session = &mut self.slots[slot as usize];
         (session.server, session.stamp, session.last_used) = (Some(server), stamp, now);
-        session.session = serial;
+        (session.session, session.inferred) = (serial, false);
         true
+    }
+
+    /// Stores a session that a flow of the peer implies, as [`Sessions::store`], with the smallest stamp: whatever the primary
+    /// says about it wins.
+    pub(crate) fn infer(&mut self, now: Instant, key: SessionKey, server: Endpoint, serial: u32) -> bool {
+        let stored = self.store(now, key, server, 1, serial);
+        if let Some(slot) = self.slot(&key) {
+            self.slots[slot as usize].inferred = true;
+        }
+        stored
     }
 
     /// Sets how long the session lasts after its last use.
@@ -166,6 +178,13 @@ impl Sessions {
         Some((PersistenceRecord { stamp: session.stamp, vip, proto, client, server: Some(server) }, session.session))
     }
 
+    /// Whether the session in `slot` may give way to one that the primary tells of in the mirror
+    /// session with this serial: it does not speak of it, or it is only inferred. False if the slot is free.
+    pub(crate) fn may_give_way(&self, slot: u32, serial: u32) -> bool {
+        let session = self.slots.get(slot as usize).filter(|session| session.server.is_some());
+        session.is_some_and(|session| session.session != serial || session.inferred)
+    }
+
     /// Notes that the session in `slot` was offered to the peer.
     pub(crate) fn set_serial(&mut self, slot: u32, serial: u32) {
         self.slots[slot as usize].session = serial;
@@ -203,7 +222,7 @@ impl Sessions {
 
     fn claim(&mut self, key: SessionKey, now: Instant) -> Option<u32> {
         let timeout = UNBOUND_TIMEOUT;
-        let session = Session { key, server: None, stamp: 0, last_used: now, timeout, session: 0 };
+        let session = Session { key, server: None, stamp: 0, last_used: now, timeout, session: 0, inferred: false };
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < self.limit => {

@@ -9,6 +9,7 @@ mod resync;
 mod routing;
 mod selection;
 mod stray;
+mod succession;
 mod tables;
 mod tcp;
 mod udp;

@@ -408,7 +408,6 @@ impl World {
         let reached = !self.links[1 - node].iter().all(|link| link.cut);
         if alive && leads && reached && !self.is_frozen(node) && !self.is_frozen(1 - node) {
             self.input(node, |machine, now| machine.handle_caught_up(now, true));
-            self.input(1 - node, |machine, now| machine.handle_peer_caught_up(now, true));
         } else if alive {
             self.after(50_000, What::CaughtUp { node, boot, follows });
         }

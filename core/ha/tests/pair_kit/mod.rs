@@ -54,7 +54,6 @@ impl Pair {
         pair.run(Duration::from_millis(300));
         let now = pair.now;
         pair.machines[1].handle_caught_up(now, true);
-        pair.machines[0].handle_peer_caught_up(now, true);
         pair.run(Duration::from_millis(150));
         assert_eq!(pair.roles(), (Role::Primary, Role::Secondary));
         pair.history = [Vec::new(), Vec::new()];

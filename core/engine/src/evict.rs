@@ -1,0 +1,92 @@
+//! Making room in full tables: what the running mirror session does not speak of gives way to what it tells.
+
+use holdfast_base::Instant;
+use holdfast_wire::Endpoint;
+
+use crate::engine::Engine;
+use crate::mirror::MirrorEnd;
+use crate::select::persistence::SessionKey;
+
+/// Slots looked at to find one stale flow or persistence session, well below a millisecond;
+/// the search goes on there next time, in the next session if need be.
+const MAX_EVICTION_LOOKS: u32 = 65_536;
+
+/// A search for something that may be evicted, which goes on where it was left off.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hunt {
+    next: u32,
+    /// How many looks in a row have found nothing.
+    vain: u32,
+}
+
+impl Hunt {
+    /// Something was found, or another session begins: a whole round may be of use again.
+    pub(crate) fn anew(self) -> Hunt {
+        Hunt { vain: 0, ..self }
+    }
+
+    /// The next slot to look at; `None` when all of them were looked at in vain.
+    fn look(&mut self, slots: u32) -> Option<u32> {
+        if self.vain >= slots {
+            return None;
+        }
+        let slot = self.next % slots;
+        (self.next, self.vain) = (slot + 1, self.vain + 1);
+        Some(slot)
+    }
+}
+
+impl Engine {
+    /// Makes room in a full table: a flow that the running session has not spoken
+    /// of gives way to one that it does.
+    pub(crate) fn evict_stale(&mut self) {
+        if !matches!(self.session.end, MirrorEnd::Receiving(_)) {
+            return;
+        }
+        let mut undecided = None;
+        for _ in 0..self.flows.slots().min(MAX_EVICTION_LOOKS) {
+            let Some(slot) = self.session.flow_hunt.look(self.flows.slots()) else { break };
+            let Some(flow) = self.flows.live_at(slot).filter(|flow| !self.is_in_session(flow)) else { continue };
+            if flow.session == 0 || !self.buckets.is_open(flow.bucket) {
+                return self.evict(slot);
+            }
+            undecided = undecided.or(Some(slot));
+        }
+        if let Some(slot) = undecided {
+            // The primary may be about to leave it out as kept.
+            self.buckets.spoil(self.flows.at(slot).bucket);
+            self.evict(slot);
+        }
+    }
+
+    fn evict(&mut self, slot: u32) {
+        self.close(slot);
+        self.session.flow_hunt = self.session.flow_hunt.anew();
+        self.counters.stale_evicted += 1;
+    }
+
+    /// Stores a persistence session that the peer told of (server, stamp, serial of the
+    /// mirror session). Where the table is full one of which it has not spoken makes room, or
+    /// one that is only inferred. False: there is no room.
+    pub(crate) fn store_told(&mut self, now: Instant, key: SessionKey, told: (Endpoint, u64, u32)) -> bool {
+        let (server, stamp, serial) = told;
+        self.sessions.store(now, key, server, stamp, serial)
+            || self.evict_stale_session() && self.sessions.store(now, key, server, stamp, serial)
+    }
+
+    fn evict_stale_session(&mut self) -> bool {
+        if !matches!(self.session.end, MirrorEnd::Receiving(_)) {
+            return false;
+        }
+        for _ in 0..self.sessions.slots().min(MAX_EVICTION_LOOKS) {
+            let Some(slot) = self.session.persistence_hunt.look(self.sessions.slots()) else { return false };
+            if self.sessions.may_give_way(slot, self.session.serial) {
+                self.sessions.free_slot(slot);
+                self.session.persistence_hunt = self.session.persistence_hunt.anew();
+                self.counters.stale_evicted += 1;
+                return true;
+            }
+        }
+        false
+    }
+}

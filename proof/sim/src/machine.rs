@@ -72,6 +72,8 @@ pub enum Sabotage {
     ForgetTerm,
     /// A node that takes over has lost every flow.
     ForgetFlows,
+    /// A secondary that has caught up forgets what it acknowledged, a flow in each turn.
+    DropRecords,
 }
 
 /// What was true of a process when its last turn began.
@@ -214,6 +216,7 @@ impl Machine {
         self.before = self.standing(now);
         let wishes = self.run(now, inputs);
         self.forget_flows(now);
+        self.drop_records(now);
         let lease = self.node.as_ref().and_then(Node::lease_expiry);
         if lease != self.lease.map(|(said, _)| said) {
             self.lease = lease.map(|said| (said, said + self.hidden));
@@ -227,6 +230,15 @@ impl Machine {
         let forgets = self.sabotage == Sabotage::ForgetFlows && !was_serving;
         if let Some(node) = self.node.as_mut().filter(|node| forgets && node.role() == Role::Primary) {
             while node.lose_a_flow(at) {}
+        }
+    }
+
+    /// Broken on purpose: what was acknowledged is dropped.
+    fn drop_records(&mut self, now: Instant) {
+        let (drops, at) = (self.sabotage == Sabotage::DropRecords, self.seen(now));
+        let follows = |node: &&mut Node| drops && node.role() == Role::Secondary && node.caught_up();
+        if let Some(node) = self.node.as_mut().filter(follows) {
+            node.lose_a_flow(at);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::apps::{Call, Client, Server};
 use crate::check::Checker;
 use crate::clock::Agenda;
 use crate::host::Host;
-use crate::machine::{Input, Machine, Wish, mac};
+use crate::machine::{Input, Machine, Sabotage, Wish, mac};
 use crate::reference::{Offer, Promise, Reference, Tally};
 use crate::scenario::{Fault, Opening, Scenario, VserverSpec};
 use crate::trace;
@@ -185,6 +185,8 @@ impl World {
             traced: false,
             scenario,
         };
+        // Else the nodes themselves would say so first, and no checker would have to.
+        world.checker.may_differ = world.scenario.sabotage == Sabotage::DropRecords;
         world.switch_on();
         world
     }
@@ -442,7 +444,7 @@ impl World {
         }
         match write {
             Write::Term(term) => {
-                if self.scenario.sabotage != crate::machine::Sabotage::ForgetTerm {
+                if self.scenario.sabotage != Sabotage::ForgetTerm {
                     self.machines[machine].stored_term = term;
                 }
                 self.give(machine, Input::TermStored(term));

@@ -113,7 +113,9 @@ impl Checker {
         }
         let Some(node) = &machine.node else { return };
         let released = node.engine().counters().hold_released_unprotected;
-        let reason = |text: &str| text.starts_with("peer lost") || text.contains(", cause ");
+        let reason = |text: &str| {
+            text.starts_with("peer lost") || text.contains(", cause ") || text.starts_with("the peer has no room")
+        };
         let excused = now < self.link_bad_until;
         if released > machine.before.unprotected && !excused && !lines.iter().any(|(_, _, text)| reason(text)) {
             self.violate(now, format!("machine {} released a hold although the peer was there", machine.index));

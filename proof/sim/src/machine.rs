@@ -4,7 +4,7 @@
 //! carries out slow work (disk, key derivation, probes) with a delay.
 
 use holdfast_base::{Instant, StableHasher};
-use holdfast_engine::{Frame, Limits, Offload, Port, PortId, Verdict};
+use holdfast_engine::{Drop, Frame, Limits, Offload, Port, PortId, Verdict};
 use holdfast_ha::Role;
 use holdfast_node::{Effect, Level, Node, NodeOptions, PortState, ProbeOutcome, ProbeRequest, Reply, StreamEvent};
 use holdfast_wire::MacAddr;
@@ -87,6 +87,10 @@ pub struct Before {
     pub logged: usize,
     /// Holds it had released without an ack.
     pub unprotected: u64,
+    /// Flows of its peer that had found no room.
+    pub without_room: u64,
+    /// New flows that it had refused, since its table was full.
+    pub refused: u64,
 }
 
 /// A computer and, while it runs, its process.
@@ -119,6 +123,8 @@ pub struct Machine {
     hidden: core::time::Duration,
     /// Answers to commands.
     pub replies: Vec<Reply>,
+    /// A flow of its peer found no room, in any life.
+    pub ever_without_room: bool,
     /// Lines of the log, with their time.
     pub log: Vec<(Instant, Level, String)>,
     seed: u64,
@@ -142,6 +148,7 @@ impl Machine {
             sabotage: Sabotage::None,
             hidden: core::time::Duration::ZERO,
             replies: Vec::new(),
+            ever_without_room: false,
             log: Vec::new(),
             seed,
         }
@@ -192,6 +199,20 @@ impl Machine {
         }
     }
 
+    /// Whether a flow of its peer found no room in its last turn, or had to make room for another.
+    pub fn found_no_room(&self) -> bool {
+        let Some(node) = &self.node else { return false };
+        let lines = self.log.get(self.before.logged..).unwrap_or_default();
+        node.engine().counters().record_full > self.before.without_room
+            || lines.iter().any(|(_, _, text)| text.contains("had to make room"))
+    }
+
+    /// Whether it refused a new flow in its last turn, since its table is full.
+    pub fn refused_a_flow(&self) -> bool {
+        let refused = |node: &Node| node.engine().counters().drops(Drop::FlowTableFull) > self.before.refused;
+        self.node.as_ref().is_some_and(refused)
+    }
+
     /// Whether the process runs and is not frozen.
     pub fn is_awake(&self) -> bool {
         self.node.is_some() && self.frozen_until.is_none()
@@ -217,6 +238,7 @@ impl Machine {
         let wishes = self.run(now, inputs);
         self.forget_flows(now);
         self.drop_records(now);
+        self.ever_without_room |= self.found_no_room();
         let lease = self.node.as_ref().and_then(Node::lease_expiry);
         if lease != self.lease.map(|(said, _)| said) {
             self.lease = lease.map(|said| (said, said + self.hidden));
@@ -249,6 +271,8 @@ impl Machine {
             lapsed: self.lease.is_some_and(|(_, end)| now >= end),
             logged: self.log.len(),
             unprotected: node.engine().counters().hold_released_unprotected,
+            without_room: node.engine().counters().record_full,
+            refused: node.engine().counters().drops(Drop::FlowTableFull),
         }
     }
 

@@ -268,7 +268,8 @@ const COMMANDS: &[&str] = &[
 
 /// Hellos and mirror messages as contents of an envelope.
 pub fn envelope_seeds() -> Vec<Vec<u8>> {
-    let kinds = [(1, ha::seeds()), (2, mirror::data_seeds()), (3, mirror::ack_seeds()), (4, vec![vec![0, 0, 0, 5]])];
+    let data = [mirror::data_seeds(), mirror::later_seeds()].concat();
+    let kinds = [(1, ha::seeds()), (2, data), (3, mirror::ack_seeds()), (4, vec![vec![0, 0, 0, 5]])];
     let sealed = kinds
         .into_iter()
         .flat_map(|(kind, payloads)| payloads.into_iter().map(move |payload| [&[kind, 1][..], &payload].concat()));

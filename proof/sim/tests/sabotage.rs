@@ -193,9 +193,12 @@ fn judge(story: &mut Story, judge: impl FnOnce(&mut Checker, &Scenario, &Node, &
     checker.violations
 }
 
+/// What is done to a pair.
+type Harm = fn(&mut Story);
+
 #[test]
 fn a_flow_that_is_missing_or_wrong_or_too_many_in_a_copy_is_noticed() {
-    let harms: [(&str, fn(&mut Story)); 4] = [
+    let harms: [(&str, Harm); 4] = [
         ("", |_| {}),
         ("None on the secondary", |story| harm(story, 1, Node::lose_a_flow)),
         ("on the secondary", |story| harm(story, 1, Node::bend_a_flow)),

@@ -634,7 +634,8 @@ impl Reference {
                 }
             }
             for exchange in &client.exchanges {
-                if self.refused.last().is_some_and(|&at| at >= judged_from) {
+                let refused = self.refused.last().is_some_and(|&at| at >= judged_from);
+                if refused && !self.must_know(number, exchange.name.1) {
                     tally.excused += 1;
                     continue;
                 }
@@ -648,6 +649,13 @@ impl Reference {
             }
         }
         (tally, differences)
+    }
+
+    /// Whether somebody must know an exchange: it needs no room in a table.
+    fn must_know(&self, client: usize, port: u16) -> bool {
+        let mut own =
+            self.tracked.iter().filter(|t| !t.is_tcp() && t.caller.client == client && t.caller.end.port() == port);
+        own.any(|t| t.excuse.is_none() && t.believed_proof().is_some_and(|proof| proof.knowers != [false; 2]))
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Target {
 /// Every target.
 pub const TARGETS: &[Target] = &[
     Target { name: "wire_frame", run: wire_frame, seeds: frames::all, iterations: 200_000 },
-    Target { name: "mirror_data", run: mirror_data, seeds: mirror::data_seeds, iterations: 100_000 },
+    Target { name: "mirror_data", run: mirror_data, seeds: mirror::all_data_seeds, iterations: 100_000 },
     Target { name: "mirror_ack", run: mirror_ack, seeds: mirror::ack_seeds, iterations: 100_000 },
     Target { name: "ha_hello", run: ha_hello, seeds: ha::seeds, iterations: 20_000 },
     Target { name: "config_lines", run: config_lines, seeds: config::line_seeds, iterations: 10_000 },
@@ -87,6 +87,15 @@ mod tests {
         assert!(frames::all().iter().skip(1).all(|frame| holdfast_wire::parse(&frame[..]).is_ok()));
         let known = holdfast_mirror::KnownNames::default();
         assert!(mirror::data_seeds().iter().all(|data| holdfast_mirror::wire::validate_data(data, &known).is_ok()));
+        // By number: nothing without the names, all with them.
+        let named = |data: &Vec<u8>| {
+            let mut receiver = holdfast_mirror::Receiver::new(holdfast_mirror::Limits::default());
+            receiver.start(5);
+            let now = holdfast_base::Instant::ZERO;
+            receiver.handle_data(now, &mirror::names_told(5).0).is_ok() && receiver.handle_data(now, data).is_ok()
+        };
+        assert!(mirror::later_seeds().iter().all(named));
+        assert!(holdfast_mirror::wire::validate_data(&mirror::later_seeds()[0], &known).is_err());
         let answer = |data: &Vec<u8>| {
             holdfast_mirror::wire::decode_ack(data).is_ok() || holdfast_mirror::wire::decode_summary(data).is_ok()
         };

@@ -3,23 +3,34 @@
 use holdfast_base::Instant;
 use holdfast_engine::{BUCKETS_PER_PART, FlowClose, FlowRecord, FlowRef, L2Disc, PersistenceRecord, Phase};
 use holdfast_mirror::wire::{
-    Ack, Cursor, DataWriter, Summary, Told, decode_ack, decode_summary, encode_ack, encode_summary, peek, validate_data,
+    self, Ack, Cursor, DataWriter, Summary, Told, decode_ack, decode_summary, encode_ack, encode_summary, peek,
+    validate_data,
 };
 use holdfast_mirror::{
-    Digest, HealthRecord, Item, JournalKind, JournalLine, KnownNames, Limits, MAX_NAMES, Names, Receiver, Sender,
+    Digest, HealthRecord, Item, JournalKind, JournalLine, Kept, KnownNames, Limits, MAX_NAMES, Names, Receiver, Sender,
     Source,
 };
 
+use crate::Input;
 use crate::frames::{client, host, server, vip};
 
 const SESSION: u32 = 5;
+/// Messages of one input at most.
+const MAX_MESSAGES: usize = 32;
 
 fn limits() -> Limits {
     Limits { window: 64, bulk_window: 16, marks: 64, urgent: 256, journal_bytes: 65_536, bulk: 64, receive: 64 }
 }
 
-/// Decodes `data` as a data message; a valid one goes through a receiver.
+/// Hears `data` as a data message: alone, behind one that told names, and as several messages, each behind its length.
 pub fn mirror_data(data: &[u8]) {
+    alone(data);
+    behind_names(data);
+    one_by_one(data);
+}
+
+/// A valid message goes through a receiver that knows nothing.
+fn alone(data: &[u8]) {
     let valid = validate_data(data, &KnownNames::default());
     if let Ok(checked) = valid {
         let mut cursor = Cursor::new(&checked.header);
@@ -41,6 +52,48 @@ pub fn mirror_data(data: &[u8]) {
     }
     let _ = receiver.salvage();
     while receiver.poll_record().is_some() {}
+}
+
+/// A receiver that has learned names hears what may lean on them.
+fn behind_names(data: &[u8]) {
+    let session = peek(data).map_or(SESSION, |(_, session)| session);
+    let mut receiver = Receiver::new(limits());
+    receiver.start(session);
+    assert_eq!(receiver.handle_data(Instant::ZERO, &names_told(session).0), Ok(()));
+    let before = receiver.stats().datagrams;
+    let taken = receiver.handle_data(Instant::ZERO, data);
+    assert!(taken.is_ok() || receiver.stats().datagrams == before, "what is refused is not stored");
+    drain(&mut receiver);
+    let _ = receiver.salvage();
+    drain(&mut receiver);
+}
+
+/// Messages behind each other, each with its length in two bytes before it, through one receiver.
+fn one_by_one(data: &[u8]) {
+    let mut input = Input(data);
+    let mut receiver = Receiver::new(limits());
+    receiver.start(SESSION);
+    for _ in 0..MAX_MESSAGES {
+        if input.is_empty() {
+            break;
+        }
+        let len = input.be16().into();
+        let _ = receiver.handle_data(Instant::ZERO, input.take(len));
+        drain(&mut receiver);
+    }
+    let _ = receiver.salvage();
+    drain(&mut receiver);
+}
+
+/// Takes everything out; own acknowledgements are readable.
+fn drain(receiver: &mut Receiver) {
+    let mut ack = Vec::new();
+    while receiver.poll_record().is_some() {
+        assert!(receiver.tail().len() <= wire::MAX_TAIL);
+    }
+    if receiver.poll_ack(Instant::ZERO, &mut ack) {
+        assert!(decode_ack(&ack).is_ok(), "own acknowledgements are readable");
+    }
 }
 
 /// Gives `data` to a sender that has datagrams in flight.
@@ -99,21 +152,57 @@ fn record(v6: bool, stamp: u64) -> FlowRecord {
     }
 }
 
-/// Data messages: one with every kind of record, one of each kind alone.
+/// Kinds of records that [`write`] knows.
+const KINDS: u8 = 11;
+
+/// Data messages: one of each kind of record alone, one with all of them. Each can be read without another.
 pub fn data_seeds() -> Vec<Vec<u8>> {
-    let mut all = Vec::new();
-    let mut out = Vec::new();
-    for kind in 0..8 {
-        let mut names = Names::new(MAX_NAMES);
-        let mut writer = DataWriter::new(&mut out, SESSION, 0, &mut names);
-        for each in 0..7 {
-            if kind == each || kind == 7 {
-                write(&mut writer, each);
-            }
-        }
-        all.push(out.clone());
+    messages(0, || Names::new(MAX_NAMES))
+}
+
+/// The same as second messages of a session whose first one told names: they call addresses by number.
+pub fn later_seeds() -> Vec<Vec<u8>> {
+    messages(1, || names_told(SESSION).1)
+}
+
+/// Everything that the target begins with: both of these, and pairs of messages in order, reversed and repeated.
+pub fn all_data_seeds() -> Vec<Vec<u8>> {
+    let (first, later) = (names_told(SESSION).0, later_seeds());
+    let train = |messages: &[&[u8]]| -> Vec<u8> {
+        let prefixed =
+            messages.iter().flat_map(|message| [&(message.len() as u16).to_be_bytes()[..], message].concat());
+        prefixed.collect()
+    };
+    let mut all = data_seeds();
+    for message in &later {
+        all.push(train(&[&first, message]));
     }
+    let last = &later[usize::from(KINDS)];
+    all.extend([train(&[last, &first]), train(&[&first, &first, last, last])]);
+    all.extend(later);
     all
+}
+
+/// The first message of a session, which tells every name, and the names as its sender has them once it is acknowledged.
+pub fn names_told(session: u32) -> (Vec<u8>, Names) {
+    let (mut out, mut names) = (Vec::new(), Names::new(MAX_NAMES));
+    let mut writer = DataWriter::new(&mut out, session, 0, &mut names);
+    writer.flow(&record(false, 7), Some(1));
+    writer.flow(&record(true, 8), Some(2));
+    names.confirm(0..MAX_NAMES);
+    (out, names)
+}
+
+fn messages(seq: u64, names: fn() -> Names) -> Vec<Vec<u8>> {
+    let message = |kind| {
+        let (mut out, mut names) = (Vec::new(), names());
+        let mut writer = DataWriter::new(&mut out, SESSION, seq, &mut names);
+        for each in (0..KINDS).filter(|&each| kind == each || kind == KINDS) {
+            write(&mut writer, each);
+        }
+        out
+    };
+    (0..=KINDS).map(message).collect()
 }
 
 fn write(writer: &mut DataWriter<'_>, kind: u8) {
@@ -133,8 +222,21 @@ fn write(writer: &mut DataWriter<'_>, kind: u8) {
             let line = JournalLine::new(JournalKind::Line, "add server s1 10.0.2.21".into()).expect("short");
             writer.journal(line.kind(), line.text(), 0);
         }
+        6 => {
+            let (vip, client) = (vip(false), client(false).addr);
+            writer.persistence(&PersistenceRecord { stamp: 13, vip, proto: 6, client, server: None });
+        }
+        7 => writer.kept(Kept { part: 63, buckets: 1 << 127 | 5 }),
+        // Fields of another version: one that may be skipped, and one of the longest.
+        8 => writer.flow_with_tail(&record(false, 14), Some(4), &[1, 2, 3, 4]),
+        9 => writer.flow_with_tail(&record(true, 15), None, &longest_tail()),
         _ => writer.bulk_end(&Digest { digest: 0x1122_3344_5566_7788, flows: 3, journal: 9 }),
     }
+}
+
+fn longest_tail() -> Vec<u8> {
+    let len = wire::MAX_TAIL as u8 - 2;
+    [1, len].into_iter().chain((0..len).map(|byte| byte.wrapping_mul(37))).collect()
 }
 
 /// Acknowledgements.

@@ -333,7 +333,7 @@ const COMMANDS: &[&str] = &[
 pub fn envelope_seeds() -> Vec<Vec<u8>> {
     let kinds = [
         (1, ha::seeds()),
-        (2, mirror::data_seeds()),
+        (2, [mirror::data_seeds(), mirror::later_seeds()].concat()),
         (3, mirror::ack_seeds()),
         (4, vec![vec![0, 0, 0, 5]]),
         (6, step_seeds().into_iter().map(|step| step[1..].to_vec()).collect()),

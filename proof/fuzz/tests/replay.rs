@@ -1,5 +1,6 @@
 //! Every target: the committed corpus, the well-formed seeds, then mutations.
 //!
+//! `HOLDFAST_FUZZ_WRITE=1` writes the well-formed seeds into the corpus first, under names that begin with `seed-`.
 //! `HOLDFAST_FUZZ_ITERATIONS` sets the number of mutated inputs per target,
 //! `HOLDFAST_FUZZ_SEED` their seed, `HOLDFAST_FUZZ_TARGET` picks one target. A
 //! finding is written to the system's temporary folder; once mended it moves
@@ -40,7 +41,11 @@ fn fuzz(name: &str) {
         return;
     }
     let target = TARGETS.iter().find(|target| target.name == name).expect("a target of this name");
+    if std::env::var_os("HOLDFAST_FUZZ_WRITE").is_some() {
+        write_seeds(target);
+    }
     let corpus = corpus(name);
+    assert!(!corpus.is_empty(), "corpus/{name} is empty: HOLDFAST_FUZZ_WRITE=1 writes the seeds");
     for (path, input) in &corpus {
         attack(target, input, || path.display().to_string());
     }
@@ -84,9 +89,22 @@ fn attack(target: &Target, input: &[u8], origin: impl Fn() -> String) {
     }
 }
 
+/// Writes what the target begins with, so that it is kept although the code that wrote it changes.
+fn write_seeds(target: &Target) {
+    let folder = folder(target.name);
+    fs::create_dir_all(&folder).expect("the corpus has a folder");
+    for (index, input) in (target.seeds)().iter().enumerate() {
+        fs::write(folder.join(format!("seed-{index:02}.bin")), input).expect("a seed is written");
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name)
+}
+
 fn corpus(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
-    let Ok(entries) = fs::read_dir(&folder) else { return Vec::new() };
+    let folder = folder(name);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
     paths.sort();
     paths.into_iter().map(|path| (path.clone(), fs::read(&path).expect("a readable file"))).collect()

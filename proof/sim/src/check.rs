@@ -23,6 +23,9 @@ const REPAIRED_WITHIN: Duration = Duration::from_secs(1);
 /// After all paths were cut, two primaries are excused for this long.
 const PARTITION_GRACE: Duration = Duration::from_secs(1);
 
+/// How long a persistence session outlives its last use (the default of `-timeout`).
+const SESSION_LIFE: Duration = Duration::from_secs(120);
+
 /// Findings and what is needed to make them.
 #[derive(Default)]
 pub struct Checker {
@@ -113,7 +116,9 @@ impl Checker {
         }
         let Some(node) = &machine.node else { return };
         let released = node.engine().counters().hold_released_unprotected;
-        let reason = |text: &str| text.starts_with("peer lost") || text.contains(", cause ");
+        let reason = |text: &str| {
+            text.starts_with("peer lost") || text.contains(", cause ") || text.starts_with("the peer has no room")
+        };
         let excused = now < self.link_bad_until;
         if released > machine.before.unprotected && !excused && !lines.iter().any(|(_, _, text)| reason(text)) {
             self.violate(now, format!("machine {} released a hold although the peer was there", machine.index));
@@ -142,15 +147,25 @@ impl Checker {
     pub fn judge_persistence(&mut self, scenario: &Scenario, clients: &[Client], watch: &Watch, reference: &Reference) {
         let sticky = |index: usize| scenario.vservers[index].options.contains("SOURCEIP");
         for (number, client) in clients.iter().enumerate() {
-            let mut first = BTreeMap::new();
+            let mut sessions = BTreeMap::new();
             let after = |at: Option<Instant>| at.is_some_and(|at| at > reference.last_ruin());
-            let known = client
+            let mut known: Vec<_> = client
                 .connections
                 .iter()
-                .filter(|c| sticky(c.vserver) && after(c.established) && !reference.excuses(number, c));
+                .filter(|c| sticky(c.vserver) && after(c.established) && !reference.excuses(number, c))
+                .collect();
+            known.sort_by_key(|connection| connection.established);
             for connection in known {
                 let server = watch.server_of(number, connection.port, connection.v6);
-                let expected = *first.entry((connection.vserver, connection.v6)).or_insert(server);
+                let begun = connection.established.unwrap_or(Instant::FAR);
+                let ended = connection.ended.unwrap_or(Instant::FAR);
+                let (expected, used) = sessions.entry((connection.vserver, connection.v6)).or_insert((server, ended));
+                if begun > *used + SESSION_LIFE {
+                    // A full table let the client in so late that its session was over.
+                    *expected = server;
+                }
+                *used = ended.max(*used);
+                let expected = *expected;
                 if server != expected {
                     self.violations
                         .push(format!("client {number}: SOURCEIP sent it to {expected:?} and to {server:?}"));

@@ -4,7 +4,7 @@
 //! carries out slow work (disk, key derivation, probes) with a delay.
 
 use holdfast_base::{Instant, StableHasher};
-use holdfast_engine::{Frame, Limits, Offload, Port, PortId, Verdict};
+use holdfast_engine::{Drop, Frame, Limits, Offload, Port, PortId, Verdict};
 use holdfast_ha::Role;
 use holdfast_node::{
     Effect, HookRun, Level, Node, NodeOptions, PortState, ProbeOutcome, ProbeRequest, Reply, StreamEvent,
@@ -74,6 +74,8 @@ pub enum Sabotage {
     ForgetTerm,
     /// A node that takes over has lost every flow.
     ForgetFlows,
+    /// A secondary that has caught up forgets what it acknowledged, a flow in each turn.
+    DropRecords,
 }
 
 /// What was true of a process when its last turn began.
@@ -87,6 +89,10 @@ pub struct Before {
     pub logged: usize,
     /// Holds it had released without an ack.
     pub unprotected: u64,
+    /// Flows of its peer that had found no room.
+    pub without_room: u64,
+    /// New flows that it had refused, since its table was full.
+    pub refused: u64,
 }
 
 /// A computer and, while it runs, its process.
@@ -129,6 +135,8 @@ pub struct Machine {
     pub floating_macs: Vec<MacAddr>,
     /// Which of them the configuration wants.
     wanted: Vec<String>,
+    /// A flow of its peer found no room, in any life.
+    pub ever_without_room: bool,
     /// Lines of the log, with their time.
     pub log: Vec<(Instant, Level, String)>,
     seed: u64,
@@ -157,6 +165,7 @@ impl Machine {
             carriers: [true; 2],
             floating_macs: Vec::new(),
             wanted: Vec::new(),
+            ever_without_room: false,
             log: Vec::new(),
             seed,
         }
@@ -210,6 +219,27 @@ impl Machine {
         }
     }
 
+    /// Whether a flow of its peer found no room in its last turn, or had to make room for another.
+    pub fn found_no_room(&self) -> bool {
+        let Some(node) = &self.node else { return false };
+        let lines = self.log.get(self.before.logged..).unwrap_or_default();
+        node.engine().counters().record_full > self.before.without_room
+            || lines.iter().any(|(_, _, text)| text.contains("had to make room"))
+    }
+
+    /// Whether it refused a new flow in its last turn, since its table is full.
+    pub fn refused_a_flow(&self) -> bool {
+        let refused = |node: &Node| node.engine().counters().drops(Drop::FlowTableFull) > self.before.refused;
+        self.node.as_ref().is_some_and(refused)
+    }
+
+    /// Whether it said in its last turn, leading, that a service went up or down.
+    pub fn judged_a_service(&self) -> bool {
+        let lines = self.log.get(self.before.logged..).unwrap_or_default();
+        let judged = lines.iter().any(|(_, _, text)| text.starts_with("service "));
+        judged && self.node.as_ref().is_some_and(|node| node.role() == Role::Primary)
+    }
+
     /// Whether the process runs and is not frozen.
     pub fn is_awake(&self) -> bool {
         self.node.is_some() && self.frozen_until.is_none()
@@ -234,6 +264,8 @@ impl Machine {
         self.before = self.standing(now);
         let wishes = self.run(now, inputs);
         self.forget_flows(now);
+        self.drop_records(now);
+        self.ever_without_room |= self.found_no_room();
         let lease = self.node.as_ref().and_then(Node::lease_expiry);
         if lease != self.lease.map(|(said, _)| said) {
             self.lease = lease.map(|said| (said, said + self.hidden));
@@ -250,6 +282,15 @@ impl Machine {
         }
     }
 
+    /// Broken on purpose: what was acknowledged is dropped.
+    fn drop_records(&mut self, now: Instant) {
+        let (drops, at) = (self.sabotage == Sabotage::DropRecords, self.seen(now));
+        let follows = |node: &&mut Node| drops && node.role() == Role::Secondary && node.caught_up();
+        if let Some(node) = self.node.as_mut().filter(follows) {
+            node.lose_a_flow(at);
+        }
+    }
+
     fn standing(&self, now: Instant) -> Before {
         let Some(node) = &self.node else { return Before::default() };
         Before {
@@ -257,6 +298,8 @@ impl Machine {
             lapsed: self.lease.is_some_and(|(_, end)| now >= end),
             logged: self.log.len(),
             unprotected: node.engine().counters().hold_released_unprotected,
+            without_room: node.engine().counters().record_full,
+            refused: node.engine().counters().drops(Drop::FlowTableFull),
         }
     }
 

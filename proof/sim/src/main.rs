@@ -28,13 +28,14 @@ fn main() -> ExitCode {
     if by_step {
         return every_step();
     }
-    let (mut established, mut promotions, mut failed) = (0, 0, 0u64);
+    let (mut established, mut promotions, mut short, mut failed) = (0, 0, 0u64, 0u64);
     let mut tally = Tally::default();
     for seed in first..first + seeds {
         let report = if traced { run_traced(seed) } else { run_seed(seed) };
         established += report.established;
         promotions += report.promotions;
         tally.add(report.tally);
+        short += u64::from(report.short_of_room);
         if verbose {
             println!("{}", report.log.join("\n"));
         }
@@ -52,7 +53,10 @@ fn main() -> ExitCode {
             );
         }
     }
-    println!("sim: {} passed, {failed} failed; {established} connections, {promotions} promotions", seeds - failed);
+    println!(
+        "sim: {} passed, {failed} failed; {established} connections, {promotions} promotions; in {short} seeds a standby was short of room",
+        seeds - failed
+    );
     println!(
         "model: {} had to survive, {} might be lost, {} had to be reset",
         tally.survive, tally.excused, tally.reset

@@ -90,6 +90,8 @@ struct NodeView {
     cut: [bool; 2],
     /// It has everything that the pair knew, as far as the promise goes.
     stands: bool,
+    /// It said that its table has no room, and the pair has not been whole since: it need not know what it acknowledges.
+    full: bool,
     /// Lives so far.
     life: u64,
     /// The latest turn of the other node of which something was heard.
@@ -180,6 +182,8 @@ pub struct Reference {
     ruins: Vec<(Instant, String)>,
     /// When a node lost sight of the servers, or may have begun to judge them afresh.
     rehashed: Vec<Instant>,
+    /// When a node last said that it refuses new flows since its table is full, and each time before.
+    refused: Vec<Instant>,
     /// What was found while it happened.
     found: Vec<String>,
 }
@@ -199,6 +203,7 @@ impl Reference {
             settled: None,
             ruins: Vec::new(),
             rehashed: Vec::new(),
+            refused: Vec::new(),
             found: Vec::new(),
         }
     }
@@ -212,7 +217,7 @@ impl Reference {
                 self.disturbed = now;
             }
         }
-        if now.since(self.disturbed) >= HEALED_WITHIN {
+        if now.since(self.disturbed) >= HEALED_WITHIN && !self.is_short_of_room() {
             self.become_whole();
         }
     }
@@ -233,16 +238,38 @@ impl Reference {
 
     /// Both know what either knew.
     fn become_whole(&mut self) {
-        if !self.can_be_whole() || self.nodes.iter().all(|node| node.stands) {
+        if !self.can_be_whole() || self.nodes.iter().all(|node| node.stands && !node.full) {
             return;
         }
-        self.nodes.iter_mut().for_each(|node| node.stands = true);
+        self.nodes.iter_mut().for_each(|node| (node.stands, node.full) = (true, false));
         let open = self.tracked.iter_mut().filter(|tracked| tracked.offer.promise == Promise::Stateful);
         for proof in open.flat_map(|tracked| tracked.proofs.values_mut()) {
             if proof.knowers != [false; 2] {
                 proof.knowers = [true; 2];
             }
         }
+    }
+
+    /// A machine's process says that a flow found no room: whatever it knew may have given way to something else, and the
+    /// other node counts on nothing that it acknowledged.
+    pub fn has_no_room(&mut self, now: Instant, machine: usize, clients: &[Client]) {
+        self.nodes[machine].full = true;
+        self.give_up(now, machine, &format!("node {machine} had no room"), clients);
+    }
+
+    /// A machine's process says that it refused a new flow for want of room. Whoever was known keeps its place.
+    pub fn refuses(&mut self, now: Instant) {
+        self.refused.push(now);
+    }
+
+    /// A node that leads says that a service went up or down: the same packet may choose another one from here on.
+    pub fn rehashes(&mut self, now: Instant) {
+        self.rehashed.push(now);
+    }
+
+    /// Whether a node has said that it has no room, and the pair has not been whole since.
+    pub fn is_short_of_room(&self) -> bool {
+        self.nodes.iter().any(|node| node.full)
     }
 
     /// A machine's process begins its life.
@@ -299,10 +326,15 @@ impl Reference {
 
     /// A node does not count any more: what only it knew is lost.
     fn forgets(&mut self, now: Instant, machine: usize, why: &str, clients: &[Client]) {
+        self.hand_over(now, Some(machine), why, clients);
+        self.give_up(now, machine, why, clients);
+    }
+
+    /// Nobody counts on what a node knows.
+    fn give_up(&mut self, now: Instant, machine: usize, why: &str, clients: &[Client]) {
         self.disturb(now);
         self.nodes[machine].stands = false;
         self.nodes.iter_mut().for_each(|node| (node.heard, node.echoed) = (0, 0));
-        self.hand_over(now, Some(machine), why, clients);
         if self.nodes.iter().all(|node| !node.stands) {
             self.ruins.push((now, format!("{why} and the other node was not whole")));
         }
@@ -460,6 +492,9 @@ impl Reference {
         let Some(proof) = tracked.proofs.get_mut(&key) else { return };
         let Some(arrived) = tracked.arrived[machine] else { return };
         let there = there.is_some_and(|since| tracked.seen.is_some_and(|seen| since <= seen));
+        if self.nodes[1 - machine].full {
+            return;
+        }
         if node.echoed >= arrived || there && reused {
             // What had the same ends before may be known still, and need not be told.
             proof.knowers[1 - machine] = true;
@@ -538,15 +573,17 @@ impl Reference {
         let ended = connection.ended.unwrap_or(Instant::FAR);
         let within = |at: Instant| connection.opened <= at && at <= ended;
         let ruin = self.ruins.iter().find(|(at, _)| within(*at));
-        let Some(tracked) = self.of_connection(client, connection) else {
-            return ruin.map_or(Statement::MustOpen, |(_, why)| Statement::MayBeLost(why.clone()));
+        let refused = self.refused.iter().any(|&at| within(at));
+        let unseen = || match ruin {
+            Some((_, why)) => Statement::MayBeLost(why.clone()),
+            None if refused => Statement::MayBeLost("the table was full".into()),
+            None => Statement::MustOpen,
         };
+        let Some(tracked) = self.of_connection(client, connection) else { return unseen() };
         if let Some((_, why)) = tracked.excuse.as_ref().filter(|(at, _)| *at <= ended) {
             return Statement::MayBeLost(why.clone());
         }
-        let Some((_, at)) = tracked.believed else {
-            return ruin.map_or(Statement::MustOpen, |(_, why)| Statement::MayBeLost(why.clone()));
-        };
+        let Some((_, at)) = tracked.believed else { return unseen() };
         let handed = tracked.handed.as_ref().filter(|(at, _)| within(*at));
         match (tracked.offer.promise, handed) {
             (Promise::Stateful, _) => Statement::MustSurvive(format!("believed since {:?} and known", millis(at))),
@@ -555,6 +592,8 @@ impl Reference {
                 None if self.rehashed.iter().any(|&at| within(at)) => {
                     Statement::MayBeLost("a service went up or down".into())
                 }
+                // It is rebuilt as a new flow.
+                None if refused && handed.is_some() => Statement::MayBeLost("the table was full".into()),
                 None => Statement::MustSurvive("any node can rebuild it".into()),
             },
             (Promise::Disabled, None) => Statement::MustSurvive("nothing befell its node".into()),
@@ -588,8 +627,8 @@ impl Reference {
         core::mem::take(&mut self.found)
     }
 
-    /// Compares what became of everything with what the model says.
-    pub fn compare(&self, clients: &[Client]) -> (Tally, Vec<String>) {
+    /// Compares what became of everything with what the model says; `judged_from`: since when exchanges have been watched.
+    pub fn compare(&self, judged_from: Instant, clients: &[Client]) -> (Tally, Vec<String>) {
         let (mut tally, mut differences) = (Tally::default(), Vec::new());
         for (number, client) in clients.iter().enumerate() {
             for connection in &client.connections {
@@ -600,6 +639,11 @@ impl Reference {
                 }
             }
             for exchange in &client.exchanges {
+                let refused = self.refused.last().is_some_and(|&at| at >= judged_from);
+                if refused && !self.must_know(number, exchange.name.1) {
+                    tally.excused += 1;
+                    continue;
+                }
                 tally.survive += 1;
                 if !exchange.answers {
                     let (port, answered) = (exchange.name.1, exchange.answered);
@@ -610,6 +654,13 @@ impl Reference {
             }
         }
         (tally, differences)
+    }
+
+    /// Whether somebody must know an exchange: it needs no room in a table.
+    fn must_know(&self, client: usize, port: u16) -> bool {
+        let mut own =
+            self.tracked.iter().filter(|t| !t.is_tcp() && t.caller.client == client && t.caller.end.port() == port);
+        own.any(|t| t.excuse.is_none() && t.believed_proof().is_some_and(|proof| proof.knowers != [false; 2]))
     }
 }
 

@@ -213,6 +213,7 @@ impl Scenario {
             let burst = bursts[rng.below(bursts.len() as u64) as usize];
             scenario.opens.push(opening(&mut rng, clients, span, connections > 100, burst));
         }
+        scenario.max_flows = table_sizes(seed, connections);
         scenario
     }
 
@@ -321,6 +322,17 @@ fn vservers() -> Vec<VserverSpec> {
 
 fn at_ms(ms: u64) -> Instant {
     Instant::ZERO + Duration::from_millis(ms)
+}
+
+/// In one seed of six one machine's table has room for a part of the connections only. (Drawn apart from all else, which
+/// means what it meant before there were such seeds.)
+fn table_sizes(seed: u64, connections: u64) -> [u32; 2] {
+    let mut rng = Rng::from_seed(seed ^ 0x7ab1e);
+    let mut sizes = Scenario::quiet(seed).max_flows;
+    if rng.chance(1, 6) {
+        sizes[rng.below(2) as usize] = 4 + rng.below(connections / 2) as u32;
+    }
+    sizes
 }
 
 /// A peer link that is slow, jumbles, repeats and loses.

@@ -6,7 +6,7 @@ use core::time::Duration;
 use holdfast_base::{Instant, Rng};
 use holdfast_engine::PortId;
 use holdfast_ha::Role;
-use holdfast_node::{ProbeOutcome, ProbeRequest, StreamEvent};
+use holdfast_node::{Node, ProbeOutcome, ProbeRequest, StreamEvent};
 use holdfast_wire::MacAddr;
 use smoltcp::wire::IpAddress;
 
@@ -14,7 +14,7 @@ use crate::apps::{Call, Client, Server};
 use crate::check::Checker;
 use crate::clock::Agenda;
 use crate::host::Host;
-use crate::machine::{Input, Machine, Wish, mac};
+use crate::machine::{Input, Machine, Sabotage, Wish, mac};
 use crate::reference::{Offer, Promise, Reference, Tally};
 use crate::scenario::{Fault, Opening, Scenario, VserverSpec};
 use crate::trace;
@@ -188,6 +188,8 @@ impl World {
             traced: false,
             scenario,
         };
+        // Else the nodes themselves would say so first, and no checker would have to.
+        world.checker.may_differ = world.scenario.sabotage == Sabotage::DropRecords;
         world.switch_on();
         world
     }
@@ -281,6 +283,15 @@ impl World {
             && secondary.role() == Role::Secondary
             && secondary.caught_up()
             && secondary.term() == primary.term()
+    }
+
+    /// Whether there is a primary and a secondary that has no room for all of its flows: as whole as such a pair becomes.
+    pub fn is_short_of_room(&self) -> bool {
+        let roles =
+            [0, 1].map(|m| self.machines[m].node.as_ref().filter(|_| self.machines[m].is_awake()).map(Node::role));
+        let pair = [Some(Role::Primary), Some(Role::Secondary)];
+        let small = self.scenario.max_flows[0] != self.scenario.max_flows[1];
+        small && self.reference.is_short_of_room() && (roles == pair || roles == [pair[1], pair[0]])
     }
 
     /// Whether both machines know the same flows.
@@ -454,7 +465,7 @@ impl World {
         }
         match write {
             Write::Term(term) => {
-                if self.scenario.sabotage != crate::machine::Sabotage::ForgetTerm {
+                if self.scenario.sabotage != Sabotage::ForgetTerm {
                     self.machines[machine].stored_term = term;
                 }
                 self.give(machine, Input::TermStored(term));
@@ -471,6 +482,15 @@ impl World {
         let boot = self.machines[machine].boot;
         let whole = self.is_whole();
         self.checker.after_turn(self.now, &self.machines, machine, self.has_path(), whole);
+        if self.machines[machine].refused_a_flow() {
+            self.reference.refuses(self.now);
+        }
+        if self.machines[machine].judged_a_service() {
+            self.reference.rehashes(self.now);
+        }
+        if self.machines[machine].found_no_room() {
+            self.reference.has_no_room(self.now, machine, &self.clients);
+        }
         if whole {
             self.reference.claims_whole();
         }

@@ -4,11 +4,13 @@
 use core::time::Duration;
 
 use holdfast_base::Instant;
+use holdfast_node::Node;
+use holdfast_sim::check::Checker;
 use holdfast_sim::link::Manners;
 use holdfast_sim::machine::Sabotage;
 use holdfast_sim::scenario::{DISABLED, DISABLED_USIP, Fault, Opening, SNAT, STICKY, UDP, USIP};
 use holdfast_sim::steps::{Failure, SetUp, during_set_up, set_ups};
-use holdfast_sim::{Report, Scenario, run};
+use holdfast_sim::{Report, Scenario, Story, run};
 
 /// Seeds among which a broken variant must be caught.
 const SEEDS: u64 = 10;
@@ -132,6 +134,123 @@ fn a_lease_that_does_not_end_lets_a_frozen_primary_forward() {
         found.iter().any(|what| what.contains("after its lease") || what.contains("both nodes")),
         "not caught: {found:?}"
     );
+}
+
+/// Connections and exchanges in a pair that nothing befalls, with further lines of configuration.
+fn quiet_traffic(seed: u64, sabotage: Sabotage, extra: &str) -> Scenario {
+    Scenario { faults: Vec::new(), ..kill_amid_transfers(seed, &[SNAT, UDP, STICKY], sabotage, extra) }
+}
+
+#[test]
+fn an_acknowledged_record_that_is_dropped_is_noticed() {
+    assert_eq!(findings(|seed| quiet_traffic(seed, Sabotage::None, "")), Vec::<String>::new());
+    let found = findings(|seed| quiet_traffic(seed, Sabotage::DropRecords, ""));
+    let noticed = |what: &String| what.contains("counts as protected and is not on the secondary");
+    assert!(found.iter().any(noticed), "not caught: {found:?}");
+}
+
+#[test]
+fn a_flow_that_is_kept_for_too_long_is_noticed() {
+    let longer = |family| {
+        let services = (0..3).map(|n| format!("set service udp-{family}-{n} -svrTimeout 9000\n")).collect::<String>();
+        format!("{services}set lb vserver udp-{family} -cltTimeout 9000\n")
+    };
+    let extra = longer("v4") + &longer("v6");
+    let found = findings(|seed| quiet_traffic(seed, Sabotage::None, &extra));
+    assert!(found.iter().any(|what| what.contains("after all traffic has ended")), "not caught: {found:?}");
+}
+
+#[test]
+fn a_hold_that_ends_too_early_is_noticed() {
+    let slow = Manners { delay: Duration::from_millis(60), ..Manners::CALM };
+    let scenario = |seed, limit| {
+        let extra = format!("set HA node -holdLimit {limit}\n");
+        Scenario { peer_manners: slow, ..quiet_traffic(seed, Sabotage::None, &extra) }
+    };
+    assert_eq!(findings(|seed| scenario(seed, 1000)), Vec::<String>::new());
+    let found = findings(|seed| scenario(seed, 20));
+    assert!(found.iter().any(|what| what.contains("released a hold although")), "not caught: {found:?}");
+}
+
+/// A pair with flows that last, quiet, and a checker that has seen nothing yet.
+fn pair_with_flows(extra: &str) -> Story {
+    let extra_config = [extra.to_string(), extra.to_string()];
+    let mut story = Story::whole(Scenario { extra_config, ..Scenario::quiet(1) });
+    // What passes is not what is judged here.
+    story.world.reference.strict = false;
+    for number in 0..4 {
+        story.connect_for_long([SNAT, USIP][number % 2], number == 3);
+    }
+    story.run_ms(2000);
+    story
+}
+
+/// What a checker of the pair's tables finds now; the primary comes first.
+fn judge(story: &mut Story, judge: impl FnOnce(&mut Checker, &Scenario, &Node, &Node)) -> Vec<String> {
+    let mut checker = core::mem::take(&mut story.world.checker);
+    let primary = story.primary();
+    judge(&mut checker, &story.world.scenario, story.node(primary), story.node(1 - primary));
+    checker.violations
+}
+
+/// What is done to a pair.
+type Harm = fn(&mut Story);
+
+#[test]
+fn a_flow_that_is_missing_or_wrong_or_too_many_in_a_copy_is_noticed() {
+    let harms: [(&str, Harm); 4] = [
+        ("", |_| {}),
+        ("None on the secondary", |story| harm(story, 1, Node::lose_a_flow)),
+        ("on the secondary", |story| harm(story, 1, Node::bend_a_flow)),
+        // As if its close had been ignored.
+        ("on the secondary and not on the primary", |story| harm(story, 0, Node::lose_a_flow)),
+    ];
+    for (complaint, do_harm) in harms {
+        let mut story = pair_with_flows("");
+        do_harm(&mut story);
+        let now = story.world.now;
+        let found = judge(&mut story, |checker, _, a, b| checker.judge_tables(now, a, b));
+        assert_eq!(found.is_empty(), complaint.is_empty(), "{found:?}");
+        assert!(complaint.is_empty() || found.iter().any(|what| what.contains(complaint)), "not caught: {found:?}");
+        let digests = found.iter().any(|what| what.contains("digests differ"));
+        assert_eq!(digests, !complaint.is_empty(), "not caught: {found:?}");
+    }
+}
+
+/// Harms the primary's flows (0) or the secondary's (1).
+fn harm(story: &mut Story, of: usize, how: fn(&mut Node, Instant) -> bool) {
+    let machine = if of == 0 { story.primary() } else { 1 - story.primary() };
+    let now = story.world.now;
+    let node = story.world.machines[machine].node.as_mut().expect("it runs");
+    assert!(how(node, now), "there was a flow to harm");
+}
+
+#[test]
+fn a_flow_that_is_not_mirrored_in_a_whole_pair_is_noticed() {
+    for (extra, noticed) in [("", false), ("set lb vserver usip-v4 -connFailover DISABLED\n", true)] {
+        let mut story = pair_with_flows(extra);
+        let now = story.world.now;
+        let found = judge(&mut story, |checker, scenario, a, b| checker.judge_protection(now, scenario, a, b));
+        let complaint = |what: &String| what.contains("is established and not protected");
+        assert_eq!(found.iter().any(complaint), noticed, "{found:?}");
+    }
+}
+
+#[test]
+fn a_journal_line_that_a_node_ignored_is_noticed() {
+    let (mut told, mut deaf) = (pair_with_flows(""), pair_with_flows(""));
+    let primary = told.primary();
+    for line in ["add server box-1 10.0.2.99", "set lb vserver snat-v4 -comment changed"] {
+        told.command(primary, line);
+        told.run_ms(100);
+        let found = judge(&mut told, |checker, _, a, b| checker.judge_config(a, b));
+        assert!(found.is_empty(), "{found:?}");
+        let secondary = 1 - deaf.primary();
+        let found = judge(&mut told, |checker, _, a, _| checker.judge_config(a, deaf.node(secondary)));
+        assert!(found.iter().any(|what| what.contains("different configurations")), "not caught: {line}");
+        deaf.command(1 - secondary, line);
+        deaf.run_ms(100);
+    }
 }
 
 #[test]

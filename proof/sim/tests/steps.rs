@@ -39,29 +39,37 @@ fn no_step_of_a_set_up_of_an_exchange_loses_it() {
     no_step_of_a_set_up_loses_it(UDP);
 }
 
-/// A node of the pair fails at every message of a bulk transfer.
-fn no_message_of_a_bulk_transfer_is_a_trap(failure: Failure) {
+/// Flows of the story: those of the table and those that begin while it is told.
+const FLOWS: u64 = 320;
+/// Of these, on the average over all messages, so many at least when the primary dies before the transfer has ended: the
+/// model excuses the others, since nobody is left who must know them.
+const TOLD: u64 = 80;
+
+/// A node of the pair fails at every message of a bulk transfer; of each run at least `survive` flows must not be lost.
+fn no_message_of_a_bulk_transfer_is_a_trap(failure: Failure, survive: u64) {
     let tried = during_bulk(failure);
     judge(&tried, 30);
+    let each = tried.tally.survive as u64 / tried.runs;
+    assert!(each >= survive, "of each run only {each} flows had to survive: {:?}", tried.tally);
     println!("{} points, {} runs, {:?}", tried.points, tried.runs, tried.tally);
 }
 
 #[test]
 fn the_primary_dies_at_every_message_of_a_bulk_transfer() {
-    no_message_of_a_bulk_transfer_is_a_trap(Failure::KillPrimary);
+    no_message_of_a_bulk_transfer_is_a_trap(Failure::KillPrimary, TOLD);
 }
 
 #[test]
 fn the_primary_loses_power_at_every_message_of_a_bulk_transfer() {
-    no_message_of_a_bulk_transfer_is_a_trap(Failure::PowerPrimary);
+    no_message_of_a_bulk_transfer_is_a_trap(Failure::PowerPrimary, TOLD);
 }
 
 #[test]
 fn the_returning_node_dies_at_every_message_of_a_bulk_transfer() {
-    no_message_of_a_bulk_transfer_is_a_trap(Failure::KillSecondary);
+    no_message_of_a_bulk_transfer_is_a_trap(Failure::KillSecondary, FLOWS);
 }
 
 #[test]
 fn the_returning_node_stands_still_at_every_message_of_a_bulk_transfer() {
-    no_message_of_a_bulk_transfer_is_a_trap(Failure::FreezeSecondary);
+    no_message_of_a_bulk_transfer_is_a_trap(Failure::FreezeSecondary, FLOWS);
 }

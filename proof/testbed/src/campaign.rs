@@ -4,6 +4,7 @@
 mod crowd;
 mod fronts;
 mod random;
+mod releases;
 mod schedule;
 mod strike;
 mod tally;

@@ -70,6 +70,9 @@ impl std::fmt::Display for Failure {
     }
 }
 
+/// A mirror session, as one node calls it: its number, and the second in which it began.
+pub type Session = (u64, u64);
+
 /// What `show ha node` says.
 #[derive(Clone, Debug)]
 pub struct HaView {
@@ -81,6 +84,8 @@ pub struct HaView {
     pub peer_caught_up: bool,
     /// Holds that ended without an acknowledgement, since the start of the process.
     pub released_unprotected: u64,
+    /// The term that it knows.
+    pub term: u64,
     /// The whole answer.
     pub raw: Value,
 }
@@ -95,6 +100,14 @@ impl HaView {
     pub fn flows(&self) -> Result<u64> {
         let own = objects(&self.raw).into_iter().find_map(|object| object.get("flows")?.as_u64());
         own.context("flows in show ha node")
+    }
+
+    /// The latest mirror session; none if there was none yet.
+    pub fn session(&self) -> Option<Session> {
+        let told = objects(&self.raw)
+            .into_iter()
+            .find_map(|object| Some((object.get("resyncsession")?.as_u64()?, object.get("resyncbegan")?.as_u64()?)));
+        told.filter(|(number, _)| *number > 0)
     }
 
     /// Is it the stand-by?
@@ -354,6 +367,7 @@ impl HaView {
             caught_up: own["caughtup"] == true,
             peer_caught_up: nodes.get(1).is_some_and(|peer| peer["caughtup"] == true),
             released_unprotected: own["releasedunprotected"].as_u64().context("releasedunprotected")?,
+            term: own["term"].as_u64().context("term")?,
             raw,
         })
     }

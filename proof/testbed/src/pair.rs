@@ -118,15 +118,23 @@ impl Pair {
     /// of a floating address.
     pub fn heal(&mut self, lab: &Lab, outage: Outage) -> Result<()> {
         self.nodes[outage.victim].revive(lab, outage.failure)?;
+        self.caught_up_in_silence(outage.victim, outage.watch)
+    }
+
+    /// Waits until `node`, which was watched since it failed, has caught up. Until then it must not have sent one frame in
+    /// the name of a floating address.
+    pub fn caught_up_in_silence(&mut self, node: usize, watch: Watch) -> Result<()> {
         let primary = self.wait_whole()?;
-        let name = self.nodes[outage.victim].name();
-        ensure!(primary != outage.victim, "node {name} came back and took the primary's place");
-        let seen = outage.watch.finish()?;
+        ensure!(primary != node, "node {} came back and took the primary's place", self.nodes[node].name());
+        self.ensure_silent(node, watch)
+    }
+
+    /// Ends a watch over `node`, which must not have sent one frame in the name of a floating address.
+    pub fn ensure_silent(&self, node: usize, watch: Watch) -> Result<()> {
+        let seen = watch.finish()?;
+        let (name, count) = (self.nodes[node].name(), seen.count);
         if let Some(first) = seen.first {
-            bail!(
-                "node {name} spoke for floating addresses {} times while it was not primary; first: {first}",
-                seen.count
-            );
+            bail!("node {name} spoke for floating addresses {count} times while it was not primary; first: {first}");
         }
         Ok(())
     }

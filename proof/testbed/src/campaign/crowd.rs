@@ -7,6 +7,7 @@ use crate::sys;
 use crate::traffic::role_log;
 use anyhow::{Result, bail};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A role is ready within this time.
@@ -42,16 +43,19 @@ pub struct Crowd {
     udp: Role,
     probe: Role,
     excuses: Vec<Excuse>,
+    /// Connections that an excuse did not cover although nobody held the state of all, since they began late enough.
+    spared: u64,
     /// Clients that came to another server, seen while an excuse was being granted that does not cover it.
     moved_unexcused: Vec<Value>,
     /// Server-side ends of marked connections.
     excused_at_servers: u64,
 }
 
-/// Connections numbered below `next` (long ones, short ones) may be lost since `at_ms`.
+/// Connections numbered below `next` (long ones, short ones) may be lost since `at_ms`, but for the spared ones.
 struct Excuse {
     next: [u64; 2],
     at_ms: f64,
+    spared: BTreeSet<u64>,
 }
 
 /// Totals at one moment; the difference of two says what happened between them.
@@ -120,8 +124,16 @@ impl Crowd {
         args.extend(targets("--sticky", |front| front.tcp && front.sticky));
         args.extend(sources);
         let tcp = Role::start(&lab.client, &args, &role_log(lab))?;
-        let mut crowd =
-            Crowd { servers, tcp, udp, probe, excuses: Vec::new(), moved_unexcused: Vec::new(), excused_at_servers: 0 };
+        let mut crowd = Crowd {
+            servers,
+            tcp,
+            udp,
+            probe,
+            excuses: Vec::new(),
+            spared: 0,
+            moved_unexcused: Vec::new(),
+            excused_at_servers: 0,
+        };
         for role in [&mut crowd.udp, &mut crowd.probe, &mut crowd.tcp] {
             role.expect("ready", READY_LIMIT)?;
         }
@@ -208,24 +220,51 @@ impl Crowd {
         bail!("{} losses:\n{}", complaints.len(), told.join("\n"))
     }
 
+    /// What begins from now on, and is established when [`Crowd::spare_no_more`] is called, is not covered by the excuse
+    /// that follows: two nodes know of it.
+    pub fn spare_what_begins(&mut self) -> Result<()> {
+        self.tcp.ask("spare", ANSWER_LIMIT).map(drop)
+    }
+
+    /// Ends what [`Crowd::spare_what_begins`] began; without one before it nothing is spared.
+    pub fn spare_no_more(&mut self) -> Result<()> {
+        self.tcp.ask("spared", ANSWER_LIMIT).map(drop)
+    }
+
     /// Nobody held the state of all that exists at this moment: whatever exists may be lost, and is counted apart.
     pub fn excuse(&mut self) -> Result<()> {
+        let spared = self.excuse_again()?;
+        self.spared += spared;
+        Ok(())
+    }
+
+    /// Says how many connections were spared.
+    fn excuse_again(&mut self) -> Result<u64> {
         let answer = self.tcp.ask("excuse", ANSWER_LIMIT)?;
         let next = [0, 1].map(|index| answer["next"][index].as_u64().unwrap_or_default());
         let at_ms = answer["at_ms"].as_f64().unwrap_or_default();
-        self.excuses.push(Excuse { next, at_ms });
+        let spared: BTreeSet<u64> =
+            answer["spared"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+        let count = spared.len() as u64;
+        self.excuses.push(Excuse { next, at_ms, spared });
         self.udp.ask("reopen", ANSWER_LIMIT)?;
-        self.probe.ask("reopen", ANSWER_LIMIT).map(drop)
+        self.probe.ask("reopen", ANSWER_LIMIT)?;
+        Ok(count)
     }
 
-    /// Ends what an [`Crowd::excuse`] began: what exists at this moment is excused as well, and so are clients that came to
-    /// another server than before since then.
+    /// Ends what an [`Crowd::excuse`] began: what exists at this moment is excused as well, but for what that one spared, and
+    /// so are clients that came to another server than before since then.
     pub fn excuse_since_the_last(&mut self) -> Result<()> {
         let begun = self.excuses.last().map(|excuse| excuse.at_ms);
-        self.excuse()?;
+        self.excuse_again()?;
         let moved = self.tcp.drain("moved")?;
         self.moved_unexcused.extend(moved.into_iter().filter(|event| event["at_ms"].as_f64() < begun));
         Ok(())
+    }
+
+    /// How many connections no excuse covered that only the time of their beginning told apart.
+    pub fn spared(&self) -> u64 {
+        self.spared
     }
 
     /// Lets everything come to its end; checks that both ends agree on what was completed. Returns the clients' totals,
@@ -267,7 +306,7 @@ impl Crowd {
 
 impl Excuse {
     fn is_marked(&self, id: u64) -> bool {
-        id / 2 < self.next[(id % 2) as usize]
+        id / 2 < self.next[(id % 2) as usize] && !self.spared.contains(&id)
     }
 
     fn covers(&self, loss: &Value) -> bool {

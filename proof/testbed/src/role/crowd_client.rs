@@ -5,7 +5,7 @@
 //! is a loss, told at once as `{"event":"loss"}`; so is a connect that fails.
 //!
 //! Commands: `window` starts a measurement, `report` tells it, `totals` counts, `excuse` marks all connections that exist (their loss is
-//! counted apart), `stop` finishes all without pauses and tells the totals.
+//! counted apart), but for those that began after `spare` and were established by the latest `spared`; `stop` finishes all without pauses and tells the totals.
 
 use super::crowd_conn::{Connection, Fate};
 use super::crowd_plan::{Kind, Places, plan};
@@ -81,6 +81,8 @@ struct Client<'a> {
     ready: bool,
     totals: Totals,
     served_by: BTreeMap<(IpAddr, SocketAddr), u32>,
+    /// Numbers from which on connections are spared.
+    spare_from: Option<[u64; 2]>,
     ended_waits: Vec<Duration>,
     next_progress: Instant,
     next_sweep: Instant,
@@ -103,6 +105,7 @@ pub fn run(options: &Options) -> Result<()> {
         ready: false,
         totals: Totals::default(),
         served_by: BTreeMap::new(),
+        spare_from: None,
         ended_waits: Vec::new(),
         next_progress: now,
         next_sweep: now,
@@ -213,7 +216,9 @@ impl Client<'_> {
         if !was_established && connection.is_established() {
             *self.totals.established.entry(connection.plan().kind).or_default() += 1;
         }
-        if let (None, Some(server), false) = (was_greeted, connection.server(), connection.excused) {
+        // Where a spared one goes was decided by what nobody knows any more.
+        let judged = !connection.excused && !connection.spared;
+        if let (None, Some(server), true) = (was_greeted, connection.server(), judged) {
             let place = (connection.plan().from, connection.plan().target);
             let moved = self.options.sticky.contains(&place.1)
                 && self.served_by.insert(place, server).is_some_and(|before| before != server);
@@ -280,12 +285,18 @@ impl Client<'_> {
                 say(&json!({ "event": "report", "waits": clock::summary(waits) }))
             }
             "totals" => say(&self.totals_as("totals")),
-            "excuse" => {
-                self.served_by.clear();
-                self.connections.values_mut().for_each(|connection| connection.excused = true);
-                self.totals.marked += self.connections.len() as u64;
-                say(&json!({ "event": "excuse", "next": self.next, "at_ms": clock::monotonic_ms() }))
+            "spare" => {
+                self.spare_from = Some(self.next);
+                say(&json!({ "event": "spare" }))
             }
+            "spared" => {
+                let from = self.spare_from.take().unwrap_or([u64::MAX; 2]);
+                for (id, connection) in &mut self.connections {
+                    connection.spared = id / 2 >= from[(id % 2) as usize] && connection.is_established();
+                }
+                say(&json!({ "event": "spared" }))
+            }
+            "excuse" => self.excuse(),
             "stop" => {
                 self.stopping = true;
                 // Nobody asks what becomes of them, and their silence would last.
@@ -295,6 +306,22 @@ impl Client<'_> {
             }
             other => anyhow::bail!("unknown command {other}"),
         }
+    }
+
+    fn excuse(&mut self) -> Result<()> {
+        self.served_by.clear();
+        let (mut spared, mut marked) = (Vec::new(), 0);
+        for (id, connection) in &mut self.connections {
+            if connection.spared {
+                spared.push(*id);
+            } else {
+                connection.excused = true;
+                marked += 1;
+            }
+        }
+        self.totals.marked += marked;
+        let at = clock::monotonic_ms();
+        say(&json!({ "event": "excuse", "next": self.next, "at_ms": at, "spared": spared }))
     }
 
     fn progress(&self, now: Instant) -> Value {

@@ -46,6 +46,8 @@ fn lost(what: &'static str, detail: impl ToString) -> Fate {
 pub struct Connection {
     /// Its loss does not count.
     pub excused: bool,
+    /// The latest excuse does not cover it.
+    pub spared: bool,
     plan: Plan,
     socket: TcpStream,
     opened: Instant,
@@ -85,6 +87,7 @@ impl Connection {
         let header = plan.header;
         Ok(Connection {
             excused: false,
+            spared: false,
             socket: socket.into(),
             opened: now,
             established: None,

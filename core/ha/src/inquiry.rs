@@ -1,7 +1,7 @@
 //! Questions to the peer: is it dead, may we lead? And our answers.
 
 use crate::machine::millis;
-use crate::peer::{Candidate, Inquiry};
+use crate::peer::{Candidate, Inquiry, Reunion};
 use crate::{Cause, Event, Hello, HelloKind, LostCause, Machine, Role};
 use holdfast_base::{Duration, Instant};
 
@@ -70,6 +70,34 @@ impl Machine {
         if let HelloKind::Probe { nonce } = hello.kind {
             // It may be asking the same of us; a promise waits until it is known.
             self.send(now, HelloKind::ProbeReply { nonce }, 0);
+        }
+    }
+
+    /// We lead, and the peer that we had lost speaks again: asks what it is now.
+    pub(crate) fn begin_reunion(&mut self, now: Instant) {
+        match self.role() {
+            Role::Primary | Role::Draining => {
+                self.nonce = self.nonce.wrapping_add(1);
+                self.reunion = Some(Reunion { nonce: self.nonce, until: now + self.settings.hello });
+                self.send(now, HelloKind::Probe { nonce: self.nonce }, 0);
+            }
+            // Who leads nobody has nothing to give up.
+            Role::Init | Role::Secondary => {}
+        }
+    }
+
+    /// Nobody answered: we hear the peer, but it may not hear us.
+    pub(crate) fn check_reunion(&mut self, now: Instant) {
+        if self.reunion.is_some_and(|reunion| now >= reunion.until) {
+            self.end_reunion(now);
+        }
+    }
+
+    /// Judges by the last hello.
+    pub(crate) fn end_reunion(&mut self, now: Instant) {
+        self.reunion = None;
+        if let Some(heard) = self.peer.alive().copied() {
+            self.hear_role(now, heard.term, &heard.hello, true);
         }
     }
 

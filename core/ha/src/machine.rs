@@ -1,7 +1,7 @@
 //! The doors of the machine, and what every input does before and after.
 
 use crate::health::Flips;
-use crate::peer::{Admission, Inquiry, Peer};
+use crate::peer::{Admission, Inquiry, Peer, Reunion};
 use crate::state::State;
 use crate::terms::Terms;
 use crate::{
@@ -29,6 +29,28 @@ pub(crate) enum Ending {
     Gone,
 }
 
+/// A dead interval that was made longer counts for the lease only when the peer
+/// has had the time to hear of it. Until then hellos leave as often as before:
+/// the lease that they renew is as short as before.
+#[derive(Clone, Copy, Debug)]
+struct Former {
+    lease: Duration,
+    hello: Duration,
+    until: Instant,
+}
+
+impl Former {
+    /// The intervals before a change, or those before an earlier one that still count.
+    fn of(earlier: Option<Former>, old: &Settings, now: Instant) -> Former {
+        let (lease, hello, until) = (old.lease(), old.hello, now + old.dead());
+        earlier.map_or(Former { lease, hello, until }, |earlier| Former {
+            lease: earlier.lease.min(lease),
+            hello: earlier.hello.min(hello),
+            until: earlier.until.max(until),
+        })
+    }
+}
+
 /// The election machine of one node.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -42,6 +64,7 @@ pub struct Machine {
     pub(crate) terms: Terms,
     pub(crate) peer: Peer,
     pub(crate) inquiry: Option<Inquiry>,
+    pub(crate) reunion: Option<Reunion>,
     /// The peer refused; ask again then.
     pub(crate) ask_after: Instant,
     /// The peer restarted: its former process is proven dead.
@@ -74,9 +97,8 @@ pub struct Machine {
     pub(crate) ending: Ending,
     /// When a hello was last sent on every path.
     sent: Instant,
-    /// A dead interval that was made longer counts for the lease only when the
-    /// peer has had the time to hear of it.
-    lease_cap: Option<(Duration, Instant)>,
+    /// Intervals that were made longer, as they were.
+    former: Option<Former>,
     next_hello: Instant,
     seq: u64,
     pub(crate) nonce: u32,
@@ -113,6 +135,7 @@ impl Machine {
             terms: Terms::new(stored_term.min(Terms::MAX)),
             peer: Peer::new(now),
             inquiry: None,
+            reunion: None,
             ask_after: now,
             restarted: false,
             following: None,
@@ -131,7 +154,7 @@ impl Machine {
             nobody_told: false,
             ending: Ending::No,
             sent: now,
-            lease_cap: None,
+            former: None,
             next_hello: now,
             seq: 0,
             nonce: 0,
@@ -159,7 +182,7 @@ impl Machine {
             self.sent = now;
         }
         if settings.dead() > old.dead() {
-            self.lease_cap = Some((old.lease(), now + old.dead()));
+            self.former = Some(Former::of(self.former, &old, now));
         }
         self.settings = settings;
         self.leave_room(now);
@@ -308,6 +331,7 @@ impl Machine {
             Some(silence.1),
             inquiry.map(|(probe, _)| probe),
             inquiry.and_then(|(_, verdict)| verdict),
+            self.reunion.map(|reunion| reunion.until),
             self.state.deadline(),
             Some(self.listen_until),
             Some(self.unproven_until),
@@ -345,7 +369,7 @@ impl Machine {
             Role::Init | Role::Secondary => None,
             Role::Primary | Role::Draining => {
                 let full = self.settings.lease();
-                let lease = self.lease_cap.map_or(full, |(cap, _)| cap.min(full));
+                let lease = self.former.map_or(full, |former| former.lease.min(full));
                 Some(self.sent + lease)
             }
         }
@@ -407,8 +431,8 @@ impl Machine {
         if lapsed || gap > self.settings.dead() {
             self.thaw(now, gap);
         }
-        if self.lease_cap.is_some_and(|(_, until)| now >= until) {
-            self.lease_cap = None;
+        if self.former.is_some_and(|former| now >= former.until) {
+            self.former = None;
         }
     }
 
@@ -443,6 +467,7 @@ impl Machine {
             return;
         }
         self.check_inquiry(now);
+        self.check_reunion(now);
         self.check_silence(now);
         self.check_state(now);
         self.decide(now);
@@ -461,6 +486,7 @@ impl Machine {
         }
         self.nobody_told = false;
         self.terms.note(term);
+        let lost = self.peer.lost.is_some();
         self.peer.hear(now, term, hello);
         if hello.kind == HelloKind::Goodbye {
             self.lose(LostCause::Goodbye);
@@ -472,8 +498,15 @@ impl Machine {
         if parted {
             self.peer.joined = true;
             self.effects.push_back(Effect::PeerJoined { boot: hello.boot });
+            if lost {
+                self.begin_reunion(now);
+            }
         }
-        self.hear_role(now, term, hello, parted);
+        match self.reunion {
+            Some(reunion) if hello.kind == (HelloKind::ProbeReply { nonce: reunion.nonce }) => self.end_reunion(now),
+            Some(_) => {}
+            None => self.hear_role(now, term, hello, parted),
+        }
         match hello.kind {
             HelloKind::Hello | HelloKind::Goodbye => {}
             HelloKind::Probe { nonce } => self.answer(now, nonce, hello),
@@ -486,13 +519,14 @@ impl Machine {
         let Some(boot) = self.peer.alive().map(|heard| heard.hello.boot) else { return };
         self.peer.joined = false;
         self.peer.lost = Some(cause);
-        self.inquiry = None;
+        (self.inquiry, self.reunion) = (None, None);
         self.effects.push_back(Effect::PeerLost { boot, cause });
     }
 
     /// Sends the periodic hello now.
     pub(crate) fn send_hello(&mut self, now: Instant) {
-        self.next_hello = now + self.settings.hello;
+        let hello = self.settings.hello;
+        self.next_hello = now + self.former.map_or(hello, |former| former.hello.min(hello));
         self.send(now, HelloKind::Hello, 0);
     }
 

@@ -142,6 +142,16 @@ impl Peer {
     }
 }
 
+/// A leading node hears again the peer that it had lost: which of the two is to lead is judged by what the peer says
+/// now. What is heard first may have waited in a queue on the way since before the nodes parted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reunion {
+    /// Whoever returns this has spoken since.
+    pub(crate) nonce: u32,
+    /// Without an answer the last hello counts: we may not be heard.
+    pub(crate) until: Instant,
+}
+
 /// A question to the peer: probes on every path until answered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Inquiry {

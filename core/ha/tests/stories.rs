@@ -4,7 +4,9 @@ mod health;
 mod pair_kit;
 
 use holdfast_base::{Duration, Instant};
-use holdfast_ha::{Cause, Effect, Event, HaStatus, HelloKind, LostCause, Machine, NodeId, Refusal, Role, Settings};
+use holdfast_ha::{
+    Cause, Effect, Event, HaStatus, Hello, HelloKind, LostCause, Machine, NodeId, Refusal, Role, Settings,
+};
 use pair_kit::Pair;
 
 const fn ms(millis: u64) -> Duration {
@@ -410,6 +412,44 @@ fn a_longer_dead_interval_lengthens_the_lease_only_when_the_peer_knows_of_it() {
     assert!(left(&pair) <= ms(360), "a peer that has not heard of it may act as before");
     pair.run(ms(20));
     assert!(left(&pair) > ms(1500), "by now it waits for the longer interval");
+}
+
+#[test]
+fn a_longer_hello_interval_deposes_nobody() {
+    for alone in [false, true] {
+        let mut pair = Pair::settled();
+        if alone {
+            pair.kill(1);
+            pair.run(ms(2000));
+        }
+        for (hello, dead) in [(1000, 30_000), (100, 1000), (2000, 60_000), (3000, 60_000)] {
+            for node in 0..2 {
+                pair.set(node, |settings| (settings.hello, settings.dead) = (ms(hello), ms(dead)));
+                pair.run(ms(150));
+            }
+            pair.run(ms(7000));
+            assert_eq!(pair.a().role(), Role::Primary, "alone: {alone}, hello {hello}");
+        }
+        assert!(!pair.saw_role(0, Role::Secondary, Cause::Frozen));
+    }
+}
+
+#[test]
+fn a_primary_is_not_deposed_by_what_its_lost_peer_said_before_they_parted() {
+    let mut pair = Pair::settled();
+    let silent = pair.last_hello(1);
+    pair.cut(true);
+    pair.run(ms(1200));
+    assert_eq!(pair.roles(), (Role::Primary, Role::Primary));
+    let now = pair.now();
+    pair.a_mut().handle_client_packet_seen(now);
+    // It waited on the way: nothing heard for longer than the dead interval, and about to lead.
+    let late = Hello { seq: silent.seq + 1, silence_ms: 500, ready: true, ..silent };
+    pair.cut(false);
+    pair.inject(0, &late);
+    pair.run(ms(1000));
+    assert_eq!(pair.roles(), (Role::Primary, Role::Secondary), "it served clients last");
+    assert!(!pair.saw_role(0, Role::Secondary, Cause::Unheard));
 }
 
 /// A cut has healed; the old primary served clients last, and its disk does not answer.

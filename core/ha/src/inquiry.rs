@@ -78,18 +78,24 @@ impl Machine {
         match self.role() {
             Role::Primary | Role::Draining => {
                 self.nonce = self.nonce.wrapping_add(1);
-                self.reunion = Some(Reunion { nonce: self.nonce, until: now + self.settings.hello });
-                self.send(now, HelloKind::Probe { nonce: self.nonce }, 0);
+                let (nonce, hello) = (self.nonce, self.settings.hello);
+                self.reunion = Some(Reunion { nonce, next_probe: now + PROBE_INTERVAL, until: now + hello });
+                self.client_seen_apart = Some((self.client_seen, now + hello * 2));
+                self.send(now, HelloKind::Probe { nonce }, 0);
             }
             // Who leads nobody has nothing to give up.
             Role::Init | Role::Secondary => {}
         }
     }
 
-    /// Nobody answered: we hear the peer, but it may not hear us.
+    /// The next question, or, when nobody has answered, the judgement: we hear the peer, but it may not hear us.
     pub(crate) fn check_reunion(&mut self, now: Instant) {
-        if self.reunion.is_some_and(|reunion| now >= reunion.until) {
+        let Some(reunion) = self.reunion else { return };
+        if now >= reunion.until {
             self.end_reunion(now);
+        } else if now >= reunion.next_probe {
+            self.reunion = Some(Reunion { next_probe: now + self.probe_pause(), ..reunion });
+            self.send(now, HelloKind::Probe { nonce: reunion.nonce }, 0);
         }
     }
 

@@ -104,6 +104,9 @@ pub struct Machine {
     pub(crate) nonce: u32,
     synced_session: u32,
     pub(crate) client_seen: Option<Instant>,
+    /// The same when the nodes met again, which counts instead until then: whoever
+    /// announces first must not win by that.
+    pub(crate) client_seen_apart: Option<(Option<Instant>, Instant)>,
     connected: bool,
     pub(crate) counts: Counts,
     pub(crate) effects: VecDeque<Effect>,
@@ -160,6 +163,7 @@ impl Machine {
             nonce: 0,
             synced_session: 0,
             client_seen: None,
+            client_seen_apart: None,
             connected: false,
             counts: Counts::default(),
             effects: VecDeque::new(),
@@ -331,7 +335,7 @@ impl Machine {
             Some(silence.1),
             inquiry.map(|(probe, _)| probe),
             inquiry.and_then(|(_, verdict)| verdict),
-            self.reunion.map(|reunion| reunion.until),
+            self.reunion.map(|reunion| reunion.next_probe.min(reunion.until)),
             self.state.deadline(),
             Some(self.listen_until),
             Some(self.unproven_until),
@@ -570,7 +574,9 @@ impl Machine {
 
     /// Milliseconds since a client's packet was last forwarded.
     pub(crate) fn client_ago(&self, now: Instant) -> u64 {
-        self.client_seen.map_or(u64::MAX, |seen| u64::from(millis(now.since(seen))))
+        let apart = self.client_seen_apart.filter(|(_, until)| now < *until);
+        let seen = apart.map_or(self.client_seen, |(seen, _)| seen);
+        seen.map_or(u64::MAX, |seen| u64::from(millis(now.since(seen))))
     }
 
     /// Whether we would promote if it were our turn.

@@ -148,6 +148,7 @@ impl Peer {
 pub(crate) struct Reunion {
     /// Whoever returns this has spoken since.
     pub(crate) nonce: u32,
+    pub(crate) next_probe: Instant,
     /// Without an answer the last hello counts: we may not be heard.
     pub(crate) until: Instant,
 }

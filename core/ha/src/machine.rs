@@ -3,10 +3,10 @@
 use crate::health::Flips;
 use crate::peer::{Admission, Inquiry, Peer};
 use crate::state::State;
-use crate::terms::Terms;
+use crate::witness::Witness;
 use crate::{
-    Effect, Event, HaStatus, Hello, HelloKind, LostCause, NodeHealth, NodeId, PathId, PeerView, Refusal, Role,
-    Settings, StatusView,
+    Cause, Effect, Event, HaStatus, Hello, HelloKind, LostCause, NodeHealth, NodeId, PathId, PeerView, Refusal, Role,
+    Settings, StatusView, Terms,
 };
 use holdfast_base::{Duration, Instant};
 use std::collections::VecDeque;
@@ -73,6 +73,7 @@ pub struct Machine {
     /// That nobody serves was told.
     pub(crate) nobody_told: bool,
     pub(crate) ending: Ending,
+    pub(crate) witness: Witness,
     /// When a hello was last sent on every path.
     sent: Instant,
     /// A dead interval that was made longer counts for the lease only when the
@@ -132,6 +133,7 @@ impl Machine {
             flips: Flips::default(),
             nobody_told: false,
             ending: Ending::No,
+            witness: Witness::new(now),
             sent: now,
             lease_cap: None,
             next_hello: now,
@@ -164,6 +166,9 @@ impl Machine {
             self.lease_cap = Some((old.lease(), now + old.dead()));
         }
         self.settings = settings;
+        if old.peer != settings.peer || old.witness != settings.witness {
+            self.reset_witness(now);
+        }
         self.leave_room(now);
         self.next_hello = now;
         self.settle(now);
@@ -195,7 +200,21 @@ impl Machine {
             return;
         }
         self.peer.note_path(now, path);
-        match self.peer.admit(hello) {
+        let admission = self.peer.admit(hello);
+        let counts = match admission {
+            Admission::Next | Admission::NewBoot => self.is_word(now, sender_term, hello),
+            Admission::Old | Admission::Unproven => true,
+        };
+        if !counts {
+            self.counts.ignored += 1;
+            // It answers this, or follows. Where all answers are late, not at every one.
+            if now.since(self.sent) >= self.settings.hello / 4 {
+                self.send_hello(now);
+            }
+            self.settle(now);
+            return;
+        }
+        match admission {
             Admission::Old => self.counts.ignored += 1,
             Admission::Next => self.hear(now, sender_term, hello),
             Admission::Unproven => self.demand_proof(now, hello),
@@ -324,6 +343,7 @@ impl Machine {
             Some(self.ask_after),
         ]
         .into_iter()
+        .chain(self.witness_deadlines())
         .flatten()
         .filter(|&at| at > self.now)
         .min()
@@ -353,11 +373,16 @@ impl Machine {
         match self.role() {
             Role::Init | Role::Secondary => None,
             Role::Primary | Role::Draining => {
-                let full = self.settings.lease();
-                let lease = self.lease_cap.map_or(full, |(cap, _)| cap.min(full));
-                Some(self.sent + lease)
+                let start = if self.is_witnessed() { self.witnessed_lease_start() } else { self.sent };
+                Some(start + self.lease_length())
             }
         }
+    }
+
+    /// How long a lease lasts.
+    pub(crate) fn lease_length(&self) -> Duration {
+        let full = self.settings.lease();
+        self.lease_cap.map_or(full, |(cap, _)| cap.min(full))
     }
 
     /// For `show HA node` and the counters.
@@ -387,6 +412,7 @@ impl Machine {
                 synced_session: heard.hello.synced_session,
                 heard: heard.at,
             }),
+            witness: self.witness_view(),
             connected: self.connected,
             peer_ever_heard: self.peer.heard.is_some(),
             paths: self.peer.paths.clone(),
@@ -414,7 +440,9 @@ impl Machine {
         }
         let lapsed = self.lease_expiry().is_some_and(|expiry| now >= expiry);
         if lapsed || gap > self.settings.dead() {
-            self.thaw(now, gap);
+            // Who has said something lately was run, and was not answered.
+            let ran = self.is_witnessed() && now < self.sent + self.lease_length();
+            self.thaw(now, gap, if ran { Cause::Unwitnessed } else { Cause::Frozen });
         }
         if self.lease_cap.is_some_and(|(_, until)| now >= until) {
             self.lease_cap = None;
@@ -455,6 +483,7 @@ impl Machine {
         self.check_silence(now);
         self.check_state(now);
         self.decide(now);
+        self.check_witness(now);
         self.terms.reserve(now, &mut self.effects);
         if now >= self.next_hello {
             self.send_hello(now);
@@ -482,9 +511,11 @@ impl Machine {
             self.peer.joined = true;
             self.effects.push_back(Effect::PeerJoined { boot: hello.boot });
         }
+        self.hear_answer(hello);
         self.hear_role(now, term, hello, parted);
         match hello.kind {
-            HelloKind::Hello | HelloKind::Goodbye => {}
+            HelloKind::Hello => self.answer_primary(now, hello),
+            HelloKind::Goodbye => {}
             HelloKind::Probe { nonce } => self.answer(now, nonce, hello),
             HelloKind::ProbeReply { nonce } => self.hear_reply(now, nonce, hello),
         }
@@ -518,6 +549,9 @@ impl Machine {
         }
         self.seq += 1;
         self.sent = now;
+        if self.settings.witness {
+            self.witness.note_sent(now, self.seq, self.settings.hello / 8);
+        }
         self.counts.sent += 1;
         let quiet = now.since(self.peer.quiet_since);
         let hello = Hello {
@@ -536,6 +570,7 @@ impl Machine {
             last_client_packet_ago: self.client_ago(now),
             decided_over: self.decided_over,
             health: self.health,
+            witness: self.answered_hello(),
             // Filled in by whoever owns the mirror stream.
             quarantine_ms: 0,
             full_session: 0,

@@ -58,6 +58,8 @@ pub struct Settings {
     /// How much earlier than the peer's patience a lease ends, half of it:
     /// covers clock drift and the delay of a turn.
     pub lease_margin: Duration,
+    /// A witness decides who leads when the nodes do not hear each other.
+    pub witness: bool,
 }
 
 impl Settings {
@@ -83,6 +85,7 @@ impl Settings {
             max_flip_time: Duration::ZERO,
             probe_silence: Settings::PROBE_SILENCE,
             lease_margin: Settings::LEASE_MARGIN,
+            witness: false,
         }
     }
 

@@ -40,4 +40,4 @@ pub use settings::{HaStatus, NodeId, PathId, Settings};
 pub(crate) use terms::Terms;
 pub use view::{PathView, PeerView, StatusView};
 pub use wire::{MAX_HELLO, VERSION, tail_value, write_tail_value};
-pub use witness::{Answered, Claim, WitnessAnswer, WitnessAsk, WitnessRequest, WitnessView};
+pub use witness::{Answered, Claim, Held, WitnessAnswer, WitnessAsk, WitnessRequest, WitnessView};

@@ -208,8 +208,10 @@ impl Machine {
         if !counts {
             self.counts.ignored += 1;
             // It answers this, or follows. Where all answers are late, not at every one.
-            if now.since(self.sent) >= self.settings.hello / 4 {
-                self.send_hello(now);
+            match hello.kind {
+                HelloKind::Probe { nonce } => self.send(now, HelloKind::ProbeReply { nonce }, 0),
+                _ if now.since(self.sent) >= self.settings.hello / 4 => self.send_hello(now),
+                HelloKind::Hello | HelloKind::ProbeReply { .. } | HelloKind::Goodbye => {}
             }
             self.settle(now);
             return;
@@ -373,8 +375,8 @@ impl Machine {
         match self.role() {
             Role::Init | Role::Secondary => None,
             Role::Primary | Role::Draining => {
-                let start = if self.is_witnessed() { self.witnessed_lease_start() } else { self.sent };
-                Some(start + self.lease_length())
+                let plain = self.sent + self.lease_length();
+                Some(if self.is_witnessed() { self.witnessed_lease_end() } else { plain })
             }
         }
     }

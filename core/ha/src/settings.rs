@@ -101,6 +101,13 @@ impl Settings {
         self.dead().max(START_UP_LEAST)
     }
 
+    /// How long after the sending of a question what the witness has lent lasts. A
+    /// node that never heard its peer does not know the peer's dead interval, but
+    /// waits for the start-up interval at least.
+    pub(crate) fn loan(&self) -> Duration {
+        self.lease().min(START_UP_LEAST.saturating_sub(self.lease_margin * 2))
+    }
+
     /// How long after the sending of a hello the sender may still act on it.
     pub(crate) fn lease(&self) -> Duration {
         self.dead().saturating_sub(self.lease_margin * 2)

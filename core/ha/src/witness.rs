@@ -12,6 +12,9 @@ use std::collections::VecDeque;
 const MAX_SENT: usize = 64;
 /// Time between two looks at the cell that are for the operator's eyes.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Who leads by what the witness has lent writes this often, so that a node that
+/// watches the cell sees that somebody lives by it.
+const BEAT: Duration = Duration::from_millis(250);
 /// After an attempt that failed, the next one no sooner than this.
 const LEAST_PAUSE: Duration = Duration::from_millis(2);
 
@@ -29,9 +32,12 @@ pub struct Claim {
 pub enum WitnessAsk {
     /// Read it.
     Look,
+    /// Grant it if it holds this; write nothing.
+    Confirm(Claim),
     /// Write `to` if the cell holds `expect`, or `to` already (the answer to a
     /// former attempt was lost). No expectation: if it holds nothing, or a
-    /// lower term than that of `to`.
+    /// lower term than that of `to`. What is written counts as a change even if it
+    /// is the same.
     Swap {
         /// What the cell must hold.
         expect: Option<Claim>,
@@ -51,13 +57,22 @@ pub struct WitnessRequest {
     pub patience: Duration,
 }
 
+/// What the cell holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// The claim.
+    pub claim: Claim,
+    /// Another number with every writing.
+    pub revision: u64,
+}
+
 /// What came of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WitnessAnswer {
     /// The cell holds what was to be written.
     Granted,
     /// The cell holds this, and was not changed.
-    Holds(Option<Claim>),
+    Holds(Option<Held>),
     /// No answer, or none that makes sense. The cell may have changed.
     Unreachable,
 }
@@ -73,6 +88,16 @@ pub struct WitnessView {
     pub cell: Option<Claim>,
     /// The peer has said nothing since we won the cell.
     pub sole: bool,
+}
+
+/// How long the cell has stayed as it is.
+#[derive(Clone, Copy, Debug)]
+struct Watched {
+    held: Option<Held>,
+    /// It was seen so at this time at the latest.
+    first: Instant,
+    /// And still at this time at the earliest.
+    last: Instant,
 }
 
 /// A question that is not answered yet.
@@ -116,7 +141,11 @@ pub(crate) struct Witness {
     /// The highest term that this life led or followed.
     bound: u64,
     next_ask: Instant,
-    next_look: Instant,
+    /// When it was asked last.
+    asked: Option<Instant>,
+    /// When we wrote last.
+    written: Option<Instant>,
+    watched: Option<Watched>,
     reachable: Option<(bool, Instant)>,
     cell: Option<Claim>,
 }
@@ -135,7 +164,9 @@ impl Witness {
             owed: None,
             bound: 0,
             next_ask: now,
-            next_look: now,
+            asked: None,
+            written: None,
+            watched: None,
             reachable: None,
             cell: None,
         }
@@ -182,9 +213,12 @@ impl Witness {
         (self.granted, self.request, self.owed) = (None, None, None);
     }
 
-    /// The lease counts from here.
-    fn lease_start(&self) -> Option<Instant> {
-        self.answered.max(self.granted)
+    fn note_held(&mut self, now: Instant, sent: Instant, held: Option<Held>) {
+        self.cell = held.map(|held| held.claim);
+        match &mut self.watched {
+            Some(watched) if watched.held == held => watched.last = watched.last.max(sent),
+            _ => self.watched = Some(Watched { held, first: now, last: now }),
+        }
     }
 
     /// Whether a swap is on its way. A look keeps nobody waiting.
@@ -225,20 +259,24 @@ impl Machine {
                 self.witness_failed(now);
                 return;
             }
-            (_, WitnessAnswer::Holds(Some(claim))) if claim.term > Terms::MAX => {
+            (_, WitnessAnswer::Holds(Some(held))) if held.claim.term > Terms::MAX => {
                 // Damage, not news.
                 self.witness_failed(now);
                 return;
             }
             (WitnessAsk::Look, WitnessAnswer::Granted) => {}
-            (WitnessAsk::Look, WitnessAnswer::Holds(cell)) => self.witness.cell = cell,
+            (WitnessAsk::Look, WitnessAnswer::Holds(held)) => self.witness.note_held(now, request.sent, held),
+            (WitnessAsk::Confirm(claim), WitnessAnswer::Granted) => {
+                self.witness_granted(now, request.sent, Some(claim), claim);
+            }
             (WitnessAsk::Swap { expect, to }, WitnessAnswer::Granted) => {
                 self.witness.cell = Some(to);
+                self.witness.written = Some(request.sent);
                 self.witness_granted(now, request.sent, expect, to);
             }
-            (WitnessAsk::Swap { .. }, WitnessAnswer::Holds(cell)) => {
-                self.witness.cell = cell;
-                self.witness_refused(now, cell);
+            (WitnessAsk::Swap { .. } | WitnessAsk::Confirm(_), WitnessAnswer::Holds(held)) => {
+                self.witness.note_held(now, request.sent, held);
+                self.witness_refused(now, held);
             }
         }
         if self.witness.note_reach(now, true) {
@@ -248,7 +286,6 @@ impl Machine {
 
     fn witness_failed(&mut self, now: Instant) {
         self.witness.next_ask = now + self.witness_pause();
-        self.witness.next_look = now + LOOK_EVERY / 5;
         if self.witness.note_reach(now, false) {
             self.event(Event::WitnessLost);
         }
@@ -280,8 +317,8 @@ impl Machine {
     }
 
     /// The pair went on without us, or is about to.
-    fn witness_refused(&mut self, now: Instant, cell: Option<Claim>) {
-        self.terms.note(cell.map_or(0, |claim| claim.term));
+    fn witness_refused(&mut self, now: Instant, held: Option<Held>) {
+        self.terms.note(held.map_or(0, |held| held.claim.term));
         (self.witness.licence, self.witness.owed) = (None, None);
         self.witness.next_ask = now + self.witness_pause();
         match self.role() {
@@ -300,7 +337,7 @@ impl Machine {
             return None;
         };
         let waited = licence.exact || now >= licence.answered + self.lent_at_most();
-        let fresh = self.witness.granted.is_some_and(|granted| now < granted + self.lease_length());
+        let fresh = self.witness.granted.is_some_and(|granted| now < granted + self.loan());
         (waited && fresh && licence.term > self.term).then_some(licence.term)
     }
 
@@ -318,7 +355,33 @@ impl Machine {
             (_, _) => Claim { owner: self.settings.node, term: self.term },
         };
         let expect = self.current.then_some(held);
+        if expect.is_none() && !self.may_take_any(now) {
+            return;
+        }
         self.ask_to_swap(now, expect, term);
+    }
+
+    /// Whether nobody lives by what the cell holds, as far as can be seen: the
+    /// peer is heard, and does not lead; or the cell is our own, or empty, or has
+    /// not changed for as long as a node may go without being heard.
+    fn may_take_any(&self, now: Instant) -> bool {
+        if self.peer.joined {
+            return true;
+        }
+        let Some(watched) = self.witness.watched else { return false };
+        let foreign = watched.held.is_some_and(|held| held.claim.owner != self.settings.node);
+        let recent = now < watched.last + self.settings.start_up();
+        recent && (!foreign || watched.last >= watched.first + self.settings.start_up())
+    }
+
+    /// Whether the cell is watched, for want of the peer.
+    fn watches_cell(&self) -> bool {
+        self.is_witnessed() && !self.peer.joined && !self.current && self.witness.licence.is_none()
+    }
+
+    fn look_due(&self) -> Instant {
+        let pause = if self.watches_cell() { self.settings.start_up() / 8 } else { LOOK_EVERY };
+        self.witness.asked.map_or(self.now, |asked| asked + pause)
     }
 
     /// Writes our name and this term, if the pace allows; returns whether it does.
@@ -326,17 +389,20 @@ impl Machine {
         let may = now >= self.witness.next_ask && !self.witness.is_swapping();
         if may {
             let to = Claim { owner: self.settings.node, term };
-            self.ask_witness(now, WitnessAsk::Swap { expect, to });
+            let beats = self.witness.written.is_none_or(|written| now >= written + BEAT);
+            let keeps = expect == Some(to) && !beats;
+            let swap = WitnessAsk::Swap { expect, to };
+            self.ask_witness(now, if keeps { WitnessAsk::Confirm(to) } else { swap });
         }
         may
     }
 
     fn ask_witness(&mut self, now: Instant, ask: WitnessAsk) {
-        let patience = self.lease_length() / 2;
+        let patience = self.loan() / 2;
         self.witness.number = self.witness.number.wrapping_add(1);
         let number = self.witness.number;
         self.witness.request = Some(Request { number, ask, sent: now, until: now + patience });
-        self.witness.next_look = now + LOOK_EVERY;
+        self.witness.asked = Some(now);
         self.effects.push_back(Effect::AskWitness(WitnessRequest { number, ask, patience }));
     }
 
@@ -352,21 +418,19 @@ impl Machine {
         if self.is_witnessed() && self.swap_due().is_some_and(|due| now >= due) {
             self.swap(now);
         }
-        if now >= self.witness.next_look && self.witness.request.is_none() {
+        if now >= self.look_due() && self.witness.request.is_none() {
             self.ask_witness(now, WitnessAsk::Look);
         }
     }
 
     /// When the cell must be won, or asked for again.
     fn swap_due(&self) -> Option<Instant> {
-        let lease = self.lease_length();
-        let start = self.witness.lease_start().unwrap_or(self.since);
-        let renewal = || self.witness.granted.unwrap_or(self.since) + lease / 3;
+        let renewal = || self.witness.granted.unwrap_or(self.since) + self.loan() / 3;
         match self.role() {
             Role::Primary | Role::Draining if self.witness.sole => Some(renewal()),
             Role::Primary | Role::Draining if self.witness.owed.is_some() => Some(self.since),
             Role::Primary | Role::Draining if !self.witness.registered && self.is_answered() => Some(self.since),
-            Role::Primary | Role::Draining => Some(start + lease * 2 / 3),
+            Role::Primary | Role::Draining => Some(self.witnessed_lease_end() - self.loan() / 3),
             Role::Init | Role::Secondary => self.witness.licence.map(|_| renewal()),
         }
     }
@@ -408,8 +472,15 @@ impl Machine {
     }
 
     /// With a witness, a lease counts from the sending of what was answered.
-    pub(crate) fn witnessed_lease_start(&self) -> Instant {
-        self.witness.lease_start().unwrap_or(self.since)
+    pub(crate) fn witnessed_lease_end(&self) -> Instant {
+        let answered = self.witness.answered.map(|answered| answered + self.lease_length());
+        let granted = self.witness.granted.map(|granted| granted + self.loan());
+        answered.max(granted).unwrap_or(self.since)
+    }
+
+    /// How long what the witness has lent lasts.
+    fn loan(&self) -> Duration {
+        self.settings.loan().min(self.lease_length())
     }
 
     /// When [`Machine::check_witness`] has something to do.
@@ -419,7 +490,7 @@ impl Machine {
         }
         [
             self.witness.request.map(|request| request.until),
-            Some(self.witness.next_look),
+            Some(self.look_due()),
             Some(self.witness.next_ask),
             self.swap_due(),
             self.witness.licence.map(|licence| licence.answered + self.lent_at_most()),

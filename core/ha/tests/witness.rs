@@ -130,13 +130,15 @@ fn rule_5_a_node_that_has_not_caught_up_waits_and_wins_once_more() {
     pair.kill(1);
     pair.run(ms(10));
     pair.restart(1);
-    pair.run(ms(1_100));
+    pair.run(ms(1_000));
+    assert_eq!(cell(&pair).owner, A, "it has to see first that nobody lives by what is there");
+    pair.run(ms(200));
     let won = cell(&pair);
     assert_eq!(won.owner, B);
     assert_eq!(pair.b().role(), Role::Init, "won, and waits");
     pair.run(ms(800));
     assert_eq!(pair.b().role(), Role::Init);
-    pair.run(ms(200));
+    pair.run(ms(400));
     assert_eq!((pair.b().role(), pair.b().term()), (Role::Primary, won.term));
 }
 
@@ -147,6 +149,16 @@ fn rule_6_who_loses_has_no_longer_caught_up() {
     pair.run(ms(500));
     assert_eq!(pair.roles(), (Role::Primary, Role::Secondary));
     assert!(!pair.b().status().caught_up, "the pair went on without it");
+    // It sees that somebody lives by the cell, however long the partition lasts.
+    pair.run(ms(20_000));
+    assert_eq!(pair.roles(), (Role::Primary, Role::Secondary));
+    assert!(!pair.saw_role(0, Role::Secondary, Cause::Unwitnessed));
+    assert_eq!(swaps(&pair, 1).len(), 1);
+    // When the primary has lost the witness, too, the other one leads with what it has, aloud.
+    pair.witness_cut[0] = true;
+    pair.run(ms(4_000));
+    assert_eq!(pair.roles(), (Role::Secondary, Role::Primary));
+    assert!(pair.saw(1, Effect::Event(Event::PromotedNotCaughtUp)));
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Hellos: through the codec, then into a machine that follows or leads.
 
 use holdfast_base::{Duration, Instant};
-use holdfast_ha::{Answered, HaStatus, Hello, HelloKind, MAX_HELLO, Machine, NodeHealth, NodeId, PathId, Role, Settings};
+use holdfast_ha::{
+    Answered, HaStatus, Hello, HelloKind, MAX_HELLO, Machine, NodeHealth, NodeId, PathId, Role, Settings,
+};
 
 /// Effects that one hello may cause at most.
 const MAX_EFFECTS: usize = 64;

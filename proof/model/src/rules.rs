@@ -230,9 +230,7 @@ impl<'a> Step<'a> {
         let one = &self.w.nodes[node];
         match letter.role {
             Role::Primary => one.role == Role::Init || letter.term >= one.term || !self.v.keeps(Rule::Term),
-            Role::Init | Role::Secondary => {
-                one.role != Role::Primary || !one.sole || letter.acks_age < self.v.lease
-            }
+            Role::Init | Role::Secondary => one.role != Role::Primary || !one.sole || letter.acks_age < self.v.lease,
         }
     }
 

@@ -3,11 +3,12 @@
 
 use super::{What, World};
 use holdfast_base::Rng;
-use holdfast_ha::{Claim, WitnessAnswer, WitnessAsk, WitnessRequest};
+use holdfast_ha::{Claim, Held, WitnessAnswer, WitnessAsk, WitnessRequest};
 
 pub struct Cell {
     rng: Rng,
     value: Option<Claim>,
+    revision: u64,
     /// It can be reached by neither, or not by this node.
     down: bool,
     cut: [bool; 2],
@@ -24,7 +25,7 @@ struct Asked {
 impl Cell {
     pub fn new(seed: u64) -> Cell {
         let rng = Rng::from_seed(seed ^ 0x77_6974);
-        Cell { rng, value: None, down: false, cut: [false; 2], asked: Vec::new() }
+        Cell { rng, value: None, revision: 0, down: false, cut: [false; 2], asked: Vec::new() }
     }
 
     pub fn fault(&mut self) {
@@ -36,16 +37,23 @@ impl Cell {
         (self.down, self.cut) = (false, [false; 2]);
     }
 
+    fn held(&self) -> Option<Held> {
+        self.value.map(|claim| Held { claim, revision: self.revision })
+    }
+
     fn swap(&mut self, ask: WitnessAsk) -> WitnessAnswer {
         match ask {
-            WitnessAsk::Look => WitnessAnswer::Holds(self.value),
+            WitnessAsk::Look => WitnessAnswer::Holds(self.held()),
+            WitnessAsk::Confirm(claim) if self.value == Some(claim) => WitnessAnswer::Granted,
+            WitnessAsk::Confirm(_) => WitnessAnswer::Holds(self.held()),
             WitnessAsk::Swap { expect, to } => {
                 let lower = self.value.is_none_or(|held| held.term < to.term);
                 let equal = if expect.is_some() { self.value == expect } else { lower };
                 if !(equal || self.value == Some(to)) {
-                    return WitnessAnswer::Holds(self.value);
+                    return WitnessAnswer::Holds(self.held());
                 }
                 self.value = Some(to);
+                self.revision += 1;
                 WitnessAnswer::Granted
             }
         }

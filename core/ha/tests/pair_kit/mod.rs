@@ -5,7 +5,7 @@
 
 use holdfast_base::{Duration, Instant};
 use holdfast_ha::{
-    Cause, Claim, Effect, HaStatus, Hello, Machine, NodeHealth, NodeId, PathId, Role, Settings, WitnessAnswer,
+    Cause, Claim, Effect, HaStatus, Held, Hello, Machine, NodeHealth, NodeId, PathId, Role, Settings, WitnessAnswer,
     WitnessAsk, WitnessRequest,
 };
 
@@ -33,6 +33,7 @@ pub struct Pair {
     /// What the witness holds; it answers in one step.
     pub cell: Option<Claim>,
     /// It does not answer this node.
+    revision: u64,
     pub witness_cut: [bool; 2],
     /// It does what it is asked, and its answers are lost.
     pub witness_mute: bool,
@@ -59,6 +60,7 @@ impl Pair {
             disk: [Vec::new(), Vec::new()],
             history: [Vec::new(), Vec::new()],
             cell: None,
+            revision: 0,
             witness_cut: [false; 2],
             witness_mute: false,
             asked: [None; 2],
@@ -147,17 +149,20 @@ impl Pair {
 
     /// The cell is compared and swapped.
     fn judge(&mut self, ask: WitnessAsk) -> WitnessAnswer {
+        let held = self.cell.map(|claim| Held { claim, revision: self.revision });
         match ask {
             WitnessAsk::Swap { expect, to } => {
                 let lower = self.cell.is_none_or(|held| held.term < to.term);
                 let equal = if expect.is_some() { self.cell == expect } else { lower };
                 if equal || self.cell == Some(to) {
                     self.cell = Some(to);
+                    self.revision += 1;
                     return WitnessAnswer::Granted;
                 }
-                WitnessAnswer::Holds(self.cell)
+                WitnessAnswer::Holds(held)
             }
-            WitnessAsk::Look => WitnessAnswer::Holds(self.cell),
+            WitnessAsk::Confirm(claim) if self.cell == Some(claim) => WitnessAnswer::Granted,
+            WitnessAsk::Confirm(_) | WitnessAsk::Look => WitnessAnswer::Holds(held),
         }
     }
 

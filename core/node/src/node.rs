@@ -519,6 +519,7 @@ impl Node {
             match effect {
                 ha::Effect::Send { path, hello } => self.send_hello(path, &hello),
                 ha::Effect::StoreTerm(term) => self.effects.push_back(Effect::StoreTerm(term)),
+                ha::Effect::AskWitness(request) => self.call_witness(request),
                 ha::Effect::Role { role: Role::Primary, term, cause } => {
                     promote::promote(self, now, term, cause);
                     self.run_hooks(Role::Primary, term, cause);
@@ -762,6 +763,7 @@ pub(crate) fn settings(config: &Config) -> Settings {
         max_flips: ha.max_flips,
         max_flip_time: Duration::from_secs(ha.max_flip_time_s.into()),
         lease_margin: lease_margin(ha.dead_ms),
+        witness: !ha.witness.is_empty(),
         ..Settings::new(node, peer)
     }
 }

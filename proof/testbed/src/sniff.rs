@@ -20,6 +20,8 @@ pub struct Seen {
     pub count: u64,
     /// The first of them, in words.
     pub first: Option<String>,
+    /// When the first and the last of them were seen.
+    pub span: Option<(Instant, Instant)>,
 }
 
 /// A running watch; stops on drop.
@@ -76,6 +78,8 @@ fn watch(sockets: &[OwnedFd; 2], own: &[IpAddr], stop: &AtomicBool) -> Seen {
                 let Ok(count) = usize::try_from(count) else { break };
                 if let Some(story) = floating(&frame[..count], own) {
                     seen.count += 1;
+                    let now = Instant::now();
+                    seen.span = Some((seen.span.map_or(now, |(first, _)| first), now));
                     let at = started.elapsed().as_millis();
                     seen.first.get_or_insert_with(|| format!("{story}, {at} ms after the failure"));
                 }

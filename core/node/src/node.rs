@@ -560,6 +560,8 @@ impl Node {
                     self.engine.announce(now);
                     self.event(Level::Warn, format!("election: {event:?}"));
                 }
+                ha::Effect::Event(ha::Event::WitnessReached) => self.event(Level::Info, "the witness answers".into()),
+                ha::Effect::Event(ha::Event::WitnessLost) => self.witness_lost(),
                 ha::Effect::Event(event) => self.event(Level::Warn, format!("election: {event:?}")),
             }
         }

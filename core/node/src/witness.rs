@@ -7,7 +7,7 @@ use holdfast_config::WitnessFacts;
 use holdfast_ha::{Claim, NodeId, WitnessAnswer, WitnessRequest, WitnessView};
 use holdfast_wire::Addr;
 
-use crate::effect::{Effect, WitnessCall};
+use crate::effect::{Effect, Level, WitnessCall};
 use crate::node::Node;
 
 impl Node {
@@ -31,6 +31,12 @@ impl Node {
             ask,
             patience,
         }));
+    }
+
+    pub(crate) fn witness_lost(&mut self) {
+        let text =
+            "the witness does not answer: a node that loses its peer meanwhile closes its gate, or does not open it";
+        self.event(Level::Warn, text.into());
     }
 
     /// One cell for each pair: both NSIPs, the smaller first.

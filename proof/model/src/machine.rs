@@ -4,8 +4,8 @@
 
 use holdfast_base::{Duration, Instant};
 use holdfast_ha::{
-    Claim, Effect, Held, Hello, LostCause, Machine, NodeHealth, NodeId, PathId, Role, Settings, StatusView,
-    WitnessAnswer, WitnessAsk, WitnessRequest,
+    Effect, Held, Hello, LostCause, Machine, NodeHealth, NodeId, PathId, Role, Settings, StatusView, WitnessAnswer,
+    WitnessAsk, WitnessRequest,
 };
 use stateright::{Model, Property};
 use std::hash::{Hash, Hasher};

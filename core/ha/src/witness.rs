@@ -398,7 +398,7 @@ impl Machine {
     }
 
     fn ask_witness(&mut self, now: Instant, ask: WitnessAsk) {
-        let patience = self.loan() / 2;
+        let patience = self.loan() / 3;
         self.witness.number = self.witness.number.wrapping_add(1);
         let number = self.witness.number;
         self.witness.request = Some(Request { number, ask, sent: now, until: now + patience });
@@ -557,8 +557,12 @@ impl Machine {
     /// The settings have changed: a primary has one lease to get its first
     /// answer in.
     pub(crate) fn reset_witness(&mut self, now: Instant) {
-        let bound = self.witness.bound.max(if self.role() == Role::Init { 0 } else { self.term });
-        self.witness = Witness { number: self.witness.number, bound, answered: Some(now), ..Witness::new(now) };
+        let answered = match self.role() {
+            Role::Init | Role::Secondary => None,
+            Role::Primary | Role::Draining => Some(now),
+        };
+        let Witness { number, bound, .. } = self.witness;
+        self.witness = Witness { number, bound, answered, ..Witness::new(now) };
     }
 
     /// For display; `None` without one.

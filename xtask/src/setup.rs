@@ -15,6 +15,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("ping", "iputils-ping"),
     ("ps", "procps"),
     ("python3", "python3-minimal"),
+    ("etcd", "etcd-server"),
 ];
 
 /// What the benches compare the product with, and load it with; without it they leave that out and say so.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use core::net::IpAddr;
 use core::time::Duration;
 
 /// Source of live facts. Every method must be cheap; `show` calls it per object.
@@ -226,6 +227,23 @@ pub struct HaFacts {
     pub digest: DigestState,
     /// How the messages between the nodes are protected.
     pub security: SecurityFacts,
+    /// The witness; `None` without one.
+    pub witness: Option<WitnessFacts>,
+}
+
+/// The witness that decides who leads when the nodes do not hear each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WitnessFacts {
+    /// It decides; not while the peer has none.
+    pub in_force: bool,
+    /// Whether it answers, and since when (Unix milliseconds); `None` before the first answer.
+    pub reachable: Option<(bool, u64)>,
+    /// Whom it names.
+    pub owner: Option<IpAddr>,
+    /// With which term; 0 if it names nobody.
+    pub term: u64,
+    /// This node leads by it, for the peer does not answer.
+    pub sole: bool,
 }
 
 /// How the messages between the nodes are protected.

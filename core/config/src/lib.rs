@@ -46,7 +46,7 @@ pub use error::{CommandError, Message, Warning, messages};
 pub use facts::{
     ChannelState, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState,
     PeerFacts, PeerPorts, ResyncFacts, RouteFacts, SecurityFacts, SecurityFailure, SecurityState, ServiceFacts,
-    SyncState, TakeoverFacts, VserverFacts,
+    SyncState, TakeoverFacts, VserverFacts, WitnessFacts,
 };
 pub use model::{
     Binding, ConnFailover, FailoverSet, HaPeer, HaSettings, HaStatus, Hook, Interface, IpKind, LbVserver, Method,

@@ -3,7 +3,7 @@
 //! Every object carries values as the operator means them (seconds, prefix
 //! lengths, names). Lowering to the engine's plan happens elsewhere.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 /// What a vserver or service carries.
@@ -485,6 +485,8 @@ pub struct HaSettings {
     pub max_flip_time_s: u32,
     /// `-syncvlan`; shown, see the manual.
     pub sync_vlan: Option<u16>,
+    /// Client addresses of the witness's members; empty: no witness (extension).
+    pub witness: Vec<SocketAddr>,
     /// Routes that must work, sorted.
     pub route_monitors: Vec<RouteMonitor>,
 }
@@ -505,6 +507,7 @@ impl Default for HaSettings {
             max_flips: 0,
             max_flip_time_s: 0,
             sync_vlan: None,
+            witness: Vec::new(),
             route_monitors: Vec::new(),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! The setters check nothing: the parser checked the form, and `check` sees the finished object.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use crate::command::Command;
 use crate::model::{
@@ -211,6 +211,26 @@ impl Options for Monitor {
     }
 }
 
+/// Members of a witness at most.
+const MAX_WITNESS_MEMBERS: usize = 8;
+
+/// The members of a witness, as `set HA node -witness` names them.
+pub(crate) fn witness_list(text: &str) -> Option<Vec<SocketAddr>> {
+    let one = |url: &str| {
+        let place = url.strip_prefix("http://")?;
+        let member: SocketAddr = place.strip_suffix('/').unwrap_or(place).parse().ok()?;
+        let names_a_host = member.port() != 0 && !member.ip().is_unspecified() && !member.ip().is_multicast();
+        names_a_host.then_some(member)
+    };
+    let list: Option<Vec<SocketAddr>> = text.split(',').map(one).collect();
+    list.filter(|list| list.len() <= MAX_WITNESS_MEMBERS)
+}
+
+/// The same in words.
+pub(crate) fn witness_text(list: &[SocketAddr]) -> String {
+    list.iter().map(|member| format!("http://{member}")).collect::<Vec<_>>().join(",")
+}
+
 impl Options for HaSettings {
     fn get(&self, option: &str) -> Option<Value> {
         match option {
@@ -226,6 +246,9 @@ impl Options for HaSettings {
             "maxFlips" => number(self.max_flips),
             "maxFlipTime" => number(self.max_flip_time_s),
             "syncvlan" => self.sync_vlan.and_then(number),
+            "witness" => {
+                Some(&self.witness).filter(|list| !list.is_empty()).map(|list| Value::Text(witness_text(list)))
+            }
             _ => None,
         }
     }
@@ -242,6 +265,8 @@ impl Options for HaSettings {
             "failSafe" => self.fail_safe = is_on(value),
             "maxFlips" => self.max_flips = num32(value).unwrap_or(0),
             "maxFlipTime" => self.max_flip_time_s = num32(value).unwrap_or(0),
+            // What is not understood was refused before.
+            "witness" => self.witness = value.and_then(Value::as_text).and_then(witness_list).unwrap_or_default(),
             "syncvlan" => self.sync_vlan = num(value).and_then(|n| u16::try_from(n).ok()),
             "mirrorMode" => {
                 self.mirror_mode = if word(value) == "ASYNC" { MirrorMode::Async } else { MirrorMode::Strict };

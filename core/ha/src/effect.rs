@@ -1,6 +1,6 @@
 //! What the machine asks of its driver.
 
-use crate::{Hello, PathId, Role};
+use crate::{Hello, PathId, Role, WitnessRequest};
 
 /// One output of the machine, to be carried out in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,9 @@ pub enum Effect {
     },
     /// Make this term durable, then call `handle_term_stored` with it.
     StoreTerm(u64),
+    /// Ask the witness, then call `handle_witness`. A new question replaces one
+    /// that is not answered.
+    AskWitness(WitnessRequest),
     /// The role changed, or a primary took a higher term. If the role is
     /// `Primary` and the peer is joined, a mirror session starts now.
     Role {
@@ -53,6 +56,7 @@ impl Effect {
         match self {
             Effect::Send { .. } => true,
             Effect::StoreTerm(_)
+            | Effect::AskWitness(_)
             | Effect::Role { .. }
             | Effect::Follow { .. }
             | Effect::PeerJoined { .. }
@@ -87,6 +91,10 @@ pub enum Cause {
     Frozen,
     /// The peer cannot hear us and is about to take over.
     Unheard,
+    /// The peer does not answer; the witness has granted another term.
+    Witnessed,
+    /// Neither the peer nor the witness has answered in time: the lease has ended.
+    Unwitnessed,
     /// An operator, or a status, asked for a switchover.
     Forced,
     /// Something that is monitored does not work here.
@@ -130,6 +138,10 @@ pub enum Event {
     NobodyServes,
     /// The idle connection closed, but the peer answers.
     FalseAlarm,
+    /// The witness does not answer. By itself that changes nothing.
+    WitnessLost,
+    /// The witness answers (again).
+    WitnessReached,
     /// We were not run for this many milliseconds more than planned.
     Frozen {
         /// Milliseconds since the last turn.

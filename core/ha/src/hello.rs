@@ -1,6 +1,6 @@
 //! What two machines tell each other.
 
-use crate::{HaStatus, NodeHealth};
+use crate::{Answered, HaStatus, NodeHealth};
 use holdfast_base::Duration;
 
 /// What a node is.
@@ -74,6 +74,9 @@ pub struct Hello {
     pub decided_over: u64,
     /// How well the sender can serve.
     pub health: NodeHealth,
+    /// The sender asks a witness; as a follower it names the hello that it has
+    /// heard last. `None`: it has no witness.
+    pub witness: Option<Answered>,
     /// For how many more milliseconds the sender takes no records of the mirror
     /// stream; 0: it takes them. The election does not look at it.
     pub quarantine_ms: u64,

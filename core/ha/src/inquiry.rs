@@ -15,6 +15,13 @@ impl Machine {
     /// secondary that waits too long prolongs an outage. A primary that does not
     /// wait long enough lets go of what it holds for a peer that was only busy.
     pub(crate) fn suspect(&mut self, now: Instant) {
+        if self.is_witnessed() {
+            // A close may be forged, and no path may work: nothing is proven by it.
+            if self.peer.joined && self.inquiry.is_none() {
+                self.start_inquiry(now, None);
+            }
+            return;
+        }
         let proves = self.inquiry.is_some_and(|inquiry| inquiry.verdict.is_some());
         if self.peer.joined && !proves {
             let silence = match self.role() {
@@ -37,7 +44,8 @@ impl Machine {
         {
             return;
         }
-        let verdict = (self.is_peer_restarted() && self.current).then_some(now + self.settings.probe_silence);
+        let proves = self.is_peer_restarted() && self.current && !self.is_witnessed();
+        let verdict = proves.then_some(now + self.settings.probe_silence);
         self.start_inquiry(now, verdict);
     }
 
@@ -145,7 +153,9 @@ impl Machine {
             Role::Init | Role::Secondary => self.is_ready(now),
             Role::Primary | Role::Draining => false,
         };
-        if now >= ask && self.inquiry.is_none() && (self.peer.joined || claims) {
+        // Who waits for the witness may wait long; it goes on with hellos.
+        let waits = self.is_witnessed() && now >= act;
+        if now >= ask && !waits && self.inquiry.is_none() && (self.peer.joined || claims) {
             self.start_inquiry(now, None);
         }
     }
@@ -162,6 +172,7 @@ impl Machine {
         let grants = match self.role() {
             Role::Primary => false,
             Role::Init | Role::Secondary => able && !self.outranks_peer(now),
+            Role::Draining if self.is_overdue(now) => false,
             Role::Draining if able && hello.caught_up && !self.drained => return,
             Role::Draining => able && hello.caught_up,
         };
@@ -172,6 +183,12 @@ impl Machine {
             promise_ms = millis(self.settings.dead());
         }
         self.send(now, HelloKind::ProbeReply { nonce }, promise_ms);
+    }
+
+    /// A switchover that the witness did not let happen in time is called off: no
+    /// further promise prolongs it.
+    fn is_overdue(&self, now: Instant) -> bool {
+        self.is_witnessed() && self.state.deadline().is_some_and(|until| now >= until)
     }
 
     /// As primary: whether the peer has heard nothing of what we said for so

@@ -29,6 +29,7 @@ mod state;
 mod terms;
 mod view;
 mod wire;
+mod witness;
 
 pub use effect::{Cause, Effect, Event, LostCause};
 pub use error::{HelloError, Refusal};
@@ -36,5 +37,7 @@ pub use health::NodeHealth;
 pub use hello::{Hello, HelloKind, Role};
 pub use machine::Machine;
 pub use settings::{HaStatus, NodeId, PathId, Settings};
+pub(crate) use terms::Terms;
 pub use view::{PathView, PeerView, StatusView};
 pub use wire::{MAX_HELLO, VERSION, tail_value, write_tail_value};
+pub use witness::{Answered, Claim, Held, WitnessAnswer, WitnessAsk, WitnessRequest, WitnessView};

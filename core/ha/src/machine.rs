@@ -3,10 +3,10 @@
 use crate::health::Flips;
 use crate::peer::{Admission, Inquiry, Peer, Reunion};
 use crate::state::State;
-use crate::terms::Terms;
+use crate::witness::Witness;
 use crate::{
-    Effect, Event, HaStatus, Hello, HelloKind, LostCause, NodeHealth, NodeId, PathId, PeerView, Refusal, Role,
-    Settings, StatusView,
+    Cause, Effect, Event, HaStatus, Hello, HelloKind, LostCause, NodeHealth, NodeId, PathId, PeerView, Refusal, Role,
+    Settings, StatusView, Terms,
 };
 use holdfast_base::{Duration, Instant};
 use std::collections::VecDeque;
@@ -95,6 +95,7 @@ pub struct Machine {
     /// That nobody serves was told.
     pub(crate) nobody_told: bool,
     pub(crate) ending: Ending,
+    pub(crate) witness: Witness,
     /// When a hello was last sent on every path.
     sent: Instant,
     /// Intervals that were made longer, as they were.
@@ -156,6 +157,7 @@ impl Machine {
             flips: Flips::default(),
             nobody_told: false,
             ending: Ending::No,
+            witness: Witness::new(now),
             sent: now,
             former: None,
             next_hello: now,
@@ -189,6 +191,9 @@ impl Machine {
             self.former = Some(Former::of(self.former, &old, now));
         }
         self.settings = settings;
+        if old.peer != settings.peer || old.witness != settings.witness {
+            self.reset_witness(now);
+        }
         self.leave_room(now);
         self.next_hello = now;
         self.settle(now);
@@ -220,7 +225,23 @@ impl Machine {
             return;
         }
         self.peer.note_path(now, path);
-        match self.peer.admit(hello) {
+        let admission = self.peer.admit(hello);
+        let counts = match admission {
+            Admission::Next | Admission::NewBoot => self.is_word(now, sender_term, hello),
+            Admission::Old | Admission::Unproven => true,
+        };
+        if !counts {
+            self.counts.ignored += 1;
+            // It answers this, or follows. Where all answers are late, not at every one.
+            match hello.kind {
+                HelloKind::Probe { nonce } => self.send(now, HelloKind::ProbeReply { nonce }, 0),
+                _ if now.since(self.sent) >= self.settings.hello / 4 => self.send_hello(now),
+                HelloKind::Hello | HelloKind::ProbeReply { .. } | HelloKind::Goodbye => {}
+            }
+            self.settle(now);
+            return;
+        }
+        match admission {
             Admission::Old => self.counts.ignored += 1,
             Admission::Next => self.hear(now, sender_term, hello),
             Admission::Unproven => self.demand_proof(now, hello),
@@ -343,6 +364,7 @@ impl Machine {
             Some(self.ask_after),
         ]
         .into_iter()
+        .chain(self.witness_deadlines())
         .flatten()
         .filter(|&at| at > self.now)
         .min()
@@ -372,11 +394,16 @@ impl Machine {
         match self.role() {
             Role::Init | Role::Secondary => None,
             Role::Primary | Role::Draining => {
-                let full = self.settings.lease();
-                let lease = self.former.map_or(full, |former| former.lease.min(full));
-                Some(self.sent + lease)
+                let plain = self.sent + self.lease_length();
+                Some(if self.is_witnessed() { self.witnessed_lease_end() } else { plain })
             }
         }
+    }
+
+    /// How long a lease lasts.
+    pub(crate) fn lease_length(&self) -> Duration {
+        let full = self.settings.lease();
+        self.former.map_or(full, |former| former.lease.min(full))
     }
 
     /// For `show HA node` and the counters.
@@ -406,6 +433,7 @@ impl Machine {
                 synced_session: heard.hello.synced_session,
                 heard: heard.at,
             }),
+            witness: self.witness_view(),
             connected: self.connected,
             peer_ever_heard: self.peer.heard.is_some(),
             paths: self.peer.paths.clone(),
@@ -433,7 +461,9 @@ impl Machine {
         }
         let lapsed = self.lease_expiry().is_some_and(|expiry| now >= expiry);
         if lapsed || gap > self.settings.dead() {
-            self.thaw(now, gap);
+            // Who has said something lately was run, and was not answered.
+            let ran = self.is_witnessed() && now < self.sent + self.lease_length();
+            self.thaw(now, gap, if ran { Cause::Unwitnessed } else { Cause::Frozen });
         }
         if self.former.is_some_and(|former| now >= former.until) {
             self.former = None;
@@ -475,6 +505,7 @@ impl Machine {
         self.check_silence(now);
         self.check_state(now);
         self.decide(now);
+        self.check_witness(now);
         self.terms.reserve(now, &mut self.effects);
         if now >= self.next_hello {
             self.send_hello(now);
@@ -506,13 +537,15 @@ impl Machine {
                 self.begin_reunion(now);
             }
         }
+        self.hear_answer(hello);
         match self.reunion {
             Some(reunion) if hello.kind == (HelloKind::ProbeReply { nonce: reunion.nonce }) => self.end_reunion(now),
             Some(_) => {}
             None => self.hear_role(now, term, hello, parted),
         }
         match hello.kind {
-            HelloKind::Hello | HelloKind::Goodbye => {}
+            HelloKind::Hello => self.answer_primary(now, hello),
+            HelloKind::Goodbye => {}
             HelloKind::Probe { nonce } => self.answer(now, nonce, hello),
             HelloKind::ProbeReply { nonce } => self.hear_reply(now, nonce, hello),
         }
@@ -546,6 +579,9 @@ impl Machine {
         }
         self.seq += 1;
         self.sent = now;
+        if self.settings.witness {
+            self.witness.note_sent(now, self.seq, self.settings.hello / 8);
+        }
         self.counts.sent += 1;
         let quiet = now.since(self.peer.quiet_since);
         let hello = Hello {
@@ -564,6 +600,7 @@ impl Machine {
             last_client_packet_ago: self.client_ago(now),
             decided_over: self.decided_over,
             health: self.health,
+            witness: self.answered_hello(),
             // Filled in by whoever owns the mirror stream.
             quarantine_ms: 0,
             full_session: 0,

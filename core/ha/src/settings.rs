@@ -58,6 +58,8 @@ pub struct Settings {
     /// How much earlier than the peer's patience a lease ends, half of it:
     /// covers clock drift and the delay of a turn.
     pub lease_margin: Duration,
+    /// A witness decides who leads when the nodes do not hear each other.
+    pub witness: bool,
 }
 
 impl Settings {
@@ -83,6 +85,7 @@ impl Settings {
             max_flip_time: Duration::ZERO,
             probe_silence: Settings::PROBE_SILENCE,
             lease_margin: Settings::LEASE_MARGIN,
+            witness: false,
         }
     }
 
@@ -96,6 +99,13 @@ impl Settings {
     /// that it is alone.
     pub(crate) fn start_up(&self) -> Duration {
         self.dead().max(START_UP_LEAST)
+    }
+
+    /// How long after the sending of a question what the witness has lent lasts. A
+    /// node that never heard its peer does not know the peer's dead interval, but
+    /// waits for the start-up interval at least.
+    pub(crate) fn loan(&self) -> Duration {
+        self.lease().min(START_UP_LEAST.saturating_sub(self.lease_margin * 2))
     }
 
     /// How long after the sending of a hello the sender may still act on it.

@@ -61,11 +61,15 @@ impl Machine {
     pub(crate) fn hear_role(&mut self, now: Instant, term: u64, hello: &Hello, parted: bool) {
         match (self.role(), hello.role) {
             (Role::Init | Role::Secondary, Role::Primary | Role::Draining) => {
+                if hello.role == Role::Primary {
+                    self.witness.drop_licence();
+                }
                 self.follow(now, term, hello.boot, Cause::PeerIsPrimary);
             }
             (Role::Init | Role::Secondary, Role::Init | Role::Secondary) => {}
             (Role::Primary | Role::Draining, Role::Init | Role::Secondary) => {
-                if self.is_given_up(hello) {
+                // With a witness it is not silence that decides.
+                if self.is_given_up(hello) && !self.is_witnessed() {
                     self.become_secondary(now, Cause::Unheard);
                 }
             }
@@ -79,6 +83,7 @@ impl Machine {
     /// new primary's state, and the first hello in the role says so already.
     fn follow(&mut self, now: Instant, term: u64, boot: u64, cause: Cause) {
         self.term = term;
+        self.witness.note_term(term);
         self.restarted = false;
         let unknown = self.following != Some((boot, term));
         if unknown {
@@ -117,7 +122,9 @@ impl Machine {
             return;
         }
         let slack = self.settings.hello.as_millis() as u64;
-        let fresher = parted && self.client_ago(now).saturating_add(slack) < hello.last_client_packet_ago;
+        // With a witness the higher term is the pair's, whoever served whom.
+        let fresher =
+            parted && !self.is_witnessed() && self.client_ago(now).saturating_add(slack) < hello.last_client_packet_ago;
         match self.state {
             State::Primary { outbid: Some(outbid) } if outbid.over == term => {}
             State::Primary { .. } if fresher && hello.decided_over < self.term => {
@@ -231,6 +238,8 @@ impl Machine {
         let quiet = now.since(self.peer.quiet_since);
         let patience = self.peer.patience(self.settings.dead());
         let proof = match self.peer.lost {
+            // Where every path may be cut, a close that may be forged proves nothing.
+            Some(LostCause::ProcessDeath) if self.is_witnessed() => None,
             Some(LostCause::ProcessDeath) => Some(Cause::PeerDied),
             Some(LostCause::Goodbye) => Some(Cause::PeerLeft),
             Some(LostCause::Silence | LostCause::Restarted | LostCause::Removed) | None => None,
@@ -264,7 +273,13 @@ impl Machine {
         if !standalone && (now < self.listen_until || now < self.promised_until) {
             return;
         }
-        let term = if standalone { Some(self.terms.next()) } else { self.terms.reserved() };
+        let term = if standalone {
+            Some(self.terms.next())
+        } else if self.is_witnessed() {
+            self.licensed_term(now)
+        } else {
+            self.terms.reserved()
+        };
         let Some(term) = term else { return };
         let complete = self.current || standalone;
         self.decided_over = 0;
@@ -280,11 +295,13 @@ impl Machine {
     }
 
     /// Takes `term` as primary.
-    fn lead(&mut self, now: Instant, term: u64, cause: Cause) {
+    pub(crate) fn lead(&mut self, now: Instant, term: u64, cause: Cause) {
         assert!(term > self.term, "terms grow with every promotion");
         self.terms.note(term);
         self.term = term;
         self.state = State::Primary { outbid: None };
+        let won = self.is_witnessed();
+        self.witness.begin_lead(term, self.peer.joined, won);
         self.inquiry = None;
         self.restarted = false;
         self.counts.promotions += 1;
@@ -297,6 +314,7 @@ impl Machine {
     pub(crate) fn become_secondary(&mut self, now: Instant, cause: Cause) {
         self.note_giving_way(now);
         self.state = State::Secondary;
+        self.witness.end_lead();
         self.inquiry = None;
         self.decided_over = 0;
         self.dual = None;
@@ -312,15 +330,18 @@ impl Machine {
         self.send_hello(now);
     }
 
-    /// We were not run for so long that the peer may be primary: listen first.
-    pub(crate) fn thaw(&mut self, now: Instant, gap: Duration) {
-        self.counts.frozen += 1;
+    /// We were not run for so long that the peer may be primary, or nobody has
+    /// answered us for so long: listen first.
+    pub(crate) fn thaw(&mut self, now: Instant, gap: Duration, cause: Cause) {
+        if cause == Cause::Frozen {
+            self.counts.frozen += 1;
+            self.event(Event::Frozen { millis: gap.as_millis() as u64 });
+        }
         self.listen_until = now + self.settings.dead();
         self.peer.quiet_since = self.peer.quiet_since.max(now);
-        self.event(Event::Frozen { millis: gap.as_millis() as u64 });
         match self.role() {
             Role::Init | Role::Secondary => {}
-            Role::Primary | Role::Draining => self.become_secondary(now, Cause::Frozen),
+            Role::Primary | Role::Draining => self.become_secondary(now, cause),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What `show HA node` and the counters need from a machine.
 
-use crate::{HaStatus, NodeHealth, PathId, Role};
+use crate::{HaStatus, NodeHealth, PathId, Role, WitnessView};
 use holdfast_base::{Duration, Instant};
 
 /// One path as seen from here.
@@ -73,6 +73,8 @@ pub struct StatusView {
     pub lease_expiry: Option<Instant>,
     /// The peer, while it is joined.
     pub peer: Option<PeerView>,
+    /// The witness, if there is one.
+    pub witness: Option<WitnessView>,
     /// The idle connection to the peer is open.
     pub connected: bool,
     /// The peer was heard since the start, even if it is gone.

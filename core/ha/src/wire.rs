@@ -1,11 +1,11 @@
 //! The hello as bytes; drawn in `docs/ha.md`. Integers are big-endian.
 
-use crate::{HaStatus, Hello, HelloError, HelloKind, NodeHealth, Role};
+use crate::{Answered, HaStatus, Hello, HelloError, HelloKind, NodeHealth, Role};
 
 /// The version of the hello format that this node speaks.
 pub const VERSION: u8 = 1;
 /// The longest hello that [`Hello::encode`] writes.
-pub const MAX_HELLO: usize = FIXED + 6 * (4 + 8);
+pub const MAX_HELLO: usize = FIXED + 6 * (4 + 8) + (4 + 16);
 
 /// The part before the TLV tail.
 const FIXED: usize = 44;
@@ -21,6 +21,9 @@ const TLV_FULL: u16 = 4;
 const TLV_ASIDE: u16 = 16;
 /// TLV: what is wrong with the sender; absent: nothing.
 const TLV_HEALTH: u16 = 5;
+/// TLV: the sender asks a witness; boot and number of the hello that it answers;
+/// absent: no witness.
+const TLV_WITNESS: u16 = 7;
 /// The sender holds the last primary's state.
 const FLAG_CAUGHT_UP: u8 = 1;
 /// The sender would promote if it were its turn.
@@ -60,6 +63,10 @@ impl Hello {
         if self.health != NodeHealth::Up {
             tlv(out, TLV_HEALTH, health_to_wire(self.health));
         }
+        if let Some(answered) = self.witness {
+            let value = u128::from(answered.boot) << 64 | u128::from(answered.seq);
+            write_tail_value(out, TLV_WITNESS, &value.to_be_bytes());
+        }
     }
 
     /// Reads a hello. Unknown TLVs and flags are skipped, so that a later
@@ -89,6 +96,7 @@ impl Hello {
             full_session: 0,
             aside: 0,
             health: NodeHealth::Up,
+            witness: None,
         };
         read_tail(tail, &mut hello)?;
         Ok(hello)
@@ -107,6 +115,7 @@ fn read_tail(mut tail: &[u8], hello: &mut Hello) -> Result<(), HelloError> {
             TLV_QUARANTINE => hello.quarantine_ms = tlv_long(value)?,
             TLV_FULL => hello.full_session = u32::try_from(tlv_long(value)?).map_err(|_| HelloError::Length)?,
             TLV_ASIDE => hello.aside = tlv_long(value)?,
+            TLV_WITNESS => hello.witness = Some(answered(value)?),
             TLV_HEALTH => hello.health = health_from_wire(tlv_long(value)?),
             _ => {}
         }
@@ -123,6 +132,11 @@ fn tlv(out: &mut Vec<u8>, kind: u16, value: u64) {
 
 fn tlv_long(value: &[u8]) -> Result<u64, HelloError> {
     Ok(u64::from_be_bytes(value.try_into().map_err(|_| HelloError::Length)?))
+}
+
+fn answered(value: &[u8]) -> Result<Answered, HelloError> {
+    let both = u128::from_be_bytes(value.try_into().map_err(|_| HelloError::Length)?);
+    Ok(Answered { boot: (both >> 64) as u64, seq: both as u64 })
 }
 
 /// The first value of type `kind` in the tail of an encoded hello. Types that the

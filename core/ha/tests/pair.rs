@@ -38,3 +38,10 @@ fn after_any_partition_one_primary_remains() {
 fn a_primary_that_nobody_hears_gives_up_first() {
     run(Mode::OneWay);
 }
+
+/// With a witness at no instant may two nodes act, whatever is cut: not even
+/// when the witness is slow, cut off from one of them, or down.
+#[test]
+fn with_a_witness_a_full_partition_has_one_primary() {
+    run(Mode::Witnessed);
+}

@@ -141,7 +141,8 @@ impl Fixture {
                         self.nonce = Some(nonce);
                     }
                 }
-                Effect::Role { .. }
+                Effect::AskWitness(_)
+                | Effect::Role { .. }
                 | Effect::Follow { .. }
                 | Effect::PeerJoined { .. }
                 | Effect::PeerLost { .. }
@@ -272,6 +273,7 @@ fn plain_hello() -> Hello {
         last_client_packet_ago: u64::MAX,
         decided_over: 0,
         health: NodeHealth::Up,
+        witness: None,
         quarantine_ms: 0,
         full_session: 0,
         aside: 0,

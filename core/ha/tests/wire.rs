@@ -1,7 +1,9 @@
 //! The hello as bytes.
 
 use holdfast_base::Rng;
-use holdfast_ha::{HaStatus, Hello, HelloError, HelloKind, MAX_HELLO, NodeHealth, Role, tail_value, write_tail_value};
+use holdfast_ha::{
+    Answered, HaStatus, Hello, HelloError, HelloKind, MAX_HELLO, NodeHealth, Role, tail_value, write_tail_value,
+};
 
 fn any_hello(rng: &mut Rng) -> Hello {
     let nonce = rng.next_u64() as u32;
@@ -24,6 +26,7 @@ fn any_hello(rng: &mut Rng) -> Hello {
         last_client_packet_ago: if rng.chance(1, 2) { u64::MAX } else { rng.below(9_999_999) },
         decided_over: rng.below(3),
         health: healths[rng.below(4) as usize],
+        witness: rng.chance(1, 2).then(|| Answered { boot: rng.next_u64(), seq: rng.below(9) }),
         quarantine_ms: rng.below(2) * 60_000,
         full_session: rng.below(2) as u32 * 7,
         aside: rng.below(2) * u64::from(u32::MAX),
@@ -69,7 +72,7 @@ fn a_later_versions_fields_are_skipped() {
 
 #[test]
 fn bad_bytes_are_refused_with_their_reason() {
-    let plain = Hello { decided_over: 1, health: NodeHealth::Up, ..any_hello(&mut Rng::from_seed(3)) };
+    let plain = Hello { decided_over: 1, health: NodeHealth::Up, witness: None, ..any_hello(&mut Rng::from_seed(3)) };
     let good = bytes_of(&plain);
     let with = |at: usize, byte: u8| {
         let mut bytes = good.clone();

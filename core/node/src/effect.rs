@@ -1,8 +1,9 @@
 //! What goes into and comes out of a node: plain values, both ways.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use holdfast_engine::{Limits, Port};
+use holdfast_ha::WitnessAsk;
 use holdfast_wire::MacAddr;
 
 /// All that a node needs to be born. Everything random or remembered comes in here.
@@ -164,6 +165,8 @@ pub enum Effect {
     },
     /// Probe now; answer with `handle_probe_outcome` within the time-out.
     Probe(ProbeRequest),
+    /// Ask the witness; answer with `handle_witness`. A call replaces the one before.
+    Witness(WitnessCall),
     /// Answer to an operator's command.
     Reply(Reply),
     /// A line for the log.
@@ -172,6 +175,21 @@ pub enum Effect {
     Hook(HookRun),
     /// The operator's hand-over is complete: the process may end.
     Stopped,
+}
+
+/// A question to the witness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WitnessCall {
+    /// Comes back with the answer.
+    pub number: u32,
+    /// Its members, to be tried one after the other.
+    pub members: Vec<SocketAddr>,
+    /// Where the cell is kept.
+    pub key: String,
+    /// What is asked; [`crate::claim_text`] is what the cell holds.
+    pub ask: WitnessAsk,
+    /// After this time an answer is of no use.
+    pub patience: Duration,
 }
 
 /// A program to run.

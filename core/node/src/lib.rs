@@ -33,12 +33,14 @@ mod stream;
 mod sync;
 mod timeline;
 mod view;
+mod witness;
 
 pub use channel::PEER_ETHERTYPE;
 pub use effect::{
     Effect, HookRun, Level, NodeOptions, PEER_PORT, PeerLink, PortState, ProbeKind, ProbeOutcome, ProbeRequest, Reply,
-    StartError, StreamEvent,
+    StartError, StreamEvent, WitnessCall,
 };
 pub use node::Node;
 pub use onlooker::Onlooker;
 pub use quarantine::{Life, LifeEnd, quarantine_at_start};
+pub use witness::{claim_text, parse_claim};

@@ -519,6 +519,7 @@ impl Node {
             match effect {
                 ha::Effect::Send { path, hello } => self.send_hello(path, &hello),
                 ha::Effect::StoreTerm(term) => self.effects.push_back(Effect::StoreTerm(term)),
+                ha::Effect::AskWitness(request) => self.call_witness(request),
                 ha::Effect::Role { role: Role::Primary, term, cause } => {
                     promote::promote(self, now, term, cause);
                     self.run_hooks(Role::Primary, term, cause);
@@ -559,6 +560,8 @@ impl Node {
                     self.engine.announce(now);
                     self.event(Level::Warn, format!("election: {event:?}"));
                 }
+                ha::Effect::Event(ha::Event::WitnessReached) => self.event(Level::Info, "the witness answers".into()),
+                ha::Effect::Event(ha::Event::WitnessLost) => self.witness_lost(),
                 ha::Effect::Event(event) => self.event(Level::Warn, format!("election: {event:?}")),
             }
         }
@@ -764,6 +767,7 @@ pub(crate) fn settings(config: &Config) -> Settings {
         max_flips: ha.max_flips,
         max_flip_time: Duration::from_secs(ha.max_flip_time_s.into()),
         lease_margin: lease_margin(ha.dead_ms),
+        witness: !ha.witness.is_empty(),
         ..Settings::new(node, peer)
     }
 }

@@ -265,6 +265,7 @@ impl Facts for View<'_> {
             resync: self.resync(),
             takeover: self.takeover(),
             digest: self.digest(),
+            witness: status.witness.map(|view| node.witness_facts(view, |at| self.unix_millis(at))),
         }
     }
 

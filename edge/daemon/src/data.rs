@@ -217,6 +217,7 @@ impl Driver {
             Input::TermStored(term) => node.handle_term_stored(now, term),
             Input::ConfigStored { request, result } => node.handle_config_stored(now, request, result),
             Input::ProbeOutcome { id, outcome } => node.handle_probe_outcome(now, id, outcome),
+            Input::Witness { number, answer } => node.handle_witness(now, number, answer),
             Input::Dump => self.dump(),
             Input::Hook(hook) => self.jobs.log(Level::Warn, hooks::perform(node, now, hook)),
             Input::Stop => node.handle_stop(now),
@@ -286,6 +287,7 @@ impl Driver {
                 TRAIL.line(now, level, &text);
                 Job::Log(level, text)
             }
+            Effect::Witness(call) => Job::Witness(call),
             Effect::Hook(run) => Job::Hook(run),
             Effect::Stopped => Job::Stopped,
         };

@@ -22,6 +22,7 @@ mod role_hooks;
 mod store;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use anyhow::{Context, Result, bail};
 use args::Args;

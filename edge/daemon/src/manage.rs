@@ -10,6 +10,7 @@ use crate::probe::probe;
 use crate::queue::{InboxSender, Input, Job};
 use crate::role_hooks::RoleHooks;
 use crate::store::Store;
+use crate::witness::WitnessClient;
 use anyhow::{Context, Result};
 use holdfast_node::{Level, ProbeRequest};
 use std::rc::Rc;
@@ -59,6 +60,7 @@ struct Desk {
     configs: mpsc::Sender<(u64, String)>,
     probes: Arc<Semaphore>,
     hooks: RoleHooks,
+    witness: WitnessClient,
 }
 
 impl Manager {
@@ -131,7 +133,8 @@ impl Desk {
         spawn_local(store_configs(Rc::clone(manager), configs_taken));
         let probes = Arc::new(Semaphore::new(PROBE_LIMIT));
         let hooks = RoleHooks::new(Arc::clone(&manager.log));
-        Desk { manager: Rc::clone(manager), clients, terms, configs, probes, hooks }
+        let witness = WitnessClient::default();
+        Desk { manager: Rc::clone(manager), clients, terms, configs, probes, hooks, witness }
     }
 
     fn take(&self, job: Job) {
@@ -161,6 +164,12 @@ impl Desk {
             Job::CheckLinks => manager.link_job(LinkJob::Check),
             Job::Probe(request) => {
                 spawn_local(run_probe(Rc::clone(manager), Arc::clone(&self.probes), request));
+            }
+            Job::Witness(call) => {
+                let inbox = manager.inbox.clone();
+                self.witness.ask(call, move |number, answer| async move {
+                    inbox.deliver(Input::Witness { number, answer }).await;
+                });
             }
             Job::Hook(run) => self.hooks.take(run),
             Job::Reply(reply) => self.clients.reply(reply),

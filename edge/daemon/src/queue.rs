@@ -2,8 +2,9 @@
 
 use crate::hooks::Hook;
 use holdfast_engine::PortId;
+use holdfast_ha::WitnessAnswer;
 use holdfast_netio::{HostAddress, PacketSocket};
-use holdfast_node::{HookRun, Level, PortState, ProbeOutcome, ProbeRequest, Reply};
+use holdfast_node::{HookRun, Level, PortState, ProbeOutcome, ProbeRequest, Reply, WitnessCall};
 use holdfast_wire::MacAddr;
 use std::collections::VecDeque;
 use std::io;
@@ -66,6 +67,13 @@ pub enum Input {
         /// What it found.
         outcome: ProbeOutcome,
     },
+    /// The witness has answered, or has not.
+    Witness {
+        /// Of the question.
+        number: u32,
+        /// What came of it.
+        answer: WitnessAnswer,
+    },
     /// Write the driver's counters to the log.
     Dump,
     /// SIGTERM.
@@ -110,6 +118,8 @@ pub enum Job {
     },
     /// Probe a server.
     Probe(ProbeRequest),
+    /// Ask the witness.
+    Witness(WitnessCall),
     /// Run a program of the operator's.
     Hook(HookRun),
     /// Answer an operator.

@@ -1,7 +1,9 @@
 //! Hellos: through the codec, then into a machine that follows or leads.
 
 use holdfast_base::{Duration, Instant};
-use holdfast_ha::{HaStatus, Hello, HelloKind, MAX_HELLO, Machine, NodeHealth, NodeId, PathId, Role, Settings};
+use holdfast_ha::{
+    Answered, HaStatus, Hello, HelloKind, MAX_HELLO, Machine, NodeHealth, NodeId, PathId, Role, Settings,
+};
 
 /// Effects that one hello may cause at most.
 const MAX_EFFECTS: usize = 64;
@@ -75,6 +77,7 @@ fn encoded(kind: HelloKind, role: Role) -> Vec<u8> {
         last_client_packet_ago: 10,
         decided_over: 1,
         health: NodeHealth::RouteMonitorFail,
+        witness: Some(Answered { boot: 5, seq: 6 }),
         quarantine_ms: 60_000,
         full_session: 7,
         aside: u64::MAX,

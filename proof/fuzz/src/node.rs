@@ -200,6 +200,7 @@ impl One {
             | Effect::Guard { .. }
             | Effect::Reply(_)
             | Effect::Event(..)
+            | Effect::Witness(_)
             | Effect::Hook(_)
             | Effect::FloatingMacs(_)
             | Effect::Stopped => {}

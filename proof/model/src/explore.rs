@@ -63,8 +63,10 @@ impl Explorable for Variant {
 impl Explorable for Machines {
     fn title(&self) -> String {
         let ails = if self.ails > 0 { format!(", {} failures of an interface", self.ails) } else { String::new() };
+        let begin =
+            if self.witness { format!("partition, witness, {} cuts", self.cuts) } else { "a path works".into() };
         format!(
-            "real machines: a path works; {} steps of 20 ms, faults in the first {}; {} faults, {} switchovers{ails}",
+            "real machines: {begin}; {} steps of 20 ms, faults in the first {}; {} faults, {} switchovers{ails}",
             self.steps, self.restless, self.faults, self.forced
         )
     }

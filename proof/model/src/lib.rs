@@ -8,8 +8,7 @@
 //!   models.
 //! - [`Variant`] is **of paper**: the rules of `core/ha/src/{machine,state,inquiry}.rs`, of `core/node/src/promote.rs` and
 //!   of the strict hold, written again in [`rules`](self) as short as they go, with clocks that tell only differences, so
-//!   that the set of all states is finite and can be explored to its end. It also has what the product does not have
-//!   yet: the witness. It leaves out the planned switchover and the statuses (the machines above have them), the
+//!   that the set of all states is finite and can be explored to its end. It leaves out the planned switchover and the statuses (the machines above have them), the
 //!   comparison of clients' packets after a partition, and more than one path.
 //!
 //! # What is taken from the real machine's time
@@ -31,17 +30,20 @@
 //!
 //! # The witness's rules, as explored
 //!
-//! The product has no witness yet. These rules survive the checker; breaking one of them does not.
+//! The product follows these rules (`core/ha/src/witness.rs`). They survive the checker; breaking one of them does not. [`Machines`] explores
+//! the product's own, too.
 //!
 //! 1. The witness is a cell (owner, term) that is compared and swapped. It expires nothing and knows no time.
 //! 2. With a witness a primary's lease is renewed by what the peer *answers*, or by what the witness grants, each counted
 //!    from the sending of what was answered.
 //! 3. A primary that the peer does not answer swaps (itself, term) for (itself, another term) before its lease ends, and
-//!    from then on asks for its own value again and again. The first word from the peer ends this loan.
+//!    from then on asks for its own value again and again. The first word from the peer ends this loan; while it lasts, a
+//!    word is what answers a hello so recent that the answer is a lease, or what a primary of a higher term says.
 //! 4. A secondary that has caught up swaps the very (owner, term) that it follows for (itself, another term), and leads at
 //!    once. So either of the two wins.
 //! 5. A node that has not caught up may swap whatever lower term there is; then it waits a dead interval, counted from
-//!    the *answer*, and leads only with the cell granted once more.
+//!    the *answer*, and leads only with the cell granted once more. (The product is stricter: it must have seen that
+//!    nobody writes the cell.)
 //! 6. A lost swap says that the pair went on without us: the node has no longer caught up.
 //! 7. A node that led or followed a term does not follow a lower one (without a witness it must).
 //! 8. A closed connection shortens no wait while every path is cut, if closes can be forged.

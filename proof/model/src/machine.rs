@@ -3,7 +3,10 @@
 //! (`Debug`), so that nothing of theirs is left out.
 
 use holdfast_base::{Duration, Instant};
-use holdfast_ha::{Effect, Hello, LostCause, Machine, NodeHealth, NodeId, PathId, Role, Settings, StatusView};
+use holdfast_ha::{
+    Effect, Held, Hello, LostCause, Machine, NodeHealth, NodeId, PathId, Role, Settings, StatusView, WitnessAnswer,
+    WitnessAsk, WitnessRequest,
+};
 use stateright::{Model, Property};
 use std::hash::{Hash, Hasher};
 
@@ -27,6 +30,10 @@ pub struct Machines {
     pub forced: u8,
     /// Times that an interface fails; it is mended whenever you like.
     pub ails: u8,
+    /// Full partitions; with each, any of the nodes may lose the witness, too.
+    pub cuts: u8,
+    /// Both ask a witness.
+    pub witness: bool,
     /// How the driver sins, if it does.
     pub sin: Option<Sin>,
 }
@@ -40,6 +47,8 @@ pub enum Sin {
     FrozenClock,
     /// The node claims to have caught up as soon as it follows.
     EarlyCaughtUp,
+    /// It takes every answer of the witness for a grant.
+    EasyWitness,
 }
 
 /// A hello on its way, with what the envelope says.
@@ -66,6 +75,10 @@ struct Seat {
     knows: u64,
     /// Hellos that have arrived, and are read in the next turn.
     inbox: Vec<Letter>,
+    /// A question to the witness, which is answered in the next turn.
+    asked: Option<WitnessRequest>,
+    /// The witness does not answer it.
+    unwitnessed: bool,
     /// The peer's connection closed.
     closed: bool,
     /// As primary: the boot with which a session runs, and steps until it is complete.
@@ -89,6 +102,13 @@ pub struct Pair {
     faults: u8,
     forced: u8,
     ails: u8,
+    cuts: u8,
+    /// No path works.
+    cut: bool,
+    /// It has lost the peer and the witness, and the pair was not whole since.
+    lonely: [bool; 2],
+    /// What the witness holds.
+    cell: Option<Held>,
     /// The highest term that each has led.
     led: [u64; 2],
     /// Roles as last told, to count promotions.
@@ -123,6 +143,10 @@ pub enum Event {
     Ail(usize),
     /// It works again.
     Recover(usize),
+    /// Every path is cut, and the witness answers only these nodes.
+    Cut([bool; 2]),
+    /// Everything connects again.
+    Heal,
 }
 
 impl Hash for Pair {
@@ -138,13 +162,17 @@ impl PartialEq for Pair {
 }
 
 impl Machines {
-    const PATH_WORKS: Machines = Machines { steps: 90, restless: 20, faults: 1, forced: 0, ails: 0, sin: None };
+    const PATH_WORKS: Machines =
+        Machines { steps: 90, restless: 20, faults: 1, forced: 0, ails: 0, cuts: 0, witness: false, sin: None };
+    const WITNESS: Machines =
+        Machines { steps: 100, restless: 20, faults: 0, cuts: 1, witness: true, ..Machines::PATH_WORKS };
 
     /// What an ordinary test run explores.
     pub const SLICE: &[Machines] = &[
         Machines { steps: 85, restless: 8, ..Machines::PATH_WORKS },
         Machines { faults: 0, forced: 1, ..Machines::PATH_WORKS },
         Machines { steps: 85, restless: 12, faults: 0, ails: 1, ..Machines::PATH_WORKS },
+        Machines { restless: 16, ..Machines::WITNESS },
     ];
 
     /// What `cargo xtask model` explores.
@@ -155,15 +183,19 @@ impl Machines {
         Machines { steps: 30, restless: 10, faults: 2, ..Machines::PATH_WORKS },
         Machines { faults: 0, ails: 2, ..Machines::PATH_WORKS },
         Machines { steps: 40, restless: 10, ails: 1, ..Machines::PATH_WORKS },
+        Machines::WITNESS,
+        Machines { steps: 45, restless: 16, cuts: 2, ..Machines::WITNESS },
+        Machines { steps: 40, restless: 14, faults: 1, ..Machines::WITNESS },
     ];
 
     /// The settings of both: the shortest that the machine accepts, so that few steps show much.
-    fn settings(node: usize) -> Settings {
+    fn settings(self, node: usize) -> Settings {
         let id = |node: usize| NodeId(node as u128 + 1);
         Settings {
             hello: Duration::from_millis(40),
             dead: Duration::from_millis(120),
             lease_margin: Duration::from_millis(20),
+            witness: self.witness,
             ..Settings::new(id(node), Some(id(1 - node)))
         }
     }
@@ -185,6 +217,8 @@ impl Seat {
             behind: 0,
             knows: 0,
             inbox: Vec::new(),
+            asked: None,
+            unwitnessed: false,
             closed: false,
             session: None,
             follows: None,
@@ -229,13 +263,14 @@ impl Pair {
         })
     }
 
-    fn start(&mut self, sin: Option<Sin>, node: usize) {
+    fn start(&mut self, machines: &Machines, node: usize) {
+        let sin = machines.sin;
         self.boots += 1;
         let now = self.now();
-        let Seat { disk, ill, .. } = self.seats[node];
-        let mut machine = Machine::new(now, Machines::settings(node), self.boots, disk);
+        let Seat { disk, ill, unwitnessed, .. } = self.seats[node];
+        let mut machine = Machine::new(now, machines.settings(node), self.boots, disk);
         machine.handle_health(now, health(ill));
-        self.seats[node] = Seat { machine: Some(machine), boot: self.boots, disk, ill, ..Seat::empty() };
+        self.seats[node] = Seat { machine: Some(machine), boot: self.boots, disk, ill, unwitnessed, ..Seat::empty() };
         self.role[node] = Role::Init;
         self.drain(sin, node);
     }
@@ -248,8 +283,8 @@ impl Pair {
     }
 
     fn end(&mut self, node: usize, closed: bool) {
-        let Seat { disk, ill, .. } = self.seats[node];
-        self.seats[node] = Seat { disk, ill, ..Seat::empty() };
+        let Seat { disk, ill, unwitnessed, .. } = self.seats[node];
+        self.seats[node] = Seat { disk, ill, unwitnessed, ..Seat::empty() };
         self.seats[1 - node].closed |= closed;
         self.role[node] = Role::Init;
     }
@@ -278,6 +313,10 @@ impl Pair {
             self.input(sin, node, |machine| machine.handle_peer_closed(now));
         }
         self.mirror(sin, node);
+        if let Some(request) = self.seats[node].asked.take() {
+            let answer = self.judge(sin, node, request.ask);
+            self.input(sin, node, |machine| machine.handle_witness(now, request.number, answer));
+        }
         self.input(sin, node, |machine| machine.handle_timeout(now));
         if !self.opened && self.acts(node) {
             (self.opened, self.must, self.seats[node].holds) = (true, true, true);
@@ -288,6 +327,20 @@ impl Pair {
         if let Some(machine) = &mut self.seats[node].machine {
             input(machine);
             self.drain(sin, node);
+        }
+    }
+
+    /// Cuts every path or none; who can reach the witness.
+    fn connect(&mut self, cut: bool, witnessed: [bool; 2]) {
+        self.cut = cut;
+        for (seat, witnessed) in self.seats.iter_mut().zip(witnessed) {
+            seat.unwitnessed = !witnessed;
+            if cut {
+                seat.inbox.clear();
+            }
+        }
+        if cut {
+            self.lonely = witnessed.map(|witnessed| !witnessed);
         }
     }
 
@@ -304,7 +357,7 @@ impl Pair {
         let Some((boot, left)) = self.seats[node].session else { return };
         let (own, term) = (self.seats[node].boot, self.seats[node].machine.as_ref().map_or(0, Machine::term));
         let reader = &self.seats[1 - node];
-        if reader.boot != boot || !reader.runs() || reader.follows != Some((own, term)) {
+        if self.cut || reader.boot != boot || !reader.runs() || reader.follows != Some((own, term)) {
             return;
         }
         if left > 0 {
@@ -328,6 +381,7 @@ impl Pair {
                     }
                 }
                 Effect::StoreTerm(term) => self.seats[node].storing = Some(term),
+                Effect::AskWitness(request) => self.seats[node].asked = Some(request),
                 Effect::Role { role, term, .. } => self.role_changed(node, role, term),
                 Effect::Follow { boot, term } => {
                     self.seats[node].follows = Some((boot, term));
@@ -354,6 +408,28 @@ impl Pair {
         }
     }
 
+    /// The cell is compared and swapped.
+    fn judge(&mut self, sin: Option<Sin>, node: usize, ask: WitnessAsk) -> WitnessAnswer {
+        if self.seats[node].unwitnessed {
+            return WitnessAnswer::Unreachable;
+        }
+        let claim = self.cell.map(|held| held.claim);
+        let granted = match ask {
+            WitnessAsk::Look => return WitnessAnswer::Holds(self.cell),
+            WitnessAsk::Confirm(own) => claim == Some(own),
+            WitnessAsk::Swap { expect: None, to } => claim == Some(to) || claim.is_none_or(|held| held.term < to.term),
+            WitnessAsk::Swap { expect, to } => claim == Some(to) || claim == expect,
+        };
+        if let (true, WitnessAsk::Swap { to, .. }) = (granted, ask) {
+            let revision = self.cell.map_or(0, |held| held.revision) + 1;
+            self.cell = Some(Held { claim: to, revision });
+        }
+        if granted {
+            return WitnessAnswer::Granted;
+        }
+        if sin == Some(Sin::EasyWitness) { WitnessAnswer::Granted } else { WitnessAnswer::Holds(self.cell) }
+    }
+
     fn role_changed(&mut self, node: usize, role: Role, term: u64) {
         let led = matches!(self.role[node], Role::Primary | Role::Draining);
         self.role[node] = role;
@@ -364,6 +440,8 @@ impl Pair {
                 let taken_back = led && self.led[node] == term;
                 self.term_again |= !taken_back && self.led[node] >= term || term > self.seats[node].disk;
                 self.led[node] = self.led[node].max(term);
+                // Said aloud (`PromotedNotCaughtUp`): the other one cannot lead, and nobody knows for how long.
+                self.must &= !self.lonely[1 - node];
                 self.seats[node].follows = None;
                 let peer = self.seats[node].machine.as_ref().and_then(|machine| machine.status().peer);
                 self.seats[node].session = peer.map(|peer| (peer.boot, BULK_STEPS));
@@ -375,7 +453,7 @@ impl Pair {
     fn send(&mut self, node: usize, hello: Hello) {
         let term = self.seats[node].machine.as_ref().map_or(0, Machine::term);
         let letter = Letter { term, echo: self.seats[node].knows, hello };
-        if self.seats[1 - node].machine.is_some() {
+        if self.seats[1 - node].machine.is_some() && !self.cut {
             self.seats[1 - node].inbox.push(letter);
         }
     }
@@ -394,6 +472,10 @@ impl Model for Machines {
             faults: self.faults,
             forced: self.forced,
             ails: self.ails,
+            cuts: self.cuts,
+            cut: false,
+            lonely: [false; 2],
+            cell: None,
             led: [0; 2],
             role: [Role::Init; 2],
             term_again: false,
@@ -401,8 +483,8 @@ impl Model for Machines {
             must: false,
             calm: 0,
         };
-        pair.start(self.sin, 0);
-        pair.start(self.sin, 1);
+        pair.start(self, 0);
+        pair.start(self, 1);
         vec![pair]
     }
 
@@ -412,6 +494,11 @@ impl Model for Machines {
         }
         actions.push(Event::Turn);
         let restless = pair.step < self.restless;
+        if pair.cut {
+            actions.push(Event::Heal);
+        } else if restless && pair.cuts > 0 {
+            actions.extend([[true, false], [false, true], [true, true], [false, false]].map(Event::Cut));
+        }
         for node in 0..2 {
             let seat = &pair.seats[node];
             match (&seat.machine, seat.frozen) {
@@ -438,6 +525,7 @@ impl Model for Machines {
         match event {
             Event::Kill(node) | Event::Power(node) | Event::Freeze(node) => next.fault(node),
             Event::Turn | Event::Start(_) | Event::Thaw(_) | Event::Force(_) | Event::Ail(_) | Event::Recover(_) => {}
+            Event::Cut(_) | Event::Heal => {}
         }
         match event {
             Event::Turn => {
@@ -450,7 +538,12 @@ impl Model for Machines {
             }
             Event::Kill(node) => next.end(node, true),
             Event::Power(node) => next.end(node, false),
-            Event::Start(node) => next.start(self.sin, node),
+            Event::Start(node) => next.start(self, node),
+            Event::Cut(witnessed) => {
+                next.cuts -= 1;
+                next.connect(true, witnessed);
+            }
+            Event::Heal => next.connect(false, [true; 2]),
             Event::Freeze(node) => next.seats[node].frozen = true,
             Event::Thaw(node) => next.seats[node].frozen = false,
             Event::Ail(node) => {
@@ -480,7 +573,9 @@ impl Model for Machines {
                 (0..2).all(|node| !pair.acts(node) || !pair.must || pair.seats[node].holds)
             }),
             Property::<Machines>::sometimes("a takeover", |_, pair| pair.led.iter().all(|&term| term > 0)),
-            Property::<Machines>::sometimes("a rejoin", |_, pair| pair.faults == 0 && pair.is_whole()),
+            Property::<Machines>::sometimes("a rejoin", |_, pair| {
+                pair.faults == 0 && pair.cuts == 0 && !pair.cut && pair.is_whole()
+            }),
         ];
         if self.steps > self.restless + SETTLED {
             properties.push(Property::<Machines>::always("calm makes the pair whole again", |_, pair| {
@@ -494,7 +589,10 @@ impl Model for Machines {
 impl Machines {
     fn pass_time(&self, pair: &mut Pair) {
         pair.step += 1;
-        pair.calm = if pair.seats.iter().all(|seat| seat.runs() && !seat.ill) { pair.calm + 1 } else { 0 };
+        if pair.is_whole() {
+            pair.lonely = [false; 2];
+        }
+        pair.calm = if !pair.cut && pair.seats.iter().all(|seat| seat.runs() && !seat.ill) { pair.calm + 1 } else { 0 };
         for seat in &mut pair.seats {
             if seat.frozen && self.sin == Some(Sin::FrozenClock) {
                 seat.behind += 1;

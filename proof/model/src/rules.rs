@@ -178,13 +178,15 @@ impl<'a> Step<'a> {
     }
 
     fn hear(&mut self, node: usize, letter: &Letter) {
-        let lease = self.v.lease;
-        let strict = self.v.witness && self.v.keeps(Rule::Term);
-        let one = self.node(node);
-        if strict && one.role == Role::Secondary && letter.role == Role::Primary && letter.term < one.term {
-            // With a witness nobody leads a lower term any more. Without one, somebody may.
+        if self.v.witness && !self.is_word(node, letter) {
+            if self.w.nodes[node].role == Role::Primary {
+                // It answers this, or follows.
+                self.send(node, Kind::Hello);
+            }
             return;
         }
+        let lease = self.v.lease;
+        let one = self.node(node);
         one.known = one.known.max(letter.term);
         one.quiet = 0;
         one.lost_dead = false;
@@ -219,6 +221,16 @@ impl<'a> Step<'a> {
             }
             Kind::Probe { fresh } => self.answer(node, fresh, letter),
             Kind::Reply { fresh, promise } => self.hear_reply(node, fresh, promise, letter),
+        }
+    }
+
+    /// With a witness: whether the letter counts. Nobody leads a lower term any more; without a witness somebody may. And
+    /// as long as a loan of the witness lasts, only an answer that takes its place is a word from the peer.
+    fn is_word(&self, node: usize, letter: &Letter) -> bool {
+        let one = &self.w.nodes[node];
+        match letter.role {
+            Role::Primary => one.role == Role::Init || letter.term >= one.term || !self.v.keeps(Rule::Term),
+            Role::Init | Role::Secondary => one.role != Role::Primary || !one.sole || letter.acks_age < self.v.lease,
         }
     }
 
@@ -494,6 +506,8 @@ impl<'a> Step<'a> {
                     return;
                 }
                 if one.role == Role::Primary {
+                    // The peer cannot lead from what it holds any more: nothing waits for it.
+                    self.lose(node, false);
                     self.promote(node, request.to);
                     return;
                 }

@@ -77,7 +77,8 @@ fn a_secondary_that_lost_its_session_unnoticed_waits_for_ever() {
 
 /// The real machines under a driver that sins.
 fn falls(sin: Sin, property: &'static str) {
-    let machines = Machines { steps: 40, restless: 16, faults: 1, forced: 0, ails: 0, sin: Some(sin) };
+    let machines =
+        Machines { steps: 40, restless: 16, faults: 1, forced: 0, ails: 0, cuts: 0, witness: false, sin: Some(sin) };
     assert!(seek(machines, property, 2).is_some(), "{sin:?} breaks nothing: {property}");
 }
 
@@ -89,6 +90,13 @@ fn a_real_machine_on_a_disk_that_lies_leads_a_term_twice() {
 #[test]
 fn a_real_machine_on_a_clock_that_stands_still_keeps_its_gate_open() {
     falls(Sin::FrozenClock, ONE_GATE);
+}
+
+#[test]
+fn a_real_machine_whose_witness_grants_everything_opens_a_second_gate() {
+    let machines = Machines { steps: 40, restless: 20, cuts: 1, witness: true, ..Machines::FULL[0] };
+    let machines = Machines { faults: 0, sin: Some(Sin::EasyWitness), ..machines };
+    assert!(seek(machines, ONE_GATE, 2).is_some(), "nothing breaks: {ONE_GATE}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub mod story;
 pub mod sums;
 pub mod trace;
 pub mod watch;
+pub mod witness;
 pub mod world;
 
 pub use runner::{Report, run, run_seed, run_traced};

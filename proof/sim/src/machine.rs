@@ -5,9 +5,9 @@
 
 use holdfast_base::{Instant, StableHasher};
 use holdfast_engine::{Drop, Frame, Limits, Offload, Port, PortId, Verdict};
-use holdfast_ha::Role;
+use holdfast_ha::{Role, WitnessAnswer};
 use holdfast_node::{
-    Effect, HookRun, Level, Node, NodeOptions, PortState, ProbeOutcome, ProbeRequest, Reply, StreamEvent,
+    Effect, HookRun, Level, Node, NodeOptions, PortState, ProbeOutcome, ProbeRequest, Reply, StreamEvent, WitnessCall,
 };
 use holdfast_wire::MacAddr;
 
@@ -31,6 +31,8 @@ pub enum Input {
     Key(u64, [u8; 32]),
     /// A probe has ended.
     Probe(u64, ProbeOutcome),
+    /// The witness has answered, or has not.
+    Witness(u32, WitnessAnswer),
     /// The state of the data ports.
     Ports,
     /// A command of the operator.
@@ -56,6 +58,8 @@ pub enum Wish {
     Key(u64, [u8; 32]),
     /// Probe a service.
     Probe(ProbeRequest),
+    /// Ask the witness.
+    Witness(WitnessCall),
     /// Report the ports.
     Ports,
     /// The process ends.
@@ -76,6 +80,8 @@ pub enum Sabotage {
     ForgetFlows,
     /// A secondary that has caught up forgets what it acknowledged, a flow in each turn.
     DropRecords,
+    /// Every answer of the witness is taken for a grant.
+    EasyWitness,
 }
 
 /// What was true of a process when its last turn began.
@@ -359,6 +365,7 @@ impl Machine {
             Effect::Probe(request) => wishes.push(Wish::Probe(request)),
             Effect::Reply(reply) => self.replies.push(reply),
             Effect::Event(level, text) => self.log.push((now, level, text)),
+            Effect::Witness(call) => wishes.push(Wish::Witness(call)),
             Effect::Hook(run) => self.hooks.push(run),
             Effect::Stopped => wishes.push(Wish::Stopped),
             // A machine's port lets every frame in that is meant for it.
@@ -383,6 +390,7 @@ fn feed(node: &mut Node, now: Instant, ports: &[PortState], input: Input, wishes
         Input::ConfigStored(request) => node.handle_config_stored(now, request, Ok(())),
         Input::Key(request, key) => node.handle_peer_key(now, request, key),
         Input::Probe(id, outcome) => node.handle_probe_outcome(now, id, outcome),
+        Input::Witness(number, answer) => node.handle_witness(now, number, answer),
         Input::Ports => node.handle_ports(now, ports.to_vec()),
         Input::Command(request, line) => node.handle_command(now, request, &line, false),
         Input::Stop => node.handle_stop(now),

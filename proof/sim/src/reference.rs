@@ -319,6 +319,7 @@ impl Reference {
             }
             Fault::ForceFailover => self.hand_over(now, None, "a failover was forced", clients),
             Fault::Split(begins) => self.parts(now, begins, clients),
+            Fault::Witness(_) | Fault::WitnessCable(..) => {}
             Fault::PeerLink(_) | Fault::PeerDeaf(_) | Fault::Loss(_) | Fault::PeerLoss(_) => {}
         }
         self.disturb(now);

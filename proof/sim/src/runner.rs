@@ -92,6 +92,11 @@ fn round(world: &mut World, rng: &mut Rng) -> bool {
             stopping = Some(machine);
         }
     }
+    if world.scenario.witness {
+        for fault in world.witness.faults() {
+            world.apply(fault);
+        }
+    }
     let outage = Duration::from_millis(300 + rng.below(3000));
     world.run_until(world.now + outage, |_| false);
     // A hand-over may have to wait until a promise has run out; who is stopped is started again only when it has ended.

@@ -37,6 +37,10 @@ pub enum Fault {
     /// Nothing gets from one machine to the other, or again something does;
     /// both reach all hosts.
     Split(bool),
+    /// The witness ends, or comes back with what it held.
+    Witness(bool),
+    /// A machine's way to the witness is cut or mended.
+    WitnessCable(usize, bool),
     /// Frames are lost on the data networks, per thousand.
     Loss(u64),
     /// Datagrams are lost on the peer link, per thousand.
@@ -145,6 +149,8 @@ pub struct Scenario {
     pub max_persistence: [u32; 2],
     /// Further lines of `ns.conf`, by machine.
     pub extra_config: [String; 2],
+    /// Both machines ask a witness.
+    pub witness: bool,
 }
 
 /// TCP through SNAT, STATEFUL.
@@ -185,6 +191,7 @@ impl Scenario {
             max_flows: [2048; 2],
             max_persistence: [512; 2],
             extra_config: [const { String::new() }; 2],
+            witness: false,
         }
     }
 
@@ -203,6 +210,8 @@ impl Scenario {
             disk_us: [500, 5_000, 40_000][rng.below(3) as usize],
             rounds,
             deaf_thaw: rng.chance(1, 2),
+            // From a stream of its own: all else of a seed is what it was.
+            witness: Rng::from_seed(seed ^ 0x0077_6974_6e65).chance(1, 8),
             ..Scenario::quiet(seed)
         };
         let span = 3000 + 5000 * rounds as u64;
@@ -227,6 +236,9 @@ impl Scenario {
         }
         let _ = writeln!(text, "add HA node 1 10.0.3.{peer}");
         let _ = writeln!(text, "set HA node -mirrorMode {}", self.mirror_mode);
+        if self.witness {
+            text.push_str("set HA node -witness http://10.0.9.1:2379\n");
+        }
         for node in [1, 2] {
             let _ = writeln!(text, "set ns rpcNode 10.0.3.{node} -password correct-horse");
         }

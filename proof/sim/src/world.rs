@@ -19,6 +19,7 @@ use crate::reference::{Offer, Promise, Reference, Tally};
 use crate::scenario::{Fault, Opening, Scenario, VserverSpec};
 use crate::trace;
 use crate::watch::Watch;
+use crate::witness::Witness;
 
 /// The client-side network, and the index of the port on it.
 pub const CLIENT_SIDE: usize = 0;
@@ -113,6 +114,8 @@ pub struct World {
     pub watch: Watch,
     /// What must become of every connection.
     pub reference: Reference,
+    /// The witness, whether it is asked or not.
+    pub witness: Witness,
     agenda: Agenda<Event>,
     rng: Rng,
     networks: [Vec<Station>; 2],
@@ -170,6 +173,7 @@ impl World {
             checker: Checker::default(),
             watch: Watch::default(),
             reference,
+            witness: Witness::new(scenario.seed),
             agenda: Agenda::default(),
             rng,
             plugged: [[true; 2]; 2],
@@ -351,6 +355,8 @@ impl World {
             }
             Fault::Stop(machine) => self.give(machine, Input::Stop),
             Fault::Split(split) => self.split = split,
+            Fault::Witness(up) => self.witness.up = up,
+            Fault::WitnessCable(machine, up) => self.witness.reaches[machine] = up,
             Fault::Loss(permille) => self.extra_loss = permille,
             Fault::PeerDeaf(machine) => self.peer_deaf[machine] = true,
             Fault::PeerLoss(permille) => {
@@ -395,6 +401,7 @@ impl World {
         if self.peer_loss > 0 {
             self.checker.link_bad_until = self.now + Duration::from_secs(2);
         }
+        self.witness.heal();
         (self.extra_loss, self.peer_loss, self.peer_deaf) = (0, 0, [false; 2]);
         if self.split {
             self.apply(Fault::Split(false));
@@ -481,7 +488,8 @@ impl World {
     fn grant(&mut self, machine: usize, wishes: Vec<Wish>) {
         let boot = self.machines[machine].boot;
         let whole = self.is_whole();
-        self.checker.after_turn(self.now, &self.machines, machine, self.has_path(), whole);
+        let excused = !self.has_path() && !self.scenario.witness;
+        self.checker.after_turn(self.now, &self.machines, machine, !excused, whole);
         if self.machines[machine].refused_a_flow() {
             self.reference.refuses(self.now);
         }
@@ -531,6 +539,7 @@ impl World {
                     let input = Input::Key(request, key);
                     self.agenda.plan(self.now + KEY_DELAY, Event::Input { machine, boot, input });
                 }
+                Wish::Witness(call) => self.ask_witness(machine, &call),
                 Wish::Probe(request) => self.probe(machine, &request),
                 Wish::Ports => {
                     let at = self.now + self.scenario.ports_after;
@@ -562,6 +571,12 @@ impl World {
     fn has_path(&self) -> bool {
         let data = (0..2).any(|network| self.plugged[0][network] && self.plugged[1][network]);
         (self.peer_link || data) && !self.split
+    }
+
+    /// Something reaches a machine's process later, if it is still the same life.
+    pub(crate) fn plan_input(&mut self, at: Instant, machine: usize, input: Input) {
+        let boot = self.machines[machine].boot;
+        self.agenda.plan(at, Event::Input { machine, boot, input });
     }
 
     fn write(&mut self, machine: usize, write: Write) {

@@ -37,6 +37,7 @@ mod stories;
 mod switchovers;
 mod sys;
 mod traffic;
+mod witness_stories;
 
 use anyhow::Result;
 use clap::Parser as _;

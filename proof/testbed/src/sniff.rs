@@ -24,6 +24,8 @@ pub struct Seen {
     pub count: u64,
     /// The first of them, in words.
     pub first: Option<String>,
+    /// When the first and the last of them were seen.
+    pub span: Option<(Instant, Instant)>,
 }
 
 /// Listens to both data cables of a node; stops on drop.
@@ -47,6 +49,8 @@ impl Watch {
         Listener::open(lab, node, move |seen: &mut Seen, frame| {
             if let Some(story) = floating(frame, &own) {
                 seen.count += 1;
+                let now = Instant::now();
+                seen.span = Some((seen.span.map_or(now, |(first, _)| first), now));
                 let at = started.elapsed().as_millis();
                 seen.first.get_or_insert_with(|| format!("{story}, {at} ms after the failure"));
             }

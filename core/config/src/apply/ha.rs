@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::{CommandError, messages};
 use crate::lines::route_monitor;
 use crate::model::{HaPeer, HaSettings, Hook, RouteMonitor, RpcNode};
-use crate::options::Options as _;
+use crate::options::{Options as _, witness_list};
 use crate::value::{self, Value, address_bits, masked};
 
 /// Routes that one node monitors at most.
@@ -73,6 +73,9 @@ pub(super) fn rm_node(config: &mut Config, c: &Command) -> Applied {
 }
 
 pub(super) fn set_node(config: &mut Config, c: &Command) -> Applied {
+    if let Some(text) = c.option("witness").and_then(Value::as_text).filter(|text| witness_list(text).is_none()) {
+        return Err(CommandError::about(messages::INVALID_ARGUMENT_VALUE, "witness", text));
+    }
     let mut wanted: HaSettings = config.ha.clone();
     wanted.put_all(c);
     if wanted.dead_ms < 3 * wanted.hello_ms {

@@ -5,7 +5,7 @@ use super::ports::list;
 use crate::error::{CommandError, messages};
 use crate::facts::{
     ChannelState, ConfigFacts, DigestState, HaFacts, HaRole, NodeState, PeerFacts, PeerPorts, ResyncFacts,
-    SecurityFacts, SecurityFailure, SecurityState, SyncState, TakeoverFacts,
+    SecurityFacts, SecurityFailure, SecurityState, SyncState, TakeoverFacts, WitnessFacts,
 };
 use crate::json::Json;
 use crate::lines::route_monitor;
@@ -251,11 +251,48 @@ fn own_extension(s: &Scene<'_>, f: &HaFacts) -> Vec<String> {
         format!("Last Resync: {}", f.resync.map_or("never".to_owned(), |resync| resync_text(s, resync))),
         config_extension(&f.config, f.peer.as_ref().and_then(heard_fingerprint)),
         format!("Refused Peer Messages: {}", f.refused_messages),
+        witness_line(f.witness),
     ];
     if f.persistence_missed > 0 {
         lines.push(format!("Persistence Sessions Without Room: {}", f.persistence_missed));
     }
     lines
+}
+
+/// The witness: whether it answers, and whom it names.
+fn witness_line(witness: Option<WitnessFacts>) -> String {
+    let Some(witness) = witness else { return "Witness: NONE".to_owned() };
+    let state = witness_state(witness);
+    let since = witness.reachable.map_or(String::new(), |(_, since)| format!(" since {}", calendar(since)));
+    let owner = witness.owner.map_or("nobody".to_owned(), |owner| owner.to_string());
+    let part = match (witness.in_force, witness.sole) {
+        (false, _) => "NO (the peer has none)",
+        (true, false) => "YES",
+        (true, true) => "YES (this node leads by it)",
+    };
+    format!("Witness: {state}{since}  Owner: {owner}  Term: {}  In Force: {part}", witness.term)
+}
+
+fn witness_state(witness: WitnessFacts) -> &'static str {
+    match witness.reachable {
+        None => "NOT ASKED YET",
+        Some((true, _)) => "REACHABLE",
+        Some((false, _)) => "UNREACHABLE",
+    }
+}
+
+/// The same as fields.
+fn witness_json(f: &HaFacts) -> Vec<(&'static str, Json)> {
+    let Some(witness) = f.witness else { return vec![("witnessstate", "NONE".into())] };
+    let mut fields = vec![
+        ("witnessstate", witness_state(witness).into()),
+        ("witnessterm", witness.term.into()),
+        ("witnessinforce", witness.in_force.into()),
+        ("witnesssole", witness.sole.into()),
+    ];
+    fields.extend(witness.reachable.map(|(_, since)| ("witnesssince", (since / 1000).into())));
+    fields.extend(witness.owner.map(|owner| ("witnessowner", owner.to_string().into())));
+    fields
 }
 
 /// The peer's configuration, if the peer was heard.
@@ -405,6 +442,7 @@ fn own_json(s: &Scene<'_>, f: &HaFacts) -> Json {
         .into_iter()
         .chain(health_json(s, f))
         .chain(mirror_json(f))
+        .chain(witness_json(f))
         .collect(),
     )
 }

@@ -67,12 +67,20 @@ const NODE_OPTS: &[Opt] = &[
         "syncvlan",
         "Kept and shown; the peer link travels where the host routes the peer's address.",
     ),
+    Opt::new(
+        "witness",
+        Type::Text(255),
+        "witness",
+        "Extension. Members of one etcd that decides who leads when the nodes do not hear each other, as \
+         http://<address>:<port>, separated by commas. The same on both nodes.",
+    ),
 ];
 const UNSET_OPTS: &[Opt] = {
-    let [status, hello, dead, mirror, hold, sync, propagation, safe, flips, flip_time, vlan] = NODE_OPTS else {
+    let [status, hello, dead, mirror, hold, sync, propagation, safe, flips, flip_time, vlan, witness] = NODE_OPTS
+    else {
         panic!()
     };
-    &[*status, *hello, *dead, *mirror, *hold, *sync, *propagation, *safe, *flips, *flip_time, *vlan]
+    &[*status, *hello, *dead, *mirror, *hold, *sync, *propagation, *safe, *flips, *flip_time, *vlan, *witness]
 };
 
 const INC: Opt = Opt::new(

@@ -113,6 +113,13 @@ impl Facts for Fixed {
                 told: 12,
             }),
             digest: DigestState::Equal { ago: None },
+            witness: Some(holdfast_config::WitnessFacts {
+                in_force: true,
+                reachable: Some((true, NOW - 60_000)),
+                owner: Some(core::net::IpAddr::from([10, 1, 1, 104])),
+                term: 7,
+                sole: false,
+            }),
             security: SecurityFacts {
                 state: SecurityState::Encrypted,
                 since: NOW - 200_000,

@@ -2,8 +2,10 @@
 //! paths that delay, lose, copy and reorder, and processes that die, freeze and
 //! come back. Everything follows from one seed.
 
+pub mod cell;
 pub mod check;
 
+use cell::Cell;
 use check::Checker;
 use holdfast_base::{Duration, Instant, Rng};
 use holdfast_ha::{Effect, Event, Hello, Machine, NodeHealth, NodeId, PathId, Role, Settings};
@@ -24,6 +26,8 @@ pub enum Mode {
     OnePathWorks,
     Anything,
     OneWay,
+    /// Anything, and both ask a witness, which may be slow, cut off or down.
+    Witnessed,
 }
 
 /// One direction of one path.
@@ -40,13 +44,39 @@ const GOOD: Link = Link { cut: false, loss: 0, copies: 5, delay: 50, jitter: 700
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
-    Deliver { to: usize, letter: Letter },
-    Timer { node: usize },
-    Stored { node: usize, boot: u64, term: u64 },
-    CaughtUp { node: usize, boot: u64, follows: (u64, u64) },
-    Closed { node: usize },
-    Thaw { node: usize },
-    Start { node: usize },
+    Deliver {
+        to: usize,
+        letter: Letter,
+    },
+    Timer {
+        node: usize,
+    },
+    Stored {
+        node: usize,
+        boot: u64,
+        term: u64,
+    },
+    CaughtUp {
+        node: usize,
+        boot: u64,
+        follows: (u64, u64),
+    },
+    Closed {
+        node: usize,
+    },
+    Thaw {
+        node: usize,
+    },
+    Start {
+        node: usize,
+    },
+    /// The witness reads a question; its answer arrives.
+    Judge {
+        asked: usize,
+    },
+    Answer {
+        asked: usize,
+    },
     Fault,
     Heal,
     Settled,
@@ -111,6 +141,7 @@ pub struct World {
     queue: BinaryHeap<Reverse<(u64, u64, What)>>,
     sequence: u64,
     boots: u64,
+    cell: Cell,
     check: Checker,
     trace: bool,
 }
@@ -127,6 +158,7 @@ impl World {
                 settings.dead *= 2;
             }
             settings.lease_margin = Duration::from_millis(dead / 20);
+            settings.witness = mode == Mode::Witnessed;
             settings.fail_safe = rng.chance(1, 4);
             if rng.chance(1, 4) {
                 (settings.max_flips, settings.max_flip_time) = (1 + rng.below(3) as u32, Duration::from_secs(4));
@@ -161,6 +193,7 @@ impl World {
             queue: BinaryHeap::new(),
             sequence: 0,
             boots: 0,
+            cell: Cell::new(seed),
             check: Checker::default(),
             trace: std::env::var("HOLDFAST_SEED").is_ok(),
         };
@@ -170,8 +203,10 @@ impl World {
             world.at(world.rng.clone().below(1000) + late, What::Start { node });
         }
         world.at(CHAOS, What::Heal);
-        world.at(CHAOS + CALM, What::Settled);
-        world.at(CHAOS + CALM + QUIET, What::End);
+        // A promise given to a node that then has to wait for the witness is kept all the same.
+        let calm = if mode == Mode::Witnessed { 2 * CALM } else { CALM };
+        world.at(CHAOS + calm, What::Settled);
+        world.at(CHAOS + calm + QUIET, What::End);
         // One way only, two nodes that never met cannot meet.
         let first = if mode == Mode::OneWay { 1_500_000 } else { 200_000 };
         world.at(first, What::Fault);
@@ -224,6 +259,8 @@ impl World {
                     self.turn(node);
                 }
             }
+            What::Judge { asked } => self.judge(asked),
+            What::Answer { asked } => self.answered(asked),
             What::Start { node } => self.start(node),
             What::Fault => self.fault(),
             What::Heal => self.heal(),
@@ -353,6 +390,7 @@ impl World {
                 let delay = delay / 2 + self.rng.below(delay + 1);
                 self.after(delay, What::Stored { node, boot, term });
             }
+            Effect::AskWitness(request) => self.ask_witness(node, request),
             Effect::Role { role, term, cause } => {
                 self.note(node, &format!("{role:?} term {term} {cause:?}"));
                 if role == Role::Primary {
@@ -405,7 +443,12 @@ impl World {
         let alive =
             other.boot == follows.0 && other.machine.as_ref().is_some_and(|machine| machine.term() == follows.1);
         let leads = other.machine.as_ref().is_some_and(|machine| machine.role() == Role::Primary);
-        let reached = !self.links[1 - node].iter().all(|link| link.cut);
+        let mut reached = !self.links[1 - node].iter().all(|link| link.cut);
+        if self.mode == Mode::Witnessed {
+            // A session runs with a peer that is heard, and only then.
+            let heard = other.machine.as_ref().and_then(|machine| machine.status().peer);
+            reached &= heard.is_some_and(|peer| peer.boot == boot);
+        }
         if alive && leads && reached && !self.is_frozen(node) && !self.is_frozen(1 - node) {
             self.input(node, |machine, now| machine.handle_caught_up(now, true));
         } else if alive {
@@ -431,6 +474,9 @@ impl World {
         let pause = 1 + self.rng.below(pause);
         if self.now + pause < CHAOS {
             self.after(pause, What::Fault);
+        }
+        if self.mode == Mode::Witnessed {
+            self.cell.fault();
         }
         let node = self.rng.below(2) as usize;
         match self.rng.below(12) {
@@ -508,7 +554,7 @@ impl World {
                 self.links = [[shut; PATHS]; 2];
                 self.links[open] = [GOOD; PATHS];
             }
-            Mode::Anything => {
+            Mode::Anything | Mode::Witnessed => {
                 if self.rng.chance(1, 3) {
                     self.links.iter_mut().flatten().for_each(|link| link.cut = true);
                 }
@@ -521,6 +567,7 @@ impl World {
 
     fn heal(&mut self) {
         self.healed = true;
+        self.cell.heal();
         self.links = [[GOOD; PATHS]; 2];
         for node in 0..2 {
             if self.is_frozen(node) {

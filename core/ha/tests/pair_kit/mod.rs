@@ -1,8 +1,13 @@
 //! Two machines on a perfect network, for stories: a step is 500 µs, a hello
 //! takes one step, a disk answers in one step.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use holdfast_base::{Duration, Instant};
-use holdfast_ha::{Cause, Effect, HaStatus, Hello, Machine, NodeHealth, NodeId, PathId, Role, Settings};
+use holdfast_ha::{
+    Cause, Claim, Effect, HaStatus, Held, Hello, Machine, NodeHealth, NodeId, PathId, Role, Settings, WitnessAnswer,
+    WitnessAsk, WitnessRequest,
+};
 
 const STEP: Duration = Duration::from_micros(500);
 
@@ -25,6 +30,15 @@ pub struct Pair {
     mail: [Vec<(u64, Hello)>; 2],
     disk: [Vec<u64>; 2],
     history: [Vec<Effect>; 2],
+    /// What the witness holds; it answers in one step.
+    pub cell: Option<Claim>,
+    /// It does not answer this node.
+    revision: u64,
+    pub witness_cut: [bool; 2],
+    /// It does what it is asked, and its answers are lost.
+    pub witness_mute: bool,
+    asked: [Option<WitnessRequest>; 2],
+    witness: bool,
 }
 
 impl Pair {
@@ -45,12 +59,31 @@ impl Pair {
             mail: [Vec::new(), Vec::new()],
             disk: [Vec::new(), Vec::new()],
             history: [Vec::new(), Vec::new()],
+            cell: None,
+            revision: 0,
+            witness_cut: [false; 2],
+            witness_mute: false,
+            asked: [None; 2],
+            witness: false,
         }
     }
 
     /// A is primary, B is its secondary and has caught up.
     pub fn settled() -> Pair {
+        Pair::settle(false)
+    }
+
+    /// The same, and both ask a witness.
+    pub fn witnessed() -> Pair {
+        Pair::settle(true)
+    }
+
+    fn settle(witness: bool) -> Pair {
         let mut pair = Pair::with_terms(0, 0);
+        if witness {
+            pair.set_witness();
+            pair.run(Duration::from_millis(900));
+        }
         pair.run(Duration::from_millis(300));
         let now = pair.now;
         pair.machines[1].handle_caught_up(now, true);
@@ -87,6 +120,11 @@ impl Pair {
                 self.machines[node].handle_term_stored(now, term);
             }
         }
+        if let Some(request) = self.asked[node].take() {
+            let answer = if self.witness_cut[node] { WitnessAnswer::Unreachable } else { self.judge(request.ask) };
+            let answer = if self.witness_mute { WitnessAnswer::Unreachable } else { answer };
+            self.machines[node].handle_witness(now, request.number, answer);
+        }
         self.machines[node].handle_timeout(now);
         while let Some(effect) = self.machines[node].poll_effect() {
             self.history[node].push(effect);
@@ -98,12 +136,32 @@ impl Pair {
                     }
                 }
                 Effect::StoreTerm(term) => self.disk[node].push(term),
+                Effect::AskWitness(request) => self.asked[node] = Some(request),
                 Effect::Role { .. }
                 | Effect::Follow { .. }
                 | Effect::PeerJoined { .. }
                 | Effect::PeerLost { .. }
                 | Effect::Event(_) => {}
             }
+        }
+    }
+
+    /// The cell is compared and swapped.
+    fn judge(&mut self, ask: WitnessAsk) -> WitnessAnswer {
+        let held = self.cell.map(|claim| Held { claim, revision: self.revision });
+        match ask {
+            WitnessAsk::Swap { expect, to } => {
+                let lower = self.cell.is_none_or(|held| held.term < to.term);
+                let equal = if expect.is_some() { self.cell == expect } else { lower };
+                if equal || self.cell == Some(to) {
+                    self.cell = Some(to);
+                    self.revision += 1;
+                    return WitnessAnswer::Granted;
+                }
+                WitnessAnswer::Holds(held)
+            }
+            WitnessAsk::Confirm(claim) if self.cell == Some(claim) => WitnessAnswer::Granted,
+            WitnessAsk::Confirm(_) | WitnessAsk::Look => WitnessAnswer::Holds(held),
         }
     }
 
@@ -138,7 +196,7 @@ impl Pair {
     pub fn restart(&mut self, node: usize) {
         self.boots[node] += 1000;
         let id = node as u128 + 1;
-        let settings = Settings::new(NodeId(id), Some(NodeId(3 - id)));
+        let settings = Settings { witness: self.witness, ..Settings::new(NodeId(id), Some(NodeId(3 - id))) };
         self.machines[node] = Machine::new(self.now, settings, self.boots[node], self.stored[node]);
         self.mail[node].clear();
         self.dead[node] = false;
@@ -186,7 +244,7 @@ impl Pair {
     /// The defaults with a change.
     pub fn set(&mut self, node: usize, change: impl FnOnce(&mut Settings)) {
         let id = node as u128 + 1;
-        let mut settings = Settings::new(NodeId(id), Some(NodeId(3 - id)));
+        let mut settings = Settings { witness: self.witness, ..Settings::new(NodeId(id), Some(NodeId(3 - id))) };
         change(&mut settings);
         self.machines[node].set_settings(self.now, settings);
     }
@@ -214,6 +272,7 @@ impl Pair {
         let sent = |effect: &Effect| match effect {
             Effect::Send { hello, .. } => Some(*hello),
             Effect::StoreTerm(_)
+            | Effect::AskWitness(_)
             | Effect::Role { .. }
             | Effect::Follow { .. }
             | Effect::PeerJoined { .. }
@@ -225,7 +284,25 @@ impl Pair {
 
     pub fn inject(&mut self, to: usize, hello: &Hello) {
         let term = self.machines[1 - to].term();
+        self.inject_with(to, term, hello);
+    }
+
+    pub fn inject_with(&mut self, to: usize, term: u64, hello: &Hello) {
         self.mail[to].push((term, *hello));
+    }
+
+    /// Both get a witness.
+    pub fn set_witness(&mut self) {
+        self.witness = true;
+        (0..2).for_each(|node| self.set(node, |_| ()));
+    }
+
+    pub fn history(&self, node: usize) -> &[Effect] {
+        &self.history[node]
+    }
+
+    pub fn saw_any_role(&self, node: usize) -> bool {
+        self.history[node].iter().any(|effect| matches!(effect, Effect::Role { .. }))
     }
 
     pub fn saw(&self, node: usize, effect: Effect) -> bool {

@@ -123,6 +123,19 @@ fn leases_rotate_and_a_pool_that_comes_back_does_not_begin_with_its_last_port() 
     assert_ne!(snat.lease(destination(1)).expect("free"), first);
 }
 
+/// After a takeover the pools exist already, with leases of the peer: servers may have connections of a former
+/// life of this node in its own half all the same.
+#[test]
+fn the_first_own_lease_beside_those_of_the_peer_is_from_another_place_in_each_life_too() {
+    let first = |rotation| {
+        let mut snat = Snat::new(10, rotation);
+        snat.lease_exactly(destination(1), 2000).expect("free");
+        snat.set_half(Half::Upper);
+        snat.lease(destination(1)).expect("free")
+    };
+    assert_eq!((first(0), first(5000)), (33_280, 38_280));
+}
+
 #[test]
 fn the_halves_do_not_overlap_and_exact_leases_may_be_of_either() {
     let mut snat = Snat::new(10, 0);

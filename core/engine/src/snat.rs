@@ -107,6 +107,19 @@ impl Snat {
         Ok(port)
     }
 
+    /// The next port of our half in rotation, leased or not: where all are leased, the one whose
+    /// lease is the oldest. `None`: there is no pool, or it has no lease of ours.
+    pub(crate) fn next_in_turn(&mut self, destination: Destination) -> Option<u16> {
+        let (first, last) = range(self.half);
+        let pool = self.pools.get_mut(&destination)?;
+        if pool.next < first || pool.next > last {
+            return None;
+        }
+        let port = pool.next;
+        pool.next = if port == last { first } else { port + 1 };
+        Some(port)
+    }
+
     /// Leases this very port, of whichever half: the peer did before us.
     pub(crate) fn lease_exactly(&mut self, destination: Destination, port: u16) -> Result<(), LeaseError> {
         let pool = self.pool(destination)?;

@@ -219,6 +219,10 @@ pub struct Counts {
     pub leases: u32,
 }
 
+/// Every word of [`ConnectionRow::state`].
+pub const CONNECTION_STATES: [&str; 8] =
+    ["SYN_SENT", "SYN_RCVD", "ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT_1", "CLOSING", "TIME_WAIT", "CLOSED"];
+
 /// One line of the connection table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionRow {
@@ -236,7 +240,7 @@ pub struct ConnectionRow {
     pub vserver: Option<VserverId>,
     /// The service, if the plan has it.
     pub service: Option<ServiceId>,
-    /// State in the market's words (`ESTABLISHED`, `TIME_WAIT`, …).
+    /// State in the market's words, one of [`CONNECTION_STATES`].
     pub state: &'static str,
     /// Time since the last packet.
     pub idle: core::time::Duration,

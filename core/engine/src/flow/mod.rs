@@ -204,9 +204,7 @@ impl Flow {
             FlowState::Tcp(TcpState::Opening) => idle.min(limits.opening),
             FlowState::Tcp(TcpState::Closing | TcpState::Closed) => limits.closing_linger,
             FlowState::Tcp(TcpState::Reset) => limits.reset_linger,
-            FlowState::Tcp(
-                TcpState::Established | TcpState::ClientFin | TcpState::ServerFin | TcpState::Mirrored,
-            )
+            FlowState::Tcp(TcpState::Established | TcpState::ClientFin | TcpState::ServerFin | TcpState::Mirrored)
             | FlowState::Datagram
             | FlowState::Free => idle,
         }

@@ -105,7 +105,11 @@ fn where_every_connection_is_established_the_search_for_room_is_bounded_and_goes
     let net = v4();
     let mut lab = flooded_lab(net);
     for n in 0..HALF {
-        if n == 1000 { half_open(&mut lab, n) } else { completed(&mut lab, n) };
+        if n == 1000 {
+            half_open(&mut lab, n)
+        } else {
+            completed(&mut lab, n)
+        };
     }
     lab.net.client.port = 65_000;
     let mut vain = 0;

@@ -52,6 +52,12 @@ fn every_transition_is_as_drawn() {
 }
 
 #[test]
+fn every_state_has_one_of_the_words_that_listings_know() {
+    let used: std::collections::BTreeSet<&str> = TcpState::ALL.into_iter().map(TcpState::label).collect();
+    assert_eq!(used, crate::CONNECTION_STATES.into_iter().collect());
+}
+
+#[test]
 fn flags_name_segments() {
     for bits in 0..16u8 {
         let (fin, syn, rst, ack) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0, bits & 8 != 0);

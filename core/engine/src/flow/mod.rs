@@ -177,8 +177,7 @@ impl Flow {
         }
     }
 
-    /// Whether it is a TCP connection that its client has not completed: no client loses
-    /// anything by its end but one round of its handshake.
+    /// Whether it is a TCP connection that its client has not completed, as far as was seen here.
     pub(crate) fn is_half_open(&self) -> bool {
         match self.state {
             FlowState::Tcp(TcpState::SynSeen | TcpState::Opening) => true,

@@ -2,11 +2,17 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
+use std::borrow::Cow;
 
 use crate::error::{CommandError, messages};
 use crate::json::Json;
-use crate::matching::begins;
+use crate::lexer::tokens;
+use crate::matching::{begins, nearest};
 use crate::model::{ConnFailover, ServiceType};
+
+/// Every word of [`ConnectionRow::state`].
+pub const CONNECTION_STATES: [&str; 8] =
+    ["SYN_SENT", "SYN_RCVD", "ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT_1", "CLOSING", "TIME_WAIT", "CLOSED"];
 
 /// Longest filter, as in the market's language.
 const MAX_FILTER: usize = 255;
@@ -62,7 +68,7 @@ pub struct ConnectionRow {
     pub kind: ServiceType,
     /// Time since the last packet.
     pub idle: Duration,
-    /// The market's state word: ESTABLISHED, SYN_SENT, NA, …
+    /// The market's state word, one of [`CONNECTION_STATES`].
     pub state: &'static str,
     /// Name of the vserver; empty if unknown.
     pub vserver: String,
@@ -179,8 +185,9 @@ impl ConnectionFilter {
         if text.len() > MAX_FILTER {
             return Err(CommandError::with(messages::STRING_TOO_LONG, "filterexpression"));
         }
-        let (terms, details) = split_details(text);
-        let terms = terms.trim().trim_matches(|c| c == '"' || c == '\'');
+        let whole = without_quotes(text)?;
+        let (terms, details) = split_details(&whole);
+        let terms = without_quotes(terms)?;
         let mut filter = ConnectionFilter::default();
         for word in details.split_whitespace() {
             filter.detail(word)?;
@@ -232,8 +239,22 @@ fn split_details(text: &str) -> (&str, &str) {
     }
 }
 
-fn term(text: &str) -> Result<Term, CommandError> {
+/// What a piece of a filter says without the quotes around all of it: what one word of the operator's shell held
+/// comes quoted, with its own quotes escaped. Inner quotes stay.
+fn without_quotes(text: &str) -> Result<Cow<'_, str>, CommandError> {
     let text = text.trim();
+    if !text.starts_with(['"', '\'']) {
+        return Ok(Cow::Borrowed(text));
+    }
+    match tokens(text)?.as_mut_slice() {
+        [word] => Ok(Cow::Owned(core::mem::take(&mut word.text))),
+        // Several words: each is a term, or what stands between them.
+        _ => Ok(Cow::Borrowed(text)),
+    }
+}
+
+fn term(text: &str) -> Result<Term, CommandError> {
+    let text = &*without_quotes(text)?;
     let bad = || CommandError::about(messages::INVALID_ARGUMENT_VALUE, "filterexpression", text);
     let upper = text.to_ascii_uppercase();
     let parsed = match upper.strip_prefix("CONNECTION.") {
@@ -243,7 +264,17 @@ fn term(text: &str) -> Result<Term, CommandError> {
     let term = parsed.ok_or_else(bad)?;
     let wanted = if term.op == Op::Between { 2 } else { 1 };
     let count = term.values.len() == wanted && term.values.iter().all(|v| !v.is_empty());
-    if count && term.field.takes(term.op, &term.values) { Ok(term) } else { Err(bad()) }
+    if !count || !term.field.takes(term.op, &term.values) {
+        return Err(bad());
+    }
+    let words = term.field.words();
+    let value = term.values[0].as_str();
+    if words.is_empty() || words.iter().any(|word| word.eq_ignore_ascii_case(value)) {
+        return Ok(term);
+    }
+    let meant = nearest(words.iter().copied(), value);
+    let error = CommandError::about(messages::INVALID_ARGUMENT_VALUE, "filterexpression", value);
+    Err(error.allowing(words).meaning(meant))
 }
 
 /// `SRCIP.EQ(192.0.2.1)`.
@@ -290,12 +321,27 @@ impl Field {
             Field::SourcePort | Field::DestPort | Field::Port | Field::IdleTime => {
                 order && values.iter().all(|v| v.parse::<u64>().is_ok())
             }
-            Field::State | Field::ServiceType => equality,
-            Field::Role => equality && FlowRole::ALL.iter().any(|role| role.word().eq_ignore_ascii_case(&values[0])),
-            Field::Failover => {
-                equality && ConnFailover::ALL.iter().any(|mode| mode.word().eq_ignore_ascii_case(&values[0]))
-            }
+            Field::State | Field::ServiceType | Field::Role | Field::Failover => equality,
             Field::Service | Field::Vserver => text,
+        }
+    }
+
+    /// The only values there are; empty if there are others.
+    fn words(self) -> Vec<&'static str> {
+        match self {
+            Field::State => CONNECTION_STATES.to_vec(),
+            Field::ServiceType => ServiceType::ALL.map(ServiceType::word).to_vec(),
+            Field::Role => FlowRole::ALL.map(FlowRole::word).to_vec(),
+            Field::Failover => ConnFailover::ALL.map(ConnFailover::word).to_vec(),
+            Field::SourceIp
+            | Field::DestIp
+            | Field::Ip
+            | Field::SourcePort
+            | Field::DestPort
+            | Field::Port
+            | Field::IdleTime
+            | Field::Service
+            | Field::Vserver => Vec::new(),
         }
     }
 }

@@ -41,7 +41,9 @@ mod tests;
 pub use command::{Action, Command, Kind};
 pub use complete::{Completion, complete, help, reference_markdown};
 pub use config::{Config, Scope};
-pub use connections::{ConnectionFilter, ConnectionRow, FlowRole, connection_header, connection_json, connection_line};
+pub use connections::{
+    CONNECTION_STATES, ConnectionFilter, ConnectionRow, FlowRole, connection_header, connection_json, connection_line,
+};
 pub use error::{CommandError, Message, Warning, messages};
 pub use facts::{
     ChannelState, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState,

@@ -18,6 +18,9 @@ pub enum ServiceType {
 }
 
 impl ServiceType {
+    /// Every type.
+    pub(crate) const ALL: [ServiceType; 3] = [ServiceType::Tcp, ServiceType::Udp, ServiceType::Any];
+
     /// The market's word.
     pub fn word(self) -> &'static str {
         match self {

@@ -149,15 +149,41 @@ fn connection_filters_select() {
         "-detail CONNFAILOVER",
         "PORT == 40000 -det link name",
         "'PORT == 40000' -detail full",
+        "VSVRNAME == \"vs_ftp\"",
+        "VSVRNAME == 'vs_ftp' && STATE == \"established\"",
+        "CONNECTION.LB_VSERVER.NAME.EQ(\"vs_ftp\")",
+        // As a shell's words arrive, quoted a second time.
+        r#""VSVRNAME == \"vs_ftp\"""#,
+        r#""VSVRNAME == \"vs_ftp\" && PORT == 40000 -detail NAME""#,
+        r#""VSVRNAME == \"vs_ftp\"" -detail NAME"#,
+        r#""CONNECTION.LB_VSERVER.NAME.EQ(\"vs_ftp\")" && "PORT == 40000""#,
+        r#"VSVRNAME == "vs_ftp" || VSVRNAME == "other""#,
+        "SVCTYPE == any",
+        "ROLE != HELD",
     ] {
         assert!(holds(yes), "{yes}");
     }
     for no in ["SOURCEIP != 192.0.2.1", "DESTPORT > 21", "VSVRNAME == other", "CONNECTION.IDLETIME.GT(4)"] {
         assert!(!holds(no), "{no}");
     }
-    for bad in
-        ["SOURCEIP", "SOURCEIP == x", "SOURCEIP > 192.0.2.1", "PORT == ", "NONSENSE == 1", "CONNECTION.PORT.EQ(1", "&&"]
-    {
+    for bad in [
+        "SOURCEIP",
+        "SOURCEIP == x",
+        "SOURCEIP > 192.0.2.1",
+        "PORT == ",
+        "NONSENSE == 1",
+        "CONNECTION.PORT.EQ(1",
+        "&&",
+        "STATE == NONSENSE",
+        "STATE == \"\"",
+        "TCPSTATE != x",
+        "SVCTYPE == HTTP",
+        "ROLE == x",
+        "CONNFAILOVER == x",
+        "CONNECTION.STATE.EQ(x)",
+        "'PORT == 1' PORT == 2",
+        "'PORT == 1",
+    ] {
         assert!(ConnectionFilter::parse(bad).is_err(), "{bad}");
     }
 }

@@ -39,6 +39,8 @@ pub struct Counters {
     pub hold_released_unprotected: u64,
     /// Flows refused because no SNAT port was free.
     pub snat_exhausted: u64,
+    /// Connections that no client had completed, ended early so that another one finds a SNAT port.
+    pub half_open_evicted: u64,
     /// Resets sent to ends whose segment belonged to no flow.
     pub resets_sent: u64,
     /// Resets passed on that did not end their flow: their sequence number is
@@ -87,6 +89,7 @@ impl Counters {
             ("hold_released_by_ack", self.hold_released_by_ack),
             ("hold_released_unprotected", self.hold_released_unprotected),
             ("snat_exhausted_leases", self.snat_exhausted),
+            ("half_open_evicted", self.half_open_evicted),
             ("resets_sent", self.resets_sent),
             ("resets_doubted", self.resets_doubted),
             ("fins_doubted", self.fins_doubted),
@@ -216,6 +219,10 @@ pub struct Counts {
     pub leases: u32,
 }
 
+/// Every word of [`ConnectionRow::state`].
+pub const CONNECTION_STATES: [&str; 8] =
+    ["SYN_SENT", "SYN_RCVD", "ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT_1", "CLOSING", "TIME_WAIT", "CLOSED"];
+
 /// One line of the connection table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionRow {
@@ -233,7 +240,7 @@ pub struct ConnectionRow {
     pub vserver: Option<VserverId>,
     /// The service, if the plan has it.
     pub service: Option<ServiceId>,
-    /// State in the market's words (`ESTABLISHED`, `TIME_WAIT`, …).
+    /// State in the market's words, one of [`CONNECTION_STATES`].
     pub state: &'static str,
     /// Time since the last packet.
     pub idle: core::time::Duration,

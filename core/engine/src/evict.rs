@@ -1,15 +1,24 @@
-//! Making room in full tables: what the running mirror session does not speak of gives way to what it tells.
+//! Making room: in full tables, what the running mirror session does not speak of gives way to what it tells;
+//! where no port is free, connections that no client completes give way to new ones.
 
 use holdfast_base::Instant;
 use holdfast_wire::Endpoint;
 
 use crate::engine::Engine;
+use crate::flow::Side;
 use crate::mirror::MirrorEnd;
+use crate::open::destination_of;
+use crate::record::{FlowKey, L2Disc};
 use crate::select::persistence::SessionKey;
+use crate::snat::Destination;
 
 /// Slots looked at to find one stale flow or persistence session, well below a millisecond;
 /// the search goes on there next time, in the next session if need be.
 const MAX_EVICTION_LOOKS: u32 = 65_536;
+
+/// Ports looked at, per SNIP and client packet, to find a connection that no client has completed: some
+/// microseconds.
+const MAX_HALF_OPEN_LOOKS: u32 = 64;
 
 /// A search for something that may be evicted, which goes on where it was left off.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,6 +66,33 @@ impl Engine {
             self.buckets.spoil(self.flows.at(slot).bucket);
             self.evict(slot);
         }
+    }
+
+    /// All ports towards a server are leased: a connection that no client has completed makes
+    /// room, the oldest first, so that a flood of SYNs cannot stop new connections. The source that is free
+    /// now, leased again; `None` if the search has found none, which goes on there next time.
+    pub(crate) fn evict_half_open(&mut self, server: Endpoint, proto: u8) -> Option<Endpoint> {
+        let slot = self.half_open_towards(server, proto)?;
+        let flow = *self.flows.at(slot);
+        self.close(slot);
+        self.counters.half_open_evicted += 1;
+        self.snat.lease_exactly(destination_of(&flow), flow.source.port).ok()?;
+        Some(flow.source)
+    }
+
+    fn half_open_towards(&mut self, server: Endpoint, proto: u8) -> Option<u32> {
+        for snip in self.network.snips_for(server.addr) {
+            for _ in 0..MAX_HALF_OPEN_LOOKS {
+                let Some(port) = self.snat.next_in_turn(Destination { snip, server, proto }) else { break };
+                let key = FlowKey { proto, l2: L2Disc(0), src: server, dst: Endpoint { addr: snip, port } };
+                if let Some((slot, Side::Server)) = self.flows.find(&key)
+                    && self.flows.at(slot).is_half_open()
+                {
+                    return Some(slot);
+                }
+            }
+        }
+        None
     }
 
     fn evict(&mut self, slot: u32) {

@@ -36,7 +36,7 @@ mod verdict;
 mod tests;
 
 pub use buckets::{BUCKETS, BUCKETS_PER_PART, PARTS};
-pub use counters::{ConnectionRow, Counters, Counts, ServiceCounters, Traffic, VserverCounters};
+pub use counters::{CONNECTION_STATES, ConnectionRow, Counters, Counts, ServiceCounters, Traffic, VserverCounters};
 pub use engine::{Applied, BulkStep, Engine, Gate, Half, Mirroring, NeighbourRow, PersistenceStep};
 pub use flow::numbers::MAX_NUMBERS;
 pub use frame::{Frame, Offload, OwnedFrame, Port, PortId};

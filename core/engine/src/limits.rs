@@ -30,6 +30,10 @@ pub struct Limits {
     pub stray_grace: Duration,
     /// How long a TCP flow lives between the client's SYN and the server's answer.
     pub half_open: Duration,
+    /// How long a TCP flow lives without a packet from the server's answer until the client completes
+    /// (RFC 5382 section 5 REQ-5: not under 4 minutes); a shorter idle time-out stands. Servers
+    /// repeat their answer at most 120 s apart, so that none is forgotten whose server still asks.
+    pub opening: Duration,
     /// How long a flow lingers after both FINs (TIME_WAIT-like).
     pub closing_linger: Duration,
     /// How long a flow lingers after a reset.
@@ -53,6 +57,7 @@ impl Default for Limits {
             neighbour_queue: 128,
             stray_grace: Duration::from_secs(2),
             half_open: Duration::from_secs(30),
+            opening: Duration::from_secs(240),
             closing_linger: Duration::from_secs(40),
             reset_linger: Duration::from_secs(4),
             replies_per_second: 10_000,

@@ -286,7 +286,9 @@ impl Engine {
     /// Whether the flow is one that a successor should know.
     fn is_mirrored(&self, flow: &Flow) -> bool {
         let known = match flow.state {
-            FlowState::Tcp(TcpState::SynSeen | TcpState::Reset | TcpState::Closed) | FlowState::Free => false,
+            // Only one whose SYN carried data: its server may act on it.
+            FlowState::Tcp(TcpState::SynSeen) => flow.has(Flow::TRACKED),
+            FlowState::Tcp(TcpState::Reset | TcpState::Closed) | FlowState::Free => false,
             FlowState::Tcp(
                 TcpState::Opening
                 | TcpState::Established

@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::flow::table::Refused;
 use crate::flow::tcp::TcpState;
 use crate::flow::{Flow, FlowState, Hop, NONE};
+use crate::passage::is_fast_open;
 use crate::path::Passage;
 use crate::plan::{ConnFailover, FloatingKind, Service, ServiceId, SourceIpPersistence, Vserver, VserverKind};
 use crate::record::{L2Disc, Mark, PersistenceRecord};
@@ -158,13 +159,14 @@ impl Engine {
         }
     }
 
-    /// What the mirror says about the packet that opened the flow in `slot`:
-    /// without a handshake the server believes at the first datagram.
-    pub(crate) fn opened(&mut self, slot: u32) -> Passage {
+    /// What the mirror says about the packet that opened the flow in `slot`: without a
+    /// handshake the server believes at the first datagram, or at data in a SYN.
+    pub(crate) fn opened(&mut self, slot: u32, packet: &IpPacket) -> Passage {
         self.counters.flows_opened += 1;
         let believes = match self.flows.at(slot).state {
             FlowState::Datagram => true,
-            FlowState::Tcp(_) | FlowState::Free => false,
+            FlowState::Tcp(_) => packet.tcp().is_some_and(is_fast_open),
+            FlowState::Free => false,
         };
         if believes && self.track(slot) { Passage::Hold } else { Passage::Go }
     }
@@ -248,6 +250,9 @@ impl Engine {
         }
         if !found {
             return Err(Drop::NoSnip);
+        }
+        if let Some(source) = self.evict_half_open(server, proto) {
+            return Ok((source, Flow::LEASED));
         }
         self.counters.snat_exhausted += 1;
         Err(Drop::SnatExhausted)

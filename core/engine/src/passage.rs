@@ -60,21 +60,25 @@ impl Engine {
         let flow = self.flows.at_mut(slot);
         flow.last_seen = now;
         flow.set(Flow::UNTOUCHED, false);
-        self.passage(slot, side, segment)
+        self.passage(slot, side, segment, packet)
     }
 
     /// Whether the packet may leave: behind a hold it waits, and the packet
     /// that makes an end believe begins one.
-    fn passage(&mut self, slot: u32, side: Side, segment: Option<Segment>) -> Passage {
+    fn passage(&mut self, slot: u32, side: Side, segment: Option<Segment>, packet: &IpPacket) -> Passage {
         let flow = self.flows.at(slot);
         if flow.hold != NONE {
+            let syn_seen = flow.state == FlowState::Tcp(TcpState::SynSeen);
             return match (self.holds.get(flow.hold).side == side, segment) {
+                // Whoever sent it repeats it. The server's answer must not overtake a SYN with data.
+                (_, Some(Segment::SynAck)) => Passage::Refuse(Drop::HoldDuplicate),
+                (true, Some(Segment::Syn)) if syn_seen => Passage::Refuse(Drop::HoldDuplicate),
                 (false, _) => Passage::Go,
-                (true, Some(Segment::SynAck)) => Passage::Refuse(Drop::HoldDuplicate),
                 (true, _) => Passage::Hold,
             };
         }
         let believes = match flow.state {
+            FlowState::Tcp(TcpState::SynSeen) => side == Side::Client && packet.tcp().is_some_and(is_fast_open),
             FlowState::Tcp(state) => state == TcpState::Opening || state.is_established(),
             FlowState::Datagram => true,
             FlowState::Free => false,
@@ -332,6 +336,11 @@ impl Engine {
         }
         self.count_established(slot);
     }
+}
+
+/// Whether a server may act on the segment before any handshake: a SYN with data (RFC 7413).
+pub(crate) fn is_fast_open(tcp: &Tcp) -> bool {
+    tcp.flags.syn() && !tcp.flags.ack() && tcp.payload_len > 0
 }
 
 /// The state of a flow after a FIN that could not be judged when it came, if this

@@ -168,7 +168,7 @@ impl Engine {
         };
         // The answer need not wait for the client's Ethernet address then.
         self.prepare(now, slot, Side::Server);
-        match self.opened(slot) {
+        match self.opened(slot, arrival.packet) {
             Passage::Go => self.forward(now, arrival, slot, Side::Client),
             Passage::Hold => self.hold(now, arrival, slot, Side::Client),
             Passage::Reopen => unreachable!("a new flow is not over"),

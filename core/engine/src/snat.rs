@@ -16,6 +16,9 @@ pub(crate) const FIRST_PORT: u16 = 1024;
 /// The lowest port of [`Half::Upper`].
 pub(crate) const FIRST_UPPER_PORT: u16 = 33_280;
 
+/// Where a pool searches that holds only leases of the peer: in no half.
+const NOT_BEGUN: u16 = 0;
+
 /// Ports per piece of a pool's bitmap.
 const PIECE_PORTS: usize = 1024;
 /// Words per piece.
@@ -50,7 +53,7 @@ pub(crate) struct Snat {
     half: Half,
     max_pools: usize,
     leases: u32,
-    /// Where a new pool begins to search: moves with every lease, so that a
+    /// Where a pool begins to search in a half: moves with every lease, so that a
     /// pool that comes back does not begin with the ports it used last.
     rotation: u16,
 }
@@ -59,6 +62,7 @@ pub(crate) struct Snat {
 struct Pool {
     pieces: [Option<Box<Piece>>; PIECES],
     leases: u32,
+    /// Where to search, or [`NOT_BEGUN`].
     next: u16,
 }
 
@@ -89,9 +93,9 @@ impl Snat {
     pub(crate) fn lease(&mut self, destination: Destination) -> Result<u16, LeaseError> {
         let (first, last) = range(self.half);
         let start = first + self.rotation % (last - first + 1);
-        let pool = self.pool(destination, start)?;
+        let pool = self.pool(destination)?;
         if pool.next < first || pool.next > last {
-            pool.next = first;
+            pool.next = start;
         }
         let from = pool.next;
         let found = pool.first_free(from, last).or_else(|| pool.first_free(first, from));
@@ -103,9 +107,22 @@ impl Snat {
         Ok(port)
     }
 
+    /// The next port of our half in rotation, leased or not: where all are leased, the one whose
+    /// lease is the oldest. `None`: there is no pool, or it has no lease of ours.
+    pub(crate) fn next_in_turn(&mut self, destination: Destination) -> Option<u16> {
+        let (first, last) = range(self.half);
+        let pool = self.pools.get_mut(&destination)?;
+        if pool.next < first || pool.next > last {
+            return None;
+        }
+        let port = pool.next;
+        pool.next = if port == last { first } else { port + 1 };
+        Some(port)
+    }
+
     /// Leases this very port, of whichever half: the peer did before us.
     pub(crate) fn lease_exactly(&mut self, destination: Destination, port: u16) -> Result<(), LeaseError> {
-        let pool = self.pool(destination, FIRST_PORT)?;
+        let pool = self.pool(destination)?;
         if pool.is_set(port) {
             return Err(LeaseError::Taken);
         }
@@ -130,11 +147,11 @@ impl Snat {
         self.leases = 0;
     }
 
-    fn pool(&mut self, destination: Destination, next: u16) -> Result<&mut Pool, LeaseError> {
+    fn pool(&mut self, destination: Destination) -> Result<&mut Pool, LeaseError> {
         if self.pools.len() >= self.max_pools && !self.pools.contains_key(&destination) {
             return Err(LeaseError::Exhausted);
         }
-        let empty = || Pool { pieces: [const { None }; PIECES], leases: 0, next };
+        let empty = || Pool { pieces: [const { None }; PIECES], leases: 0, next: NOT_BEGUN };
         Ok(self.pools.entry(destination).or_insert_with(empty))
     }
 }

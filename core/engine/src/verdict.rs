@@ -81,7 +81,7 @@ reasons! {
     TcpInvalid = "tcp_invalid",
     /// Too many packets wait behind a hold.
     HoldQueueFull = "hold_queue_full",
-    /// A retransmission of what the hold already keeps.
+    /// A retransmission of what the hold already keeps, or an answer to an earlier SYN that would overtake it.
     HoldDuplicate = "hold_duplicate",
     /// An ICMP error that matches no flow.
     IcmpUnrelated = "icmp_unrelated",

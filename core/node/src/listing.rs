@@ -10,6 +10,9 @@ use holdfast_engine::{self as engine, Gate};
 use crate::effect::Reply;
 use crate::node::Node;
 
+#[cfg(test)]
+mod tests;
+
 /// Table slots walked per turn for one listing.
 const SLOTS_PER_TURN: u32 = 1024;
 /// IP protocol numbers.

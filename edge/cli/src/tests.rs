@@ -24,6 +24,27 @@ fn arguments_become_one_line_and_keep_their_blanks() {
     assert_eq!(words(&["set", "x", ""]), "set x \"\"");
 }
 
+/// What a shell hands over of a filter with quotes of its own means what it means in our shell.
+#[test]
+fn a_filter_keeps_its_quotes_on_the_way_to_the_node() {
+    let filter = |line: &str| {
+        let command = holdfast_config::parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+        holdfast_config::ConnectionFilter::parse(command.connection_filter().unwrap()).unwrap()
+    };
+    for (typed, tail) in [
+        ("VSVRNAME == \"nat\"", &[][..]),
+        ("VSVRNAME == \"nat\" && STATE == 'ESTABLISHED'", &[]),
+        ("CONNECTION.LB_VSERVER.NAME.EQ(\"nat\")", &[]),
+        ("VSVRNAME == \"nat\"", &["-detail", "NAME"]),
+    ] {
+        let args = [&["holdfast", "show", "ns", "connectiontable", typed], tail].concat();
+        let args = Args::try_parse_from(args).unwrap();
+        let in_shell = ["show ns connectiontable", typed, &tail.join(" ")].join(" ");
+        assert_eq!(filter(&command_line(&args.words)), filter(&in_shell), "{typed}");
+        assert_eq!(filter(&in_shell), filter(&in_shell.replace(['"', '\''], "")), "{typed}");
+    }
+}
+
 #[test]
 fn options_of_commands_are_not_options_of_the_program() {
     let args = Args::try_parse_from(["holdfast", "--json", "set", "lb", "vserver", "v", "-connFailover", "STATEFUL"]);

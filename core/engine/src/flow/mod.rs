@@ -177,20 +177,33 @@ impl Flow {
         }
     }
 
+    /// Whether it is a TCP connection that its client has not completed, as far as was seen here.
+    pub(crate) fn is_half_open(&self) -> bool {
+        match self.state {
+            FlowState::Tcp(TcpState::SynSeen | TcpState::Opening) => true,
+            FlowState::Tcp(
+                TcpState::Established
+                | TcpState::ClientFin
+                | TcpState::ServerFin
+                | TcpState::Closing
+                | TcpState::Closed
+                | TcpState::Reset
+                | TcpState::Mirrored,
+            )
+            | FlowState::Datagram
+            | FlowState::Free => false,
+        }
+    }
+
     /// How long it may stay without a packet.
     pub(crate) fn time_out(&self, limits: &Limits) -> Duration {
         let idle = Duration::from_secs(u64::from(self.client_idle_s.max(self.server_idle_s)));
         match self.state {
             FlowState::Tcp(TcpState::SynSeen) => limits.half_open,
+            FlowState::Tcp(TcpState::Opening) => idle.min(limits.opening),
             FlowState::Tcp(TcpState::Closing | TcpState::Closed) => limits.closing_linger,
             FlowState::Tcp(TcpState::Reset) => limits.reset_linger,
-            FlowState::Tcp(
-                TcpState::Opening
-                | TcpState::Established
-                | TcpState::ClientFin
-                | TcpState::ServerFin
-                | TcpState::Mirrored,
-            )
+            FlowState::Tcp(TcpState::Established | TcpState::ClientFin | TcpState::ServerFin | TcpState::Mirrored)
             | FlowState::Datagram
             | FlowState::Free => idle,
         }

@@ -1,5 +1,7 @@
 //! Stories: real frames through `handle_frame`, on two ports, in both IP versions.
 
+mod fast_open;
+mod flood;
 mod icmp;
 mod listing;
 mod mirror;

@@ -52,6 +52,12 @@ fn every_transition_is_as_drawn() {
 }
 
 #[test]
+fn every_state_has_one_of_the_words_that_listings_know() {
+    let used: std::collections::BTreeSet<&str> = TcpState::ALL.into_iter().map(TcpState::label).collect();
+    assert_eq!(used, crate::CONNECTION_STATES.into_iter().collect());
+}
+
+#[test]
 fn flags_name_segments() {
     for bits in 0..16u8 {
         let (fin, syn, rst, ack) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0, bits & 8 != 0);
@@ -121,6 +127,19 @@ fn leases_rotate_and_a_pool_that_comes_back_does_not_begin_with_its_last_port() 
     let first = snat.lease(destination(1)).expect("free");
     snat.release(destination(1), first);
     assert_ne!(snat.lease(destination(1)).expect("free"), first);
+}
+
+/// After a takeover the pools exist already, with leases of the peer: servers may have connections of a former
+/// life of this node in its own half all the same.
+#[test]
+fn the_first_own_lease_beside_those_of_the_peer_is_from_another_place_in_each_life_too() {
+    let first = |rotation| {
+        let mut snat = Snat::new(10, rotation);
+        snat.lease_exactly(destination(1), 2000).expect("free");
+        snat.set_half(Half::Upper);
+        snat.lease(destination(1)).expect("free")
+    };
+    assert_eq!((first(0), first(5000)), (33_280, 38_280));
 }
 
 #[test]

@@ -276,8 +276,7 @@ fn every_port_of_a_half_can_be_leased_and_then_exhaustion_is_counted() {
     let mut seen = std::collections::BTreeSet::new();
     for n in 0..32_256u32 {
         lab.net.client = Endpoint { addr: net.client.addr, port: 1 + (n % 60_000) as u16 };
-        lab.client(SYN, 1, 0, b"");
-        seen.insert(lab.next().packet().source().port);
+        seen.insert(lab.establish().1.port);
     }
     assert_eq!(seen.len(), 32_256);
     lab.net.client.port = 65_000;

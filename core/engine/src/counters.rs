@@ -239,6 +239,8 @@ pub struct ConnectionRow {
     pub idle: core::time::Duration,
     /// Came from the peer and no packet of it has been seen here.
     pub mirrored: bool,
+    /// A successor should know it: it counts as protected or unprotected.
+    pub tracked: bool,
     /// The peer has acknowledged it in this session.
     pub protected: bool,
     /// A packet of it waits until the peer has.

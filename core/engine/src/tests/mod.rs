@@ -1,5 +1,6 @@
 //! Stories: real frames through `handle_frame`, on two ports, in both IP versions.
 
+mod forged;
 mod icmp;
 mod listing;
 mod mirror;

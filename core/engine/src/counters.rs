@@ -41,8 +41,8 @@ pub struct Counters {
     pub snat_exhausted: u64,
     /// Resets sent to ends whose segment belonged to no flow.
     pub resets_sent: u64,
-    /// Resets passed on that did not end their flow: their sequence number is
-    /// far from anything that the other end has acknowledged.
+    /// Resets passed on that did not end their flow: their sequence number is not
+    /// the one that the other end expects, as far as this node knows.
     pub resets_doubted: u64,
     /// FINs that no window of the other end has room for: passed on, without effect on the flow.
     pub fins_doubted: u64,

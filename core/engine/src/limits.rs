@@ -30,9 +30,10 @@ pub struct Limits {
     pub stray_grace: Duration,
     /// How long a TCP flow lives between the client's SYN and the server's answer.
     pub half_open: Duration,
-    /// How long a flow lingers after both FINs (TIME_WAIT-like).
+    /// How long a flow lingers once both FINs are acknowledged (TIME_WAIT-like). Before that it has its
+    /// idle time-out, as any connection: what is not acknowledged is sent again, up to 120 s apart.
     pub closing_linger: Duration,
-    /// How long a flow lingers after a reset.
+    /// How long a flow lingers after a reset that the other end believes.
     pub reset_linger: Duration,
     /// Replies the node makes itself (resets, ICMP errors), per second.
     pub replies_per_second: u32,

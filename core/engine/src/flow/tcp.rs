@@ -20,7 +20,7 @@ pub(crate) enum TcpState {
     Closing,
     /// Both FINs are acknowledged.
     Closed,
-    /// An end has sent a reset.
+    /// An end has sent a reset that the other one believes.
     Reset,
     /// Installed from a record: anything may come next.
     Mirrored,

@@ -166,11 +166,9 @@ fn note_answer(flow: &mut Flow, state: TcpState, tcp: &Tcp) -> TcpState {
         // As the table has it.
         TcpState::SynSeen | TcpState::Opening | TcpState::Mirrored => (true, state),
         TcpState::Reset => (true, TcpState::Opening),
-        TcpState::Established
-        | TcpState::ClientFin
-        | TcpState::ServerFin
-        | TcpState::Closing
-        | TcpState::Closed => (flow.syn_again && !repeated, TcpState::Opening),
+        TcpState::Established | TcpState::ClientFin | TcpState::ServerFin | TcpState::Closing | TcpState::Closed => {
+            (flow.syn_again && !repeated, TcpState::Opening)
+        }
     };
     if !begins {
         return state;

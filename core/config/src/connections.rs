@@ -30,12 +30,20 @@ pub enum FlowRole {
     Held,
     /// The primary's; we store it.
     Mirrored,
+    /// Ours, of a STATEFUL vserver, and of no use to a successor: over, or not yet answered by its server.
+    Uncounted,
 }
 
 impl FlowRole {
     /// Every role.
-    const ALL: [FlowRole; 5] =
-        [FlowRole::Local, FlowRole::Protected, FlowRole::Unprotected, FlowRole::Held, FlowRole::Mirrored];
+    const ALL: [FlowRole; 6] = [
+        FlowRole::Local,
+        FlowRole::Protected,
+        FlowRole::Unprotected,
+        FlowRole::Held,
+        FlowRole::Mirrored,
+        FlowRole::Uncounted,
+    ];
 
     /// As it is printed.
     pub fn word(self) -> &'static str {
@@ -45,6 +53,7 @@ impl FlowRole {
             FlowRole::Unprotected => "UNPROTECTED",
             FlowRole::Held => "HELD",
             FlowRole::Mirrored => "MIRRORED",
+            FlowRole::Uncounted => "-",
         }
     }
 }

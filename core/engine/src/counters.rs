@@ -43,8 +43,8 @@ pub struct Counters {
     pub half_open_evicted: u64,
     /// Resets sent to ends whose segment belonged to no flow.
     pub resets_sent: u64,
-    /// Resets passed on that did not end their flow: their sequence number is
-    /// far from anything that the other end has acknowledged.
+    /// Resets passed on that did not end their flow: their sequence number is not
+    /// the one that the other end expects, as far as this node knows.
     pub resets_doubted: u64,
     /// FINs that no window of the other end has room for: passed on, without effect on the flow.
     pub fins_doubted: u64,
@@ -246,6 +246,8 @@ pub struct ConnectionRow {
     pub idle: core::time::Duration,
     /// Came from the peer and no packet of it has been seen here.
     pub mirrored: bool,
+    /// A successor should know it: it counts as protected or unprotected.
+    pub tracked: bool,
     /// The peer has acknowledged it in this session.
     pub protected: bool,
     /// A packet of it waits until the peer has.

@@ -599,7 +599,8 @@ impl Engine {
             state: flow.state_label(),
             idle: now.since(flow.last_seen),
             mirrored: flow.has(Flow::UNTOUCHED),
-            protected: self.is_protected(flow),
+            tracked: flow.has(Flow::TRACKED),
+            protected: flow.has(Flow::TRACKED) && self.is_protected(flow),
             held: flow.hold != NONE,
         }
     }

@@ -34,9 +34,10 @@ pub struct Limits {
     /// (RFC 5382 section 5 REQ-5: not under 4 minutes); a shorter idle time-out stands. Servers
     /// repeat their answer at most 120 s apart, so that none is forgotten whose server still asks.
     pub opening: Duration,
-    /// How long a flow lingers after both FINs (TIME_WAIT-like).
+    /// How long a flow lingers once both FINs are acknowledged (TIME_WAIT-like). Before that it has its
+    /// idle time-out, as any connection: what is not acknowledged is sent again, up to 120 s apart.
     pub closing_linger: Duration,
-    /// How long a flow lingers after a reset.
+    /// How long a flow lingers after a reset that the other end believes.
     pub reset_linger: Duration,
     /// Replies the node makes itself (resets, ICMP errors), per second.
     pub replies_per_second: u32,

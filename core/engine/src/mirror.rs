@@ -14,6 +14,7 @@ use crate::engine::{Applied, BulkStep, Engine, Mirroring, PersistenceStep};
 use crate::evict::Hunt;
 use crate::flow::table::Refused;
 use crate::flow::tcp::TcpState;
+use crate::flow::tcp_seen::Stream;
 use crate::flow::{Flow, FlowState, Hop, NONE, Side};
 use crate::open::destination_of;
 use crate::record::{FlowClose, FlowKey, FlowRecord, FlowRef, Mark, PersistenceRecord, Phase};
@@ -692,15 +693,13 @@ fn flow_of(now: Instant, record: &FlowRecord) -> Flow {
         vserver: NONE,
         service: NONE,
         hold: NONE,
-        client_fin: 0,
-        server_fin: 0,
-        client_ack: 0,
-        server_ack: 0,
+        streams: [Stream::default(); 2],
         client_idle_s: record.client_idle_s,
         server_idle_s: record.server_idle_s,
         bucket: 0,
         proto: record.proto,
         state: state_of(record),
         flags: Flow::UNTOUCHED,
+        syn_again: false,
     }
 }

@@ -6,6 +6,7 @@ use holdfast_wire::{Addr, Endpoint, IpPacket, Parsed, Transport, parse, proto};
 use crate::engine::Engine;
 use crate::flow::table::Refused;
 use crate::flow::tcp::TcpState;
+use crate::flow::tcp_seen::Stream;
 use crate::flow::{Flow, FlowState, Hop, NONE};
 use crate::passage::is_fast_open;
 use crate::path::Passage;
@@ -336,16 +337,14 @@ fn new_flow(now: Instant, opening: &Opening) -> Flow {
         vserver: opening.vserver,
         service: opening.service,
         hold: NONE,
-        client_fin: 0,
-        server_fin: 0,
-        client_ack: 0,
-        server_ack: 0,
+        streams: [Stream::default(); 2],
         client_idle_s: seconds(opening.client_idle),
         server_idle_s: seconds(opening.server_idle),
         bucket: 0,
         proto: opening.proto,
         state: opening.state,
         flags: opening.flags,
+        syn_again: false,
     }
 }
 

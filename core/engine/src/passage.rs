@@ -6,6 +6,7 @@ use holdfast_wire::{Addr, Checksum, IpPacket, MacAddr, Rewrite, Tcp, Transport, 
 
 use crate::engine::{Engine, Gate, Mirroring};
 use crate::flow::tcp::{Segment, Step, TcpState, step};
+use crate::flow::tcp_seen::{Doubt, note, resumed};
 use crate::flow::{Flow, FlowState, Hop, NONE, Side, coarse};
 use crate::frame::{Frame, Offload, OwnedFrame, Port, PortId};
 use crate::network::{Resolution, is_link_local};
@@ -26,41 +27,53 @@ impl Engine {
     /// Moves the flow in `slot` on by a packet of `side`.
     pub(crate) fn advance(&mut self, now: Instant, slot: u32, side: Side, packet: &IpPacket) -> Passage {
         self.bind(slot);
-        let flow = self.flows.at_mut(slot);
-        let segment = match (flow.state, &packet.transport) {
-            (FlowState::Tcp(state), Transport::Tcp(tcp)) => {
-                let flags = tcp.flags;
-                let Some(segment) = Segment::from_flags(flags.fin(), flags.syn(), flags.rst(), flags.ack()) else {
-                    return Passage::Refuse(Drop::TcpInvalid);
-                };
-                let (flow, state) = match confirmed_fin(flow, state, side, tcp) {
-                    Some(next) => {
-                        self.set_tcp_state(now, slot, next);
-                        (self.flows.at_mut(slot), next)
-                    }
-                    None => (flow, state),
-                };
-                let credit = credit_of(flow, state, side, tcp);
-                let doubted = segment == Segment::Rst && credit != Credit::Good;
-                self.counters.fins_doubted += u64::from(segment == Segment::Fin && credit == Credit::Bad);
-                let segment = note_fins(flow, state, side, segment, tcp, credit);
-                note_ack(flow, side, tcp);
-                match step(state, side, segment) {
-                    // The end that gets it decides; a forged one must not end the flow.
-                    _ if doubted => self.counters.resets_doubted += 1,
-                    Step::Stay => {}
-                    Step::Move(next) => self.set_tcp_state(now, slot, next),
-                    Step::Reopen => return Passage::Reopen,
-                    Step::Invalid => return Passage::Refuse(Drop::TcpInvalid),
-                }
-                Some(segment)
-            }
+        let segment = match (self.flows.at(slot).state, &packet.transport) {
+            (FlowState::Tcp(state), Transport::Tcp(tcp)) => match self.advance_tcp(now, slot, side, state, tcp) {
+                Ok(segment) => Some(segment),
+                Err(passage) => return passage,
+            },
             (FlowState::Tcp(_) | FlowState::Datagram | FlowState::Free, _) => None,
         };
         let flow = self.flows.at_mut(slot);
         flow.last_seen = now;
         flow.set(Flow::UNTOUCHED, false);
         self.passage(slot, side, segment, packet)
+    }
+
+    /// Moves a TCP flow on; names the segment, or says what else becomes of it.
+    fn advance_tcp(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        side: Side,
+        state: TcpState,
+        tcp: &Tcp,
+    ) -> Result<Segment, Passage> {
+        let flags = tcp.flags;
+        let Some(segment) = Segment::from_flags(flags.fin(), flags.syn(), flags.rst(), flags.ack()) else {
+            return Err(Passage::Refuse(Drop::TcpInvalid));
+        };
+        let seen = note(self.flows.at_mut(slot), state, side, segment, tcp);
+        if seen.state != state {
+            self.set_tcp_state(now, slot, seen.state);
+        }
+        // The end that gets it decides; a forged one must not end the flow.
+        self.counters.resets_doubted += u64::from(seen.doubt == Doubt::Reset);
+        self.counters.fins_doubted += u64::from(seen.doubt == Doubt::Fin);
+        if let Doubt::Reset | Doubt::Syn = seen.doubt {
+            return Ok(seen.segment);
+        }
+        match step(seen.state, side, seen.segment) {
+            Step::Stay => {}
+            Step::Move(next) => {
+                let lives = seen.state == TcpState::Reset;
+                let next = if lives { resumed(self.flows.at(slot)) } else { next };
+                self.set_tcp_state(now, slot, next);
+            }
+            Step::Reopen => return Err(Passage::Reopen),
+            Step::Invalid => return Err(Passage::Refuse(Drop::TcpInvalid)),
+        }
+        Ok(seen.segment)
     }
 
     /// Whether the packet may leave: behind a hold it waits, and the packet
@@ -79,7 +92,8 @@ impl Engine {
         }
         let believes = match flow.state {
             FlowState::Tcp(TcpState::SynSeen) => side == Side::Client && packet.tcp().is_some_and(is_fast_open),
-            FlowState::Tcp(state) => state == TcpState::Opening || state.is_established(),
+            FlowState::Tcp(TcpState::Opening | TcpState::Closing) => true,
+            FlowState::Tcp(state) => state.is_established(),
             FlowState::Datagram => true,
             FlowState::Free => false,
         };
@@ -341,123 +355,6 @@ impl Engine {
 /// Whether a server may act on the segment before any handshake: a SYN with data (RFC 7413).
 pub(crate) fn is_fast_open(tcp: &Tcp) -> bool {
     tcp.flags.syn() && !tcp.flags.ack() && tcp.payload_len > 0
-}
-
-/// The state of a flow after a FIN that could not be judged when it came, if this
-/// segment acknowledges that very FIN: the end that had it believes it.
-fn confirmed_fin(flow: &mut Flow, state: TcpState, side: Side, tcp: &Tcp) -> Option<TcpState> {
-    let (closer, fin, acked) = match side {
-        Side::Client => (Side::Server, flow.server_fin, Flow::SERVER_FIN_ACKED),
-        Side::Server => (Side::Client, flow.client_fin, Flow::CLIENT_FIN_ACKED),
-    };
-    if fin == 0 || !tcp.flags.ack() || tcp.ack != fin || !state.is_established() {
-        return None;
-    }
-    match step(state, closer, Segment::Fin) {
-        Step::Move(next) => {
-            flow.set(acked, true);
-            Some(next)
-        }
-        Step::Stay | Step::Reopen | Step::Invalid => None,
-    }
-}
-
-/// Notes FINs and their acknowledgements; names the segment after which both
-/// are acknowledged. A FIN that cannot be judged waits for its acknowledgement, one that
-/// is far from the stream counts as data: the end that gets it decides.
-fn note_fins(flow: &mut Flow, state: TcpState, side: Side, segment: Segment, tcp: &Tcp, credit: Credit) -> Segment {
-    if segment == Segment::Fin && credit != Credit::Bad {
-        let end = tcp.seq.wrapping_add(tcp.payload_len).wrapping_add(1);
-        match side {
-            Side::Client => flow.client_fin = end,
-            Side::Server => flow.server_fin = end,
-        }
-    }
-    let segment = if segment == Segment::Fin && credit != Credit::Good { Segment::Data } else { segment };
-    let lingering_or_half = match state {
-        TcpState::ClientFin | TcpState::ServerFin | TcpState::Closing => true,
-        TcpState::SynSeen
-        | TcpState::Opening
-        | TcpState::Established
-        | TcpState::Closed
-        | TcpState::Reset
-        | TcpState::Mirrored => false,
-    };
-    if !lingering_or_half || !tcp.flags.ack() || segment == Segment::Rst {
-        return segment;
-    }
-    let (fin, sent, acked) = match side {
-        Side::Client => (flow.server_fin, state != TcpState::ClientFin, Flow::SERVER_FIN_ACKED),
-        Side::Server => (flow.client_fin, state != TcpState::ServerFin, Flow::CLIENT_FIN_ACKED),
-    };
-    // After a takeover a FIN that was acknowledged before is not known, and never will be.
-    if sent && fin != 0 && at_or_after(tcp.ack, fin) {
-        flow.set(acked, true);
-    }
-    let both = flow.has(Flow::CLIENT_FIN_ACKED) && flow.has(Flow::SERVER_FIN_ACKED);
-    if both && state == TcpState::Closing && segment != Segment::Syn { Segment::LastAck } else { segment }
-}
-
-/// How far ahead of what is known a segment may plausibly be: the largest
-/// windows in use.
-const AHEAD: u32 = 16 << 20;
-/// How far behind: what was under way while an acknowledgement overtook it.
-const BEHIND: u32 = 64 << 10;
-
-/// Notes how far `side` has acknowledged. A leap that no window allows is not
-/// taken for true.
-fn note_ack(flow: &mut Flow, side: Side, tcp: &Tcp) {
-    let known = match side {
-        Side::Client => &mut flow.client_ack,
-        Side::Server => &mut flow.server_ack,
-    };
-    if tcp.flags.ack() && (*known == 0 || tcp.ack.wrapping_sub(*known) < AHEAD) {
-        *known = tcp.ack;
-    }
-}
-
-/// What a reset or a FIN is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Credit {
-    /// The other end will believe it.
-    Good,
-    /// After a takeover: nothing is known yet of what the other end has acknowledged.
-    Unknown,
-    /// No window has room for its sequence number.
-    Bad,
-}
-
-/// Whether the other end can believe a reset or FIN of `side`: its sequence number is
-/// near what that end has acknowledged (RFC 5961 section 3). During the set-up
-/// everything counts.
-fn credit_of(flow: &Flow, state: TcpState, side: Side, tcp: &Tcp) -> Credit {
-    let acknowledged = match side {
-        Side::Client => flow.server_ack,
-        Side::Server => flow.client_ack,
-    };
-    match state {
-        TcpState::SynSeen | TcpState::Opening => Credit::Good,
-        TcpState::Established
-        | TcpState::ClientFin
-        | TcpState::ServerFin
-        | TcpState::Closing
-        | TcpState::Closed
-        | TcpState::Reset
-        | TcpState::Mirrored => {
-            let ahead = tcp.seq.wrapping_sub(acknowledged) < AHEAD;
-            let behind = acknowledged.wrapping_sub(tcp.seq) < BEHIND;
-            match acknowledged {
-                0 => Credit::Unknown,
-                _ if ahead || behind => Credit::Good,
-                _ => Credit::Bad,
-            }
-        }
-    }
-}
-
-/// Whether sequence number `a` is `b` or later (RFC 9293 section 3.4).
-fn at_or_after(a: u32, b: u32) -> bool {
-    a.wrapping_sub(b) < 1 << 31
 }
 
 /// Whether the packet, or each segment of a super-packet, is longer than `mtu`.

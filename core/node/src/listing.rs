@@ -91,12 +91,15 @@ impl Node {
         let vserver = row.vserver.and_then(|id| self.config.vserver_by_id(id.0));
         let service = row.service.and_then(|id| self.config.service_by_id(id.0));
         let failover = vserver.map(|vserver| vserver.failover).unwrap_or_default();
-        let role = match (row.mirrored && self.gate() == Gate::Closed, row.protected, failover) {
-            (true, _, _) => FlowRole::Mirrored,
-            (false, true, _) => FlowRole::Protected,
-            (false, false, _) if row.held => FlowRole::Held,
-            (false, false, config::ConnFailover::Stateful) => FlowRole::Unprotected,
-            (false, false, config::ConnFailover::Stateless | config::ConnFailover::Disabled) => FlowRole::Local,
+        let stateful = failover == config::ConnFailover::Stateful;
+        // What the counters count, and as what.
+        let role = match (row.tracked, row.protected) {
+            _ if row.mirrored && self.gate() == Gate::Closed => FlowRole::Mirrored,
+            (true, true) => FlowRole::Protected,
+            _ if row.held => FlowRole::Held,
+            (true, false) => FlowRole::Unprotected,
+            (false, _) if stateful => FlowRole::Uncounted,
+            (false, _) => FlowRole::Local,
         };
         config::ConnectionRow {
             source: row.client.addr.into(),

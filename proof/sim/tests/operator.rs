@@ -26,6 +26,20 @@ fn the_connection_table_tells_names_and_roles_on_both_nodes() {
 }
 
 #[test]
+fn a_connection_that_is_over_is_shown_as_it_is_counted() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let primary = story.primary();
+    let number = story.connect(SNAT, false);
+    story.end_of(number);
+    story.run_ms(500);
+    let table = story.command(primary, "show ns connectiontable");
+    assert!(table.trim_end().ends_with("TIME_WAIT     -"), "{table}");
+    let status = story.command(primary, "show ha node");
+    assert!(status.contains("Flows: 1  Protected: 0  Unprotected: 0"), "{status}");
+    story.end();
+}
+
+#[test]
 fn a_connection_that_waits_for_the_peer_is_held_and_not_lost() {
     let peer_manners = Manners { delay: Duration::from_millis(40), ..Manners::CALM };
     let mut story = Story::whole(Scenario { peer_manners, ..Scenario::quiet(7) });

@@ -4,6 +4,7 @@ pub(crate) mod hold;
 pub(crate) mod numbers;
 pub(crate) mod table;
 pub(crate) mod tcp;
+pub(crate) mod tcp_seen;
 
 use core::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::frame::PortId;
 use crate::limits::Limits;
 use crate::record::{FlowKey, FlowRecord, L2Disc, Phase};
 use tcp::TcpState;
+use tcp_seen::Stream;
 
 /// "No row", "no hold", "end of list".
 pub(crate) const NONE: u32 = u32::MAX;
@@ -29,6 +31,16 @@ pub(crate) enum Side {
     Client,
     /// The server sent it; it leaves towards the client.
     Server,
+}
+
+impl Side {
+    /// The one that gets it.
+    pub(crate) const fn other(self) -> Side {
+        match self {
+            Side::Client => Side::Server,
+            Side::Server => Side::Client,
+        }
+    }
 }
 
 /// What a flow's packets have shown so far.
@@ -101,14 +113,8 @@ pub(crate) struct Flow {
     pub(crate) service: u32,
     /// Its hold, or [`NONE`]. In a free slot: the next free slot.
     pub(crate) hold: u32,
-    /// Sequence number after the client's FIN.
-    pub(crate) client_fin: u32,
-    /// Sequence number after the server's FIN.
-    pub(crate) server_fin: u32,
-    /// How far the client has acknowledged; 0: not seen.
-    pub(crate) client_ack: u32,
-    /// How far the server has acknowledged; 0: not seen.
-    pub(crate) server_ack: u32,
+    /// What the client sends, and what the server sends, as far as TCP shows it.
+    pub(crate) streams: [Stream; 2],
     /// Client-side idle time-out, seconds.
     pub(crate) client_idle_s: u32,
     /// Server-side idle time-out, seconds.
@@ -121,6 +127,8 @@ pub(crate) struct Flow {
     pub(crate) state: FlowState,
     /// Bits, see the constants.
     pub(crate) flags: u8,
+    /// The client has sent a SYN since the server last answered one.
+    pub(crate) syn_again: bool,
 }
 
 impl Flow {
@@ -149,6 +157,16 @@ impl Flow {
     /// Sets or clears a flag.
     pub(crate) fn set(&mut self, flag: u8, on: bool) {
         if on { self.flags |= flag } else { self.flags &= !flag }
+    }
+
+    /// What `side` sends.
+    pub(crate) const fn stream(&self, side: Side) -> &Stream {
+        &self.streams[side as usize]
+    }
+
+    /// What `side` sends, to be noted.
+    pub(crate) const fn stream_mut(&mut self, side: Side) -> &mut Stream {
+        &mut self.streams[side as usize]
     }
 
     /// How the client's packets name it.
@@ -201,9 +219,15 @@ impl Flow {
         match self.state {
             FlowState::Tcp(TcpState::SynSeen) => limits.half_open,
             FlowState::Tcp(TcpState::Opening) => idle.min(limits.opening),
-            FlowState::Tcp(TcpState::Closing | TcpState::Closed) => limits.closing_linger,
+            FlowState::Tcp(TcpState::Closed) => limits.closing_linger,
             FlowState::Tcp(TcpState::Reset) => limits.reset_linger,
-            FlowState::Tcp(TcpState::Established | TcpState::ClientFin | TcpState::ServerFin | TcpState::Mirrored)
+            FlowState::Tcp(
+                TcpState::Established
+                | TcpState::ClientFin
+                | TcpState::ServerFin
+                | TcpState::Closing
+                | TcpState::Mirrored,
+            )
             | FlowState::Datagram
             | FlowState::Free => idle,
         }

@@ -20,7 +20,7 @@ pub(crate) enum TcpState {
     Closing,
     /// Both FINs are acknowledged.
     Closed,
-    /// An end has sent a reset.
+    /// An end has sent a reset that the other one believes.
     Reset,
     /// Installed from a record: anything may come next.
     Mirrored,
@@ -190,9 +190,9 @@ const fn half_closed(side: Side, segment: Segment, closer: Side) -> Step {
 
 const fn closing(side: Side, segment: Segment) -> Step {
     match (side, segment) {
-        (Side::Client, Segment::Syn) => Step::Reopen,
+        // What one end sent last is still under way: whether it is over the server knows, and answers.
+        (_, Segment::Syn) | (Side::Server, Segment::SynAck) => Step::Stay,
         (Side::Client, Segment::SynAck) => Step::Invalid,
-        (Side::Server, Segment::Syn | Segment::SynAck) => Step::Stay,
         (_, Segment::Data | Segment::Fin) => Step::Stay,
         (_, Segment::LastAck) => Step::Move(TcpState::Closed),
         (_, Segment::Rst) => Step::Move(TcpState::Reset),

@@ -2,6 +2,7 @@
 
 mod fast_open;
 mod flood;
+mod forged;
 mod icmp;
 mod listing;
 mod mirror;

@@ -18,7 +18,7 @@ const TABLE: [(TcpState, [&str; 2]); 9] = [
     (Established, [". ! . c . R", ". . . s . R"]),
     (ClientFin, [". ! . . . R", ". . . X . R"]),
     (ServerFin, [". ! . X . R", ". . . . . R"]),
-    (Closing, ["@ ! . . Z R", ". . . . Z R"]),
+    (Closing, [". ! . . Z R", ". . . . Z R"]),
     (Closed, ["@ ! . . . .", ". . . . . ."]),
     (Reset, ["@ ! E c E .", ". . E s E ."]),
     (Mirrored, [". ! E c E R", ". O E s E R"]),

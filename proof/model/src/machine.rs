@@ -184,8 +184,6 @@ impl Machines {
         Machines { faults: 0, ails: 2, ..Machines::PATH_WORKS },
         Machines { steps: 40, restless: 10, ails: 1, ..Machines::PATH_WORKS },
         Machines::WITNESS,
-        Machines { steps: 45, restless: 16, cuts: 2, ..Machines::WITNESS },
-        Machines { steps: 40, restless: 14, faults: 1, ..Machines::WITNESS },
     ];
 
     /// The settings of both: the shortest that the machine accepts, so that few steps show much.

@@ -38,9 +38,10 @@ pub struct PeerView {
 }
 
 impl PeerView {
-    /// Whether it says that it holds all that this mirror session has told.
+    /// Whether it says that it holds all that this mirror session has told. A node that leads, or hands over, names the
+    /// session that it began itself: that may have the same number.
     pub fn holds(&self, session: u32) -> bool {
-        self.caught_up && self.synced_session == session
+        self.role == Role::Secondary && self.caught_up && self.synced_session == session
     }
 }
 

@@ -273,3 +273,25 @@ fn a_full_persistence_table_of_the_secondary_unprotects_nothing() {
         assert_eq!(story.end_of(number), Outcome::Finished);
     }
 }
+
+/// Both nodes number the sessions that they begin from one on. What the old primary says of its own is no word on
+/// the session of the new one, which would have to begin another, and would take the peer for whole meanwhile.
+#[test]
+fn a_switchover_begins_one_session() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let numbers: Vec<usize> = (0..10).map(|n| story.connect([SNAT, USIP][n % 2], false)).collect();
+    for _ in 0..3 {
+        let successor = 1 - story.primary();
+        story.fault(Fault::ForceFailover);
+        story.until("the role has moved", |world| world.primary() == Some(successor));
+        story.until("the pair is whole again", World::is_whole);
+        story.run_ms(300);
+        let log = &story.world.machines[successor].log;
+        let again = log.iter().find(|(_, _, text)| text.contains("starting another mirror session"));
+        assert!(again.is_none(), "{again:?}");
+    }
+    for number in numbers {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    story.end();
+}

@@ -339,7 +339,11 @@ impl Engine {
             // If it lives after all its next packet is told, or waits, as a first one does.
             TcpState::Reset => self.set_tracked(slot, false),
             // Nobody believes in it any more: what lingers here is of no use to a successor.
-            TcpState::Closed => self.retract(slot),
+            // What waited for the peer waits for nothing: no record of it will be written.
+            TcpState::Closed => {
+                self.release(now, slot);
+                self.retract(slot);
+            }
             TcpState::SynSeen
             | TcpState::Opening
             | TcpState::Established

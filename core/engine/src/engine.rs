@@ -617,7 +617,8 @@ impl Engine {
         let mut released = 0;
         for _ in 0..MAX_HOLDS_LOOKED_AT {
             let Some(flow) = self.holds.poll_expired(now) else { return };
-            let holds = self.flows.slot_of(flow).is_some_and(|slot| self.release_unprotected(now, slot));
+            let slot = flow.and_then(|flow| self.flows.slot_of(flow));
+            let holds = slot.is_some_and(|slot| self.release_unprotected(now, slot));
             released += usize::from(holds);
             if released == MAX_TIMERS_PER_TURN {
                 return;

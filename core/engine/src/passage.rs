@@ -92,12 +92,14 @@ impl Engine {
         }
         let believes = match flow.state {
             FlowState::Tcp(TcpState::SynSeen) => side == Side::Client && packet.tcp().is_some_and(is_fast_open),
-            FlowState::Tcp(TcpState::Opening | TcpState::Closing) => true,
-            FlowState::Tcp(state) => state.is_established(),
+            FlowState::Tcp(state) => state == TcpState::Opening || state.is_established(),
             FlowState::Datagram => true,
             FlowState::Free => false,
         };
-        if believes && !flow.has(Flow::TRACKED) && self.track(slot) { Passage::Hold } else { Passage::Go }
+        // Both ends have believed in one that closes for long: nothing waits.
+        let closes = flow.state == FlowState::Tcp(TcpState::Closing);
+        let waits = (believes || closes) && self.track(slot);
+        if waits && !closes { Passage::Hold } else { Passage::Go }
     }
 
     /// Notes that a successor should know the flow, if its vserver is STATEFUL,

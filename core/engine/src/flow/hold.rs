@@ -18,6 +18,8 @@ pub(crate) struct Hold {
     pub(crate) flow: FlowRef,
     /// The direction that waits: the side that sent them.
     pub(crate) side: Side,
+    /// Tells it from earlier holds, also of the same flow.
+    serial: u64,
     /// The packets; their Ethernet addresses are not set yet.
     pub(crate) frames: VecDeque<OwnedFrame>,
 }
@@ -33,9 +35,11 @@ pub(crate) struct Holds {
     free: Vec<u32>,
     /// Deadlines in order: the limit is the same for all. Those of holds that have ended go
     /// when their time comes, or when there are many.
-    deadlines: VecDeque<(Instant, FlowRef, u32)>,
+    deadlines: VecDeque<(Instant, FlowRef, (u32, u64))>,
     /// So many of the deadlines count as over.
     hastened: usize,
+    /// Serial of the latest hold.
+    last_serial: u64,
     bytes: usize,
     max_bytes: usize,
     max_packets: usize,
@@ -49,6 +53,7 @@ impl Holds {
             free: Vec::new(),
             deadlines: VecDeque::new(),
             hastened: 0,
+            last_serial: 0,
             bytes: 0,
             max_bytes,
             max_packets,
@@ -69,7 +74,9 @@ impl Holds {
     /// Begins a hold with its first packet; `deadline` ends it at the latest.
     pub(crate) fn begin(&mut self, flow: FlowRef, side: Side, frame: OwnedFrame, deadline: Instant) -> u32 {
         self.bytes += frame.bytes.len();
-        let hold = Hold { flow, side, frames: VecDeque::from([frame]) };
+        self.last_serial += 1;
+        let serial = self.last_serial;
+        let hold = Hold { flow, side, serial, frames: VecDeque::from([frame]) };
         let number = match self.free.pop() {
             Some(number) => {
                 self.holds[number as usize] = Some(hold);
@@ -80,11 +87,12 @@ impl Holds {
                 self.holds.len() as u32 - 1
             }
         };
-        self.deadlines.push_back((deadline, flow, number));
+        self.deadlines.push_back((deadline, flow, (number, serial)));
         if self.deadlines.len() > IDLE_DEADLINES + 2 * self.len() as usize && self.hastened == 0 {
             let holds = &self.holds;
-            self.deadlines
-                .retain(|&(_, flow, number)| holds[number as usize].as_ref().is_some_and(|hold| hold.flow == flow));
+            self.deadlines.retain(|&(_, _, (number, serial))| {
+                holds[number as usize].as_ref().is_some_and(|hold| hold.serial == serial)
+            });
         }
         number
     }
@@ -127,16 +135,17 @@ impl Holds {
         ended
     }
 
-    /// A flow whose hold is over its limit, if any. The hold may have ended and
-    /// the flow may be gone: the caller looks.
-    pub(crate) fn poll_expired(&mut self, now: Instant) -> Option<FlowRef> {
-        let &(deadline, flow, _) = self.deadlines.front()?;
+    /// The next deadline that is over, if any: the flow whose hold it ends, or `None` if
+    /// that hold has ended. The flow may be gone: the caller looks.
+    pub(crate) fn poll_expired(&mut self, now: Instant) -> Option<Option<FlowRef>> {
+        let &(deadline, flow, (number, serial)) = self.deadlines.front()?;
         if deadline > now && self.hastened == 0 {
             return None;
         }
         self.deadlines.pop_front();
         self.hastened = self.hastened.saturating_sub(1);
-        Some(flow)
+        let waits = self.holds[number as usize].as_ref().is_some_and(|hold| hold.serial == serial);
+        Some(waits.then_some(flow))
     }
 
     /// Every hold is over its limit from now on: no ack will come.

@@ -296,3 +296,24 @@ fn what_is_over_counts_as_neither_protected_nor_unprotected() {
     lab.client(ACK, 107, 510, b"");
     assert!(!row(&lab).tracked && !row(&lab).protected);
 }
+
+#[test]
+fn a_connection_that_begins_anew_waits_for_the_peer_as_long_as_the_first_one() {
+    let net = v4();
+    let mut lab = Lab::new(net, plan(&net));
+    lab.mirror(1, true);
+    lab.client(SYN, 100, 0, b"");
+    let syn = lab.next().packet();
+    let (server, source) = (syn.destination(), syn.source());
+    lab.server(server, source, (SYN_ACK, 500, 101), b"");
+    lab.acknowledge();
+    lab.client(ACK, 101, 501, b"");
+    lab.finish(server, source);
+    lab.settle();
+    lab.acknowledge();
+    lab.pass(Duration::from_millis(900));
+    lab.client(SYN, 50, 0, b"");
+    lab.server(server, source, (SYN_ACK, 1000, 51), b"");
+    lab.pass(Duration::from_millis(900));
+    assert_eq!((lab.engine.counts().held, lab.engine.counters().hold_released_unprotected), (1, 0));
+}

@@ -141,11 +141,16 @@ pub struct Traffic {
 impl Traffic {
     /// Counts one packet of `side`.
     pub(crate) fn add(&mut self, side: Side, bytes: u64) {
-        let (packets, total) = match side {
+        self.add_all(side, 1, bytes);
+    }
+
+    /// Counts packets of `side`, of `bytes` bytes together.
+    pub(crate) fn add_all(&mut self, side: Side, packets: u64, bytes: u64) {
+        let (count, total) = match side {
             Side::Client => (&mut self.client_packets, &mut self.client_bytes),
             Side::Server => (&mut self.server_packets, &mut self.server_bytes),
         };
-        *packets += 1;
+        *count += packets;
         *total += bytes;
     }
 }

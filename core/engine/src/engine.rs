@@ -18,6 +18,7 @@ use crate::icmp::ErrorMaker;
 use crate::limits::Limits;
 use crate::mirror::Session;
 use crate::network::{Network, NetworkCounters};
+use crate::offload::{Offloads, REPORT_GRACE};
 use crate::open::session_owner;
 use crate::outbox::Outbox;
 use crate::passage::checksum_of;
@@ -161,6 +162,8 @@ pub struct Engine {
     pub(crate) marks_overflowed: bool,
     /// A client's packet was forwarded since [`Engine::take_client_seen`].
     pub(crate) client_seen: bool,
+    /// Copies of rewrites in the fast path.
+    pub(crate) offloads: Offloads,
     pub(crate) counters: Counters,
     /// Flows that a successor should know.
     pub(crate) tracked: u32,
@@ -198,6 +201,7 @@ impl Engine {
             tails: BTreeMap::new(),
             marks_overflowed: false,
             client_seen: false,
+            offloads: Offloads::default(),
             counters: Counters::default(),
             tracked: 0,
             protected: 0,
@@ -231,6 +235,9 @@ impl Engine {
     /// the gate is open.
     pub fn set_floating_macs(&mut self, now: Instant, macs: &[(PortId, MacAddr)]) {
         let changed = self.network.set_floating_macs(macs);
+        if changed {
+            self.renew_offloads();
+        }
         if changed && self.gate == Gate::Open {
             self.network.announce(now);
         }
@@ -268,6 +275,7 @@ impl Engine {
             self.discard_output();
         }
         self.gate = gate;
+        self.renew_offloads();
         self.network.set_quiet(gate == Gate::Closed);
         self.network.set_defends(gate == Gate::Open);
         match gate {
@@ -505,6 +513,7 @@ impl Engine {
     /// Forgets all flows, sessions, holds and leases. Sends nothing.
     pub fn clear(&mut self, _now: Instant) {
         self.flows.clear();
+        self.forget_offloads();
         self.snat.clear();
         self.holds.clear();
         self.sessions.clear();
@@ -630,7 +639,8 @@ impl Engine {
     /// expires while this node does not forward.
     fn expire(&mut self, now: Instant, slot: u32) {
         let Some(flow) = self.flows.live_at(slot) else { return };
-        let time_out = flow.time_out(&self.limits);
+        let grace = if self.is_offloaded(slot) { REPORT_GRACE } else { Duration::ZERO };
+        let time_out = flow.time_out(&self.limits) + grace;
         let deadline = flow.last_seen.max(self.rebased_at) + time_out;
         if self.gate == Gate::Closed {
             self.flows.arm(slot, now + time_out);

@@ -519,6 +519,7 @@ impl Engine {
     fn take_out(&mut self, slot: u32) -> Flow {
         self.count_close(slot);
         self.set_tracked(slot, false);
+        self.withdraw_offload(slot);
         let flow = self.flows.remove(slot);
         if flow.has(Flow::TAIL) {
             self.tails.remove(&slot);

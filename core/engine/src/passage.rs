@@ -134,7 +134,11 @@ impl Engine {
         if !self.edit(arrival, slot, side) {
             return Verdict::Drop(Drop::Malformed);
         }
-        self.leave(arrival.frame, way)
+        let verdict = self.leave(arrival.frame, way);
+        if let Verdict::Forward(_) = verdict {
+            self.offer_to_fast_path(now, slot);
+        }
+        verdict
     }
 
     /// Keeps a copy of the packet, ready to leave, until the peer knows the flow.
@@ -312,6 +316,14 @@ impl Engine {
         self.way(now, slot, side);
     }
 
+    /// Where packets of `side` leave, if their next hop is known; it is asked for otherwise.
+    pub(crate) fn ready_way(&mut self, now: Instant, slot: u32, side: Side) -> Option<(Port, MacAddr)> {
+        match self.way(now, slot, side) {
+            Way::Ready(port, mac) => Some((port, mac)),
+            Way::Asked(_) | Way::None => None,
+        }
+    }
+
     fn way_to(&mut self, now: Instant, dst: Addr) -> Way {
         let Some(next_hop) = self.network.next_hop(dst) else { return Way::None };
         match self.network.resolve(now, next_hop, &mut self.out) {
@@ -353,6 +365,9 @@ impl Engine {
             | TcpState::ServerFin
             | TcpState::Closing
             | TcpState::Mirrored => {}
+        }
+        if state != TcpState::Established {
+            self.withdraw_offload(slot);
         }
         self.count_established(slot);
     }

@@ -34,6 +34,16 @@ impl Stream {
         self.end != 0 && self.acked != 0 && self.end.wrapping_sub(self.acked) <= WINDOW
     }
 
+    /// After the last byte that passed; 0: not known.
+    pub(crate) const fn end(&self) -> u32 {
+        self.end
+    }
+
+    /// How far the other end has acknowledged; 0: not known.
+    pub(crate) const fn acked(&self) -> u32 {
+        self.acked
+    }
+
     /// Whether the end that is asked may believe this number, of a segment or of an acknowledgement.
     fn has_room_for(&self, number: u32) -> bool {
         !self.is_known() || number.wrapping_sub(self.end.wrapping_sub(WINDOW)) <= WINDOW + LEAP
@@ -132,6 +142,17 @@ pub(crate) fn note(flow: &mut Flow, state: TcpState, side: Side, segment: Segmen
             };
             seen(segment, state, doubt)
         }
+    }
+}
+
+/// Notes how far `side` has sent and acknowledged in packets that passed elsewhere. Nobody has judged
+/// them one by one: what is forged among them disagrees with the other end, and is not believed long.
+pub(crate) fn note_offloaded(flow: &mut Flow, side: Side, end: u32, acked: u32) {
+    if end != 0 {
+        flow.stream_mut(side).note_sent(end);
+    }
+    if acked != 0 {
+        flow.stream_mut(side.other()).note_acked(acked);
     }
 }
 

@@ -1,0 +1,319 @@
+//! Copies of rewrites in the fast path: which flows have some, what the fast
+//! path is to be told, and what it tells back.
+//!
+//! An *offload* is a copy of one direction's rewrite. A flow gets one for each
+//! direction when both ends believe in it, nothing of it is on hold and both
+//! next hops are known; it loses them when it begins to close, or ends. What is
+//! true of many flows at once (plan, ports, neighbours) is an *epoch*: when it
+//! changes, every copy made before is stale, and packets come here again. A copy
+//! may be lost at any time: that is slower, and nothing else.
+//!
+//! The engine does not know what the fast path is. It writes orders, and hears
+//! of the use of copies about once a second, and before each packet of a flow
+//! with copies that comes here all the same.
+
+use std::collections::VecDeque;
+
+use holdfast_base::{Duration, Instant};
+use holdfast_wire::{Endpoint, MacAddr};
+
+use crate::engine::{Engine, Gate};
+use crate::flow::tcp::TcpState;
+use crate::flow::tcp_seen::note_offloaded;
+use crate::flow::{FlowState, NONE, Side};
+use crate::frame::PortId;
+use crate::record::FlowKey;
+
+/// Orders that wait to be polled; beyond it a new epoch stands for all of them.
+const MAX_ORDERS: usize = 65_536;
+
+/// A flow with copies lives so much longer than its idle time-out: the report of
+/// its last packet may be under way.
+pub(crate) const REPORT_GRACE: Duration = Duration::from_secs(2);
+
+/// A copy of one direction's rewrite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffloadEntry {
+    /// How packets name it.
+    pub key: FlowKey,
+    /// The source that they leave with.
+    pub src: Endpoint,
+    /// The destination that they leave with.
+    pub dst: Endpoint,
+    /// Where they leave.
+    pub port: PortId,
+    /// The largest IP packet that fits there.
+    pub mtu: u16,
+    /// Ethernet address of the next hop.
+    pub to: MacAddr,
+    /// Ethernet address that they leave under.
+    pub from: MacAddr,
+    /// It is valid in this epoch only.
+    pub epoch: u32,
+    /// TCP: after the last byte that passed; 0: not known.
+    pub end: u32,
+    /// TCP: how far the sender has acknowledged; 0: not known.
+    pub ack: u32,
+    /// There may be a copy of an earlier epoch, whose counters go on in this one.
+    pub replaces: bool,
+}
+
+/// What the fast path is to do, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffloadOrder {
+    /// Copies of other epochs are stale from now on.
+    Epoch(u32),
+    /// Put this copy in.
+    Install(OffloadEntry),
+    /// Take the copy with this key out, and report its use a last time.
+    Remove(FlowKey),
+}
+
+/// What a copy has been used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffloadUse {
+    /// Whose it is.
+    pub key: FlowKey,
+    /// Packets since it was put in.
+    pub packets: u64,
+    /// Their bytes from the IP header on.
+    pub bytes: u64,
+    /// When the last one passed; `None`: none yet.
+    pub used: Option<Instant>,
+    /// TCP: after the last byte that passed; 0: not known.
+    pub end: u32,
+    /// TCP: how far the sender has acknowledged; 0: not known.
+    pub ack: u32,
+    /// It was taken out: this is the last report of it.
+    pub last: bool,
+}
+
+/// What is known of the copies of the flow in a slot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Copies {
+    /// Generation of the flow that they are of; 0: none.
+    flow: u32,
+    /// Their epoch.
+    epoch: u32,
+    /// They were not withdrawn since they were put in.
+    live: bool,
+    /// Packets and bytes reported so far, by side.
+    told: [(u64, u64); 2],
+}
+
+/// Which flows have copies, and what the fast path has still to be told.
+#[derive(Debug, Default)]
+pub(crate) struct Offloads {
+    on: bool,
+    epoch: u32,
+    /// The epoch that the fast path was told of last.
+    told: u32,
+    /// Generation of the network tables that the epoch was begun with.
+    network: u32,
+    orders: VecDeque<OffloadOrder>,
+    /// By slot of the flow; empty while off.
+    copies: Vec<Copies>,
+}
+
+impl Offloads {
+    /// The copies of the flow of this generation in `slot`, if it has any.
+    fn of(&mut self, slot: u32, flow: u32) -> Option<&mut Copies> {
+        self.copies.get_mut(slot as usize).filter(|copies| copies.flow == flow && flow != 0)
+    }
+
+    /// From here on every copy is stale. The fast path hears of it before
+    /// anything else that waits.
+    fn begin_epoch(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// Appends an order that must not be lost.
+    fn push(&mut self, order: OffloadOrder) {
+        if self.orders.len() >= MAX_ORDERS {
+            self.orders.clear();
+            self.begin_epoch();
+        }
+        self.orders.push_back(order);
+    }
+}
+
+impl Engine {
+    /// Whether there is a fast path. Off at first; without one nothing is noted, and nothing changes.
+    pub fn set_offload(&mut self, on: bool) {
+        if self.offloads.on == on {
+            return;
+        }
+        self.offloads.on = on;
+        self.offloads.copies = Vec::new();
+        self.offloads.orders.clear();
+        self.offloads.network = self.network.generation();
+        self.offloads.begin_epoch();
+    }
+
+    /// The next thing that the fast path must be told. Drain it last, after the
+    /// frames: a packet that waits here must not be overtaken for longer than
+    /// it takes to send it.
+    pub fn poll_offload(&mut self) -> Option<OffloadOrder> {
+        self.follow_network();
+        let Offloads { epoch, told, .. } = self.offloads;
+        if epoch != told {
+            self.offloads.told = epoch;
+            return Some(OffloadOrder::Epoch(epoch));
+        }
+        self.offloads.orders.pop_front()
+    }
+
+    /// A copy has been used: its flow lives, and so do its client's session and
+    /// its next hop; its packets count. Reports of one copy come in the order in
+    /// which they were made. One of a flow that is gone says nothing.
+    pub fn handle_use(&mut self, now: Instant, report: &OffloadUse) {
+        let Some((slot, side)) = self.flows.find(&report.key) else { return };
+        let generation = self.flows.at(slot).generation;
+        let Some(copies) = self.offloads.of(slot, generation) else { return };
+        let told = &mut copies.told[side as usize];
+        // Fewer than before: the copy was lost, and another one began at zero.
+        let packets = report.packets.checked_sub(told.0).unwrap_or(report.packets);
+        let bytes = report.bytes.checked_sub(told.1).unwrap_or(report.bytes);
+        *told = if report.last { (0, 0) } else { (report.packets, report.bytes) };
+        let Some(used) = report.used else { return };
+        let flow = self.flows.at_mut(slot);
+        flow.last_seen = flow.last_seen.max(used.min(now));
+        if let FlowState::Tcp(_) = flow.state {
+            note_offloaded(flow, side, report.end, report.ack);
+        }
+        if packets > 0 {
+            self.count_offloaded(slot, side, packets, bytes);
+            self.prepare(now, slot, side);
+        }
+    }
+
+    fn count_offloaded(&mut self, slot: u32, side: Side, packets: u64, bytes: u64) {
+        let (vserver, service) = (self.flows.at(slot).vserver, self.flows.at(slot).service);
+        self.client_seen |= side == Side::Client;
+        if let Some(counters) = self.roster.vserver_counters(vserver) {
+            counters.traffic.add_all(side, packets, bytes);
+        }
+        if let Some(counters) = self.roster.service_counters(service) {
+            counters.traffic.add_all(side, packets, bytes);
+        }
+    }
+
+    /// A packet of the flow in `slot` was forwarded: the next ones need not come
+    /// here, if both directions have a way and nothing is left to be decided.
+    pub(crate) fn offer_to_fast_path(&mut self, now: Instant, slot: u32) {
+        if !self.offloads.on || self.gate != Gate::Open {
+            return;
+        }
+        self.follow_network();
+        let (generation, epoch) = (self.flows.at(slot).generation, self.offloads.epoch);
+        let live = self.offloads.of(slot, generation).filter(|copies| copies.live).map(|copies| copies.epoch);
+        if live == Some(epoch) || !self.may_offload(slot) || self.offloads.orders.len() + 2 > MAX_ORDERS {
+            return;
+        }
+        let (Some(client), Some(server)) =
+            (self.copy_for(now, slot, Side::Client), self.copy_for(now, slot, Side::Server))
+        else {
+            return;
+        };
+        self.note_copies(slot, generation, epoch);
+        for copy in [client, server] {
+            let replaces = live.is_some();
+            self.offloads.push(OffloadOrder::Install(OffloadEntry { epoch, replaces, ..copy }));
+        }
+    }
+
+    /// Both ends believe in the flow and nothing of it waits.
+    fn may_offload(&self, slot: u32) -> bool {
+        let flow = self.flows.at(slot);
+        let plain = match flow.state {
+            FlowState::Tcp(TcpState::Established) | FlowState::Datagram => true,
+            FlowState::Tcp(
+                TcpState::SynSeen
+                | TcpState::Opening
+                | TcpState::ClientFin
+                | TcpState::ServerFin
+                | TcpState::Closing
+                | TcpState::Closed
+                | TcpState::Reset
+                | TcpState::Mirrored,
+            )
+            | FlowState::Free => false,
+        };
+        plain && flow.hold == NONE
+    }
+
+    /// A copy of the rewrite of packets of `side`; `None`: their next hop is not known.
+    fn copy_for(&mut self, now: Instant, slot: u32, side: Side) -> Option<OffloadEntry> {
+        let (port, to) = self.ready_way(now, slot, side)?;
+        let flow = self.flows.at(slot);
+        let (src, dst) = flow.rewritten(side);
+        Some(OffloadEntry {
+            key: flow.key(side),
+            src,
+            dst,
+            port: port.id,
+            mtu: port.mtu,
+            to,
+            from: port.mac,
+            epoch: 0,
+            end: flow.stream(side).end(),
+            ack: flow.stream(side.other()).acked(),
+            replaces: false,
+        })
+    }
+
+    fn note_copies(&mut self, slot: u32, flow: u32, epoch: u32) {
+        let at = slot as usize;
+        if self.offloads.copies.len() <= at {
+            self.offloads.copies.resize(at + 1, Copies::default());
+        }
+        let copies = &mut self.offloads.copies[at];
+        let told = if copies.flow == flow { copies.told } else { [(0, 0); 2] };
+        *copies = Copies { flow, epoch, live: true, told };
+    }
+
+    /// The flow in `slot` begins to close, or ends: its packets come here again.
+    pub(crate) fn withdraw_offload(&mut self, slot: u32) {
+        let flow = self.flows.at(slot);
+        let keys = [flow.key(Side::Client), flow.key(Side::Server)];
+        let generation = flow.generation;
+        let Some(copies) = self.offloads.of(slot, generation).filter(|copies| copies.live) else { return };
+        copies.live = false;
+        for key in keys {
+            self.offloads.push(OffloadOrder::Remove(key));
+        }
+    }
+
+    /// Whether packets of the flow in `slot` may pass elsewhere.
+    pub(crate) fn is_offloaded(&self, slot: u32) -> bool {
+        let generation = self.flows.at(slot).generation;
+        let copies = self.offloads.copies.get(slot as usize);
+        copies.is_some_and(|copies| copies.live && copies.flow == generation)
+    }
+
+    /// Every flow is gone.
+    pub(crate) fn forget_offloads(&mut self) {
+        if self.offloads.on {
+            self.offloads.copies.clear();
+            self.offloads.orders.clear();
+            self.offloads.begin_epoch();
+        }
+    }
+
+    /// No copy is right any more: the node speaks under other Ethernet
+    /// addresses, or its gate has moved.
+    pub(crate) fn renew_offloads(&mut self) {
+        if self.offloads.on {
+            self.offloads.begin_epoch();
+        }
+    }
+
+    /// Plan, ports or neighbours have changed: no copy is right any more.
+    fn follow_network(&mut self) {
+        let generation = self.network.generation();
+        if self.offloads.on && self.offloads.network != generation {
+            self.offloads.network = generation;
+            self.offloads.begin_epoch();
+        }
+    }
+}

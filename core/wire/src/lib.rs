@@ -7,7 +7,9 @@
 //!
 //! The way of a frame: [`parse`] finds the headers, [`rewrite`] turns the
 //! wanted addresses into an [`EditList`], [`apply`] writes it and mends the
-//! checksums. [`build`] makes the few packets a node says on its own behalf.
+//! checksums. The fast path goes a shorter one: [`plain`] finds the headers of
+//! the usual packet, [`Ready`] is its rewrite, computed once for a flow.
+//! [`build`] makes the few packets a node says on its own behalf.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -22,6 +24,8 @@ mod icmp;
 mod load;
 mod packet;
 mod parse;
+mod plain;
+mod ready;
 
 #[cfg(test)]
 mod tests;
@@ -39,3 +43,5 @@ pub use packet::{
     proto,
 };
 pub use parse::{MAX_EXTENSION_HEADERS, MAX_VLAN_TAGS, parse, parse_ethernet, parse_ip};
+pub use plain::{PLAIN_HEAD, Plain, Unusual, Words, addresses, plain};
+pub use ready::{Ready, checksum_at, hop_limit_change};

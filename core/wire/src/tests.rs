@@ -4,4 +4,5 @@ mod build;
 mod edit;
 mod fuzz;
 mod parse;
+mod plain;
 mod support;

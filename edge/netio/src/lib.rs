@@ -4,9 +4,11 @@
 //! AF_PACKET sockets, [`MemoryPorts`] on queues for tests. Beside them live the
 //! questions to the host that the edge asks now and then ([`link`],
 //! [`host_addresses`]) and the [`Guard`] that keeps the host's own stack away
-//! from floating addresses. Nothing here knows configuration, peers or roles.
+//! from floating addresses. [`Feed`] carries the engine's offload orders to the fast
+//! path and its use back. Nothing here knows configuration, peers or roles.
 
 mod arena;
+mod feed;
 mod guard;
 mod host;
 mod memory;
@@ -16,6 +18,7 @@ mod socket;
 mod transmit;
 mod vnet;
 
+pub use feed::{Feed, FeedCounters};
 pub use guard::{Guard, GuardError, GuardPlan};
 pub use host::{HostAddress, Link, LinkEvents, host_addresses, link};
 pub use memory::MemoryPorts;

@@ -1,0 +1,207 @@
+//! From the engine's offload orders to the fast path's maps, and back: what the
+//! copies have been used for.
+
+use std::collections::BTreeMap;
+
+use holdfast_base::{Duration, Instant};
+use holdfast_engine::{FlowKey, L2Disc, OffloadEntry, OffloadOrder, OffloadUse, PortId};
+use holdfast_fastpath::layout::{Entry, Key, Way};
+use holdfast_fastpath::{Cursor, FastPathError, FlowMaps, MAX_BATCH};
+use holdfast_wire::{Addr, Ready, ethertype};
+
+/// A copy of an earlier epoch that has not been used for so long is taken out: its
+/// flow may be gone, and nobody would order it.
+const STALE_AFTER: Duration = Duration::from_secs(60);
+
+/// What the feed did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeedCounters {
+    /// Copies put in.
+    pub installed: u64,
+    /// Copies that found no room, or no interface for their port: their flows stay on the slow path.
+    pub refused: u64,
+    /// Copies taken out.
+    pub removed: u64,
+}
+
+/// The data thread's hold on the fast path.
+///
+/// Orders are carried out in order; copies to put in are gathered, and go in
+/// by batches with [`Feed::flush`]. An error of the kernel is no reason to stop:
+/// the caller begins a new epoch and goes on, or without a fast path.
+pub struct Feed {
+    maps: FlowMaps,
+    interfaces: BTreeMap<PortId, u32>,
+    /// CLOCK_BOOTTIME at the engine's [`Instant::ZERO`], nanoseconds.
+    origin: u64,
+    epoch: u32,
+    waiting: Vec<(Key, Entry)>,
+    cursor: Cursor,
+    read: Vec<(Key, Entry)>,
+    counters: FeedCounters,
+}
+
+impl Feed {
+    /// Feeds `maps`; `origin` is CLOCK_BOOTTIME at the engine's [`Instant::ZERO`], in nanoseconds.
+    pub fn new(maps: FlowMaps, origin: u64) -> Feed {
+        Feed {
+            maps,
+            interfaces: BTreeMap::new(),
+            origin,
+            epoch: 0,
+            waiting: Vec::with_capacity(MAX_BATCH),
+            cursor: Cursor::default(),
+            read: Vec::with_capacity(MAX_BATCH),
+            counters: FeedCounters::default(),
+        }
+    }
+
+    /// The maps, for what is not an order: the lease, the node's addresses, counters.
+    pub fn maps(&mut self) -> &mut FlowMaps {
+        &mut self.maps
+    }
+
+    /// Number of the interface that a port is now; `None`: it is closed.
+    pub fn set_interface(&mut self, port: PortId, interface: Option<u32>) {
+        match interface {
+            Some(number) => self.interfaces.insert(port, number),
+            None => self.interfaces.remove(&port),
+        };
+    }
+
+    /// Nothing is forwarded from `until` on; `None`: this node has nobody to fear.
+    pub fn set_lease(&self, until: Option<Instant>) {
+        let until =
+            until.map_or(holdfast_fastpath::layout::NEVER, |until| until.as_nanos().saturating_add(self.origin));
+        self.maps.set_lease(until);
+    }
+
+    /// Nothing is forwarded.
+    pub fn close_gate(&self) {
+        self.maps.set_lease(0);
+    }
+
+    /// Carries an order out, or gathers it; appends the last use of copies that were taken out.
+    pub fn order(&mut self, order: OffloadOrder, uses: &mut Vec<OffloadUse>) -> Result<(), FastPathError> {
+        match order {
+            OffloadOrder::Epoch(epoch) => {
+                self.epoch = epoch;
+                self.maps.set_epoch(epoch);
+            }
+            OffloadOrder::Install(copy) => {
+                self.gather(&copy)?;
+                if self.waiting.len() == MAX_BATCH {
+                    self.flush()?;
+                }
+            }
+            OffloadOrder::Remove(key) => {
+                self.flush()?;
+                self.remove(key, uses)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, key: FlowKey, uses: &mut Vec<OffloadUse>) -> Result<(), FastPathError> {
+        if let Some(entry) = self.maps.remove(&key_of(&key))? {
+            self.counters.removed += 1;
+            uses.push(OffloadUse { last: true, ..self.use_of(key, &entry) });
+        }
+        Ok(())
+    }
+
+    /// Puts the gathered copies in. Call it when the orders are drained.
+    pub fn flush(&mut self) -> Result<(), FastPathError> {
+        let done = self.maps.install(&self.waiting);
+        let all = self.waiting.len();
+        self.waiting.clear();
+        let done = done?;
+        self.counters.installed += done as u64;
+        self.counters.refused += (all - done) as u64;
+        Ok(())
+    }
+
+    /// What the copy with this key has been used for: ask it before a packet with
+    /// this key is handed to the engine, which judges resets and FINs by it.
+    pub fn report_one(&mut self, key: &FlowKey) -> Result<Option<OffloadUse>, FastPathError> {
+        let entry = self.maps.read(&key_of(key))?;
+        Ok(entry.map(|entry| self.use_of(*key, &entry)))
+    }
+
+    /// Appends what some more copies have been used for, [`MAX_BATCH`] at most, and
+    /// takes out those that are stale and idle. `true`: those were the last ones,
+    /// and the next call begins again.
+    pub fn report_some(&mut self, now: Instant, uses: &mut Vec<OffloadUse>) -> Result<bool, FastPathError> {
+        let mut read = std::mem::take(&mut self.read);
+        read.clear();
+        let done = self.maps.read_on(&mut self.cursor, &mut read);
+        for (key, entry) in &read {
+            let (key, report) = (flow_key(key), self.use_of(flow_key(key), entry));
+            let is_idle = report.used.is_none_or(|used| now.since(used) > STALE_AFTER);
+            if entry.epoch != self.epoch && is_idle {
+                self.remove(key, uses)?;
+            } else {
+                uses.push(report);
+            }
+        }
+        self.read = read;
+        done
+    }
+
+    /// What it did so far.
+    pub fn counters(&self) -> FeedCounters {
+        self.counters
+    }
+
+    fn gather(&mut self, copy: &OffloadEntry) -> Result<(), FastPathError> {
+        let Some(&interface) = self.interfaces.get(&copy.port) else {
+            self.counters.refused += 1;
+            return Ok(());
+        };
+        let key = key_of(&copy.key);
+        let mut entry = entry_of(copy, interface);
+        if copy.replaces
+            && let Some(old) = self.maps.read(&key)?
+        {
+            // Its counters go on; packets that pass between here and the flush are lost to them.
+            (entry.packets, entry.bytes, entry.used) = (old.packets, old.bytes, old.used);
+        }
+        self.waiting.push((key, entry));
+        Ok(())
+    }
+
+    fn use_of(&self, key: FlowKey, entry: &Entry) -> OffloadUse {
+        let used = Instant::from_nanos(entry.used.saturating_sub(self.origin));
+        OffloadUse {
+            key,
+            packets: entry.packets,
+            bytes: entry.bytes,
+            used: (entry.used != 0).then_some(used),
+            end: entry.end,
+            ack: entry.ack,
+            last: false,
+        }
+    }
+}
+
+fn key_of(key: &FlowKey) -> Key {
+    Key::new(key.proto, key.l2.0, key.src, key.dst)
+}
+
+fn flow_key(key: &Key) -> FlowKey {
+    let (proto, l2, src, dst) = key.parts();
+    FlowKey { proto, l2: L2Disc(l2), src, dst }
+}
+
+/// The map's form of a copy.
+fn entry_of(copy: &OffloadEntry, interface: u32) -> Entry {
+    let ready = Ready::new((copy.key.src, copy.key.dst), (copy.src, copy.dst));
+    let way = Way { interface, mtu: copy.mtu, to: copy.to, from: copy.from };
+    let mut entry = Entry::new(copy.epoch, &ready, &way, kind_of(copy.dst.addr));
+    (entry.end, entry.ack) = (copy.end, copy.ack);
+    entry
+}
+
+fn kind_of(addr: Addr) -> u16 {
+    if addr.is_v4() { ethertype::IPV4 } else { ethertype::IPV6 }
+}

@@ -1,12 +1,39 @@
 //! `holdfast-bench`: what the engine and the mirror cost, on one thread, with
 //! no kernel in between. Prints a table; the figures are of this machine and
 //! this run, to be compared with one another, not with other machines.
+//!
+//! `holdfast-bench fastpath [--smoke] [<object>]`: what a packet costs in the fast
+//! path's programs, beside the least that does the same work (needs root).
 
 mod bulk;
 mod engine;
+mod fastpath;
 mod mirror;
 
-fn main() {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((word, rest)) if word == "fastpath" => match fastpath::run(rest) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+        Some(_) => {
+            eprintln!("usage: holdfast-bench [fastpath [--smoke] [<object>]]");
+            ExitCode::FAILURE
+        }
+        None => {
+            without_kernel();
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn without_kernel() {
     println!("{:<44} {:>12} {:>14}", "engine, one thread", "ns/packet", "packets/s");
     for flows in [1, 10_000, 100_000] {
         let nanos = engine::established(flows);

@@ -1,8 +1,7 @@
-//! `cargo xtask ebpf`: builds the eBPF program of `proof/ebpf-check` and has the
-//! kernel judge it.
+//! `cargo xtask ebpf`: builds the eBPF programs and has the kernel judge them.
 //!
-//! The built object is committed beside its source, with a digest of what it
-//! was built from, so that nobody needs the eBPF tool-chain to load it.
+//! Each built object is committed, with a digest of what it was built from, so
+//! that nobody needs the eBPF tool-chain to load it.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::ffi::OsString;
@@ -11,20 +10,55 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The program's crate; a workspace of its own.
-const HOME: &str = "proof/ebpf-check";
-/// The committed object, in [`HOME`].
-const OBJECT: &str = "wire-check.o";
-/// What it was built from, and what came out.
-const DIGEST: &str = "wire-check.digest";
-/// All that the object is built from, but tests.
-const SOURCES: &[&str] = &[
-    "core/wire/Cargo.toml",
-    "core/wire/src",
-    "proof/ebpf-check/Cargo.lock",
-    "proof/ebpf-check/Cargo.toml",
-    "proof/ebpf-check/src",
+/// A program for the kernel.
+struct Program {
+    /// Its crate; a workspace of its own.
+    home: &'static str,
+    /// What the build makes.
+    binary: &'static str,
+    /// The committed object; its digest stands beside it.
+    object: &'static str,
+    /// All that the object is built from, but tests.
+    sources: &'static [&'static str],
+}
+
+/// Every program.
+const PROGRAMS: &[Program] = &[
+    Program {
+        home: "proof/ebpf-check",
+        binary: "wire-check",
+        object: "proof/ebpf-check/wire-check.o",
+        sources: &[
+            "core/wire/Cargo.toml",
+            "core/wire/src",
+            "proof/ebpf-check/Cargo.lock",
+            "proof/ebpf-check/Cargo.toml",
+            "proof/ebpf-check/src",
+        ],
+    },
+    Program {
+        home: "edge/fastpath/ebpf",
+        binary: "fastpath",
+        object: "edge/fastpath/fastpath.o",
+        sources: &[
+            "core/wire/Cargo.toml",
+            "core/wire/src",
+            "edge/fastpath/layout/Cargo.toml",
+            "edge/fastpath/layout/src",
+            "edge/fastpath/ebpf/Cargo.lock",
+            "edge/fastpath/ebpf/Cargo.toml",
+            "edge/fastpath/ebpf/src",
+        ],
+    },
+    Program {
+        home: "proof/bench/ebpf",
+        binary: "dnat",
+        object: "proof/bench/dnat.o",
+        sources: &["proof/bench/ebpf/Cargo.lock", "proof/bench/ebpf/Cargo.toml", "proof/bench/ebpf/src"],
+    },
 ];
+/// The loader of the first program.
+const CHECKER: &str = "proof/ebpf-check/loader/Cargo.toml";
 /// Debian packages (bookworm-security and later) with a compiler, the library's source and LLVM.
 const PACKAGES: &[&str] = &["rustc-web", "rust-web-src", "llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev"];
 /// Where Debian's LLVM is.
@@ -46,8 +80,8 @@ pub struct Options {
     pub check: bool,
 }
 
-/// Rebuilds the committed object (installing the tool-chain as root); with
-/// `--check` verifies that it is fresh and that the kernel takes it.
+/// Rebuilds the committed objects (installing the tool-chain as root); with
+/// `--check` verifies that they are fresh and that the kernel takes them.
 pub fn run(root: &Path, options: &Options) -> Result<()> {
     if options.check { check(root) } else { rebuild(root) }
 }
@@ -57,13 +91,16 @@ fn rebuild(root: &Path) -> Result<()> {
         Some(tools) => tools,
         None => install(root)?,
     };
-    let object = build(root, &tools)?;
-    let home = root.join(HOME);
-    fs::copy(&object, home.join(OBJECT)).with_context(|| format!("copying {}", object.display()))?;
-    fs::write(home.join(DIGEST), digest(root)?).with_context(|| format!("writing {DIGEST}"))?;
-    println!("== {HOME}/{OBJECT} is new");
+    for program in PROGRAMS {
+        let object = build(root, &tools, program)?;
+        let committed = root.join(program.object);
+        fs::copy(&object, &committed).with_context(|| format!("copying {}", object.display()))?;
+        fs::write(program.digest_file(root), program.digest(root)?)
+            .with_context(|| format!("writing the digest of {}", program.object))?;
+        println!("== {} is new", program.object);
+    }
     if may_load()? {
-        return load(root, &home.join(OBJECT));
+        return load(root, |program| root.join(program.object));
     }
     println!("== not loaded: this process lacks CAP_BPF and CAP_NET_ADMIN");
     Ok(())
@@ -76,39 +113,56 @@ fn check(root: &Path) -> Result<()> {
         "loading an eBPF program needs CAP_BPF and CAP_NET_ADMIN: run `cargo xtask ebpf --check` as root"
     );
     if let Some(tools) = Tools::find() {
-        load(root, &build(root, &tools)?)?;
+        for program in PROGRAMS {
+            build(root, &tools, program)?;
+        }
+        load(root, |program| program.built(root))?;
     } else {
-        println!("== no eBPF tool-chain: only the committed object is checked");
+        println!("== no eBPF tool-chain: only the committed objects are checked");
     }
-    load(root, &root.join(HOME).join(OBJECT))
+    load(root, |program| root.join(program.object))
 }
 
-/// Fails if the committed object is missing or was not built from these sources.
+/// Fails if a committed object is missing or was not built from these sources.
 pub fn ensure_fresh(root: &Path) -> Result<()> {
-    let path = root.join(HOME).join(DIGEST);
-    let committed = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    ensure!(
-        committed == digest(root)?,
-        "{HOME}/{OBJECT} was built from other sources: run `cargo xtask ebpf` and commit it"
-    );
+    for program in PROGRAMS {
+        let path = program.digest_file(root);
+        let committed = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        ensure!(
+            committed == program.digest(root)?,
+            "{} was built from other sources: run `cargo xtask ebpf` and commit it",
+            program.object
+        );
+    }
     Ok(())
 }
 
-/// Contents of the digest file.
-fn digest(root: &Path) -> Result<String> {
-    let mut files = Vec::new();
-    for source in SOURCES {
-        collect(&root.join(source), &mut files)?;
+impl Program {
+    fn digest_file(&self, root: &Path) -> PathBuf {
+        root.join(self.object).with_extension("digest")
     }
-    files.sort();
-    let mut sources = Fnv::default();
-    for file in files {
-        sources.write(file.strip_prefix(root)?.as_os_str().as_encoded_bytes());
-        sources.write(&fs::read(&file).with_context(|| format!("reading {}", file.display()))?);
+
+    /// Contents of the digest file.
+    fn digest(&self, root: &Path) -> Result<String> {
+        let mut files = Vec::new();
+        for source in self.sources {
+            collect(&root.join(source), &mut files)?;
+        }
+        files.sort();
+        let mut sources = Fnv::default();
+        for file in files {
+            sources.write(file.strip_prefix(root)?.as_os_str().as_encoded_bytes());
+            sources.write(&fs::read(&file).with_context(|| format!("reading {}", file.display()))?);
+        }
+        let mut object = Fnv::default();
+        object.write(&fs::read(root.join(self.object)).with_context(|| format!("reading {}", self.object))?);
+        Ok(format!("sources {:016x}\nobject  {:016x}\n", sources.0, object.0))
     }
-    let mut object = Fnv::default();
-    object.write(&fs::read(root.join(HOME).join(OBJECT)).with_context(|| format!("reading {HOME}/{OBJECT}"))?);
-    Ok(format!("sources {:016x}\nobject  {:016x}\n", sources.0, object.0))
+
+    /// Where the build puts it.
+    fn built(&self, root: &Path) -> PathBuf {
+        root.join(TARGET).join("program/bpfel-unknown-none/release").join(self.binary)
+    }
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -199,16 +253,16 @@ fn install(root: &Path) -> Result<Tools> {
     Tools::find().context("the tool-chain was installed, and still is not complete")
 }
 
-/// Builds the program; answers the object's path.
-fn build(root: &Path, tools: &Tools) -> Result<PathBuf> {
+/// Builds a program; answers the object's path.
+fn build(root: &Path, tools: &Tools, program: &Program) -> Result<PathBuf> {
     let target = root.join(TARGET).join("program");
     let mut command = crate::cargo(&["build", "--release", "--locked", "-Z", "build-std=core"]);
-    command.args(["--target", "bpfel-unknown-none"]).current_dir(root.join(HOME));
+    command.args(["--target", "bpfel-unknown-none"]).current_dir(root.join(program.home));
     command.env("RUSTC", &tools.rustc).env("RUSTC_BOOTSTRAP", "1").env("CARGO_TARGET_DIR", &target);
     command.env("PATH", with_folder(&tools.linker)?).env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     command.env_remove("RUSTC_WRAPPER").env_remove("RUSTC_WORKSPACE_WRAPPER");
-    crate::step("eBPF program", command)?;
-    Ok(target.join("bpfel-unknown-none/release/wire-check"))
+    crate::step(program.binary, command)?;
+    Ok(program.built(root))
 }
 
 fn with_folder(folder: &Path) -> Result<OsString> {
@@ -216,12 +270,23 @@ fn with_folder(folder: &Path) -> Result<OsString> {
     Ok(std::env::join_paths([folder.to_owned()].into_iter().chain(std::env::split_paths(&path)))?)
 }
 
-/// Loads the object and compares what it does to frames with what wire does.
-fn load(root: &Path, object: &Path) -> Result<()> {
+/// Loads the objects, runs them on frames, and compares what they do with what
+/// wire and the engine do.
+fn load(root: &Path, object: impl Fn(&Program) -> PathBuf) -> Result<()> {
+    let [checker, fastpath, bound] = PROGRAMS else { bail!("three programs") };
     let mut command = crate::cargo(&["run", "--quiet", "--locked", "--manifest-path"]);
-    command.arg(root.join(HOME).join("loader/Cargo.toml")).arg("--").arg(object);
+    command.arg(root.join(CHECKER)).arg("--").arg(object(checker));
     command.env("CARGO_TARGET_DIR", root.join(TARGET).join("loader"));
-    crate::step("verifier and test run", command)
+    crate::step("wire-check: verifier and test run", command)?;
+    let mut command = crate::cargo(&["run", "--quiet", "--release", "-p", "holdfast-fastpath-proof", "--", "check"]);
+    command.arg(object(fastpath));
+    crate::step("fast path: verifier and test run", command)?;
+    let command = crate::cargo(&["run", "--quiet", "--release", "-p", "holdfast-fastpath-proof", "--", "live"]);
+    crate::step("fast path: real TCP", command)?;
+    let mut command =
+        crate::cargo(&["run", "--quiet", "--release", "-p", "holdfast-bench", "--", "fastpath", "--smoke"]);
+    command.arg(object(bound));
+    crate::step("minimal DNAT: verifier and test run", command)
 }
 
 /// Whether this process may load programs for interfaces.

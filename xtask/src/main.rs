@@ -62,9 +62,10 @@ enum Chore {
     Coverage(coverage::Options),
     /// Builds or checks the eBPF program.
     Ebpf(ebpf::Options),
-    /// Measures: `cargo xtask bench` the engine alone; `cargo xtask bench mirror`, `… takeover` and `… million` the real programs.
+    /// Measures: `cargo xtask bench` the engine alone; `cargo xtask bench fastpath` the fast path's programs;
+    /// `cargo xtask bench mirror`, `… takeover` and `… million` the real daemons.
     Bench {
-        /// `mirror`, `takeover` or `million` and their arguments; none: holdfast-bench.
+        /// `mirror`, `takeover` or `million` and their arguments; `fastpath` or none: holdfast-bench.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -100,7 +101,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Model(options) => model::run(&root, &options),
         Chore::Coverage(options) => coverage::run(&root, &options),
         Chore::Ebpf(options) => ebpf::run(&root, &options),
-        Chore::Bench { arguments } if !arguments.is_empty() => {
+        Chore::Bench { arguments } if arguments.first().is_some_and(|word| word != "fastpath") => {
             build_testbed()?;
             step("measurements", program("holdfast-testbed", &[&["bench".into()], &arguments[..]].concat())?)
         }

@@ -71,7 +71,7 @@ pub fn run(root: &Path) -> Result<()> {
     check_edges(root, &mut findings)?;
     check_drop_reasons(&sources, &mut findings)?;
     if let Err(stale) = ebpf::ensure_fresh(root) {
-        findings.push(Finding { file: "proof/ebpf-check".into(), line: 1, what: format!("{stale:#}") });
+        findings.push(Finding { file: "xtask/src/ebpf.rs".into(), line: 1, what: format!("{stale:#}") });
     }
     if findings.is_empty() {
         println!("tidy: {} files, nothing to report", sources.len());
@@ -289,7 +289,14 @@ fn manifests(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = vec![root.join("xtask/Cargo.toml")];
     for room in ["core", "edge", "proof"] {
         for entry in fs::read_dir(root.join(room))? {
-            found.push(entry?.path().join("Cargo.toml"));
+            let folder = entry?.path();
+            // Beside a crate's sources there may be crates that belong to it: a program for the kernel, what both sides share.
+            if folder.is_dir() {
+                for part in fs::read_dir(&folder)? {
+                    found.push(part?.path().join("Cargo.toml"));
+                }
+            }
+            found.push(folder.join("Cargo.toml"));
         }
     }
     found.retain(|path| path.exists());

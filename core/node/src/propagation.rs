@@ -79,9 +79,9 @@ impl Node {
         mut warnings: Vec<Warning>,
         lines: Vec<String>,
     ) -> Option<String> {
-        let unsent = self.propagation_is_off().or_else(|| self.propagation_is_impossible());
+        let unsent = self.propagation_is_off().or_else(|| self.propagation_is_impossible().map(Warning::new));
         if lines.is_empty() || unsent.is_some() || !self.mirroring.sender.is_active() {
-            warnings.extend(unsent.filter(|_| !lines.is_empty()).map(Warning::new));
+            warnings.extend(unsent.filter(|_| !lines.is_empty()));
             return Some(warned(&warnings, json));
         }
         for line in lines {
@@ -97,11 +97,13 @@ impl Node {
     }
 
     /// Why changes stay here, if the operator of a node of the pair wants that.
-    pub(crate) fn propagation_is_off(&self) -> Option<Message> {
+    pub(crate) fn propagation_is_off(&self) -> Option<Warning> {
         self.config.ha().peer?;
         match self.sync.peer() {
-            _ if !self.config.ha().propagation => Some(messages::PROPAGATION_DISABLED),
-            Some(aside) if aside.propagation_off => Some(messages::PEER_PROPAGATION_DISABLED),
+            _ if !self.config.ha().propagation => Some(Warning::with(messages::PROPAGATION_DISABLED, "this node")),
+            Some(aside) if aside.propagation_off => {
+                Some(Warning::with(messages::PEER_PROPAGATION_DISABLED, "peer node"))
+            }
             Some(_) | None => None,
         }
     }

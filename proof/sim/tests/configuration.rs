@@ -187,7 +187,7 @@ fn propagation_and_synchronisation_can_be_switched_off_and_on() {
     let (primary, secondary) = (story.primary(), 1 - story.primary());
     story.command(primary, "set HA node -haProp DISABLED");
     let answer = story.command(primary, "add service quiet v4-0 TCP 8080");
-    assert_eq!(answer, "Warning: Propagation is disabled on this node");
+    assert_eq!(answer, "Warning: Propagation disabled [this node]");
     story.run_ms(2000);
     assert!(!has_service(story.node(secondary), "quiet"), "nobody asks for it");
     assert_eq!(shown(&mut story, primary, 0, "Propagation"), "DISABLED");
@@ -200,7 +200,7 @@ fn propagation_and_synchronisation_can_be_switched_off_and_on() {
     story.command(secondary, "set HA node -haProp DISABLED");
     story.run_ms(300);
     let answer = story.command(primary, "add service quieter v4-0 TCP 8081");
-    assert_eq!(answer, "Warning: Propagation is disabled on the peer node");
+    assert_eq!(answer, "Warning: Command propagation disabled. [peer node]");
     story.command(secondary, "set HA node -haProp ENABLED -haSync DISABLED");
     story.run_ms(2000);
     assert!(!has_service(story.node(secondary), "quieter"));
@@ -232,19 +232,24 @@ fn forced_synchronisation_is_refused_where_it_cannot_be() {
     assert_eq!(story.command(secondary, "force HA sync -force"), "");
     story.run_ms(700);
     assert_eq!(shown(&mut story, secondary, 0, "Sync State"), "SUCCESS");
+    let done = story.command(primary, "sync HA files all");
+    assert!(done.starts_with("Warning: There are no such files"), "{done}");
     story.command(secondary, "set HA node -haStatus DISABLED");
     story.run_ms(300);
     for machine in [primary, secondary] {
         assert_eq!(story.command(machine, "force HA sync"), "ERROR: Node disabled");
+        assert_eq!(story.command(machine, "sync files"), "ERROR: Node disabled");
     }
     story.command(secondary, "set HA node -haStatus ENABLED");
     story.fault(Fault::Kill(secondary));
     story.run_ms(1000);
     let refused = story.command(primary, "force HA sync");
     assert!(refused.contains("invalid peer state"), "{refused}");
+    assert_eq!(story.command(primary, "sync HA files"), refused);
     story.command(primary, "rm HA node 1");
-    let refused = story.command(primary, "force HA sync");
-    assert_eq!(refused, "ERROR: Operation not permitted on stand-alone node");
+    for line in ["force HA sync", "sync HA files"] {
+        assert_eq!(story.command(primary, line), "ERROR: Operation not permitted on stand-alone node");
+    }
 }
 
 #[test]

@@ -85,6 +85,33 @@ fn saving_saves_on_both_nodes() {
 }
 
 #[test]
+fn a_save_that_fails_is_told_to_the_operator_and_on_both_nodes() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let failed = |story: &mut Story| {
+        [0, 1].map(|node| shown(story, primary, node, "Incarnation").ends_with("Last Save: FAILED"))
+    };
+    story.world.machines[secondary].disk_full = true;
+    assert!(!story.command(primary, "save ns config").contains("ERROR"), "this node has saved");
+    story.run_ms(500);
+    assert_eq!(failed(&mut story), [false, true]);
+    assert!(shown(&mut story, secondary, 0, "Incarnation").ends_with("Last Save: FAILED"));
+    story.world.machines[secondary].disk_full = false;
+    story.world.machines[primary].disk_full = true;
+    let kept = story.world.machines[primary].stored_config.clone();
+    let told = story.command(primary, "save ns config");
+    assert!(told.starts_with("ERROR") && told.contains("the disk is full"), "{told}");
+    story.run_ms(500);
+    assert_eq!(failed(&mut story), [true, false]);
+    assert_eq!(story.world.machines[primary].stored_config, kept, "the old file is there");
+    story.world.machines[primary].disk_full = false;
+    story.command(primary, "save ns config");
+    story.run_ms(500);
+    assert_eq!(failed(&mut story), [false, false]);
+    story.end();
+}
+
+#[test]
 fn after_a_partition_the_winners_configuration_is_everywhere_and_only_the_difference_is_applied() {
     let mut story = Story::whole(Scenario::quiet(1));
     let (primary, secondary) = (story.primary(), 1 - story.primary());

@@ -162,6 +162,8 @@ pub mod messages {
         PROPAGATION_FAILED = 347, "Command propagation failed";
         /// The peer could not carry out a change.
         SECONDARY_FAILED = 349, "Command failed on secondary node,  but succeeded on primary node. Configuration will be synchronized to ensure secondary and primary have same configuration.";
+        /// A change that did not reach a peer whose password, or `-secure`, differs.
+        PROPAGATION_UNAUTHORIZED = 358, "Command propagation failed due to user authentication problems";
         /// `force HA sync` although the secondary was told not to.
         SYNC_DISABLED = 410, "Synchronization disabled";
         /// `force HA sync` with a node that takes no part.

@@ -108,10 +108,15 @@ impl Node {
         }
     }
 
-    /// Why changes do not reach a peer that is there: it takes nothing of us. The next session brings them.
+    /// Why changes do not reach a peer that is there: it takes nothing of us, or nothing can be said to it. The next
+    /// session brings them.
     fn propagation_is_impossible(&self) -> Option<Message> {
-        self.ha.status().peer.filter(|_| !self.mirroring.sender.is_active())?;
-        Some(if self.gets_on_with_peer() { messages::PROPAGATION_FAILED } else { messages::VERSION_FORBIDS_SYNC })
+        self.config.ha().peer.filter(|_| !self.mirroring.sender.is_active())?;
+        match self.ha.status().peer {
+            Some(_) if self.gets_on_with_peer() => Some(messages::PROPAGATION_FAILED),
+            Some(_) => Some(messages::VERSION_FORBIDS_SYNC),
+            None => self.channel.secure().is_failing().then_some(messages::PROPAGATION_UNAUTHORIZED),
+        }
     }
 
     /// Answers the operators whose changes the peer has.

@@ -2,7 +2,7 @@
 //! (Without a fault, and with a primary that is ill: `health.rs`.)
 
 use holdfast_sim::scenario::Fault;
-use holdfast_sim::world::World;
+use holdfast_sim::world::{CLIENT_SIDE, World};
 use holdfast_sim::{Scenario, Story};
 
 const ALL: [&str; 4] = ["ENABLED", "STAYSECONDARY", "STAYPRIMARY", "DISABLED"];
@@ -77,6 +77,24 @@ fn what_a_forced_failover_is_answered_beside_every_status() {
             assert_eq!(story.world.primary(), Some(leader), "{own} beside {other}: a refusal changes nothing");
         }
     });
+}
+
+/// One not well, the other told not to lead: with `failSafe` the first stays primary.
+#[test]
+fn with_fail_safe_an_ill_primary_serves_beside_a_peer_that_may_not_lead() {
+    for status in ["STAYSECONDARY", "DISABLED"] {
+        let mut story = Story::whole(Scenario::quiet(1));
+        let primary = story.primary();
+        story.command(primary, "set HA node -failSafe ON");
+        story.command(1 - primary, &format!("set HA node -haStatus {status}"));
+        story.run_ms(500);
+        story.fault(Fault::Carrier(primary, CLIENT_SIDE, false));
+        story.run_ms(3000);
+        assert_eq!(story.world.primary(), Some(primary), "beside {status}");
+        story.command(1 - primary, "unset HA node -haStatus");
+        story.until("whoever is well leads", |world| world.primary() == Some(1 - primary));
+        story.end();
+    }
 }
 
 /// The settings are a node's own, are saved with it, and count from its next start on.

@@ -40,6 +40,8 @@ pub fn wrong_password(stage: &mut Stage<'_>) -> Result<()> {
     let views = [stage.pair.nodes[primary].ha()?, stage.pair.nodes[other].ha()?];
     ensure!(views[0].is_primary() && !views[0].peer_caught_up, "the primary goes on alone: {}", views[0].raw);
     ensure!(!views[1].is_primary() && !views[1].caught_up, "the other one takes nothing over: {}", views[1].raw);
+    let answer = stage.pair.nodes[primary].cli(&["add", "server", "alone", "10.77.0.9"])?;
+    ensure!(answer.contains("Command propagation failed due to user authentication problems"), "{answer}");
     // Put right at the node, without a restart.
     set_password(stage, other, "s3cret")?;
     let whole = stage.pair.wait_whole()?;

@@ -6,6 +6,7 @@ use crate::crash::trail::Phase;
 use crate::hooks;
 use crate::peer::{DATAGRAMS, LISTENER, Peer, STREAM};
 use crate::poller::Poller;
+use crate::precedence::Precedence;
 use crate::queue::{Inbox, Input, Job, JobSender};
 use holdfast_base::Instant;
 use holdfast_engine::{PortId, Verdict};
@@ -67,6 +68,7 @@ pub struct Driver {
     inbox: Inbox,
     jobs: JobSender,
     pulse: Arc<Pulse>,
+    precedence: Precedence,
     tally: Tally,
     next_tick: Instant,
     /// When the last wait ended.
@@ -76,7 +78,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Drives `node`; nothing happens before `run`.
+    /// Drives `node` from the calling thread, whose precedence it claims; nothing happens before `run`.
     pub fn new(clock: Clock, node: Node, inbox: Inbox, jobs: JobSender, pulse: Arc<Pulse>) -> std::io::Result<Driver> {
         let poller = Poller::new()?;
         poller.add(inbox.raw_fd(), WAKE, false)?;
@@ -92,6 +94,7 @@ impl Driver {
             inbox,
             jobs,
             pulse,
+            precedence: Precedence::claim(clock.now()),
             tally: Tally::default(),
             next_tick: Instant::ZERO,
             woken: Instant::ZERO,
@@ -103,7 +106,9 @@ impl Driver {
     pub fn run(mut self) -> ! {
         loop {
             self.turn();
-            let sleep = self.sleep();
+            let now = self.clock.now();
+            let sleep = self.sleep(now);
+            self.precedence.note_work(now, now.since(self.woken));
             TRAIL.enter(Phase::Asleep);
             self.ready.clear();
             self.poller.wait(sleep, &mut self.ready);
@@ -322,11 +327,10 @@ impl Driver {
         self.pulse.turns.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn sleep(&mut self) -> Duration {
+    fn sleep(&mut self, now: Instant) -> Duration {
         if !self.jobs.push_on() {
             return BACKLOG_SLEEP;
         }
-        let now = self.clock.now();
         let due = [self.node.poll_timeout(), self.peer.poll_timeout(), Some(self.next_tick)];
         due.into_iter().flatten().map(|due| due.since(now)).fold(MAX_SLEEP, Duration::min)
     }
@@ -348,6 +352,7 @@ impl Driver {
                 peer.foreign,
             ),
         );
+        self.jobs.log(Level::Info, format!("driver: {}", self.precedence.text()));
         for line in self.node.counter_lines() {
             self.jobs.log(Level::Info, line);
         }

@@ -16,6 +16,7 @@ mod manage;
 mod notify;
 mod peer;
 mod poller;
+mod precedence;
 mod probe;
 mod queue;
 mod role_hooks;
@@ -185,7 +186,6 @@ fn start_data_thread(
     let (born, birth) = sync_channel::<Result<(), String>>(1);
     let place = config.display().to_string();
     let body = move || {
-        prefer_this_thread();
         crash::signals::prepare_this_thread();
         let driver = match new_node(clock, options, &harm) {
             Ok(node) => Driver::new(clock, node, inbox, jobs, pulse).map_err(|error| error.to_string()),
@@ -214,13 +214,6 @@ fn new_node(clock: Clock, options: NodeOptions, harm: &Harm) -> Result<Node, Sta
         node.quarantine_intake(clock.now(), length);
     }
     Ok(node)
-}
-
-/// Heartbeats leave from this thread: on a busy host it goes before others.
-/// Without the right to it (CAP_SYS_NICE) it takes its turn like all.
-fn prefer_this_thread() {
-    // SAFETY: no preconditions; 0 is the calling thread.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -15) };
 }
 
 fn random<const N: usize>() -> Result<[u8; N]> {

@@ -113,11 +113,24 @@ pub fn is_root() -> bool {
 /// Sockets that one role may have open: more than any load holds.
 const OPEN_FILES: libc::rlim_t = 200_000;
 
-/// Raises the limit of open files, whatever the shell set: root may.
+/// Raises the limit of open files, whatever the shell set: root may, unless its container forbids it.
 pub fn raise_file_limit() {
-    let limit = libc::rlimit { rlim_cur: OPEN_FILES, rlim_max: OPEN_FILES };
-    // SAFETY: a valid pointer to a local; failing leaves the old limit, and opening sockets then says so.
-    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    let mut limit = libc::rlimit { rlim_cur: OPEN_FILES, rlim_max: OPEN_FILES };
+    // SAFETY: a valid pointer to a local; failing leaves the old limits, and opening sockets then says so.
+    let raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0;
+    // SAFETY: as above. Up to the hard limit anybody may go.
+    if !raised && unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
+        limit.rlim_cur = limit.rlim_max;
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    }
+}
+
+/// Files that this process may have open.
+pub fn file_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid pointer to a local; failing leaves 0, and then nothing is opened.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit.rlim_cur
 }
 
 /// Asks the kernel to kill the calling (freshly forked) process when its parent dies.

@@ -310,11 +310,12 @@ fn bytes(plan: &Plan, stage: &mut Stage, report: &mut Report) -> Result<()> {
         "*payload* is what the sender writes, before the envelope and without acknowledgements: the records and the 24 bytes at the \
          head of each datagram (goal: IPv4 ≤ 32 to open and ≤ 12 to close, IPv6 ≤ 48). A connection is told to be over when the \
          node forgets it, 40 s after both FINs. *wire* is everything on the peer link in both directions, Ethernet, IP and UDP headers, envelope and \
-         acknowledgements included, heartbeats subtracted. *records per datagram* is what batching achieves.",
+         acknowledgements included, heartbeats subtracted. *records/s* are those of the opens, *records per datagram* is what batching achieves.",
         &[
             "IP",
             "offered",
             "connections/s",
+            "records/s",
             "payload to open",
             "payload at the FINs",
             "payload when forgotten",
@@ -340,6 +341,7 @@ fn bytes_row(front: Front, load: Load, lives: &Lives, quiet: &Told) -> Vec<Strin
         if front == Front::Kept6 { "v6" } else { "v4" }.into(),
         load.name(),
         format!("{:.0}", lives.per_second),
+        format!("{:.0}", lives.open.sender.records as f64 / lives.count * lives.per_second),
         format!("{:.1}", payload(&lives.open)),
         format!("{:.1}", payload(&lives.close)),
         format!("{:.1}", payload(&lives.forget)),

@@ -21,6 +21,8 @@ const WARM: Duration = Duration::from_millis(300);
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// Connections under way at most, at a fixed rate; the rest of the rate is given up and told.
 const MAX_UNDER_WAY: usize = 4096;
+/// Files that a load leaves to everything that is not a held connection.
+const SPARE_FILES: u64 = 500;
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -59,6 +61,7 @@ struct Load<'o> {
     free: Vec<usize>,
     under_way: usize,
     stopped: bool,
+    most_files: u64,
     begun: u64,
     answered: u64,
     failed: u64,
@@ -78,6 +81,7 @@ pub fn run(options: &Options) -> Result<()> {
         free: Vec::new(),
         under_way: 0,
         stopped: false,
+        most_files: crate::sys::file_limit(),
         begun: 0,
         answered: 0,
         failed: 0,
@@ -102,14 +106,19 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 impl Load<'_> {
-    /// Begins connections until the time is over.
+    /// Whether the system allows hardly more sockets than are kept open.
+    fn holds_all_it_may(&self) -> bool {
+        self.options.hold && self.begun + SPARE_FILES >= self.most_files
+    }
+
+    /// Begins connections until the time is over, or no more can be held.
     fn offer(&mut self, started: Instant) -> Result<()> {
         let end = started + Duration::from_secs_f64(self.options.seconds);
         let period = Duration::from_secs(1).checked_div(self.options.rate);
         let (mut due, mut warm) = (started, false);
         loop {
             let now = Instant::now();
-            if now >= end || self.stopped {
+            if now >= end || self.stopped || self.holds_all_it_may() {
                 return Ok(());
             }
             if !warm && now >= started + WARM {

@@ -174,6 +174,8 @@ pub struct HaFacts {
     pub hellos_received: u64,
     /// Hellos sent.
     pub hellos_sent: u64,
+    /// Hellos received and sent in the last second or so.
+    pub hello_rates: (u64, u64),
     /// Changes that the peer did not confirm in time.
     pub propagation_timeouts: u64,
     /// Failed synchronisations: configurations that could not be taken over, mirror

@@ -13,6 +13,7 @@ mod counters;
 mod effect;
 mod envelope;
 mod fitness;
+mod ha_counters;
 mod handover;
 mod health;
 mod hooks;

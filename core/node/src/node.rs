@@ -17,6 +17,7 @@ use crate::counters::LimitWatch;
 use crate::effect::{Effect, Level, NodeOptions, PeerLink, PortState, ProbeOutcome, Reply, StartError, StreamEvent};
 use crate::envelope::MessageKind;
 use crate::fitness::Fitness;
+use crate::ha_counters::HaCounters;
 use crate::handover::Handover;
 use crate::health::Health;
 use crate::listing::Listings;
@@ -72,6 +73,7 @@ pub struct Node {
     /// The primary that this node follows: its life and its term.
     pub(crate) following: Option<(u64, u64)>,
     pub(crate) hellos_refused: u64,
+    pub(crate) ha_counters: HaCounters,
     /// As primary: sessions that the peer had no room for.
     pub(crate) sessions_without_room: u64,
     /// The primary has not been told yet that a flow found no room here.
@@ -135,6 +137,7 @@ impl Node {
             events_waiting: 0,
             following: None,
             hellos_refused: 0,
+            ha_counters: HaCounters::default(),
             sessions_without_room: 0,
             full_untold: false,
             ports_untold: 0,
@@ -580,6 +583,7 @@ impl Node {
         }
         self.settled = true;
         let now = self.now;
+        self.measure_hellos(now);
         if let Some(takeover) = self.timeline.note_turn(now, self.engine.counters().forwarded) {
             self.event(Level::Info, takeover.text());
         }

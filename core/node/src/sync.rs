@@ -8,7 +8,7 @@
 use core::time::Duration;
 
 use holdfast_base::Instant;
-use holdfast_config::{self as config, CommandError, Message, Replaced, messages};
+use holdfast_config::{self as config, CommandError, Message, Replaced, Warning, messages};
 use holdfast_ha::{HaStatus, Hello, Role};
 
 use crate::aside::{Aside, HA_VERSION, OLDEST_HA_VERSION, SyncCode};
@@ -499,14 +499,7 @@ impl Node {
     /// `force HA sync`, on either node.
     pub(crate) fn force_sync(&mut self, now: Instant, force: bool, save: bool) -> Result<(), CommandError> {
         let refuse = |message: Message| Err(CommandError::new(message));
-        if self.config.ha().peer.is_none() {
-            return refuse(messages::STAND_ALONE);
-        }
-        let status = self.ha.status();
-        let Some(peer) = status.peer else { return refuse(messages::INVALID_PEER_STATE) };
-        if status.status == HaStatus::Disabled || peer.status == HaStatus::Disabled {
-            return refuse(messages::NODE_DISABLED);
-        }
+        self.has_peer_that_takes_part()?;
         if !self.gets_on_with_peer() {
             return refuse(messages::VERSION_FORBIDS_SYNC);
         }
@@ -536,5 +529,25 @@ impl Node {
         }
         self.event(Level::Info, "synchronisation of the configuration was asked for".into());
         Ok(())
+    }
+
+    /// `sync HA files`: refused where the market refuses it; else there is nothing to do.
+    pub(crate) fn sync_files(&self) -> Result<Warning, CommandError> {
+        self.has_peer_that_takes_part()?;
+        Ok(Warning::new(messages::NO_FILES_TO_SYNC))
+    }
+
+    /// There is a peer, it is heard, and neither node is told to take no part.
+    fn has_peer_that_takes_part(&self) -> Result<(), CommandError> {
+        let refuse = |message: Message| Err(CommandError::new(message));
+        if self.config.ha().peer.is_none() {
+            return refuse(messages::STAND_ALONE);
+        }
+        let status = self.ha.status();
+        let Some(peer) = status.peer else { return refuse(messages::INVALID_PEER_STATE) };
+        match status.status == HaStatus::Disabled || peer.status == HaStatus::Disabled {
+            true => refuse(messages::NODE_DISABLED),
+            false => Ok(()),
+        }
     }
 }

@@ -225,6 +225,7 @@ impl Facts for View<'_> {
         let counts = node.engine.counts();
         let leads = self.leads();
         let stats = node.mirroring.sender.stats(self.now);
+        let heard = node.ha_counts();
         // What was meant for an earlier life of ours comes at every start.
         // After a restart: for keys that are gone, or late.
         let harmless = [Refused::Unkeyed.label(), Refused::Stale.label()];
@@ -237,10 +238,11 @@ impl Facts for View<'_> {
             caught_up: node.caught_up(),
             in_role_for: self.now.since(status.since),
             last_transition: self.unix_millis(status.since),
-            hellos_received: status.hellos_received,
-            hellos_sent: status.hellos_sent,
-            propagation_timeouts: node.propagations.timeouts(),
-            sync_failures: node.mirroring.failures() + node.sync.failures(),
+            hellos_received: heard.received,
+            hellos_sent: heard.sent,
+            hello_rates: node.ha_counters.rates(),
+            propagation_timeouts: heard.timeouts,
+            sync_failures: heard.sync_failures,
             config: self.own_config(),
             refused_messages: refused + node.hellos_refused,
             security: self.security(),

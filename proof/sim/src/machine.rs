@@ -25,8 +25,8 @@ pub enum Input {
     Stream(StreamEvent),
     /// The disk is done.
     TermStored(u64),
-    /// The disk is done.
-    ConfigStored(u64),
+    /// The disk is done, or was full.
+    ConfigStored(u64, bool),
     /// The key is ready.
     Key(u64, [u8; 32]),
     /// A probe has ended.
@@ -119,6 +119,8 @@ pub struct Machine {
     pub stored_term: u64,
     /// What its disk says.
     pub stored_config: String,
+    /// No configuration can be stored.
+    pub disk_full: bool,
     /// Not before then does the process get a turn.
     pub frozen_until: Option<Instant>,
     /// What arrived while it was frozen.
@@ -135,6 +137,8 @@ pub struct Machine {
     pub replies: Vec<Reply>,
     /// Programs that the process wanted run.
     pub hooks: Vec<HookRun>,
+    /// What reaches it on the peer link, if somebody listens there.
+    pub overheard: Option<Vec<Vec<u8>>>,
     /// Which of its data ports have a carrier.
     pub carriers: [bool; 2],
     /// Ethernet addresses of its ports beside their own.
@@ -160,6 +164,7 @@ impl Machine {
             boot: 0,
             stored_term: 0,
             stored_config: config,
+            disk_full: false,
             frozen_until: None,
             backlog: Vec::new(),
             max_flows: 2048,
@@ -168,6 +173,7 @@ impl Machine {
             hidden: core::time::Duration::ZERO,
             replies: Vec::new(),
             hooks: Vec::new(),
+            overheard: None,
             carriers: [true; 2],
             floating_macs: Vec::new(),
             wanted: Vec::new(),
@@ -208,6 +214,14 @@ impl Machine {
             Ok(node) => self.node = Some(node),
             Err(error) => panic!("configuration of machine {}: line {}: {}", self.index, error.line, error.error),
         }
+    }
+
+    /// Stores a configuration. Whether there was room.
+    pub fn store_config(&mut self, text: String) -> bool {
+        if !self.disk_full {
+            self.stored_config = text;
+        }
+        !self.disk_full
     }
 
     /// Ends the process at once.
@@ -318,6 +332,9 @@ impl Machine {
             inputs.into_iter().partition(|input| matches!(input, Input::Peer(_) | Input::Stream(_)));
         let ports = ports(self.index, self.carriers, &self.wanted);
         for input in first.into_iter().chain(later) {
+            if let (Some(overheard), Input::Peer(bytes)) = (&mut self.overheard, &input) {
+                overheard.push(bytes.clone());
+            }
             feed(node, at, &ports, input, &mut wishes);
         }
         node.handle_timeout(at);
@@ -387,7 +404,10 @@ fn feed(node: &mut Node, now: Instant, ports: &[PortState], input: Input, wishes
         Input::Peer(bytes) => node.handle_peer_datagram(now, &bytes),
         Input::Stream(event) => node.handle_peer_stream(now, event),
         Input::TermStored(term) => node.handle_term_stored(now, term),
-        Input::ConfigStored(request) => node.handle_config_stored(now, request, Ok(())),
+        Input::ConfigStored(request, stored) => {
+            let result = if stored { Ok(()) } else { Err("the disk is full".into()) };
+            node.handle_config_stored(now, request, result);
+        }
         Input::Key(request, key) => node.handle_peer_key(now, request, key),
         Input::Probe(id, outcome) => node.handle_probe_outcome(now, id, outcome),
         Input::Witness(number, answer) => node.handle_witness(now, number, answer),

@@ -478,8 +478,8 @@ impl World {
                 self.give(machine, Input::TermStored(term));
             }
             Write::Config(request, text) => {
-                self.machines[machine].stored_config = text;
-                self.give(machine, Input::ConfigStored(request));
+                let stored = self.machines[machine].store_config(text);
+                self.give(machine, Input::ConfigStored(request, stored));
             }
         }
     }

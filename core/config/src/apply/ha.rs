@@ -42,12 +42,32 @@ pub(super) fn add_node(config: &mut Config, c: &Command) -> Applied {
         true => check::no_stateful_vserver(config)?,
         false => check::on_own_subnet(&config.ns_config, *addr)?,
     }
+    let password = new_password(c)?;
     config.ha.inc = inc;
     config.ha.peer = Some(HaPeer { id, addr: *addr });
     if config.rpc_node(*addr).is_none() {
         config.rpc_nodes.push(RpcNode::new(*addr));
     }
+    let without = |entry: &&mut RpcNode| entry.addr == *addr || entry.password.is_empty();
+    if let Some(password) = password {
+        config.rpc_nodes.iter_mut().filter(without).for_each(|entry| {
+            (entry.password, entry.encrypted) = (password.to_owned(), false);
+        });
+    }
     Ok(())
+}
+
+/// `-rpcNodePassword`, in clear.
+fn new_password(c: &Command) -> Result<Option<&str>, CommandError> {
+    let password = c.option("rpcNodePassword").and_then(Value::as_text);
+    match password {
+        // What `show` prints instead of a password is known to everybody.
+        Some(value::MASK) => Err(CommandError::about(messages::INVALID_ARGUMENT_VALUE, "rpcNodePassword", value::MASK)),
+        Some(clear) if clear.len() > MAX_PASSWORD => {
+            Err(CommandError::with(messages::STRING_TOO_LONG, "rpcNodePassword"))
+        }
+        Some(_) | None => Ok(password),
+    }
 }
 
 fn node_id(c: &Command) -> Result<u8, CommandError> {

@@ -208,7 +208,7 @@ fn own_lines(s: &Scene<'_>, facts: &HaFacts, number: usize) -> String {
 /// Heartbeats, flips and routes, where they are in use; the market's newer versions have such lines, too.
 fn health_lines(s: &Scene<'_>, facts: &HaFacts) -> Vec<String> {
     let ha = &s.config.ha;
-    let mut lines = Vec::new();
+    let mut lines = vec!["Sync Status Strict Mode: ENABLED".to_owned()];
     let quiet = ports_that(s, |port| !port.ha_heartbeat);
     if !quiet.is_empty() {
         lines.push(format!("HA HEARTBEAT OFF Interfaces : {}", quiet.join(" ")));
@@ -405,6 +405,7 @@ fn peer_json(peer: HaPeer, own: &HaFacts, f: &PeerFacts) -> Json {
         ("peerchannel", channel_text(f.channel).into()),
         ("rekeying", f.rekeying.into()),
         ("channelsecurity", security_word(own.security.state).into()),
+        ("secureheartbeatstate", secure_heartbeats(own.security)),
         ("failsafe", on_off(ports.fail_safe).into()),
         ("enaifaces", ports.enabled.join(" ").into()),
         ("disifaces", ports.disabled.join(" ").into()),
@@ -462,6 +463,8 @@ fn health_json(s: &Scene<'_>, f: &HaFacts) -> Vec<(&'static str, Json)> {
         ("curflips", u64::from(f.flips).into()),
         ("completedfliptime", f.flip_time.unwrap_or_default().as_secs().into()),
         ("stickyprimary", f.sticky.into()),
+        ("syncstatusstrictmode", "ENABLED".into()),
+        ("secureheartbeatstate", secure_heartbeats(f.security)),
         ("enaifaces", ports(|port| port.enabled)),
         ("disifaces", ports(|port| !port.enabled)),
         ("downifaces", s.facts.node().ports_down.join(" ").into()),
@@ -538,6 +541,11 @@ fn security_word(state: SecurityState) -> &'static str {
         SecurityState::Authenticated => "AUTHENTICATED, NOT ENCRYPTED",
         SecurityState::Encrypted => "AUTHENTICATED, ENCRYPTED",
     }
+}
+
+/// Whether hellos are authenticated: always, once there is a session.
+fn secure_heartbeats(security: SecurityFacts) -> Json {
+    switch(security.state != SecurityState::None).into()
 }
 
 fn failure_text(failure: SecurityFailure) -> &'static str {

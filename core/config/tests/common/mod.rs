@@ -44,6 +44,7 @@ impl Facts for Fixed {
             last_transition: NOW - 3_600_000,
             hellos_received: 1234,
             hellos_sent: 1240,
+            hello_rates: (10, 11),
             propagation_timeouts: 0,
             sync_failures: 1,
             config: own.clone(),

@@ -54,7 +54,7 @@ impl Engine {
         }
         match vserver.failover {
             ConnFailover::Disabled => self.reset_sender(now, arrival),
-            ConnFailover::Stateful if now < self.grace_until => Verdict::Drop(Drop::StraySilent),
+            ConnFailover::Stateful if self.is_in_grace(now) => Verdict::Drop(Drop::StraySilent),
             ConnFailover::Stateful => self.reset_sender(now, arrival),
             ConnFailover::Stateless => self.rebuild(now, arrival, end),
         }
@@ -67,7 +67,7 @@ impl Engine {
             return Verdict::Drop(Drop::StraySilent);
         }
         let plan = self.roster.plan();
-        let in_grace = now < self.grace_until;
+        let in_grace = self.is_in_grace(now);
         let bound = || self.roster.bound_to(arrival.packet.source(), arrival.packet.proto);
         let resets = bound().any(|bound| match plan.vservers[bound.vserver].failover {
             ConnFailover::Disabled | ConnFailover::Stateless => true,

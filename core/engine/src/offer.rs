@@ -7,11 +7,13 @@
 //! of the winner, which tells the loser of it as of any other.
 
 use holdfast_base::Instant;
+use holdfast_wire::Endpoint;
 
 use crate::engine::{BulkStep, Engine, Mirroring};
 use crate::flow::Flow;
 use crate::fragment::Fragments;
 use crate::mirror::{MirrorEnd, Unplaced};
+use crate::plan::ConnFailover;
 use crate::record::{FlowRecord, FlowRef};
 
 /// What became of a flow that was offered.
@@ -119,14 +121,27 @@ impl Engine {
         }
     }
 
-    /// Strays of STATEFUL vservers are ignored until then: they may be packets of flows that are about to be
-    /// offered. An instant that has passed ends it; the grace after a promotion stands.
+    /// Strays of STATEFUL vservers are ignored until then at least: they may be packets of flows that are about to
+    /// be offered.
     pub fn keep_silent(&mut self, until: Instant) {
-        self.silent_until = until;
+        self.silent_until = self.silent_until.max(until);
+    }
+
+    /// Nothing is offered any more. The grace after a promotion stands.
+    pub fn end_silence(&mut self) {
+        self.silent_until = Instant::ZERO;
     }
 
     /// Whether a stray of a STATEFUL vserver may belong to a flow that is on its way here.
     pub(crate) fn is_in_grace(&self, now: Instant) -> bool {
         now < self.grace_until.max(self.silent_until)
+    }
+
+    /// Whether a server's stray may belong to an offer, although its sender serves a STATELESS vserver: made a flow of
+    /// that one, it would keep the offered one out.
+    pub(crate) fn may_be_offered(&self, now: Instant, server: Endpoint, proto: u8) -> bool {
+        let plan = self.roster.plan();
+        let stateful = |place: usize| plan.vservers[place].failover == ConnFailover::Stateful;
+        now < self.silent_until && self.roster.bound_to(server, proto).any(|bound| stateful(bound.vserver))
     }
 }

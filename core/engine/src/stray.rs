@@ -52,7 +52,13 @@ impl Engine {
         if arrival.packet.tcp().is_some_and(|tcp| tcp.flags.rst()) {
             return Verdict::Drop(Drop::StraySilent);
         }
+        let from_server = matches!(end, StrayEnd::Server(_));
         match vserver.failover {
+            ConnFailover::Disabled | ConnFailover::Stateless
+                if from_server && self.may_be_offered(now, arrival.packet.source(), arrival.packet.proto) =>
+            {
+                Verdict::Drop(Drop::StraySilent)
+            }
             ConnFailover::Disabled => self.reset_sender(now, arrival),
             ConnFailover::Stateful if self.is_in_grace(now) => Verdict::Drop(Drop::StraySilent),
             ConnFailover::Stateful => self.reset_sender(now, arrival),
@@ -70,7 +76,9 @@ impl Engine {
         let in_grace = self.is_in_grace(now);
         let bound = || self.roster.bound_to(arrival.packet.source(), arrival.packet.proto);
         let resets = bound().any(|bound| match plan.vservers[bound.vserver].failover {
-            ConnFailover::Disabled | ConnFailover::Stateless => true,
+            ConnFailover::Disabled | ConnFailover::Stateless => {
+                !self.may_be_offered(now, arrival.packet.source(), arrival.packet.proto)
+            }
             ConnFailover::Stateful => !in_grace,
         });
         let known = bound().next().is_some();

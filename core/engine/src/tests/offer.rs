@@ -241,9 +241,27 @@ fn strays_wait_for_the_offer_and_no_longer() {
     let mut lab = Lab::new(net, plan(&net));
     lab.engine.keep_silent(lab.now + Duration::from_secs(5));
     assert_eq!(lab.client(ACK, 101, 7777, b""), Verdict::Drop(Drop::StraySilent));
-    lab.engine.keep_silent(lab.now);
+    lab.engine.end_silence();
     assert_eq!(lab.client(ACK, 101, 7777, b""), Verdict::Drop(Drop::StrayReset));
     lab.engine.promote(lab.now);
-    lab.engine.keep_silent(lab.now);
+    lab.engine.end_silence();
     assert_eq!(lab.client(ACK, 101, 7777, b""), Verdict::Drop(Drop::StraySilent), "the grace of a promotion stands");
+}
+
+/// A server of a USIP vserver that is STATEFUL and of another one that is not.
+#[test]
+fn a_servers_stray_is_nobody_elses_while_an_offer_is_awaited() {
+    for other in [ConnFailover::Stateless, ConnFailover::Disabled] {
+        let net = v4();
+        let mut both = with_failover(usip_plan(&net), other);
+        let stateful =
+            Vserver { id: VserverId(9), port: 81, failover: ConnFailover::Stateful, ..both.vservers[0].clone() };
+        both.vservers.push(stateful);
+        let mut lab = Lab::new(net, both);
+        lab.engine.keep_silent(lab.now + Duration::from_secs(5));
+        let verdict = lab.server(net.servers[0], net.client, (ACK, 501, 101), b"x");
+        assert_eq!((verdict, lab.engine.counts().flows), (Verdict::Drop(Drop::StraySilent), 0));
+        lab.engine.end_silence();
+        assert_ne!(lab.server(net.servers[0], net.client, (ACK, 501, 101), b"x"), Verdict::Drop(Drop::StraySilent));
+    }
 }

@@ -385,7 +385,7 @@ impl Node {
 
     /// As winner: a datagram of an offer.
     pub(crate) fn hear_offer(&mut self, now: Instant, boot: u64, payload: &[u8]) {
-        if self.peer_boot != Some(boot) || !self.may_offer() {
+        if self.peer_boot != Some(boot) || !self.may_offer() || self.quarantine.refuses() {
             return;
         }
         let Ok((Message::Data, session)) = wire::peek(payload) else {

@@ -14,7 +14,7 @@ use crate::apps::{Call, Client, Server};
 use crate::check::Checker;
 use crate::clock::Agenda;
 use crate::host::Host;
-use crate::machine::{Input, Machine, Sabotage, Wish, mac};
+use crate::machine::{Input, Machine, Sabotage, Wish};
 use crate::reference::{Offer, Promise, Reference, Tally};
 use crate::scenario::{Fault, Opening, Scenario, VserverSpec};
 use crate::trace;

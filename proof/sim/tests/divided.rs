@@ -212,11 +212,9 @@ fn a_full_winner_keeps_its_own() {
 fn an_older_build_offers_nothing_and_is_offered_nothing() {
     for old in [0, 1] {
         let mut story = Story::whole(halves());
-        let now = story.world.now;
         if let Some(node) = &mut story.world.machines[old].node {
             node.speak_version(2, 1);
         }
-        assert!(story.world.now >= now);
         story.run_ms(500);
         divide(&mut story);
         story.fault(Fault::Divide(false));
@@ -224,6 +222,10 @@ fn an_older_build_offers_nothing_and_is_offered_nothing() {
         story.until("whole", World::is_whole);
         assert_eq!(counts(&story, loser), (0, 0, 0));
         assert_eq!(story.node(loser).engine().counts().stale, 0, "emptied at once");
+        // And the model notices.
+        story.run_ms(60_000);
+        let (_, differences) = story.world.reference.compare(story.world.now, &story.world.clients);
+        assert!(differences.iter().any(|what| what.contains("must survive")), "{differences:?}");
     }
 }
 

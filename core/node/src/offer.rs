@@ -499,3 +499,6 @@ impl Source for OfferSource<'_> {
         Digest::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

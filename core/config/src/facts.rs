@@ -219,6 +219,10 @@ pub struct HaFacts {
     pub mirrored: u64,
     /// As secondary: persistence sessions of the primary that found no room here.
     pub persistence_missed: u64,
+    /// Flows that this node had when a split healed, offered to the winner; since the start.
+    pub offered: u64,
+    /// As winner of a split: offered flows that live on here, and those that were refused; since the start.
+    pub offers: (u64, u64),
     /// Bytes of the mirror stream in the last second or so, before the envelope.
     pub mirror_rate: u64,
     /// The latest transfer of the whole state; `None` if there was none.

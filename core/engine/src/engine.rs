@@ -169,8 +169,10 @@ pub struct Engine {
     pub(crate) last_stamp: u64,
     /// Every idle time counts from here at the earliest.
     pub(crate) rebased_at: Instant,
-    /// Until then strays of STATEFUL vservers are ignored.
+    /// Until then strays of STATEFUL vservers are ignored: this node was promoted.
     pub(crate) grace_until: Instant,
+    /// Until then, too: the loser of a split has flows to offer.
+    pub(crate) silent_until: Instant,
 }
 
 impl Engine {
@@ -204,6 +206,7 @@ impl Engine {
             last_stamp: 0,
             rebased_at: now,
             grace_until: Instant::ZERO,
+            silent_until: Instant::ZERO,
             limits,
         }
     }

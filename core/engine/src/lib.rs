@@ -17,6 +17,7 @@ mod icmp;
 mod limits;
 mod mirror;
 mod network;
+mod offer;
 mod open;
 mod outbox;
 mod passage;
@@ -42,6 +43,7 @@ pub use flow::numbers::MAX_NUMBERS;
 pub use frame::{Frame, Offload, OwnedFrame, Port, PortId};
 pub use limits::Limits;
 pub use network::NetworkCounters;
+pub use offer::Offered;
 pub use plan::{
     Binding, ConnFailover, FloatingAddress, FloatingKind, Method, Plan, Route, Service, ServiceId, SourceIpPersistence,
     Vserver, VserverId, VserverKind,

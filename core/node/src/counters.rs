@@ -112,6 +112,7 @@ impl Node {
             ("frames_passed_on", self.handover.passed_on()),
             ("frames_lost_in_handover", self.handover.lost()),
             ("sessions_without_room_at_peer", self.sessions_without_room),
+            ("offers_given_up", self.offers.given_up()),
             ("data_detours", self.mirroring.detours()[0]),
             ("ack_detours", self.mirroring.detours()[1]),
             ("sync_failures", self.sync.failures()),

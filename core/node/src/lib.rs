@@ -21,6 +21,7 @@ mod listing;
 mod lower;
 mod mirroring;
 mod node;
+mod offer;
 mod onlooker;
 mod peer_ports;
 mod promote;

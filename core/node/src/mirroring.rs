@@ -75,6 +75,8 @@ pub(crate) struct Mirroring {
     /// Snapshots of the configuration that were longer than the limit.
     snapshots_refused: u64,
     sweeping: bool,
+    /// Flows of this node's own are being offered: they must not be swept yet.
+    sweep_waits: bool,
     caught_up: bool,
     /// When to complain next about the running session, if it is to be.
     complaint: Option<Instant>,
@@ -159,6 +161,7 @@ impl Mirroring {
             snapshot: None,
             snapshots_refused: 0,
             sweeping: false,
+            sweep_waits: false,
             caught_up: false,
             complaint: None,
             pause: Duration::ZERO,
@@ -323,7 +326,7 @@ impl Mirroring {
             Bulk::Untold(_) | Bulk::Persistence(_) | Bulk::Flows(_) => true,
         };
         let walking = goes_on && self.sender.wants_bulk();
-        self.sweeping || walking || self.retracting.is_some() || self.receiver.is_ready()
+        self.sweeping && !self.sweep_waits || walking || self.retracting.is_some() || self.receiver.is_ready()
     }
 
     /// When something is due here, if nothing else happens.
@@ -590,9 +593,14 @@ impl Mirroring {
 
     /// Forgets a slice of the flows that the primary no longer has.
     pub fn sweep(&mut self, engine: &mut Engine) {
-        if self.sweeping {
+        if self.sweeping && !self.sweep_waits {
             self.sweeping = !engine.sweep_stale(SWEEP_SLOTS_PER_TURN);
         }
+    }
+
+    /// Whether what the primary does not have may be forgotten.
+    pub fn let_sweep(&mut self, may: bool) {
+        self.sweep_waits = !may;
     }
 
     /// As secondary: configurations of the primary that were longer than the limit.

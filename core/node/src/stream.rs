@@ -34,6 +34,7 @@ impl Node {
         let health = self.health_records();
         self.propagations.begin_session();
         let session = self.mirroring.start_session(now, heading, lines, health);
+        self.note_apart(now);
         self.ha.set_synced_session(session);
         self.engine.set_mirroring(now, promote::engine_mirroring(Some(session), self.is_strict()));
     }
@@ -222,10 +223,24 @@ impl Node {
         }
     }
 
-    /// The primary's stream. It counts only once this node follows that very
+    /// What the other end of a stream answers: to the primary's, or to what its secondary offers.
+    pub(crate) fn mirror_answer(&mut self, now: Instant, payload: &[u8]) {
+        let taken = if self.ha.role() == Role::Secondary {
+            self.offers.handle_ack(now, payload)
+        } else {
+            self.mirroring.handle_answer(now, &mut self.engine, payload)
+        };
+        self.hellos_refused += u64::from(taken.is_err());
+        self.confirm_propagations();
+    }
+
+    /// The primary's stream, or what a secondary offers to this one. It counts only once this node follows that very
     /// primary: following forgets what was received before, and what was
     /// acknowledged would not come again.
     pub(crate) fn mirror_data(&mut self, now: Instant, from: (u64, u64), payload: &[u8]) {
+        if self.ha.role() == Role::Primary {
+            return self.hear_offer(now, from.0, payload);
+        }
         if self.ha.role() != Role::Secondary || self.following != Some(from) {
             return;
         }

@@ -15,6 +15,7 @@ use crate::aside::{Aside, HA_VERSION, OLDEST_HA_VERSION, SyncCode};
 use crate::effect::Level;
 use crate::envelope::MessageKind;
 use crate::node::Node;
+use crate::offer::OFFER_VERSION;
 
 /// Time between two requests for the configuration while none comes.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
@@ -254,6 +255,7 @@ impl Node {
             inc: ha.inc,
             sync_off: !ha.sync,
             unsaved: self.sync.unsaved,
+            offers: version >= OFFER_VERSION && self.ha.role() == Role::Secondary && self.offers.has_any(),
             incarnation: self.sync.incarnation,
         }
     }
@@ -282,6 +284,11 @@ impl Node {
         let (version, oldest) = self.sync.versions;
         let own = Aside { version, oldest, ..Aside::read(0) };
         self.sync.peer.is_none_or(|heard| own.gets_on_with(&heard.aside))
+    }
+
+    /// Whether this build and the peer's both know of flows that the loser of a split offers.
+    pub(crate) fn may_offer(&self) -> bool {
+        self.sync.versions.0 >= OFFER_VERSION && self.sync.peer().is_some_and(|aside| aside.version >= OFFER_VERSION)
     }
 
     /// Speaks another HA version, for tests of what then happens.

@@ -263,6 +263,8 @@ impl Facts for View<'_> {
             mirror_delay: Duration::from_micros(stats.lag_us),
             mirrored: counts.in_session.into(),
             persistence_missed: counts.persistence_missed.into(),
+            offered: node.engine.counters().flows_offered,
+            offers: (node.engine.counters().offers_adopted, node.engine.counters().offers_refused()),
             mirror_rate: node.mirroring.traffic(),
             resync: self.resync(),
             takeover: self.takeover(),

@@ -99,6 +99,8 @@ pub struct Before {
     pub without_room: u64,
     /// New flows that it had refused, since its table was full.
     pub refused: u64,
+    /// Flows offered to it for which it had no room, and flows of its own that had to make room.
+    pub squeezed: u64,
 }
 
 /// A computer and, while it runs, its process.
@@ -253,6 +255,11 @@ impl Machine {
         self.node.as_ref().is_some_and(refused)
     }
 
+    /// Whether what only one side of a split had was lost in its last turn, since a table was full.
+    pub fn was_squeezed(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| squeezed(node) > self.before.squeezed)
+    }
+
     /// Whether it said in its last turn, leading, that a service went up or down.
     pub fn judged_a_service(&self) -> bool {
         let lines = self.log.get(self.before.logged..).unwrap_or_default();
@@ -320,6 +327,7 @@ impl Machine {
             unprotected: node.engine().counters().hold_released_unprotected,
             without_room: node.engine().counters().record_full,
             refused: node.engine().counters().drops(Drop::FlowTableFull),
+            squeezed: squeezed(node),
         }
     }
 
@@ -419,6 +427,11 @@ fn feed(node: &mut Node, now: Instant, ports: &[PortState], input: Input, wishes
 }
 
 /// What a process gets from its computer's random numbers: another value in each life.
+fn squeezed(node: &Node) -> u64 {
+    let counters = node.engine().counters();
+    counters.offers_without_room + counters.stale_evicted
+}
+
 fn secret(boot: u64) -> [u8; 32] {
     let mut secret = [0; 32];
     for (index, part) in secret.chunks_mut(8).enumerate() {

@@ -37,6 +37,9 @@ pub enum Fault {
     /// Nothing gets from one machine to the other, or again something does;
     /// both reach all hosts.
     Split(bool),
+    /// The network falls into two halves, or is one again: nothing gets from one machine to the other, and each
+    /// host reaches one of them only ([`crate::reach::side_of`]).
+    Divide(bool),
     /// The witness ends, or comes back with what it held.
     Witness(bool),
     /// A machine's way to the witness is cut or mended.
@@ -151,6 +154,8 @@ pub struct Scenario {
     pub extra_config: [String; 2],
     /// Both machines ask a witness.
     pub witness: bool,
+    /// After the rounds the network is divided, and each half opens connections of its own.
+    pub divides: bool,
 }
 
 /// TCP through SNAT, STATEFUL.
@@ -192,6 +197,7 @@ impl Scenario {
             max_persistence: [512; 2],
             extra_config: [const { String::new() }; 2],
             witness: false,
+            divides: false,
         }
     }
 
@@ -212,6 +218,7 @@ impl Scenario {
             deaf_thaw: rng.chance(1, 2),
             // From a stream of its own: all else of a seed is what it was.
             witness: Rng::from_seed(seed ^ 0x0077_6974_6e65).chance(1, 8),
+            divides: Rng::from_seed(seed ^ 0x6469_7669_6465).chance(1, 5),
             ..Scenario::quiet(seed)
         };
         let span = 3000 + 5000 * rounds as u64;

@@ -256,6 +256,10 @@ fn own_extension(s: &Scene<'_>, f: &HaFacts) -> Vec<String> {
     if f.persistence_missed > 0 {
         lines.push(format!("Persistence Sessions Without Room: {}", f.persistence_missed));
     }
+    let (adopted, refused) = f.offers;
+    if f.offered + adopted + refused > 0 {
+        lines.push(format!("Flows Offered: {}  Offers Adopted: {adopted}  Offers Refused: {refused}", f.offered));
+    }
     lines
 }
 
@@ -500,6 +504,9 @@ pub(super) fn mirror_json(f: &HaFacts) -> Vec<(&'static str, Json)> {
         ("mirroredflows", f.mirrored.into()),
         ("mirrorbytespersecond", f.mirror_rate.into()),
         ("persistencewithoutroom", f.persistence_missed.into()),
+        ("flowsoffered", f.offered.into()),
+        ("offersadopted", f.offers.0.into()),
+        ("offersrefused", f.offers.1.into()),
         ("digest", digest.into()),
     ];
     if let Some(resync) = f.resync {

@@ -212,6 +212,9 @@ pub(super) fn ha_node(s: &Scene<'_>) -> Result<String, CommandError> {
         ("Mirrored flows", f.mirrored.to_string()),
         ("Mirror traffic (bytes/s)", f.mirror_rate.to_string()),
         ("Digest", super::ha::digest_text(f.digest)),
+        ("Flows offered", f.offered.to_string()),
+        ("Offers adopted", f.offers.0.to_string()),
+        ("Offers refused", f.offers.1.to_string()),
         ("Refused peer messages", f.refused_messages.to_string()),
     ]);
     text +=

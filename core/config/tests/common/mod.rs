@@ -98,6 +98,8 @@ impl Facts for Fixed {
             mirror_delay: Duration::from_micros(95),
             mirrored: 1000,
             persistence_missed: 0,
+            offered: 12,
+            offers: (9, 3),
             mirror_rate: 12_345,
             takeover: Some(TakeoverFacts {
                 term: 7,

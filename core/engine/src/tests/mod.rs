@@ -7,6 +7,7 @@ mod icmp;
 mod listing;
 mod mirror;
 mod odd;
+mod offer;
 mod properties;
 mod resync;
 mod routing;

@@ -1,0 +1,245 @@
+use std::sync::Arc;
+
+use holdfast_engine::{
+    ConnFailover, L2Disc, Limits as Sizes, Method, Mirroring as Mode, Phase, Plan, Vserver, VserverId, VserverKind,
+};
+use holdfast_wire::{Addr, Endpoint};
+
+use super::*;
+
+const TURN: Duration = Duration::from_millis(1);
+const DEAD: Duration = Duration::from_millis(400);
+/// Lives of the peer.
+const PEER: u64 = 7;
+const OTHER: u64 = 8;
+/// The mirror session from the winner to the loser.
+const SESSION: u32 = 1;
+
+fn end(last: u8, port: u16) -> Endpoint {
+    Endpoint { addr: Addr::from(core::net::IpAddr::from([192, 0, 2, last])), port }
+}
+
+fn flow(number: u16) -> FlowRecord {
+    FlowRecord {
+        stamp: u64::from(number) + 1,
+        proto: 6,
+        l2: L2Disc(0),
+        client: end(10, number),
+        vip: end(1, 80),
+        server: end(20, 80),
+        source: end(10, number),
+        phase: Phase::Established,
+        client_idle_s: 90,
+        server_idle_s: 90,
+    }
+}
+
+fn engine(now: Instant) -> Engine {
+    let mut engine = Engine::new(now, Sizes { max_flows: 8_192, ..Sizes::default() }, 1);
+    let vserver = Vserver {
+        id: VserverId(1),
+        kind: VserverKind::Tcp,
+        addr: end(1, 80).addr,
+        port: 80,
+        method: Method::RoundRobin,
+        persistence: None,
+        failover: ConnFailover::Stateful,
+        client_idle: Duration::from_secs(90),
+        enabled: true,
+        services: Vec::new(),
+    };
+    engine.set_plan(now, Arc::new(Plan { epoch: 1, vservers: vec![vserver], ..Plan::default() }));
+    engine
+}
+
+/// A loser with flows set aside, and a winner with none.
+struct Healing {
+    now: Instant,
+    loser: Engine,
+    offers: Offers,
+    winner: Engine,
+    intake: Offers,
+    mirroring: Mirroring,
+    /// The loser's end of the mirror session.
+    told: Receiver,
+}
+
+impl Healing {
+    /// `told` flows were mirrored before the split, `own` were opened in it.
+    fn new(told: u16, own: u16) -> Healing {
+        let now = Instant::ZERO + Duration::from_secs(100);
+        let mut loser = engine(now);
+        for number in 0..told {
+            loser.apply_record(now, &flow(number), 9);
+        }
+        loser.set_mirroring(now, Mode::Off);
+        for number in told..told + own {
+            assert_eq!(loser.adopt_offered(now, &flow(number)), Offered::Adopted);
+        }
+        loser.set_aside();
+        let mut healing = Healing {
+            now,
+            loser,
+            offers: Offers::new(),
+            winner: engine(now),
+            intake: Offers::new(),
+            mirroring: Mirroring::new(),
+            told: Receiver::new(Limits::default()),
+        };
+        healing.offers.begin(now, PEER);
+        healing.start_session();
+        healing
+    }
+
+    fn start_session(&mut self) {
+        let session = self.mirroring.start_session(self.now, String::new(), Vec::new(), Vec::new());
+        self.winner.set_mirroring(self.now, Mode::On { session, strict: false });
+        self.told.start(session);
+    }
+
+    /// A turn of both. `hears`: the loser's acknowledgements of its session arrive. What was acknowledged of the offer.
+    fn turn(&mut self, caught_up: bool, hears: bool) -> bool {
+        self.now = self.now + TURN;
+        let now = self.now;
+        self.offers.offer.sender.handle_timeout(now);
+        self.offers.collect(&mut self.loser, caught_up);
+        let (mut payload, intake) = (Vec::new(), &mut self.intake.intake);
+        while self.offers.offer.sender.poll_transmit(now, &mut OfferSource(&mut self.loser), &mut payload) {
+            if intake.begun.is_none() {
+                (intake.begun, intake.told_in) = (Some((PEER, 1)), self.mirroring.sender.session());
+                intake.receiver.start(1);
+            }
+            intake.receiver.handle_data(now, &payload).expect("well-formed");
+        }
+        while let Some(record) = intake.receiver.poll_record() {
+            match record {
+                Record::Flow(flow) => assert_eq!(self.winner.adopt_offered(now, &flow), Offered::Adopted),
+                Record::BulkEnd(_) => intake.end = End::Read,
+                other => panic!("{other:?}"),
+            }
+        }
+        self.mirroring.sender.handle_timeout(now);
+        self.mirroring.collect(now, &mut self.winner);
+        let told = &mut self.told;
+        self.mirroring
+            .transmit(now, &mut self.winner, 0, |payload| told.handle_data(now, payload).expect("well-formed"));
+        let mut ack = Vec::new();
+        if hears && self.told.poll_ack(now, &mut ack) {
+            self.mirroring.handle_answer(now, &mut self.winner, &ack).expect("well-formed");
+        }
+        let acknowledged = self.intake.poll_ack(now, &self.mirroring, &self.winner, &mut ack);
+        if acknowledged {
+            self.offers.handle_ack(now, &ack).expect("well-formed");
+        }
+        acknowledged
+    }
+
+    fn is_done(&self) -> bool {
+        self.offers.offer.stage == Stage::Told && self.offers.offer.sender.is_drained()
+    }
+}
+
+#[test]
+fn what_the_peer_knew_decides_what_may_be_lacking() {
+    let at = |ms: u64| Instant::ZERO + Duration::from_millis(ms);
+    let since = |story: &dyn Fn(&mut Offers)| {
+        let mut offers = Offers::new();
+        story(&mut offers);
+        offers.begin(at(9_000), PEER);
+        offers.offer.used_since
+    };
+    assert_eq!(since(&|_| ()), None, "a peer that was told nothing lacks everything");
+    assert_eq!(since(&|offers| offers.note_synced()), Some(at(9_000)), "one that is there lacks nothing that was told");
+    let lost = |offers: &mut Offers| {
+        offers.note_synced();
+        offers.note_apart(at(5_000), PEER, DEAD);
+    };
+    assert_eq!(since(&lost), Some(at(4_600)));
+    let lost_again = |offers: &mut Offers| {
+        lost(offers);
+        offers.note_apart(at(7_000), PEER, DEAD);
+    };
+    assert_eq!(since(&lost_again), Some(at(4_600)), "it has not caught up in between");
+    let other_life = |offers: &mut Offers| {
+        lost(offers);
+        offers.note_apart(at(7_000), OTHER, DEAD);
+    };
+    assert_eq!(since(&other_life), None);
+    let restarted = |offers: &mut Offers| {
+        offers.note_synced();
+        offers.note_apart(at(5_000), OTHER, DEAD);
+    };
+    assert_eq!(since(&restarted), None, "the winner is another life than the one that was told");
+}
+
+#[test]
+fn who_hands_over_has_nothing_of_its_own() {
+    let mut offers = Offers::new();
+    assert!(!offers.has_any());
+    offers.note_promoted();
+    assert!(offers.has_any());
+    offers.note_demoted(false);
+    assert!(offers.has_any(), "it may have to offer something");
+    offers.note_demoted(true);
+    assert!(!offers.has_any());
+}
+
+#[test]
+fn untold_flows_go_at_once_and_the_others_when_the_node_has_caught_up() {
+    let mut healing = Healing::new(300, 500);
+    for _ in 0..20 {
+        healing.turn(false, true);
+    }
+    assert_eq!((healing.winner.counts().flows, healing.is_done()), (500, false));
+    assert_eq!(healing.offers.offer.stage, Stage::CatchUp);
+    assert!(!healing.offers.is_busy(false) && healing.offers.is_busy(true));
+    for _ in 0..20 {
+        healing.turn(true, true);
+    }
+    assert_eq!((healing.winner.counts().flows, healing.is_done()), (800, true));
+    assert_eq!(healing.loser.counters().flows_offered, 800);
+    assert_eq!(healing.winner.counts().protected, 800, "the loser was told of each");
+}
+
+#[test]
+fn the_end_is_acknowledged_when_the_loser_has_stored_what_was_adopted() {
+    let mut healing = Healing::new(0, 200);
+    for _ in 0..5 {
+        healing.turn(false, true);
+    }
+    assert!(healing.offers.offer.sender.is_drained());
+    // One flow more: it is adopted, and its record does not get through.
+    assert_eq!(healing.loser.adopt_offered(healing.now, &flow(4_000)), Offered::Adopted);
+    for _ in 0..300 {
+        assert!(!healing.turn(true, false), "nothing is acknowledged");
+    }
+    assert!(!healing.is_done() && matches!(healing.intake.intake.end, End::Written(_)));
+    for _ in 0..300 {
+        healing.turn(true, true);
+    }
+    assert!(healing.is_done());
+    assert_eq!(healing.winner.counts().unprotected, 0);
+}
+
+#[test]
+fn when_another_session_begins_all_of_it_is_told_again_first() {
+    let mut healing = Healing::new(0, 200);
+    for _ in 0..5 {
+        healing.turn(false, true);
+    }
+    assert_eq!(healing.loser.adopt_offered(healing.now, &flow(4_000)), Offered::Adopted);
+    for _ in 0..3 {
+        healing.turn(true, false);
+    }
+    healing.start_session();
+    assert_ne!(healing.mirroring.sender.session(), Some(SESSION));
+    for _ in 0..100 {
+        assert!(!healing.turn(true, false));
+    }
+    assert_eq!(healing.intake.intake.end, End::Retold);
+    for _ in 0..1_000 {
+        healing.turn(true, true);
+    }
+    assert!(healing.is_done());
+    assert_eq!(healing.winner.counts().protected, 201);
+}

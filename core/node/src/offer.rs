@@ -31,6 +31,9 @@ use crate::envelope::MessageKind;
 use crate::mirroring::Mirroring;
 use crate::node::Node;
 
+/// Set in the numbers of offers, and in no mirror session's: two nodes that both lead under one term begin a session
+/// each, and neither must take the other's for an offer.
+const OFFER: u32 = 1 << 31;
 /// The first HA version that knows of offers.
 pub(crate) const OFFER_VERSION: u8 = 3;
 /// How long a winner is silent about strays at most, for one meeting. A million flows are told in two seconds, and
@@ -213,7 +216,7 @@ impl Offers {
             Knows::Until(..) | Knows::Nothing => None,
         };
         offer.last_session += 1;
-        offer.sender.start(now, offer.last_session);
+        offer.sender.start(now, OFFER | offer.last_session);
         offer.before = written(&offer.sender, now);
         (offer.stage, offer.until) = (Stage::Untold(0), now + PATIENCE);
     }
@@ -315,8 +318,11 @@ impl Node {
                 self.offers.stop();
             }
         }
-        self.offers.offer.knows = Knows::All;
-        self.mirroring.let_sweep(!self.offers.is_pending());
+        let pending = self.offers.is_pending();
+        if !pending {
+            self.note_offered();
+        }
+        self.mirroring.let_sweep(!pending);
     }
 
     /// From here on the peer that is there may lack something.
@@ -365,6 +371,7 @@ impl Node {
         let count = written(sender, now) - before;
         if *stage == Stage::Told && sender.is_drained() {
             self.end_offer();
+            self.note_offered();
             if count > 0 {
                 self.event(Level::Info, format!("flows offered to the primary, which may lack them: {count}"));
             }
@@ -378,6 +385,12 @@ impl Node {
         }
     }
 
+    /// The primary has what this node had. Not so after an offer that was given up: what was lacking before is lacking
+    /// still.
+    fn note_offered(&mut self) {
+        self.offers.offer.knows = Knows::All;
+    }
+
     fn end_offer(&mut self) {
         self.offers.stop();
         self.mirroring.let_sweep(true);
@@ -385,13 +398,17 @@ impl Node {
 
     /// As winner: a datagram of an offer.
     pub(crate) fn hear_offer(&mut self, now: Instant, boot: u64, payload: &[u8]) {
-        if self.peer_boot != Some(boot) || !self.may_offer() || self.quarantine.refuses() {
+        let follows = self.ha.status().peer.is_some_and(|peer| peer.role == Role::Secondary);
+        if self.peer_boot != Some(boot) || !follows || !self.may_offer() || self.quarantine.refuses() {
             return;
         }
         let Ok((Message::Data, session)) = wire::peek(payload) else {
             self.hellos_refused += 1;
             return;
         };
+        if !is_offer(session) {
+            return;
+        }
         let intake = &mut self.offers.intake;
         if !intake.begun.is_some_and(|(known, latest)| known == boot && session <= latest) {
             intake.receiver.start(session);
@@ -439,8 +456,10 @@ impl Node {
         }
     }
 
-    /// Two nodes that lead have met: if it is us who stays, the other one may have flows to offer.
+    /// Two nodes that lead have met: if it is us who stays, the other one may have flows to offer. What went through
+    /// that one was not seen here, so no flow is idle for longer than since now.
     pub(crate) fn await_offer(&mut self, now: Instant) {
+        self.engine.forgive_idleness(now);
         self.engine.keep_silent(now + SILENCE);
     }
 
@@ -475,6 +494,11 @@ impl Node {
             self.engine.end_silence();
         }
     }
+}
+
+/// Whether a stream with this number is an offer.
+pub(crate) fn is_offer(session: u32) -> bool {
+    session & OFFER != 0
 }
 
 /// Flow records written so far.

@@ -263,3 +263,84 @@ fn a_client_whose_connection_is_gone_is_reset_when_the_offer_is_over() {
     story.until("reset", |world| world.clients[0].connections[number].ended.is_some());
     assert_eq!(story.connection(number).outcome, Outcome::Lost);
 }
+
+/// Two that parted before one of them led lead under one term, and both tell their state when they meet: neither
+/// stream is an offer.
+#[test]
+fn who_parted_before_one_of_them_led_loses_nothing_either() {
+    for seed in 1..=6 {
+        let mut story = Story::begin(Scenario { seed, ..halves() });
+        story.world.checker.strangers = true;
+        let heard = |world: &World, text: &str| {
+            world.machines.iter().all(|machine| machine.log.iter().any(|(_, _, line)| line.contains(text)))
+        };
+        story.until("they hear each other", |world| heard(world, "peer joined"));
+        let open = divide(&mut story);
+        assert_eq!(story.node(0).term(), story.node(1).term());
+        story.fault(Fault::Divide(false));
+        let loser = loser(&mut story);
+        story.until("whole", World::is_whole);
+        let (offered, adopted, refused) = counts(&story, loser);
+        assert!(offered >= 2 && adopted == offered && refused == 0, "{:?}", (offered, adopted, refused));
+        all_finish(&mut story, &open);
+        story.end();
+    }
+}
+
+/// A connection of this client that says something now and then only.
+fn seldom(story: &mut Story, client: usize, pause: Duration) -> (usize, usize) {
+    let opening = Opening { client, pause, bytes: 3_000, ..Opening::plain(Instant::ZERO, SNAT, false) };
+    (client, story.open(opening))
+}
+
+/// A winner that was restarted lacks what the loser had told its former life, and is gone again before it has that.
+#[test]
+fn an_offer_that_a_second_split_cuts_off_is_made_again() {
+    let mut story = Story::whole(halves());
+    let winner = 1 - story.primary();
+    let idle = seldom(&mut story, 1 - winner, Duration::from_secs(8));
+    story.run_ms(1000);
+    story.fault(Fault::Divide(true));
+    story.until("both lead", both_lead);
+    story.fault(Fault::Kill(winner));
+    story.run_ms(100);
+    story.fault(Fault::Start(winner));
+    story.until("both lead", both_lead);
+    let pause = Duration::from_millis(300);
+    // Its monitors need a moment. Every other one goes to the server of its own side.
+    story.run_ms(200);
+    let call = Opening { client: winner, pause, ..Opening::plain(Instant::ZERO, SNAT, false) };
+    let mut open: Open = [0, 1].map(|_| (winner, story.open(call))).to_vec();
+    open.push(idle);
+    story.run_ms(500);
+    story.fault(Fault::Divide(false));
+    assert_eq!(loser(&mut story), 1 - winner);
+    story.until("it offers", |world| offers(world, 1 - winner));
+    story.fault(Fault::Divide(true));
+    story.until("both lead", both_lead);
+    story.run_ms(500);
+    assert_eq!(story.node(winner).engine().counters().offers_adopted, 0);
+    story.fault(Fault::Divide(false));
+    assert_eq!(loser(&mut story), 1 - winner);
+    story.until("whole", World::is_whole);
+    all_finish(&mut story, &open);
+    story.end();
+}
+
+/// A connection goes on at the side that gives way, for longer than it may be idle at the other one.
+#[test]
+fn what_went_on_at_the_other_side_was_not_idle() {
+    let mut story = Story::whole(halves());
+    let open = [0, 1].map(|client| seldom(&mut story, client, Duration::from_secs(20))).to_vec();
+    story.run_ms(1000);
+    story.fault(Fault::Divide(true));
+    story.until("both lead", both_lead);
+    story.run_ms(84_000);
+    story.fault(Fault::Divide(false));
+    story.until("whole", World::is_whole);
+    // Until it has been idle for too long at the side that has not seen it, and its client speaks again.
+    story.run_ms(20_000);
+    all_finish(&mut story, &open);
+    assert!([0, 1].map(|machine| story.node(machine).engine().counters().resets_sent) == [0; 2]);
+    story.end();
+}

@@ -4,12 +4,19 @@
 use core::time::Duration;
 
 use holdfast_base::Instant;
+use holdfast_engine::{FlowRecord, L2Disc, Phase};
 use holdfast_ha::Role;
+use holdfast_mirror::wire::{DataWriter, ROOM_FOR_ANY};
+use holdfast_mirror::{MAX_NAMES, Names};
 use holdfast_sim::apps::Outcome;
 use holdfast_sim::link::Manners;
 use holdfast_sim::scenario::{Fault, Opening, SNAT, UDP, USIP};
 use holdfast_sim::world::World;
 use holdfast_sim::{Scenario, Story};
+use holdfast_wire::{Addr, Endpoint};
+
+/// The kind of message that carries a mirror stream, or an offer.
+const MIRROR_DATA: u8 = 2;
 
 /// Two clients and two servers, one of each at each side.
 fn halves() -> Scenario {
@@ -343,4 +350,93 @@ fn what_went_on_at_the_other_side_was_not_idle() {
     all_finish(&mut story, &open);
     assert!([0, 1].map(|machine| story.node(machine).engine().counters().resets_sent) == [0; 2]);
     story.end();
+}
+
+/// The loser waits for as long as the winner may be silent, which is longer than it would be itself: a connection that
+/// was used early in that time was used since the two were apart.
+#[test]
+fn what_was_used_while_the_silence_was_still_borne_is_offered() {
+    let mut story = Story::whole(halves());
+    let winner = 1 - story.primary();
+    story.command(winner, "set HA node -deadInterval 3000");
+    let idle = seldom(&mut story, 1 - winner, Duration::from_secs(8));
+    story.run_ms(7_500);
+    story.fault(Fault::Divide(true));
+    story.until("both lead", both_lead);
+    story.run_ms(1_000);
+    // Not there, although it was told.
+    while story.world.machines[winner].node.as_mut().is_some_and(|node| node.lose_a_flow(story.world.now)) {}
+    story.world.checker.may_differ = true;
+    let pause = Duration::from_millis(300);
+    let call = Opening { client: winner, pause, ..Opening::plain(Instant::ZERO, SNAT, false) };
+    let mut open: Open = [0, 1].map(|_| (winner, story.open(call))).to_vec();
+    open.push(idle);
+    story.run_ms(500);
+    story.fault(Fault::Divide(false));
+    assert_eq!(loser(&mut story), 1 - winner);
+    story.until("whole", World::is_whole);
+    assert!(story.node(winner).engine().counters().offers_adopted > 0);
+    all_finish(&mut story, &open);
+    story.end();
+}
+
+/// The payloads of a stream with this number: flows that no vserver here is for.
+fn stream(number: u32, flows: u16) -> Vec<Vec<u8>> {
+    let end = |port| Endpoint { addr: Addr::from(core::net::IpAddr::from([203, 0, 113, 7])), port };
+    let record = |port| FlowRecord {
+        stamp: u64::from(port),
+        proto: 6,
+        l2: L2Disc(0),
+        client: end(port),
+        vip: end(1),
+        server: end(2),
+        source: end(port),
+        phase: Phase::Established,
+        client_idle_s: 90,
+        server_idle_s: 90,
+    };
+    let mut names = Names::new(MAX_NAMES);
+    let mut ports = (10..10 + flows).peekable();
+    let mut payloads = Vec::new();
+    while ports.peek().is_some() {
+        let mut payload = Vec::new();
+        let mut writer = DataWriter::new(&mut payload, number, payloads.len() as u64, &mut names);
+        while writer.room() >= ROOM_FOR_ANY
+            && let Some(port) = ports.next()
+        {
+            writer.flow(&record(port), None);
+        }
+        payloads.push(payload);
+    }
+    payloads
+}
+
+/// The secondary sends such a stream; how much of it the primary has judged by the end of the turn, and of the next.
+fn hears(story: &mut Story, number: u32) -> [u64; 2] {
+    let (winner, now) = (story.primary(), story.world.now);
+    let term = story.node(winner).term();
+    let mut judged = [0; 2];
+    for payload in stream(number, 2_000) {
+        let loser = story.world.machines[1 - winner].node.as_mut().expect("it runs");
+        let closed = loser.close_for_peer(MIRROR_DATA, term, &payload).expect("a session");
+        story.world.machines[winner].node.as_mut().expect("it runs").handle_peer_datagram(now, &closed);
+    }
+    for judged in &mut judged {
+        *judged = story.node(winner).engine().counters().offers_unserved;
+        story.world.machines[winner].node.as_mut().expect("it runs").handle_timeout(now);
+    }
+    judged
+}
+
+#[test]
+fn a_turn_judges_so_much_of_an_offer_however_many_datagrams_it_had() {
+    let mut story = Story::whole(halves());
+    let [first, second] = hears(&mut story, 1 << 31 | 1);
+    assert!(first == 0 && second > 0 && second <= 512, "{first} {second}");
+}
+
+#[test]
+fn a_mirror_session_is_no_offer() {
+    let mut story = Story::whole(halves());
+    assert_eq!(hears(&mut story, 1), [0, 0]);
 }

@@ -113,6 +113,8 @@ impl Node {
             ("frames_lost_in_handover", self.handover.lost()),
             ("sessions_without_room_at_peer", self.sessions_without_room),
             ("offers_given_up", self.offers.given_up()),
+            ("offers_suspected", self.offers.suspicions()[0]),
+            ("suspicions_refused", self.offers.suspicions()[1]),
             ("data_detours", self.mirroring.detours()[0]),
             ("ack_detours", self.mirroring.detours()[1]),
             ("sync_failures", self.sync.failures()),

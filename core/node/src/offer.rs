@@ -42,7 +42,7 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(5);
 /// How long one sign of another primary keeps a winner silent that has not heard its peer yet: a session is made and
 /// a hello comes much sooner. All of them together do so for [`SILENCE`] while the peer is away: anybody can forge them.
 const SUSPICION: Duration = Duration::from_secs(1);
-/// How long the loser goes on offering: what the slowest transfer may take. Later its flows are of no use to anybody.
+/// How long the loser goes on offering to a winner that takes something: what the slowest transfer may take. Later its flows are of no use to anybody.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Table slots looked at per turn: far below a millisecond.
 const SLOTS_PER_TURN: u32 = 2048;
@@ -396,6 +396,10 @@ impl Node {
     pub(crate) fn watch_offer(&mut self, now: Instant) {
         self.offers.offer.sender.handle_timeout(now);
         self.adopt_offers(now);
+        if self.peer_in_quarantine() {
+            // It takes nothing yet, and says for how long.
+            self.offers.offer.until = now + PATIENCE;
+        }
         let Offer { stage, until, before, sender, .. } = &self.offers.offer;
         let count = written(sender, now) - before;
         if *stage == Stage::Told && sender.is_drained() {

@@ -441,3 +441,39 @@ fn a_mirror_session_is_no_offer() {
     let mut story = Story::whole(halves());
     assert_eq!(hears(&mut story, 1), [0, 0]);
 }
+
+/// A winner in quarantine takes nothing for longer than the loser would wait for anything else.
+#[test]
+fn a_winner_in_quarantine_is_waited_for() {
+    let mut story = Story::whole(halves());
+    let open = divide(&mut story);
+    for machine in [0, 1] {
+        let node = story.world.machines[machine].node.as_mut().expect("it runs");
+        node.quarantine_intake(story.world.now, Duration::from_secs(45));
+    }
+    story.fault(Fault::Divide(false));
+    let loser = loser(&mut story);
+    story.run_ms(44_000);
+    assert_eq!(counts(&story, loser).1, 0);
+    story.run_ms(10_000);
+    let (offered, adopted, _) = counts(&story, loser);
+    assert!(adopted > 0 && open.len() > 2, "{offered} {adopted}");
+}
+
+/// The loser's table has room for little else than what the winner tells.
+#[test]
+fn a_full_loser_says_what_made_room() {
+    let mut story = Story::whole(halves());
+    divide(&mut story);
+    story.fault(Fault::Divide(false));
+    let index = loser(&mut story);
+    let mut max_flows = halves().max_flows;
+    max_flows[index] = 8;
+    let mut story = Story::whole(Scenario { max_flows, ..halves() });
+    divide(&mut story);
+    story.fault(Fault::Divide(false));
+    assert_eq!(loser(&mut story), index);
+    story.run_ms(3_000);
+    let evicted = story.node(index).engine().counters().aside_evicted;
+    assert!(evicted > 0 && story.log().contains("made room for the other side's"), "{evicted}");
+}

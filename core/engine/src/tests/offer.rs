@@ -328,3 +328,18 @@ fn a_sign_that_proves_nothing_keeps_no_stateless_flow_from_being_rebuilt() {
     lab.pass(Duration::from_secs(1));
     assert_eq!(lab.client(ACK, 101, 7777, b""), Verdict::Drop(Drop::StrayReset));
 }
+
+#[test]
+fn what_makes_room_before_it_was_adopted_is_counted() {
+    let mut split = Split::new(plan(&v4()));
+    split.loser = Lab::with_limits(v4(), plan(&v4()), Limits { max_flows: 2, ..Limits::default() });
+    split.loser.engine.set_half(Half::Upper);
+    connect(&mut split.winner, 1000);
+    for port in [APART, APART + 1] {
+        connect(&mut split.loser, port);
+    }
+    split.heal();
+    split.tell();
+    let counters = split.loser.engine.counters();
+    assert_eq!((counters.stale_evicted, counters.aside_evicted, split.untold().len()), (1, 1, 1));
+}

@@ -287,9 +287,14 @@ impl Engine {
     /// from here (O(1)), the stray grace begins, all floating addresses are
     /// announced. Call it with the gate opened.
     pub fn promote(&mut self, now: Instant) {
-        self.rebased_at = now;
+        self.forgive_idleness(now);
         self.grace_until = now + self.limits.stray_grace;
         self.network.announce(now);
+    }
+
+    /// Every flow gets a full idle time-out from here: its packets may have gone by another node until now. O(1).
+    pub fn forgive_idleness(&mut self, now: Instant) {
+        self.rebased_at = now;
     }
 
     /// Announces all floating addresses (again), if the gate is open: when ports

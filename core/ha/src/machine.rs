@@ -406,6 +406,13 @@ impl Machine {
         self.former.map_or(full, |former| former.lease.min(full))
     }
 
+    /// Since when the peer, which is lost now, may not have heard us: the longer of the two dead intervals, and longer
+    /// if turns of ours were late.
+    pub fn out_of_hearing_since(&self, now: Instant) -> Instant {
+        let silent = now - self.peer.patience(self.settings.dead());
+        self.peer.heard.map_or(silent, |heard| heard.at.min(silent))
+    }
+
     /// For `show HA node` and the counters.
     pub fn status(&self) -> StatusView {
         let (flips, flip_time) = self.flips.told(self.now, &self.settings);

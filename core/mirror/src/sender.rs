@@ -140,6 +140,11 @@ impl Sender {
         self.pending.urgent_is_drained().then(|| self.flight.next_seq())
     }
 
+    /// As [`Sender::written`], behind all bulk items, too.
+    pub fn written_whole(&self) -> Option<u64> {
+        self.pending.is_empty().then(|| self.flight.next_seq())
+    }
+
     /// The peer has stored every datagram below this position.
     pub fn stored_below(&self) -> u64 {
         self.flight.base()

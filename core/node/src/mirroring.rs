@@ -344,6 +344,11 @@ impl Mirroring {
         self.bulk == Bulk::Idle && self.retracting.is_none() && self.sender.is_drained()
     }
 
+    /// As primary: the position behind all that stood in the tables, and everything urgent, if it has been written.
+    pub fn bulk_written(&self) -> Option<u64> {
+        self.sender.written_whole().filter(|_| self.sender.is_active() && self.bulk == Bulk::Idle)
+    }
+
     /// Whether all of the peer's summary was compared.
     fn has_summary(&self) -> bool {
         self.compared == u64::MAX

@@ -31,6 +31,9 @@ use crate::envelope::MessageKind;
 use crate::mirroring::Mirroring;
 use crate::node::Node;
 
+/// Set in the numbers of offers, and in no mirror session's: two nodes that both lead under one term begin a session
+/// each, and neither must take the other's for an offer.
+const OFFER: u32 = 1 << 31;
 /// The first HA version that knows of offers.
 pub(crate) const OFFER_VERSION: u8 = 3;
 /// How long a winner is silent about strays at most, for one meeting. A million flows are told in two seconds, and
@@ -45,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SLOTS_PER_TURN: u32 = 2048;
 /// Datagrams written per turn at most.
 const DATAGRAMS_PER_TURN: usize = 64;
-/// Offered flows judged per turn at most: less than a millisecond.
+/// Offered flows judged per turn at most, however many datagrams it had: less than a millisecond.
 const RECORDS_PER_TURN: usize = 512;
 
 /// How far an offer has come.
@@ -86,7 +89,7 @@ enum End {
     Read,
     /// All that was adopted stands below this position of the session.
     Written(u64),
-    /// Another session has begun since: all of it has to be told again.
+    /// Another session has begun since: all of it has to be told again, and written.
     Retold,
     /// The loser has stored what was adopted.
     Stored,
@@ -179,11 +182,11 @@ impl Offers {
         self.offer.knows = Knows::All;
     }
 
-    /// From here on the peer's life `boot` may lack something, since it was lost or is told everything anew; `dead`:
-    /// it may have been out of hearing for so long before.
-    pub fn note_apart(&mut self, now: Instant, boot: u64, dead: Duration) {
+    /// The peer's life `boot` may lack something, since it was lost or is told everything anew: what happened after
+    /// `since`.
+    pub fn note_apart(&mut self, boot: u64, since: Instant) {
         match self.offer.knows {
-            Knows::All => self.offer.knows = Knows::Until(boot, now - dead),
+            Knows::All => self.offer.knows = Knows::Until(boot, since),
             Knows::Until(known, _) if known == boot => {}
             Knows::Until(..) | Knows::Nothing => self.offer.knows = Knows::Nothing,
         }
@@ -213,7 +216,7 @@ impl Offers {
             Knows::Until(..) | Knows::Nothing => None,
         };
         offer.last_session += 1;
-        offer.sender.start(now, offer.last_session);
+        offer.sender.start(now, OFFER | offer.last_session);
         offer.before = written(&offer.sender, now);
         (offer.stage, offer.until) = (Stage::Untold(0), now + PATIENCE);
     }
@@ -282,13 +285,16 @@ impl Offers {
         let intake = &mut self.intake;
         let same = intake.told_in.is_some() && mirroring.sender.session() == intake.told_in;
         let written = mirroring.sender.written().filter(|_| !engine.has_marks());
-        let told = mirroring.sender.is_active() && mirroring.is_drained() && !engine.has_marks();
+        let rewritten = mirroring.bulk_written().filter(|_| !engine.has_marks());
+        if intake.end == End::Retold && rewritten.is_some() {
+            intake.told_in = mirroring.sender.session();
+        }
         intake.end = match intake.end {
             End::Read | End::Written(_) if !same => End::Retold,
             End::Read => written.map_or(End::Read, End::Written),
             End::Written(position) if mirroring.sender.stored_below() >= position => End::Stored,
-            End::Retold if told => End::Stored,
-            end @ (End::Open | End::Written(_) | End::Retold | End::Stored) => end,
+            End::Retold => rewritten.map_or(End::Retold, End::Written),
+            end @ (End::Open | End::Written(_) | End::Stored) => end,
         };
         let may = match intake.end {
             End::Open => !intake.receiver.is_ready(),
@@ -315,15 +321,18 @@ impl Node {
                 self.offers.stop();
             }
         }
-        self.offers.offer.knows = Knows::All;
-        self.mirroring.let_sweep(!self.offers.is_pending());
+        let pending = self.offers.is_pending();
+        if !pending {
+            self.note_offered();
+        }
+        self.mirroring.let_sweep(!pending);
     }
 
-    /// From here on the peer that is there may lack something.
+    /// From here on the peer that is there may lack something: what it did not hear, and what waited for it then.
     pub(crate) fn note_apart(&mut self, now: Instant) {
-        let dead = Duration::from_millis(self.config.ha().dead_ms.into());
+        let held = Duration::from_millis(self.config.ha().hold_limit_ms.into());
         if let Some(boot) = self.peer_boot {
-            self.offers.note_apart(now, boot, dead);
+            self.offers.note_apart(boot, self.ha.out_of_hearing_since(now) - held);
         }
     }
 
@@ -365,6 +374,7 @@ impl Node {
         let count = written(sender, now) - before;
         if *stage == Stage::Told && sender.is_drained() {
             self.end_offer();
+            self.note_offered();
             if count > 0 {
                 self.event(Level::Info, format!("flows offered to the primary, which may lack them: {count}"));
             }
@@ -378,20 +388,30 @@ impl Node {
         }
     }
 
+    /// The primary has what this node had. Not so after an offer that was given up: what was lacking before is lacking
+    /// still.
+    fn note_offered(&mut self) {
+        self.offers.offer.knows = Knows::All;
+    }
+
     fn end_offer(&mut self) {
         self.offers.stop();
         self.mirroring.let_sweep(true);
     }
 
-    /// As winner: a datagram of an offer.
+    /// As winner: a datagram of an offer. It is stored; a turn may have many, and judges a slice of them all.
     pub(crate) fn hear_offer(&mut self, now: Instant, boot: u64, payload: &[u8]) {
-        if self.peer_boot != Some(boot) || !self.may_offer() || self.quarantine.refuses() {
+        let follows = self.ha.status().peer.is_some_and(|peer| peer.role == Role::Secondary);
+        if self.peer_boot != Some(boot) || !follows || !self.may_offer() || self.quarantine.refuses() {
             return;
         }
         let Ok((Message::Data, session)) = wire::peek(payload) else {
             self.hellos_refused += 1;
             return;
         };
+        if !is_offer(session) {
+            return;
+        }
         let intake = &mut self.offers.intake;
         if !intake.begun.is_some_and(|(known, latest)| known == boot && session <= latest) {
             intake.receiver.start(session);
@@ -401,7 +421,6 @@ impl Node {
         if intake.receiver.handle_data(now, payload).is_err() {
             self.hellos_refused += 1;
         }
-        self.adopt_offers(now);
     }
 
     /// Judges a slice of what was offered.
@@ -439,8 +458,10 @@ impl Node {
         }
     }
 
-    /// Two nodes that lead have met: if it is us who stays, the other one may have flows to offer.
+    /// Two nodes that lead have met: if it is us who stays, the other one may have flows to offer. What went through
+    /// that one was not seen here, so no flow is idle for longer than since now.
     pub(crate) fn await_offer(&mut self, now: Instant) {
+        self.engine.forgive_idleness(now);
         self.engine.keep_silent(now + SILENCE);
     }
 
@@ -475,6 +496,11 @@ impl Node {
             self.engine.end_silence();
         }
     }
+}
+
+/// Whether a stream with this number is an offer.
+pub(crate) fn is_offer(session: u32) -> bool {
+    session & OFFER != 0
 }
 
 /// Flow records written so far.

@@ -14,7 +14,7 @@ use crate::envelope::MessageKind;
 use crate::mirroring::{self, JournalStep};
 use crate::node::Node;
 use crate::sync::Heading;
-use crate::{lower, promote};
+use crate::{lower, offer, promote};
 
 /// Lines of the primary's configuration applied in one turn.
 const LINES_PER_TURN: usize = 64;
@@ -252,6 +252,9 @@ impl Node {
             self.hellos_refused += 1;
             return;
         };
+        if offer::is_offer(session) {
+            return;
+        }
         if self.mirroring.begins(boot, session) {
             // What lies beyond a gap of the old session was acknowledged: packets may be out on its strength.
             self.mirroring.receiver.salvage();

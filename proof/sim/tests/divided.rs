@@ -4,12 +4,19 @@
 use core::time::Duration;
 
 use holdfast_base::Instant;
+use holdfast_engine::{FlowRecord, L2Disc, Phase};
 use holdfast_ha::Role;
+use holdfast_mirror::wire::{DataWriter, ROOM_FOR_ANY};
+use holdfast_mirror::{MAX_NAMES, Names};
 use holdfast_sim::apps::Outcome;
 use holdfast_sim::link::Manners;
 use holdfast_sim::scenario::{Fault, Opening, SNAT, UDP, USIP};
 use holdfast_sim::world::World;
 use holdfast_sim::{Scenario, Story};
+use holdfast_wire::{Addr, Endpoint};
+
+/// The kind of message that carries a mirror stream, or an offer.
+const MIRROR_DATA: u8 = 2;
 
 /// Two clients and two servers, one of each at each side.
 fn halves() -> Scenario {
@@ -262,4 +269,174 @@ fn a_client_whose_connection_is_gone_is_reset_when_the_offer_is_over() {
     while story.world.machines[1 - loser].node.as_mut().is_some_and(|node| node.lose_a_flow(story.world.now)) {}
     story.until("reset", |world| world.clients[0].connections[number].ended.is_some());
     assert_eq!(story.connection(number).outcome, Outcome::Lost);
+}
+
+/// Two that parted before one of them led lead under one term, and both tell their state when they meet: neither
+/// stream is an offer.
+#[test]
+fn who_parted_before_one_of_them_led_loses_nothing_either() {
+    for seed in 1..=6 {
+        let mut story = Story::begin(Scenario { seed, ..halves() });
+        story.world.checker.strangers = true;
+        let heard = |world: &World, text: &str| {
+            world.machines.iter().all(|machine| machine.log.iter().any(|(_, _, line)| line.contains(text)))
+        };
+        story.until("they hear each other", |world| heard(world, "peer joined"));
+        let open = divide(&mut story);
+        assert_eq!(story.node(0).term(), story.node(1).term());
+        story.fault(Fault::Divide(false));
+        let loser = loser(&mut story);
+        story.until("whole", World::is_whole);
+        let (offered, adopted, refused) = counts(&story, loser);
+        assert!(offered >= 2 && adopted == offered && refused == 0, "{:?}", (offered, adopted, refused));
+        all_finish(&mut story, &open);
+        story.end();
+    }
+}
+
+/// A connection of this client that says something now and then only.
+fn seldom(story: &mut Story, client: usize, pause: Duration) -> (usize, usize) {
+    let opening = Opening { client, pause, bytes: 3_000, ..Opening::plain(Instant::ZERO, SNAT, false) };
+    (client, story.open(opening))
+}
+
+/// A winner that was restarted lacks what the loser had told its former life, and is gone again before it has that.
+#[test]
+fn an_offer_that_a_second_split_cuts_off_is_made_again() {
+    let mut story = Story::whole(halves());
+    let winner = 1 - story.primary();
+    let idle = seldom(&mut story, 1 - winner, Duration::from_secs(8));
+    story.run_ms(1000);
+    story.fault(Fault::Divide(true));
+    story.until("both lead", both_lead);
+    story.fault(Fault::Kill(winner));
+    story.run_ms(100);
+    story.fault(Fault::Start(winner));
+    story.until("both lead", both_lead);
+    let pause = Duration::from_millis(300);
+    // Its monitors need a moment. Every other one goes to the server of its own side.
+    story.run_ms(200);
+    let call = Opening { client: winner, pause, ..Opening::plain(Instant::ZERO, SNAT, false) };
+    let mut open: Open = [0, 1].map(|_| (winner, story.open(call))).to_vec();
+    open.push(idle);
+    story.run_ms(500);
+    story.fault(Fault::Divide(false));
+    assert_eq!(loser(&mut story), 1 - winner);
+    story.until("it offers", |world| offers(world, 1 - winner));
+    story.fault(Fault::Divide(true));
+    story.until("both lead", both_lead);
+    story.run_ms(500);
+    assert_eq!(story.node(winner).engine().counters().offers_adopted, 0);
+    story.fault(Fault::Divide(false));
+    assert_eq!(loser(&mut story), 1 - winner);
+    story.until("whole", World::is_whole);
+    all_finish(&mut story, &open);
+    story.end();
+}
+
+/// A connection goes on at the side that gives way, for longer than it may be idle at the other one.
+#[test]
+fn what_went_on_at_the_other_side_was_not_idle() {
+    let mut story = Story::whole(halves());
+    let open = [0, 1].map(|client| seldom(&mut story, client, Duration::from_secs(20))).to_vec();
+    story.run_ms(1000);
+    story.fault(Fault::Divide(true));
+    story.until("both lead", both_lead);
+    story.run_ms(84_000);
+    story.fault(Fault::Divide(false));
+    story.until("whole", World::is_whole);
+    // Until it has been idle for too long at the side that has not seen it, and its client speaks again.
+    story.run_ms(20_000);
+    all_finish(&mut story, &open);
+    assert!([0, 1].map(|machine| story.node(machine).engine().counters().resets_sent) == [0; 2]);
+    story.end();
+}
+
+/// The loser waits for as long as the winner may be silent, which is longer than it would be itself: a connection that
+/// was used early in that time was used since the two were apart.
+#[test]
+fn what_was_used_while_the_silence_was_still_borne_is_offered() {
+    let mut story = Story::whole(halves());
+    let winner = 1 - story.primary();
+    story.command(winner, "set HA node -deadInterval 3000");
+    let idle = seldom(&mut story, 1 - winner, Duration::from_secs(8));
+    story.run_ms(7_500);
+    story.fault(Fault::Divide(true));
+    story.until("both lead", both_lead);
+    story.run_ms(1_000);
+    // Not there, although it was told.
+    while story.world.machines[winner].node.as_mut().is_some_and(|node| node.lose_a_flow(story.world.now)) {}
+    story.world.checker.may_differ = true;
+    let pause = Duration::from_millis(300);
+    let call = Opening { client: winner, pause, ..Opening::plain(Instant::ZERO, SNAT, false) };
+    let mut open: Open = [0, 1].map(|_| (winner, story.open(call))).to_vec();
+    open.push(idle);
+    story.run_ms(500);
+    story.fault(Fault::Divide(false));
+    assert_eq!(loser(&mut story), 1 - winner);
+    story.until("whole", World::is_whole);
+    assert!(story.node(winner).engine().counters().offers_adopted > 0);
+    all_finish(&mut story, &open);
+    story.end();
+}
+
+/// The payloads of a stream with this number: flows that no vserver here is for.
+fn stream(number: u32, flows: u16) -> Vec<Vec<u8>> {
+    let end = |port| Endpoint { addr: Addr::from(core::net::IpAddr::from([203, 0, 113, 7])), port };
+    let record = |port| FlowRecord {
+        stamp: u64::from(port),
+        proto: 6,
+        l2: L2Disc(0),
+        client: end(port),
+        vip: end(1),
+        server: end(2),
+        source: end(port),
+        phase: Phase::Established,
+        client_idle_s: 90,
+        server_idle_s: 90,
+    };
+    let mut names = Names::new(MAX_NAMES);
+    let mut ports = (10..10 + flows).peekable();
+    let mut payloads = Vec::new();
+    while ports.peek().is_some() {
+        let mut payload = Vec::new();
+        let mut writer = DataWriter::new(&mut payload, number, payloads.len() as u64, &mut names);
+        while writer.room() >= ROOM_FOR_ANY
+            && let Some(port) = ports.next()
+        {
+            writer.flow(&record(port), None);
+        }
+        payloads.push(payload);
+    }
+    payloads
+}
+
+/// The secondary sends such a stream; how much of it the primary has judged by the end of the turn, and of the next.
+fn hears(story: &mut Story, number: u32) -> [u64; 2] {
+    let (winner, now) = (story.primary(), story.world.now);
+    let term = story.node(winner).term();
+    let mut judged = [0; 2];
+    for payload in stream(number, 2_000) {
+        let loser = story.world.machines[1 - winner].node.as_mut().expect("it runs");
+        let closed = loser.close_for_peer(MIRROR_DATA, term, &payload).expect("a session");
+        story.world.machines[winner].node.as_mut().expect("it runs").handle_peer_datagram(now, &closed);
+    }
+    for judged in &mut judged {
+        *judged = story.node(winner).engine().counters().offers_unserved;
+        story.world.machines[winner].node.as_mut().expect("it runs").handle_timeout(now);
+    }
+    judged
+}
+
+#[test]
+fn a_turn_judges_so_much_of_an_offer_however_many_datagrams_it_had() {
+    let mut story = Story::whole(halves());
+    let [first, second] = hears(&mut story, 1 << 31 | 1);
+    assert!(first == 0 && second > 0 && second <= 512, "{first} {second}");
+}
+
+#[test]
+fn a_mirror_session_is_no_offer() {
+    let mut story = Story::whole(halves());
+    assert_eq!(hears(&mut story, 1), [0, 0]);
 }

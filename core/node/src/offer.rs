@@ -465,6 +465,12 @@ impl Node {
         self.engine.keep_silent(now + SILENCE);
     }
 
+    /// A peer joins while this node leads. It may lead, too, and hosts may have turned to this node already: who stays is
+    /// known an answer later, which may be lost on its way (seed 6737).
+    pub(crate) fn await_role(&mut self, now: Instant) {
+        self.engine.keep_silent(now + SUSPICION);
+    }
+
     /// There is a sign, which proves nothing, that another node leads: the network may be one again a moment before the
     /// nodes can hear each other, and hosts may turn to this node at once. Nothing more follows from it, and nothing at
     /// all while the peer is heard.

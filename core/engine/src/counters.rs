@@ -65,6 +65,8 @@ pub struct Counters {
     pub record_full: u64,
     /// As loser of a split: flows offered to the winner.
     pub flows_offered: u64,
+    /// As loser: flows that made room for what the winner tells before it had adopted them. It may lack them then.
+    pub aside_evicted: u64,
     /// As winner: offered flows that are this node's own from then on.
     pub offers_adopted: u64,
     /// As winner: offered flows that this node had.
@@ -118,6 +120,7 @@ impl Counters {
             ("record_conflicts", self.record_conflicts),
             ("record_full", self.record_full),
             ("flows_offered", self.flows_offered),
+            ("aside_evicted", self.aside_evicted),
             ("offers_adopted", self.offers_adopted),
             ("offers_known", self.offers_known),
             ("offers_conflicting", self.offers_conflicting),

@@ -173,6 +173,8 @@ pub struct Engine {
     pub(crate) grace_until: Instant,
     /// Until then, too: the loser of a split has flows to offer.
     pub(crate) silent_until: Instant,
+    /// The same, by signs that prove nothing ([`Engine::suspect_offer`]).
+    pub(crate) suspicious_until: Instant,
 }
 
 impl Engine {
@@ -207,6 +209,7 @@ impl Engine {
             rebased_at: now,
             grace_until: Instant::ZERO,
             silent_until: Instant::ZERO,
+            suspicious_until: Instant::ZERO,
             limits,
         }
     }

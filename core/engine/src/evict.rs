@@ -96,6 +96,8 @@ impl Engine {
     }
 
     fn evict(&mut self, slot: u32) {
+        let flow = self.flows.at(slot);
+        self.counters.aside_evicted += u64::from(self.is_aside(flow) && self.is_mirrored(flow));
         self.close(slot);
         self.session.flow_hunt = self.session.flow_hunt.anew();
         self.counters.stale_evicted += 1;

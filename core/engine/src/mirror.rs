@@ -26,6 +26,9 @@ use crate::snat::LeaseError;
 /// from a faulty one, and what we wrote in its wake would be refused as soon as stamps were used up.
 const MAX_STAMP_HEARD: u64 = 1 << 61;
 
+/// In place of the session in which the peer acknowledged a flow: it was the peer that told of it.
+const TOLD_BY_PEER: u32 = u32::MAX;
+
 /// Which end of the mirror this node is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum MirrorEnd {
@@ -664,7 +667,10 @@ impl Engine {
     fn adopt(&mut self, slot: u32) {
         match self.session.end {
             MirrorEnd::Sending => self.mark(slot),
-            MirrorEnd::Receiving(_) | MirrorEnd::Idle => self.enter_session(slot),
+            MirrorEnd::Receiving(_) | MirrorEnd::Idle => {
+                self.flows.at_mut(slot).acked = TOLD_BY_PEER;
+                self.enter_session(slot);
+            }
         }
     }
 

@@ -10,11 +10,12 @@ use holdfast_base::Instant;
 use holdfast_wire::Endpoint;
 
 use crate::engine::{BulkStep, Engine, Mirroring};
-use crate::flow::Flow;
+use crate::flow::tcp::TcpState;
+use crate::flow::{Flow, FlowState};
 use crate::fragment::Fragments;
 use crate::mirror::{MirrorEnd, Unplaced};
 use crate::plan::ConnFailover;
-use crate::record::{FlowRecord, FlowRef};
+use crate::record::{FlowRecord, FlowRef, Phase};
 
 /// What became of a flow that was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +46,10 @@ impl Engine {
         self.fragments = Fragments::new();
     }
 
-    /// The next flow to offer that no peer was ever told of: looks at `slots` slots at most, from `cursor` (0 at first).
+    /// The next flow to offer that no peer was ever told of, as far as is known: what was written to one counts only if
+    /// that has acknowledged it. Looks at `slots` slots at most, from `cursor` (0 at first).
     pub fn next_untold_aside(&mut self, cursor: &mut u32, slots: u32) -> BulkStep {
-        self.step_aside(cursor, slots, |flow| flow.session == 0)
+        self.step_aside(cursor, slots, |flow| flow.session == 0 || flow.acked == 0)
     }
 
     /// The next flow to offer of which the running session does not speak, and that was not offered yet. With
@@ -80,7 +82,8 @@ impl Engine {
         Some(self.flows.at(slot).record())
     }
 
-    /// A flow that the loser of a split offers. Nothing of this node's own is closed or changed by it.
+    /// A flow that the loser of a split offers. Nothing of this node's own is closed or changed by it, but for
+    /// connections that are over.
     pub fn adopt_offered(&mut self, now: Instant, record: &FlowRecord) -> Offered {
         let offered = self.judge_offered(now, record);
         let counters = &mut self.counters;
@@ -96,6 +99,7 @@ impl Engine {
     }
 
     fn judge_offered(&mut self, now: Instant, record: &FlowRecord) -> Offered {
+        self.make_way(record);
         let [by_client, by_server] = [record.client_key(), record.server_key()].map(|key| self.flows.find(&key));
         match (by_client, by_server) {
             (None, None) => {}
@@ -121,20 +125,39 @@ impl Engine {
         }
     }
 
+    /// A connection that lives takes the keys of one that is over and lingers here, as a client's SYN does.
+    fn make_way(&mut self, record: &FlowRecord) {
+        if record.phase == Phase::Closing {
+            return;
+        }
+        for key in [record.client_key(), record.server_key()] {
+            if let Some((slot, _)) = self.flows.find(&key)
+                && self.flows.at(slot).state == FlowState::Tcp(TcpState::Closed)
+            {
+                self.close(slot);
+            }
+        }
+    }
+
     /// Strays of STATEFUL vservers are ignored until then at least: they may be packets of flows that are about to
     /// be offered.
     pub fn keep_silent(&mut self, until: Instant) {
         self.silent_until = self.silent_until.max(until);
     }
 
+    /// As [`Engine::keep_silent`], by a sign that anybody can forge: STATELESS vservers are as ever.
+    pub fn suspect_offer(&mut self, until: Instant) {
+        self.suspicious_until = self.suspicious_until.max(until);
+    }
+
     /// Nothing is offered any more. The grace after a promotion stands.
     pub fn end_silence(&mut self) {
-        self.silent_until = Instant::ZERO;
+        (self.silent_until, self.suspicious_until) = (Instant::ZERO, Instant::ZERO);
     }
 
     /// Whether a stray of a STATEFUL vserver may belong to a flow that is on its way here.
     pub(crate) fn is_in_grace(&self, now: Instant) -> bool {
-        now < self.grace_until.max(self.silent_until)
+        now < self.grace_until.max(self.silent_until).max(self.suspicious_until)
     }
 
     /// Whether a server's stray may belong to an offer, although its sender serves a STATELESS vserver: made a flow of

@@ -40,9 +40,9 @@ pub(crate) const OFFER_VERSION: u8 = 3;
 /// an offer follows at once; a client whose connection is gone waits for its reset no longer than this.
 pub(crate) const SILENCE: Duration = Duration::from_secs(5);
 /// How long one sign of another primary keeps a winner silent that has not heard its peer yet: a session is made and
-/// a hello comes much sooner.
+/// a hello comes much sooner. All of them together do so for [`SILENCE`] while the peer is away: anybody can forge them.
 const SUSPICION: Duration = Duration::from_secs(1);
-/// How long the loser goes on offering: what the slowest transfer may take. Later its flows are of no use to anybody.
+/// How long the loser goes on offering to a winner that takes something: what the slowest transfer may take. Later its flows are of no use to anybody.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Table slots looked at per turn: far below a millisecond.
 const SLOTS_PER_TURN: u32 = 2048;
@@ -123,6 +123,8 @@ struct Intake {
     awaited: bool,
     /// Claims of floating addresses by another host, as of the last look.
     claims: u64,
+    /// Until when strays are ignored by signs that prove nothing, and for how long in all since the peer was lost.
+    suspicious: (Instant, Duration),
 }
 
 /// Both ends of an offer, of which one is in use at a time.
@@ -131,6 +133,8 @@ pub(crate) struct Offers {
     intake: Intake,
     /// Offers that were not acknowledged in time.
     given_up: u64,
+    /// Signs of another primary that prove nothing: that made this node silent for a while, and that did not any more.
+    suspicions: [u64; 2],
 }
 
 impl Offers {
@@ -153,8 +157,10 @@ impl Offers {
                 end: End::Open,
                 awaited: false,
                 claims: 0,
+                suspicious: (Instant::ZERO, Duration::ZERO),
             },
             given_up: 0,
+            suspicions: [0; 2],
         }
     }
 
@@ -168,6 +174,26 @@ impl Offers {
     /// The peer is gone: whoever comes back has to say anew that it has something to offer.
     pub fn note_lost(&mut self) {
         self.intake.awaited = false;
+        self.intake.suspicious.1 = Duration::ZERO;
+    }
+
+    /// For how long one more sign, which proves nothing, makes this node silent: until then.
+    fn suspect(&mut self, now: Instant) -> Option<Instant> {
+        let (until, so_far) = self.intake.suspicious;
+        let left = SILENCE.saturating_sub(so_far);
+        self.suspicions[usize::from(left.is_zero())] += 1;
+        if left.is_zero() {
+            return None;
+        }
+        let more = (now + SUSPICION).since(now.max(until)).min(left);
+        let until = now.max(until) + more;
+        self.intake.suspicious = (until, so_far + more);
+        Some(until)
+    }
+
+    /// Signs that made this node silent, and signs that did not any more.
+    pub fn suspicions(&self) -> [u64; 2] {
+        self.suspicions
     }
 
     /// This node leads no more. `handed_over`: the successor was told everything first.
@@ -370,6 +396,10 @@ impl Node {
     pub(crate) fn watch_offer(&mut self, now: Instant) {
         self.offers.offer.sender.handle_timeout(now);
         self.adopt_offers(now);
+        if self.peer_in_quarantine() {
+            // It takes nothing yet, and says for how long.
+            self.offers.offer.until = now + PATIENCE;
+        }
         let Offer { stage, until, before, sender, .. } = &self.offers.offer;
         let count = written(sender, now) - before;
         if *stage == Stage::Told && sender.is_drained() {
@@ -472,11 +502,13 @@ impl Node {
     }
 
     /// There is a sign, which proves nothing, that another node leads: the network may be one again a moment before the
-    /// nodes can hear each other, and hosts may turn to this node at once. Nothing more follows from it, and nothing at
-    /// all while the peer is heard.
+    /// nodes can hear each other, and hosts may turn to this node at once. Nothing more follows from it, not for longer
+    /// than a meeting takes, and nothing at all while the peer is heard.
     pub(crate) fn suspect_primary(&mut self, now: Instant) {
         if self.ha.role() == Role::Primary && self.peer_boot.is_none() && self.config.ha().peer.is_some() {
-            self.engine.keep_silent(now + SUSPICION);
+            if let Some(until) = self.offers.suspect(now) {
+                self.engine.suspect_offer(until);
+            }
         }
     }
 

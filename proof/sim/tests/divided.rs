@@ -358,19 +358,20 @@ fn what_went_on_at_the_other_side_was_not_idle() {
 fn what_was_used_while_the_silence_was_still_borne_is_offered() {
     let mut story = Story::whole(halves());
     let winner = 1 - story.primary();
-    story.command(winner, "set HA node -deadInterval 3000");
-    let idle = seldom(&mut story, 1 - winner, Duration::from_secs(8));
+    assert_eq!(story.command(winner, "set HA node -deadInterval 3"), "");
+    // Every other one goes to the server of its own side, here and below.
+    let idle = [0, 1].map(|_| seldom(&mut story, 1 - winner, Duration::from_secs(8)));
     story.run_ms(7_500);
     story.fault(Fault::Divide(true));
-    story.until("both lead", both_lead);
-    story.run_ms(1_000);
-    // Not there, although it was told.
+    // The winner will lack them, although it was told.
     while story.world.machines[winner].node.as_mut().is_some_and(|node| node.lose_a_flow(story.world.now)) {}
     story.world.checker.may_differ = true;
+    story.until("both lead", both_lead);
+    story.run_ms(1_000);
     let pause = Duration::from_millis(300);
     let call = Opening { client: winner, pause, ..Opening::plain(Instant::ZERO, SNAT, false) };
     let mut open: Open = [0, 1].map(|_| (winner, story.open(call))).to_vec();
-    open.push(idle);
+    open.extend(idle);
     story.run_ms(500);
     story.fault(Fault::Divide(false));
     assert_eq!(loser(&mut story), 1 - winner);
@@ -439,4 +440,40 @@ fn a_turn_judges_so_much_of_an_offer_however_many_datagrams_it_had() {
 fn a_mirror_session_is_no_offer() {
     let mut story = Story::whole(halves());
     assert_eq!(hears(&mut story, 1), [0, 0]);
+}
+
+/// A winner in quarantine takes nothing for longer than the loser would wait for anything else.
+#[test]
+fn a_winner_in_quarantine_is_waited_for() {
+    let mut story = Story::whole(halves());
+    let open = divide(&mut story);
+    for machine in [0, 1] {
+        let node = story.world.machines[machine].node.as_mut().expect("it runs");
+        node.quarantine_intake(story.world.now, Duration::from_secs(45));
+    }
+    story.fault(Fault::Divide(false));
+    let loser = loser(&mut story);
+    story.run_ms(44_000);
+    assert_eq!(counts(&story, loser).1, 0);
+    story.run_ms(10_000);
+    let (offered, adopted, _) = counts(&story, loser);
+    assert!(adopted > 0 && open.len() > 2, "{offered} {adopted}");
+}
+
+/// The loser's table has room for little else than what the winner tells.
+#[test]
+fn a_full_loser_says_what_made_room() {
+    let mut story = Story::whole(halves());
+    divide(&mut story);
+    story.fault(Fault::Divide(false));
+    let index = loser(&mut story);
+    let mut max_flows = halves().max_flows;
+    max_flows[index] = 8;
+    let mut story = Story::whole(Scenario { max_flows, ..halves() });
+    divide(&mut story);
+    story.fault(Fault::Divide(false));
+    assert_eq!(loser(&mut story), index);
+    story.run_ms(3_000);
+    let evicted = story.node(index).engine().counters().aside_evicted;
+    assert!(evicted > 0 && story.log().contains("made room for the other side's"), "{evicted}");
 }

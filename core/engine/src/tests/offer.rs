@@ -288,3 +288,81 @@ fn where_the_loser_sent_a_client_stands_until_the_winner_says_otherwise() {
     split.loser.engine.promote(split.loser.now);
     assert_eq!(connect(&mut split.loser, 1).0, elsewhere);
 }
+
+#[test]
+fn what_was_written_and_never_acknowledged_counts_as_untold() {
+    let mut split = Split::new(plan(&v4()));
+    split.loser.mirror(7, false);
+    for port in [1000, 1001] {
+        connect(&mut split.loser, port);
+    }
+    split.loser.settle();
+    let told = |lab: &mut Lab, port: u16| {
+        let slot = lab.engine.flows.find(&lab.engine.flows.live_at(u32::from(port - 1000)).unwrap().client_key());
+        let flow = lab.engine.flows.reference(slot.unwrap().0);
+        (flow, lab.engine.record(flow).expect("it is there"))
+    };
+    let (flow, record) = told(&mut split.loser, 1000);
+    split.loser.engine.handle_ack(split.loser.now, flow, record.stamp);
+    let (_, unheard) = told(&mut split.loser, 1001);
+    split.heal();
+    assert_eq!(split.untold().iter().map(FlowRecord::client_key).collect::<Vec<_>>(), [unheard.client_key()]);
+    // What a peer told this node that peer knows.
+    let mut split = Split::new(plan(&v4()));
+    split.loser.engine.apply_record(split.loser.now, &record, 3);
+    split.heal();
+    assert!(split.untold().is_empty());
+    assert_eq!(split.lacking(None).len(), 1);
+}
+
+/// The same addresses as those of a connection of the winner that is over, which lingers.
+#[test]
+fn a_connection_that_lives_takes_the_place_of_one_that_is_over() {
+    let mut split = Split::new(plan(&v4()));
+    let (_, source) = connect(&mut split.winner, APART);
+    let net = split.winner.net;
+    split.winner.client(FIN_ACK, 101, 501, b"");
+    split.winner.server(net.servers[0], source, (FIN_ACK, 501, 102), b"");
+    split.winner.client(ACK, 102, 502, b"");
+    let over = *split.winner.engine.flows.at(0);
+    assert_eq!(over.state, crate::flow::FlowState::Tcp(crate::flow::tcp::TcpState::Closed));
+    connect(&mut split.loser, APART);
+    split.heal();
+    let offer = split.untold()[0];
+    assert_eq!(split.adopt(&offer), Offered::Adopted);
+    let flow = split.winner.engine.flows.find(&offer.client_key()).map(|(slot, _)| *split.winner.engine.flows.at(slot));
+    assert_eq!((split.winner.engine.counts().flows, flow.unwrap().source), (1, offer.source));
+    assert_eq!(split.adopt(&offer), Offered::Known, "and that one lives");
+}
+
+#[test]
+fn a_sign_that_proves_nothing_keeps_no_stateless_flow_from_being_rebuilt() {
+    let net = v4();
+    let mut both = with_failover(usip_plan(&net), ConnFailover::Stateless);
+    let stateful = Vserver { id: VserverId(9), port: 81, failover: ConnFailover::Stateful, ..both.vservers[0].clone() };
+    both.vservers.push(stateful);
+    let mut lab = Lab::new(net, both);
+    lab.engine.suspect_offer(lab.now + Duration::from_secs(1));
+    lab.server(net.servers[0], net.client, (ACK, 501, 101), b"x");
+    assert_eq!(lab.engine.counts().flows, 1);
+    let mut lab = Lab::new(net, plan(&net));
+    lab.engine.suspect_offer(lab.now + Duration::from_secs(1));
+    assert_eq!(lab.client(ACK, 101, 7777, b""), Verdict::Drop(Drop::StraySilent));
+    lab.pass(Duration::from_secs(1));
+    assert_eq!(lab.client(ACK, 101, 7777, b""), Verdict::Drop(Drop::StrayReset));
+}
+
+#[test]
+fn what_makes_room_before_it_was_adopted_is_counted() {
+    let mut split = Split::new(plan(&v4()));
+    split.loser = Lab::with_limits(v4(), plan(&v4()), Limits { max_flows: 2, ..Limits::default() });
+    split.loser.engine.set_half(Half::Upper);
+    connect(&mut split.winner, 1000);
+    for port in [APART, APART + 1] {
+        connect(&mut split.loser, port);
+    }
+    split.heal();
+    split.tell();
+    let counters = split.loser.engine.counters();
+    assert_eq!((counters.stale_evicted, counters.aside_evicted, split.untold().len()), (1, 1, 1));
+}

@@ -263,3 +263,24 @@ fn a_winner_that_is_never_idle_acknowledges_the_end_of_an_offer() {
     }
     assert!(healing.is_done());
 }
+
+/// Anybody can forge such signs, for ever.
+#[test]
+fn signs_that_prove_nothing_silence_a_node_for_so_long_while_its_peer_is_away() {
+    let mut offers = Offers::new();
+    let mut silent = |from: u64| {
+        let at = |ms: u64| Instant::ZERO + Duration::from_millis(from + ms);
+        let (mut until, mut silent) = (Instant::ZERO, 0);
+        for ms in 0..20_000 {
+            if ms % 300 == 0 {
+                until = offers.suspect(at(ms)).unwrap_or(until);
+            }
+            silent += u64::from(at(ms) < until);
+        }
+        let counts = offers.suspicions();
+        offers.note_lost();
+        (silent, counts)
+    };
+    assert_eq!(silent(1_000), (5_000, [15, 52]));
+    assert_eq!(silent(30_000).0, 5_000, "the peer was there in between");
+}

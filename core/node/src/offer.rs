@@ -505,10 +505,12 @@ impl Node {
     /// nodes can hear each other, and hosts may turn to this node at once. Nothing more follows from it, not for longer
     /// than a meeting takes, and nothing at all while the peer is heard.
     pub(crate) fn suspect_primary(&mut self, now: Instant) {
-        if self.ha.role() == Role::Primary && self.peer_boot.is_none() && self.config.ha().peer.is_some() {
-            if let Some(until) = self.offers.suspect(now) {
-                self.engine.suspect_offer(until);
-            }
+        if self.ha.role() == Role::Primary
+            && self.peer_boot.is_none()
+            && self.config.ha().peer.is_some()
+            && let Some(until) = self.offers.suspect(now)
+        {
+            self.engine.suspect_offer(until);
         }
     }
 

@@ -480,7 +480,7 @@ impl Engine {
     pub(crate) fn merge_persistence(&mut self, now: Instant, record: &PersistenceRecord, session: u32) {
         self.hear(session, record.stamp);
         let key = SessionKey { vip: record.vip, proto: record.proto, client: record.client };
-        if record.stamp < self.sessions.stamp(&key) {
+        if record.stamp < self.sessions.stamp(&key) && !self.sessions.is_aside(&key, self.session.floor) {
             return;
         }
         let Some(server) = record.server else { return self.sessions.remove(&key) };
@@ -652,7 +652,7 @@ impl Engine {
             return;
         };
         let server = service.server;
-        if self.sessions.find(&key).is_none() {
+        if self.sessions.find(&key).is_none() || self.sessions.is_aside(&key, self.session.floor) {
             if self.sessions.infer(now, key, server, self.session.serial) {
                 self.sessions.set_timeout(&key, timeout);
                 // It may give way again.

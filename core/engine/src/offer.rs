@@ -34,7 +34,8 @@ pub enum Offered {
 
 impl Engine {
     /// This node led and follows another primary from now on, as [`Engine::clear`], but its flows stay: none
-    /// counts as told, and each gives way to what the new primary tells. What is left goes with
+    /// counts as told, and each gives way to what the new primary tells. So do its persistence sessions: should this node
+    /// lead again before that, new connections go where the old ones are. What is left goes with
     /// [`Engine::sweep_stale`]. O(1).
     pub fn set_aside(&mut self) {
         self.mirroring = Mirroring::Off;
@@ -42,7 +43,6 @@ impl Engine {
         self.drop_holds();
         self.session.floor = self.session.serial;
         self.buckets.clear();
-        self.sessions.clear();
         self.fragments = Fragments::new();
     }
 

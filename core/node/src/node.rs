@@ -556,6 +556,7 @@ impl Node {
                         // A node that was stopped in the middle of a turn may have announced after us.
                         self.engine.announce(now);
                         self.start_session(now);
+                        self.await_role(now);
                     }
                 }
                 ha::Effect::PeerLost { cause, .. } => {

@@ -495,12 +495,21 @@ impl Node {
         self.engine.keep_silent(now + SILENCE);
     }
 
+    /// A peer joins while this node leads. It may lead, too, and hosts may have turned to this node already: who stays is
+    /// known an answer later, which may be lost on its way (seed 6737).
+    pub(crate) fn await_role(&mut self, now: Instant) {
+        self.engine.keep_silent(now + SUSPICION);
+    }
+
     /// There is a sign, which proves nothing, that another node leads: the network may be one again a moment before the
     /// nodes can hear each other, and hosts may turn to this node at once. Nothing more follows from it, not for longer
     /// than a meeting takes, and nothing at all while the peer is heard.
     pub(crate) fn suspect_primary(&mut self, now: Instant) {
-        let alone = self.ha.role() == Role::Primary && self.peer_boot.is_none() && self.config.ha().peer.is_some();
-        if alone && let Some(until) = self.offers.suspect(now) {
+        if self.ha.role() == Role::Primary
+            && self.peer_boot.is_none()
+            && self.config.ha().peer.is_some()
+            && let Some(until) = self.offers.suspect(now)
+        {
             self.engine.suspect_offer(until);
         }
     }

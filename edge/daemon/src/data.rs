@@ -104,6 +104,7 @@ impl Driver {
 
     /// Turns for ever; the process ends around it.
     pub fn run(mut self) -> ! {
+        self.woken = self.clock.now();
         loop {
             self.turn();
             let now = self.clock.now();

@@ -8,9 +8,9 @@
 use holdfast_base::Instant;
 use std::time::Duration;
 
-/// Work and rest are weighed over so long.
+/// Work and rest are weighed over so long, at least.
 const WINDOW: Duration = Duration::from_millis(10);
-/// More work than this in a window ends real time, at once.
+/// More work than this, and than half of the window if it is longer, ends real time at once.
 const SHARE: Duration = Duration::from_millis(5);
 /// The lowest real-time priority: it is before everything that is not real-time, and behind all others that are.
 const PRIORITY: i32 = 1;
@@ -23,7 +23,10 @@ pub struct Precedence {
     /// Whether the system lets this thread be scheduled in real time.
     allowed: bool,
     real_time: bool,
+    /// When the window began, and the thread's CPU time then.
     window: Instant,
+    used: Duration,
+    /// Time between rests since then: what others took of it while the thread waited for a core included.
     worked: Duration,
     yields: u64,
 }
@@ -34,12 +37,13 @@ impl Precedence {
         // SAFETY: no preconditions; 0 is the calling thread. Without the right to it, it takes its turn like all.
         unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
         let allowed = schedule(true);
-        Precedence { allowed, real_time: allowed, window: now, worked: Duration::ZERO, yields: 0 }
+        let used = cpu_time();
+        Precedence { allowed, real_time: allowed, window: now, used, worked: Duration::ZERO, yields: 0 }
     }
 
     /// The thread has worked for `worked`; `now` it is about to rest.
     pub fn note_work(&mut self, now: Instant, worked: Duration) {
-        match self.weigh(now, worked) {
+        match self.weigh(now, worked, cpu_time) {
             Some(real_time) if schedule(real_time) => self.real_time = real_time,
             // What was allowed once may be forbidden later (a container's limits): it stays as it is.
             Some(_) => self.allowed = false,
@@ -48,11 +52,18 @@ impl Precedence {
     }
 
     /// How the thread is to be scheduled from here on (in real time or not), if that changes.
-    fn weigh(&mut self, now: Instant, worked: Duration) -> Option<bool> {
+    fn weigh(&mut self, now: Instant, worked: Duration, cpu_time: impl Fn() -> Duration) -> Option<bool> {
         self.worked += worked;
-        let (hogs, ended) = (self.worked > SHARE, now.since(self.window) >= WINDOW);
+        let span = now.since(self.window);
+        let ended = span >= WINDOW;
+        if self.worked <= SHARE && !ended {
+            return None;
+        }
+        let used_by_now = cpu_time();
+        self.worked = used_by_now.saturating_sub(self.used);
+        let hogs = self.worked > SHARE.max(span / 2);
         if ended {
-            (self.window, self.worked) = (now, Duration::ZERO);
+            (self.window, self.used, self.worked) = (now, used_by_now, Duration::ZERO);
         }
         match (self.real_time, hogs) {
             (true, true) => {
@@ -75,6 +86,14 @@ impl Precedence {
     }
 }
 
+/// Time for which the calling thread has had a core.
+fn cpu_time() -> Duration {
+    let mut used = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `used` is a writable timespec. The clock exists since Linux 2.6.12; without it nothing was used.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut used) };
+    Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
+}
+
 /// Schedules the calling thread in real time, or as all others; whether that was allowed.
 fn schedule(real_time: bool) -> bool {
     let (policy, priority) = if real_time { (libc::SCHED_RR, PRIORITY) } else { (libc::SCHED_OTHER, 0) };
@@ -86,59 +105,83 @@ fn schedule(real_time: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
-    fn at(micros: u64) -> Instant {
-        Instant::from_nanos(micros * 1000)
+    /// A thread whose every turn lasts a millisecond.
+    struct Thread {
+        subject: Precedence,
+        now: Instant,
+        used: Cell<Duration>,
     }
 
-    fn precedence(allowed: bool) -> Precedence {
-        Precedence { allowed, real_time: allowed, window: Instant::ZERO, worked: Duration::ZERO, yields: 0 }
-    }
+    impl Thread {
+        fn new(allowed: bool) -> Thread {
+            let (window, none) = (Instant::ZERO, Duration::ZERO);
+            let subject = Precedence { allowed, real_time: allowed, window, used: none, worked: none, yields: 0 };
+            Thread { subject, now: Instant::ZERO, used: Cell::new(none) }
+        }
 
-    /// Feeds windows of ten turns, each a millisecond long, of which `work` is work. Returns what it is at the end of each.
-    fn live(subject: &mut Precedence, from: u64, windows: u64, work: Duration) -> Vec<bool> {
-        let mut told = Vec::new();
-        for window in 0..windows {
-            for turn in 0..10 {
-                let now = at(from + window * 10_000 + (turn + 1) * 1_000);
-                if let Some(real_time) = subject.weigh(now, work) {
-                    subject.real_time = real_time;
+        /// Turns of which `work` passes before the rest, and `used` of it on a core. Returns whether it is in real time then.
+        fn live(&mut self, turns: u32, work: Duration, used: Duration) -> bool {
+            for _ in 0..turns {
+                self.now = self.now + Duration::from_millis(1);
+                self.used.set(self.used.get() + used);
+                if let Some(real_time) = self.subject.weigh(self.now, work, || self.used.get()) {
+                    self.subject.real_time = real_time;
                 }
             }
-            told.push(subject.real_time);
+            self.subject.real_time
         }
-        told
     }
+
+    const LITTLE: Duration = Duration::from_micros(450);
+    const MUCH: Duration = Duration::from_micros(900);
 
     #[test]
     fn who_leaves_others_most_of_the_core_keeps_real_time() {
-        let mut subject = precedence(true);
-        assert_eq!(live(&mut subject, 0, 3, Duration::from_micros(450)), [true, true, true]);
-        assert_eq!(subject.yields, 0);
+        let mut thread = Thread::new(true);
+        assert!(thread.live(100, LITTLE, LITTLE));
+        assert_eq!(thread.subject.yields, 0);
     }
 
     #[test]
     fn who_works_too_much_gives_it_up_within_the_window_and_has_it_back_after_a_calmer_one() {
-        let mut subject = precedence(true);
-        assert_eq!(subject.weigh(at(6_000), Duration::from_micros(5_001)), Some(false));
-        subject.real_time = false;
-        assert_eq!(live(&mut subject, 6_000, 2, Duration::from_micros(900)), [false, false]);
-        assert_eq!(subject.yields, 1);
-        assert_eq!(live(&mut subject, 26_000, 3, Duration::from_micros(100)).last(), Some(&true));
+        let mut thread = Thread::new(true);
+        assert!(thread.live(5, MUCH, MUCH));
+        assert!(!thread.live(1, MUCH, MUCH), "5.4 ms of 6");
+        assert!(!thread.live(30, MUCH, MUCH));
+        assert_eq!(thread.subject.yields, 1);
+        assert!(thread.live(20, LITTLE, LITTLE));
+    }
+
+    #[test]
+    fn what_others_took_of_its_turns_is_no_work_of_its_own() {
+        let mut thread = Thread::new(true);
+        assert!(thread.live(100, MUCH, LITTLE));
+    }
+
+    #[test]
+    fn work_before_a_long_rest_is_weighed_against_the_rest() {
+        let mut thread = Thread::new(true);
+        assert!(thread.live(5, MUCH, MUCH));
+        thread.now = thread.now + Duration::from_millis(100);
+        assert!(thread.live(1, MUCH, MUCH));
     }
 
     #[test]
     fn who_may_not_is_never_asked_to_change() {
-        let mut subject = precedence(false);
-        assert_eq!(live(&mut subject, 0, 2, Duration::from_micros(900)), [false, false]);
-        assert_eq!(live(&mut subject, 20_000, 2, Duration::ZERO), [false, false]);
+        let mut thread = Thread::new(false);
+        assert!(!thread.live(40, MUCH, MUCH));
+        assert!(!thread.live(40, Duration::ZERO, Duration::ZERO));
     }
 
     #[test]
     fn the_system_is_asked_and_the_thread_goes_on_whatever_it_says() {
-        let mut subject = Precedence::claim(Instant::ZERO);
-        assert_eq!(subject.real_time, subject.allowed);
-        subject.note_work(at(10), Duration::from_millis(6));
-        assert!(!subject.real_time, "{}", subject.text());
+        let subject = Precedence::claim(Instant::ZERO);
+        // SAFETY: no preconditions; 0 is the calling thread.
+        let policy = unsafe { libc::sched_getscheduler(0) };
+        let real_time = policy == libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+        assert_eq!((subject.real_time, subject.allowed), (real_time, real_time), "{}", subject.text());
+        assert!(schedule(false));
     }
 }

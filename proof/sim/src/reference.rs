@@ -21,7 +21,8 @@
 //! **Divided.** While hosts reach one machine only, each machine serves its side, and nobody can have told anybody. What
 //! a side opens then is known by its machine, and must go on when the network is one again, wherever it is
 //! served; unless its ends were those of an earlier connection, which the other side may know still. (An exchange may begin
-//! afresh at the other machine before that one has heard of it: it is excused.)
+//! afresh at the other machine before that one has heard of it: it is excused.) The same holds for what begins after that,
+//! until the pair is whole: one of two that lead serves it.
 //!
 //! **Whole.** From the moment at which the pair tells its operator so: a claim
 //! binds. If it never does, [`HEALED_WITHIN`] after the last disturbance all
@@ -164,6 +165,8 @@ pub struct Reference {
     turn: u64,
     split: bool,
     divided: bool,
+    /// The network is one again, and the pair is not whole since: two nodes may lead until they have met.
+    reuniting: bool,
     disturbed: Instant,
     /// The first turn of the time for which the pair has said that it is whole.
     settled: Option<u64>,
@@ -189,6 +192,7 @@ impl Reference {
             turn: 0,
             split: false,
             divided: false,
+            reuniting: false,
             disturbed: Instant::ZERO,
             settled: None,
             ruins: Vec::new(),
@@ -232,6 +236,7 @@ impl Reference {
             return;
         }
         self.nodes.iter_mut().for_each(|node| (node.stands, node.full) = (true, false));
+        self.reuniting = false;
         let open = self.tracked.iter_mut().filter(|tracked| tracked.offer.promise == Promise::Stateful);
         for proof in open.flat_map(|tracked| tracked.proofs.values_mut()) {
             if proof.knowers != [false; 2] {
@@ -318,7 +323,7 @@ impl Reference {
             Fault::Split(begins) => self.parts(now, begins, clients),
             Fault::Divide(begins) => {
                 self.parts(now, begins, clients);
-                self.divided = begins;
+                (self.divided, self.reuniting) = (begins, !begins);
             }
             Fault::Witness(_) | Fault::WitnessCable(..) => {}
             Fault::PeerLink(_) | Fault::PeerDeaf(_) | Fault::Loss(_) | Fault::PeerLoss(_) => {}
@@ -385,8 +390,11 @@ impl Reference {
             return;
         }
         let again = self.tracked.iter().any(|known| known.caller == caller);
-        let sided = self.divided && offer.promise == Promise::Stateful && isn != 0 && !again;
-        let excuse = (self.split && !sided).then(|| (now, APART.into()));
+        let apart = self.divided || self.reuniting;
+        let sided = apart && offer.promise == Promise::Stateful && isn != 0 && !again;
+        // Any node rebuilds a stateless one, also while two lead.
+        let excused = self.split || self.reuniting && offer.promise != Promise::Stateless;
+        let excuse = (excused && !sided).then(|| (now, APART.into()));
         self.tracked.push(Tracked {
             caller,
             offer,
@@ -395,7 +403,7 @@ impl Reference {
             proofs: BTreeMap::new(),
             believed: None,
             excuse,
-            parted: self.split,
+            parted: self.split || self.reuniting,
             sided,
             handed: None,
             arrived: [None; 2],

@@ -267,6 +267,29 @@ fn a_servers_stray_is_nobody_elses_while_an_offer_is_awaited() {
 }
 
 #[test]
+fn where_the_loser_sent_a_client_stands_until_the_winner_says_otherwise() {
+    let mut sticky = plan(&v4());
+    sticky.vservers[0].persistence = by_source(60);
+    let mut split = Split::new(sticky);
+    for _ in 0..3 {
+        // Its stamps are beyond the winner's: between two that counted apart they say nothing.
+        split.loser.net.client.port += 1;
+        split.loser.establish();
+    }
+    let (server, _) = connect(&mut split.loser, APART);
+    split.heal();
+    assert_eq!(split.loser.engine.counts().persistence, 1, "should it lead again, it goes on as before");
+    let net = split.loser.net;
+    let elsewhere = *net.servers.iter().find(|other| **other != server).expect("there are two");
+    let (vip, client) = (net.vip, net.client.addr);
+    let record = crate::PersistenceRecord { stamp: 1, vip, proto: 0, client, server: Some(elsewhere) };
+    split.loser.engine.apply_persistence(split.loser.now, &record, 1);
+    split.loser.engine.set_gate(split.loser.now, Gate::Open);
+    split.loser.engine.promote(split.loser.now);
+    assert_eq!(connect(&mut split.loser, 1).0, elsewhere);
+}
+
+#[test]
 fn what_was_written_and_never_acknowledged_counts_as_untold() {
     let mut split = Split::new(plan(&v4()));
     split.loser.mirror(7, false);

@@ -145,7 +145,7 @@ impl Engine {
         self.silent_until = self.silent_until.max(until);
     }
 
-    /// As [`Engine::keep_silent`], by a sign that anybody can forge: STATELESS vservers are as ever.
+    /// As [`Engine::keep_silent`], by a sign that anybody can forge: the caller grants little of it.
     pub fn suspect_offer(&mut self, until: Instant) {
         self.suspicious_until = self.suspicious_until.max(until);
     }
@@ -165,6 +165,7 @@ impl Engine {
     pub(crate) fn may_be_offered(&self, now: Instant, server: Endpoint, proto: u8) -> bool {
         let plan = self.roster.plan();
         let stateful = |place: usize| plan.vservers[place].failover == ConnFailover::Stateful;
-        now < self.silent_until && self.roster.bound_to(server, proto).any(|bound| stateful(bound.vserver))
+        now < self.silent_until.max(self.suspicious_until)
+            && self.roster.bound_to(server, proto).any(|bound| stateful(bound.vserver))
     }
 }

@@ -114,6 +114,9 @@ impl Driver {
             self.ready.clear();
             self.poller.wait(sleep, &mut self.ready);
             self.woken = self.clock.now();
+            if self.ready.is_empty() {
+                self.precedence.note_wake(self.woken, now + sleep);
+            }
         }
     }
 

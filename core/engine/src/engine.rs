@@ -171,10 +171,8 @@ pub struct Engine {
     pub(crate) rebased_at: Instant,
     /// Until then strays of STATEFUL vservers are ignored: this node was promoted.
     pub(crate) grace_until: Instant,
-    /// Until then, too: the loser of a split has flows to offer.
+    /// Until then, too: the loser of a split has flows to offer, or may have ([`Engine::keep_silent`]).
     pub(crate) silent_until: Instant,
-    /// The same, by signs that prove nothing ([`Engine::suspect_offer`]).
-    pub(crate) suspicious_until: Instant,
 }
 
 impl Engine {
@@ -209,7 +207,6 @@ impl Engine {
             rebased_at: now,
             grace_until: Instant::ZERO,
             silent_until: Instant::ZERO,
-            suspicious_until: Instant::ZERO,
             limits,
         }
     }

@@ -215,18 +215,21 @@ impl Engine {
 
     /// See [`Engine::next_for_bulk`].
     pub(crate) fn bulk_step(&mut self, cursor: &mut u32, slots: u32, untold: bool) -> BulkStep {
-        let last = self.flows.slots().min(cursor.saturating_add(slots));
-        while *cursor < last {
-            let slot = *cursor;
-            *cursor += 1;
-            let Some(flow) = self.flows.live_at(slot).filter(|flow| !untold || !self.is_told(flow)) else { continue };
+        let last = cursor.saturating_add(slots);
+        while let Some(slot) = self.flows.next_live(cursor, last, |flow| !untold || !self.is_told(flow)) {
+            let flow = self.flows.at(slot);
             if self.is_mirrored(flow) && flow.session != self.session.serial {
                 self.prepare_for_bulk(slot);
                 return self.offer(slot);
             }
             self.retract_unmirrored(slot);
         }
-        if *cursor >= self.flows.slots() { BulkStep::Done } else { BulkStep::Scanned }
+        self.walked(*cursor)
+    }
+
+    /// What a walk over the flow table that found nothing more has come to.
+    pub(crate) fn walked(&self, cursor: u32) -> BulkStep {
+        if cursor >= self.flows.slots() { BulkStep::Done } else { BulkStep::Scanned }
     }
 
     /// A mirrored flow is written, unless the peer began the session with it and it

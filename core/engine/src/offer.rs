@@ -59,20 +59,15 @@ impl Engine {
     }
 
     fn step_aside(&mut self, cursor: &mut u32, slots: u32, wanted: impl Fn(&Flow) -> bool) -> BulkStep {
-        let last = self.flows.slots().min(cursor.saturating_add(slots));
-        while *cursor < last {
-            let slot = *cursor;
-            *cursor += 1;
-            let Some(flow) = self.flows.live_at(slot) else { continue };
-            let offered = flow.marked == self.session.floor;
-            if self.is_aside(flow) && !offered && wanted(flow) && self.is_mirrored(flow) {
-                let floor = self.session.floor;
-                self.prepare_for_bulk(slot);
-                self.flows.at_mut(slot).marked = floor;
-                return BulkStep::Flow(self.flows.reference(slot));
-            }
-        }
-        if *cursor >= self.flows.slots() { BulkStep::Done } else { BulkStep::Scanned }
+        let (last, floor) = (cursor.saturating_add(slots), self.session.floor);
+        let is_next = |flow: &Flow| {
+            let offered = flow.marked == floor;
+            self.is_aside(flow) && !offered && wanted(flow) && self.is_mirrored(flow)
+        };
+        let Some(slot) = self.flows.next_live(cursor, last, is_next) else { return self.walked(*cursor) };
+        self.prepare_for_bulk(slot);
+        self.flows.at_mut(slot).marked = floor;
+        BulkStep::Flow(self.flows.reference(slot))
     }
 
     /// The record of a flow to offer, read when a datagram is written; `None` if it has given way meanwhile.
@@ -145,19 +140,14 @@ impl Engine {
         self.silent_until = self.silent_until.max(until);
     }
 
-    /// As [`Engine::keep_silent`], by a sign that anybody can forge: the caller grants little of it.
-    pub fn suspect_offer(&mut self, until: Instant) {
-        self.suspicious_until = self.suspicious_until.max(until);
-    }
-
     /// Nothing is offered any more. The grace after a promotion stands.
     pub fn end_silence(&mut self) {
-        (self.silent_until, self.suspicious_until) = (Instant::ZERO, Instant::ZERO);
+        self.silent_until = Instant::ZERO;
     }
 
     /// Whether a stray of a STATEFUL vserver may belong to a flow that is on its way here.
     pub(crate) fn is_in_grace(&self, now: Instant) -> bool {
-        now < self.grace_until.max(self.silent_until).max(self.suspicious_until)
+        now < self.grace_until.max(self.silent_until)
     }
 
     /// Whether a server's stray may belong to an offer, although its sender serves a STATELESS vserver: made a flow of
@@ -165,7 +155,6 @@ impl Engine {
     pub(crate) fn may_be_offered(&self, now: Instant, server: Endpoint, proto: u8) -> bool {
         let plan = self.roster.plan();
         let stateful = |place: usize| plan.vservers[place].failover == ConnFailover::Stateful;
-        now < self.silent_until.max(self.suspicious_until)
-            && self.roster.bound_to(server, proto).any(|bound| stateful(bound.vserver))
+        now < self.silent_until && self.roster.bound_to(server, proto).any(|bound| stateful(bound.vserver))
     }
 }

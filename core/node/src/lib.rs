@@ -29,6 +29,8 @@ mod propagation;
 mod publish;
 mod quarantine;
 mod resync;
+#[cfg(test)]
+mod samples;
 mod sealed;
 mod secure;
 mod stream;

@@ -17,8 +17,8 @@ use holdfast_mirror::{
     Source, WireError,
 };
 
-/// Table slots looked at per turn during a bulk transfer: far below a millisecond.
-const BULK_SLOTS_PER_TURN: u32 = 2048;
+/// Table slots looked at per turn during a bulk transfer, or for an offer: far below a millisecond.
+pub(crate) const BULK_SLOTS_PER_TURN: u32 = 2048;
 /// Datagrams written per turn at most; the rest follows in the next turn.
 const DATAGRAMS_PER_TURN: usize = 64;
 /// Stale flows looked at per turn after a bulk transfer.
@@ -307,14 +307,8 @@ impl Mirroring {
     }
 
     /// Writes the next datagrams' payloads, each handed to `send`.
-    pub fn transmit(&mut self, now: Instant, engine: &mut Engine, journal: u64, mut send: impl FnMut(&[u8])) {
-        let mut payload = Vec::new();
-        for _ in 0..DATAGRAMS_PER_TURN {
-            if !self.sender.poll_transmit(now, &mut EngineSource(engine, journal), &mut payload) {
-                break;
-            }
-            send(&payload);
-        }
+    pub fn transmit(&mut self, now: Instant, engine: &mut Engine, journal: u64, send: impl FnMut(&[u8])) {
+        transmit(&mut self.sender, now, &mut EngineSource(engine, journal), send);
     }
 
     /// Whether another turn should follow at once: bulk or stale flows are left.
@@ -709,6 +703,17 @@ impl Detour {
             self.until = Some(now + DETOUR);
         }
         under_way || cause
+    }
+}
+
+/// Writes the payloads of a turn, each handed to `send`.
+pub(crate) fn transmit(sender: &mut Sender, now: Instant, source: &mut impl Source, mut send: impl FnMut(&[u8])) {
+    let mut payload = Vec::new();
+    for _ in 0..DATAGRAMS_PER_TURN {
+        if !sender.poll_transmit(now, source, &mut payload) {
+            break;
+        }
+        send(&payload);
     }
 }
 

@@ -28,8 +28,9 @@ use holdfast_mirror::{Digest, Item, Limits, Receiver, Record, RecordKind, Sender
 
 use crate::effect::Level;
 use crate::envelope::MessageKind;
-use crate::mirroring::Mirroring;
+use crate::mirroring::{self, BULK_SLOTS_PER_TURN, Mirroring};
 use crate::node::Node;
+use crate::stream::RECORDS_PER_TURN;
 
 /// Set in the numbers of offers, and in no mirror session's: two nodes that both lead under one term begin a session
 /// each, and neither must take the other's for an offer.
@@ -44,12 +45,6 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(5);
 const SUSPICION: Duration = Duration::from_secs(1);
 /// How long the loser goes on offering to a winner that takes something: what the slowest transfer may take. Later its flows are of no use to anybody.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Table slots looked at per turn: far below a millisecond.
-const SLOTS_PER_TURN: u32 = 2048;
-/// Datagrams written per turn at most.
-const DATAGRAMS_PER_TURN: usize = 64;
-/// Offered flows judged per turn at most, however many datagrams it had: less than a millisecond.
-const RECORDS_PER_TURN: usize = 512;
 
 /// How far an offer has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -255,7 +250,7 @@ impl Offers {
     /// Queues a slice of what is to be offered.
     fn collect(&mut self, engine: &mut Engine, caught_up: bool) {
         let Offer { stage, sender, used_since, .. } = &mut self.offer;
-        let mut slots = SLOTS_PER_TURN;
+        let mut slots = BULK_SLOTS_PER_TURN;
         while slots > 0 && sender.wants_bulk() {
             let (from, then) = match *stage {
                 Stage::Untold(from) => (from, Stage::CatchUp),
@@ -371,14 +366,10 @@ impl Node {
         let head = self.letterhead();
         let unanswered = self.offers.offer.sender.oldest_unacked(now).is_some_and(|age| age > self.hello_interval());
         let path = if unanswered { None } else { Some(self.channel.mirror_path(now, self.patience())) };
-        let (channel, mut source) = (&mut self.channel, OfferSource(&mut self.engine));
-        let mut payload = Vec::new();
-        for _ in 0..DATAGRAMS_PER_TURN {
-            if !self.offers.offer.sender.poll_transmit(now, &mut source, &mut payload) {
-                break;
-            }
-            channel.send(path, MessageKind::MirrorData, head, &payload);
-        }
+        let (sender, channel) = (&mut self.offers.offer.sender, &mut self.channel);
+        mirroring::transmit(sender, now, &mut OfferSource(&mut self.engine), |payload| {
+            channel.send(path, MessageKind::MirrorData, head, payload);
+        });
     }
 
     /// As winner, at the end of a turn.
@@ -510,7 +501,7 @@ impl Node {
             && self.config.ha().peer.is_some()
             && let Some(until) = self.offers.suspect(now)
         {
-            self.engine.suspect_offer(until);
+            self.engine.keep_silent(until);
         }
     }
 

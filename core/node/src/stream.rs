@@ -18,8 +18,8 @@ use crate::{lower, offer, promote};
 
 /// Lines of the primary's configuration applied in one turn.
 const LINES_PER_TURN: usize = 64;
-/// Records applied in one turn: less than a millisecond. What is left follows in the next.
-const RECORDS_PER_TURN: usize = 512;
+/// Records applied, or offered flows judged, in one turn: less than a millisecond. What is left follows in the next.
+pub(crate) const RECORDS_PER_TURN: usize = 512;
 /// Lines that go with a synchronisation and are told one by one.
 const LINES_TOLD: usize = 20;
 

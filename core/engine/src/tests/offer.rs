@@ -336,10 +336,10 @@ fn a_connection_that_lives_takes_the_place_of_one_that_is_over() {
 }
 
 #[test]
-fn a_sign_that_proves_nothing_silences_for_its_time() {
+fn silence_ends_with_its_time() {
     let net = v4();
     let mut lab = Lab::new(net, plan(&net));
-    lab.engine.suspect_offer(lab.now + Duration::from_secs(1));
+    lab.engine.keep_silent(lab.now + Duration::from_secs(1));
     assert_eq!(lab.client(ACK, 101, 7777, b""), Verdict::Drop(Drop::StraySilent));
     lab.pass(Duration::from_secs(1));
     assert_eq!(lab.client(ACK, 101, 7777, b""), Verdict::Drop(Drop::StrayReset));

@@ -1,54 +1,16 @@
-use std::sync::Arc;
-
-use holdfast_engine::{
-    ConnFailover, L2Disc, Limits as Sizes, Method, Mirroring as Mode, Phase, Plan, Vserver, VserverId, VserverKind,
-};
-use holdfast_wire::{Addr, Endpoint};
+use holdfast_engine::{ConnFailover, Mirroring as Mode};
 
 use super::*;
+use crate::samples::{self, TURN, flow};
 
-const TURN: Duration = Duration::from_millis(1);
 /// Lives of the peer.
 const PEER: u64 = 7;
 const OTHER: u64 = 8;
 /// The mirror session from the winner to the loser.
 const SESSION: u32 = 1;
 
-fn end(last: u8, port: u16) -> Endpoint {
-    Endpoint { addr: Addr::from(core::net::IpAddr::from([192, 0, 2, last])), port }
-}
-
-fn flow(number: u16) -> FlowRecord {
-    FlowRecord {
-        stamp: u64::from(number) + 1,
-        proto: 6,
-        l2: L2Disc(0),
-        client: end(10, number),
-        vip: end(1, 80),
-        server: end(20, 80),
-        source: end(10, number),
-        phase: Phase::Established,
-        client_idle_s: 90,
-        server_idle_s: 90,
-    }
-}
-
 fn engine(now: Instant) -> Engine {
-    let mut engine = Engine::new(now, Sizes { max_flows: 8_192, ..Sizes::default() }, 1);
-    let vserver = Vserver {
-        id: VserverId(1),
-        kind: VserverKind::Tcp,
-        addr: end(1, 80).addr,
-        port: 80,
-        method: Method::RoundRobin,
-        persistence: None,
-        failover: ConnFailover::Stateful,
-        client_idle: Duration::from_secs(90),
-        enabled: true,
-        services: Vec::new(),
-    };
-    engine.set_plan(now, Arc::new(Plan { epoch: 1, vservers: vec![vserver], ..Plan::default() }));
-    engine
+    samples::engine(now, 8_192, ConnFailover::Stateful)
 }
 
 /// A loser with flows set aside, and a winner with none.
@@ -87,6 +49,17 @@ impl Healing {
         };
         healing.offers.begin(now, PEER);
         healing.start_session();
+        healing
+    }
+
+    /// The flows opened in the split have crossed, and one is set aside that has not.
+    fn of_one_more() -> Healing {
+        let mut healing = Healing::new(0, 200);
+        for _ in 0..5 {
+            healing.turn(false, true);
+        }
+        assert!(healing.offers.offer.sender.is_drained());
+        assert_eq!(healing.loser.adopt_offered(healing.now, &flow(4_000)), Offered::Adopted);
         healing
     }
 
@@ -202,13 +175,8 @@ fn untold_flows_go_at_once_and_the_others_when_the_node_has_caught_up() {
 
 #[test]
 fn the_end_is_acknowledged_when_the_loser_has_stored_what_was_adopted() {
-    let mut healing = Healing::new(0, 200);
-    for _ in 0..5 {
-        healing.turn(false, true);
-    }
-    assert!(healing.offers.offer.sender.is_drained());
-    // One flow more: it is adopted, and its record does not get through.
-    assert_eq!(healing.loser.adopt_offered(healing.now, &flow(4_000)), Offered::Adopted);
+    // The one flow more is adopted, and its record does not get through.
+    let mut healing = Healing::of_one_more();
     for _ in 0..300 {
         assert!(!healing.turn(true, false), "nothing is acknowledged");
     }
@@ -222,11 +190,7 @@ fn the_end_is_acknowledged_when_the_loser_has_stored_what_was_adopted() {
 
 #[test]
 fn when_another_session_begins_all_of_it_is_told_again_first() {
-    let mut healing = Healing::new(0, 200);
-    for _ in 0..5 {
-        healing.turn(false, true);
-    }
-    assert_eq!(healing.loser.adopt_offered(healing.now, &flow(4_000)), Offered::Adopted);
+    let mut healing = Healing::of_one_more();
     for _ in 0..3 {
         healing.turn(true, false);
     }
@@ -246,11 +210,7 @@ fn when_another_session_begins_all_of_it_is_told_again_first() {
 /// There is always a flow that the loser has not stored yet.
 #[test]
 fn a_winner_that_is_never_idle_acknowledges_the_end_of_an_offer() {
-    let mut healing = Healing::new(0, 200);
-    for _ in 0..5 {
-        healing.turn(false, true);
-    }
-    assert_eq!(healing.loser.adopt_offered(healing.now, &flow(4_000)), Offered::Adopted);
+    let mut healing = Healing::of_one_more();
     for _ in 0..3 {
         healing.turn(true, false);
     }

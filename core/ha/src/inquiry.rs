@@ -11,12 +11,12 @@ const PRIMARY_PATIENCE: u32 = 10;
 const PROBE_INTERVAL: Duration = Duration::from_micros(500);
 
 impl Machine {
-    /// A hint that the peer's process died: ask on every path, at once. A
-    /// secondary that waits too long prolongs an outage. A primary that does not
+    /// The idle connection is gone: ask on every path, at once. After an `end` that only its process can have caused
+    /// a short silence is a proof. A secondary that waits too long prolongs an outage. A primary that does not
     /// wait long enough lets go of what it holds for a peer that was only busy.
-    pub(crate) fn suspect(&mut self, now: Instant) {
-        if self.is_witnessed() {
-            // A close may be forged, and no path may work: nothing is proven by it.
+    pub(crate) fn suspect(&mut self, now: Instant, end: bool) {
+        if self.is_witnessed() || !end {
+            // With a witness: a close may be forged, and no path may work. Nothing is proven by it.
             if self.peer.joined && self.inquiry.is_none() {
                 self.start_inquiry(now, None);
             }

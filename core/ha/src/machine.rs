@@ -257,12 +257,21 @@ impl Machine {
         self.settle(now);
     }
 
-    /// The idle connection closed or was refused. Anybody on the LAN can forge
-    /// that, so it only makes us ask.
+    /// The peer's kernel says that no process holds the idle connection. Anybody on
+    /// the LAN can forge that, so it only makes us ask.
     pub fn handle_peer_closed(&mut self, now: Instant) {
         self.enter(now);
         self.connected = false;
-        self.suspect(now);
+        self.suspect(now, true);
+        self.settle(now);
+    }
+
+    /// The idle connection was reset or cannot be made: the peer may live and be too busy to answer,
+    /// so that silence proves nothing before its time.
+    pub fn handle_peer_cut(&mut self, now: Instant) {
+        self.enter(now);
+        self.connected = false;
+        self.suspect(now, false);
         self.settle(now);
     }
 

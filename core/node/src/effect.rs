@@ -56,8 +56,10 @@ pub struct PortState {
 pub enum StreamEvent {
     /// Connected or accepted.
     Open,
-    /// Closed, reset or refused.
+    /// The peer's kernel says that no process holds it: it has come to its end, or a new one is refused.
     Closed,
+    /// Reset, or it cannot be made. A process that lives closes with a reset, and so does whoever is in between.
+    Cut,
 }
 
 /// Where to find the peer. Sent whenever it changes.

@@ -1,5 +1,8 @@
 //! The sockets between the two data threads: datagrams, and one idle TCP
 //! connection whose only message is its end.
+//!
+//! Its orderly end (FIN), or a refusal, says that the process is gone: the kernel of a dead process sends them. Whoever
+//! lives and lets go of it resets it, and what resets it on the way says nothing about the process either.
 
 use crate::poller::Poller;
 use crate::queue::JobSender;
@@ -96,6 +99,7 @@ impl Peer {
     /// Opens, moves or closes the link.
     pub fn set_link(&mut self, now: Instant, link: Option<PeerLink>) {
         if self.link != link {
+            self.reset_stream();
             let counters = self.counters;
             *self = Peer { link, retry_at: now, counters, ..Peer::new() };
         }
@@ -127,7 +131,7 @@ impl Peer {
     pub fn maintain(&mut self, now: Instant, poller: &Poller, jobs: &mut JobSender) {
         let Some(link) = self.link.clone() else { return };
         if matches!(&self.stream, Stream::Connecting { until, .. } if now >= *until) {
-            self.close_stream(now);
+            self.end_stream(now, StreamEvent::Cut);
         }
         if now < self.retry_at {
             return;
@@ -172,8 +176,8 @@ impl Peer {
             Ok(socket) if poller.add(socket.as_raw_fd(), STREAM, true).is_ok() => {
                 self.stream = Stream::Connecting { socket, until: now + CONNECT_LIMIT };
             }
-            // Refused, or no way there: the same as closed.
-            Ok(_) | Err(_) => self.tell_closed(),
+            Ok(_) => self.tell_end(StreamEvent::Cut),
+            Err(error) => self.tell_end(meaning_of(&error)),
         }
     }
 
@@ -198,6 +202,7 @@ impl Peer {
         // that has ended, and its end says nothing about the peer that has just called.
         let watched = socket.set_nonblocking(true).and_then(|()| poller.add(socket.as_raw_fd(), STREAM, false));
         if watched.is_ok() {
+            self.reset_stream();
             self.stream = Stream::Open(socket);
             self.tell_open();
         }
@@ -207,13 +212,14 @@ impl Peer {
         match std::mem::replace(&mut self.stream, Stream::None) {
             Stream::None => {}
             Stream::Connecting { socket, .. } => {
-                let connected = matches!(socket.take_error(), Ok(None)) && socket.peer_addr().is_ok();
+                let error = socket.take_error().unwrap_or_else(Some);
+                let connected = error.is_none() && socket.peer_addr().is_ok();
                 if connected && poller.change(socket.as_raw_fd(), STREAM, false).is_ok() {
                     self.stream = Stream::Open(socket);
                     self.heard_at = now;
                     self.tell_open();
                 } else {
-                    self.close_stream(now);
+                    self.end_stream(now, error.as_ref().map_or(StreamEvent::Cut, meaning_of));
                 }
             }
             Stream::Open(socket) => {
@@ -223,16 +229,25 @@ impl Peer {
                 match outcome {
                     Ok(count) if count > 0 => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    Ok(_) | Err(_) => self.close_stream(now),
+                    Ok(_) => self.end_stream(now, StreamEvent::Closed),
+                    Err(error) => self.end_stream(now, meaning_of(&error)),
                 }
             }
         }
     }
 
-    fn close_stream(&mut self, now: Instant) {
-        self.stream = Stream::None;
+    fn end_stream(&mut self, now: Instant, event: StreamEvent) {
+        self.reset_stream();
         self.retry_at = self.retry_at.max(now + RETRY);
-        self.tell_closed();
+        self.tell_end(event);
+    }
+
+    /// Lets go of the connection in a way that no dead process can.
+    fn reset_stream(&mut self) {
+        if let Stream::Open(socket) = std::mem::replace(&mut self.stream, Stream::None) {
+            // Who cannot say so is taken for dead and asked.
+            let _ = socket.set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// Each new connection is told, also when it takes the place of one.
@@ -242,10 +257,10 @@ impl Peer {
     }
 
     /// Told once, however often an attempt to connect fails.
-    fn tell_closed(&mut self) {
-        if self.told != Some(StreamEvent::Closed) {
-            self.told = Some(StreamEvent::Closed);
-            self.events.push(StreamEvent::Closed);
+    fn tell_end(&mut self, event: StreamEvent) {
+        if self.told != Some(event) {
+            self.told = Some(event);
+            self.events.push(event);
         }
     }
 
@@ -277,7 +292,7 @@ impl Peer {
         let connects = self.link.as_ref().is_some_and(|link| link.connects);
         if connects && silent > STALE_AFTER && matches!(self.stream, Stream::Open(_)) {
             // Not a close that could be held against the peer: it speaks.
-            self.stream = Stream::None;
+            self.reset_stream();
             self.retry_at = now;
         }
     }
@@ -293,6 +308,14 @@ impl Peer {
         if socket.send_to(bytes, SocketAddr::new(link.peer, PEER_PORT)).is_err() {
             self.counters.unsent += 1;
         }
+    }
+}
+
+/// What an error of the idle connection says about the peer.
+fn meaning_of(error: &io::Error) -> StreamEvent {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => StreamEvent::Closed,
+        _ => StreamEvent::Cut,
     }
 }
 

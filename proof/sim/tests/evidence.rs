@@ -126,6 +126,21 @@ fn a_close_alone_proves_nothing() {
     story.end();
 }
 
+/// Whoever cuts the connection, and however busy the peer is just then.
+#[test]
+fn a_cut_connection_proves_nothing_while_the_peer_is_busy() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let old = story.primary();
+    for machine in [1 - old, old] {
+        story.fault(Fault::Freeze(1 - machine, Duration::from_millis(100)));
+        story.world.give(machine, Input::Stream(StreamEvent::Cut));
+        story.run_ms(500);
+        assert_eq!(story.primary(), old, "machine {machine} saw it");
+        assert!(!logged(&story, machine, "peer lost"), "machine {machine} saw it");
+    }
+    story.end();
+}
+
 #[test]
 fn another_boot_that_answers_is_a_restart() {
     let mut story = Story::whole(Scenario::quiet(1));

@@ -331,6 +331,8 @@ pub struct ResyncFacts {
     pub flows: u64,
     /// Records of flows that travelled meanwhile, changes included.
     pub told: u64,
+    /// Holds that ended without an acknowledgement since the session began.
+    pub released: u64,
 }
 
 /// When this node began to lead, and what the outage before was made of.

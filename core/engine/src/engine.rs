@@ -26,7 +26,7 @@ use crate::plan::{Plan, ServiceId, VserverId};
 use crate::record::{FlowClose, FlowKey, FlowRecord, FlowRef, Mark, PersistenceRecord};
 use crate::roster::Roster;
 use crate::select::Turns;
-use crate::select::persistence::Sessions;
+use crate::select::persistence::{SessionKey, Sessions};
 use crate::snat::Snat;
 use crate::stray::Train;
 use crate::verdict::{Drop, Verdict};
@@ -425,6 +425,12 @@ impl Engine {
         self.persistence_step(cursor, slots)
     }
 
+    /// Whether a persistence session is still as this record says, which must not be that of an end.
+    pub fn is_current(&self, session: &PersistenceRecord) -> bool {
+        let key = SessionKey { vip: session.vip, proto: session.proto, client: session.client };
+        self.sessions.stamp(&key) == session.stamp
+    }
+
     /// The peer has this flow. The larger stamp wins, also against other flows
     /// that have one of its keys; its SNAT port is leased. A session that was
     /// not begun begins.
@@ -525,13 +531,16 @@ impl Engine {
         self.session.swept = (0, 0);
     }
 
-    /// The vservers of the flows whose first packets wait for the peer, one for each: neither
-    /// end believes in them. Established connections whose vserver has just become
+    /// The vservers of the unprotected flows whose first packets wait for the peer, one for each:
+    /// neither end believes in them. Established connections whose vserver has just become
     /// STATEFUL are not among them.
     pub fn held_vservers(&self) -> impl Iterator<Item = VserverId> {
         let slots = self.holds.flows().into_iter().filter_map(|flow| self.flows.slot_of(flow));
-        let opening =
-            |&slot: &u32| !matches!(self.flows.at(slot).state, FlowState::Tcp(state) if state.is_established());
+        let opening = |&slot: &u32| {
+            let flow = self.flows.at(slot);
+            let established = matches!(flow.state, FlowState::Tcp(state) if state.is_established());
+            flow.has(Flow::TRACKED) && !self.is_protected(flow) && !established
+        };
         slots.filter(opening).filter_map(|slot| self.roster.vserver_at(self.flows.at(slot).vserver)).map(|row| row.id)
     }
 

@@ -257,12 +257,12 @@ impl Machine {
         self.settle(now);
     }
 
-    /// The peer's kernel says that no process holds the idle connection. Anybody on
+    /// The idle connection has come to its end, as when the peer's process dies. Anybody on
     /// the LAN can forge that, so it only makes us ask.
     pub fn handle_peer_closed(&mut self, now: Instant) {
         self.enter(now);
         self.connected = false;
-        self.suspect(now, true);
+        self.suspect(now);
         self.settle(now);
     }
 
@@ -271,7 +271,7 @@ impl Machine {
     pub fn handle_peer_cut(&mut self, now: Instant) {
         self.enter(now);
         self.connected = false;
-        self.suspect(now, false);
+        self.inquire(now);
         self.settle(now);
     }
 

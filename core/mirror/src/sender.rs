@@ -38,7 +38,7 @@ pub struct SenderStats {
     pub bytes: u64,
     /// Records written, by kind.
     pub records: KindCounts,
-    /// Flows that were gone when their datagram was written.
+    /// Flows that were gone when their datagram was written, and persistence sessions that had moved or ended.
     pub gone: u64,
     /// Acknowledgements taken.
     pub acks: u64,
@@ -398,6 +398,10 @@ impl<S: Source> Writing<'_, S> {
                 RecordKind::Close
             }
             Item::Persistence(record) => {
+                if record.server.is_some() && !self.source.is_current(&record) {
+                    self.stats.gone += 1;
+                    return;
+                }
                 self.writer.persistence(&record);
                 RecordKind::Persistence
             }

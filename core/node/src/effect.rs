@@ -56,9 +56,9 @@ pub struct PortState {
 pub enum StreamEvent {
     /// Connected or accepted.
     Open,
-    /// The peer's kernel says that no process holds it: it has come to its end, or a new one is refused.
+    /// It has come to its end (FIN), as when the peer's process dies.
     Closed,
-    /// Reset, or it cannot be made. A process that lives closes with a reset, and so does whoever is in between.
+    /// Reset, or it cannot be made. A process that lives lets go of it with a reset, and so does whoever is in between.
     Cut,
 }
 

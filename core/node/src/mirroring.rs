@@ -1,16 +1,18 @@
 //! Runs the mirror: which session, what goes into it, and what its end means.
 //!
 //! The primary starts a session when the peer joins. The session carries, in
-//! this order: the shared configuration, service health, persistence sessions
-//! and flows of the table (bulk, a slice per turn, behind everything urgent),
-//! and at last the digest. The secondary has *caught up* when its own digest at
+//! this order: the shared configuration and service health; then, as bulk (a slice per
+//! turn, behind everything urgent), flows that no peer was told of, persistence sessions
+//! and the flows of the table; and at last the digest. The secondary has *caught up* when its own digest at
 //! that position of the stream is equal.
 
 use core::time::Duration;
 
 use crate::resync::{Rate, Resync};
 use holdfast_base::Instant;
-use holdfast_engine::{BUCKETS_PER_PART, BulkStep, Engine, FlowRecord, FlowRef, Mark, PARTS, PersistenceStep};
+use holdfast_engine::{
+    BUCKETS_PER_PART, BulkStep, Engine, FlowRecord, FlowRef, Mark, PARTS, PersistenceRecord, PersistenceStep,
+};
 use holdfast_mirror::wire::{self, Message, Summary, Told};
 use holdfast_mirror::{
     Digest, HealthRecord, Item, JournalKind, JournalLine, Kept, KindCounts, Limits, Receiver, RecordKind, Sender,
@@ -205,6 +207,13 @@ impl Mirroring {
         self.compared = 0;
         self.resync = Some(Resync::new(now, self.last_session, self.flows_written(now)));
         self.last_session
+    }
+
+    /// As primary: `count` holds had ended without an acknowledgement when the session began.
+    pub fn note_released(&mut self, count: u64) {
+        if let Some(resync) = &mut self.resync {
+            resync.released_before = count;
+        }
     }
 
     /// As primary: walks the flow table once more, since another kind of flow is to be mirrored. (A
@@ -733,6 +742,10 @@ struct EngineSource<'a>(&'a mut Engine, u64);
 impl Source for EngineSource<'_> {
     fn record(&mut self, flow: FlowRef) -> Option<FlowRecord> {
         self.0.record(flow)
+    }
+
+    fn is_current(&self, session: &PersistenceRecord) -> bool {
+        self.0.is_current(session)
     }
 
     fn tail(&self, flow: FlowRef) -> &[u8] {

@@ -92,7 +92,7 @@ pub struct Node {
     /// The election has begun: a peer could be heard if it spoke.
     pub(crate) listening: bool,
     stream: Option<StreamEvent>,
-    /// The peer's boot that the idle connection belongs to; `None` until that one joins.
+    /// The peer's boot that the idle connection belongs to; `None` until that one has spoken since.
     stream_boot: Option<u64>,
     settled: bool,
     pub(crate) key_request: u64,
@@ -264,7 +264,7 @@ impl Node {
         }
         match event {
             StreamEvent::Open => {
-                self.stream_boot = self.peer_boot;
+                self.stream_boot = None;
                 self.ha.handle_peer_open(now);
             }
             // A power cut closes nothing: the connection of the life that it ended may close when the
@@ -551,7 +551,6 @@ impl Node {
                 ha::Effect::PeerJoined { boot } => {
                     self.peer_boot = Some(boot);
                     self.timeline.note_joined();
-                    self.stream_boot.get_or_insert(boot);
                     self.event(Level::Info, "peer joined".into());
                     if self.ha.role() == Role::Primary {
                         // A node that was stopped in the middle of a turn may have announced after us.
@@ -694,6 +693,8 @@ impl Node {
                     self.hear_ports(&letter.payload);
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);
+                    // Whoever speaks after the connection was made has made it.
+                    self.stream_boot = self.stream_boot.or(self.peer_boot.filter(|&boot| boot == hello.boot));
                     self.follow_intake(now, intake);
                     // Before what it says of being caught up: that would begin another session at once.
                     self.hear_full(now, hello.full_session);

@@ -37,6 +37,7 @@ impl Node {
         self.note_apart(now);
         self.ha.set_synced_session(session);
         self.engine.set_mirroring(now, promote::engine_mirroring(Some(session), self.is_strict()));
+        self.mirroring.note_released(self.engine.counters().hold_released_unprotected);
     }
 
     /// Starts another session although the peer was there all the time.

@@ -155,6 +155,7 @@ impl<'a> View<'a> {
             took: resync.took(),
             flows: resync.flows(self.node.engine.counts().in_session.into()),
             told: resync.told(self.node.mirroring.flow_records(self.now)),
+            released: self.node.engine.counters().hold_released_unprotected.saturating_sub(resync.released_before),
         })
     }
 

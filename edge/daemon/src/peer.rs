@@ -1,8 +1,8 @@
 //! The sockets between the two data threads: datagrams, and one idle TCP
 //! connection whose only message is its end.
 //!
-//! Its orderly end (FIN), or a refusal, says that the process is gone: the kernel of a dead process sends them. Whoever
-//! lives and lets go of it resets it, and what resets it on the way says nothing about the process either.
+//! Its orderly end (FIN) is what the kernel of a dead process sends. Whoever lives and lets go of it resets it, and what
+//! resets it on the way, or refuses it, says nothing about the process either.
 
 use crate::poller::Poller;
 use crate::queue::JobSender;
@@ -176,8 +176,7 @@ impl Peer {
             Ok(socket) if poller.add(socket.as_raw_fd(), STREAM, true).is_ok() => {
                 self.stream = Stream::Connecting { socket, until: now + CONNECT_LIMIT };
             }
-            Ok(_) => self.tell_end(StreamEvent::Cut),
-            Err(error) => self.tell_end(meaning_of(&error)),
+            Ok(_) | Err(_) => self.tell_end(StreamEvent::Cut),
         }
     }
 
@@ -195,31 +194,32 @@ impl Peer {
         let Ok((socket, from)) = listener.accept() else { return };
         if from.as_socket().map(|from| from.ip()) != Some(link.expected) {
             self.counters.foreign += 1;
-            return;
+            return reset(&socket);
         }
         let socket = with_high_descriptor(socket);
         // The peer has one connection: when it opens another the old one is that of a life or of a path
         // that has ended, and its end says nothing about the peer that has just called.
         let watched = socket.set_nonblocking(true).and_then(|()| poller.add(socket.as_raw_fd(), STREAM, false));
-        if watched.is_ok() {
-            self.reset_stream();
-            self.stream = Stream::Open(socket);
-            self.tell_open();
+        if watched.is_err() {
+            return reset(&socket);
         }
+        self.reset_stream();
+        self.stream = Stream::Open(socket);
+        self.tell_open();
     }
 
     fn look_at_stream(&mut self, now: Instant, poller: &Poller) {
         match std::mem::replace(&mut self.stream, Stream::None) {
             Stream::None => {}
             Stream::Connecting { socket, .. } => {
-                let error = socket.take_error().unwrap_or_else(Some);
-                let connected = error.is_none() && socket.peer_addr().is_ok();
+                let connected = matches!(socket.take_error(), Ok(None)) && socket.peer_addr().is_ok();
                 if connected && poller.change(socket.as_raw_fd(), STREAM, false).is_ok() {
                     self.stream = Stream::Open(socket);
                     self.heard_at = now;
                     self.tell_open();
                 } else {
-                    self.end_stream(now, error.as_ref().map_or(StreamEvent::Cut, meaning_of));
+                    reset(&socket);
+                    self.end_stream(now, StreamEvent::Cut);
                 }
             }
             Stream::Open(socket) => {
@@ -230,7 +230,7 @@ impl Peer {
                     Ok(count) if count > 0 => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Ok(_) => self.end_stream(now, StreamEvent::Closed),
-                    Err(error) => self.end_stream(now, meaning_of(&error)),
+                    Err(_) => self.end_stream(now, StreamEvent::Cut),
                 }
             }
         }
@@ -242,11 +242,10 @@ impl Peer {
         self.tell_end(event);
     }
 
-    /// Lets go of the connection in a way that no dead process can.
     fn reset_stream(&mut self) {
-        if let Stream::Open(socket) = std::mem::replace(&mut self.stream, Stream::None) {
-            // Who cannot say so is taken for dead and asked.
-            let _ = socket.set_linger(Some(Duration::ZERO));
+        match std::mem::replace(&mut self.stream, Stream::None) {
+            Stream::Open(socket) | Stream::Connecting { socket, .. } => reset(&socket),
+            Stream::None => {}
         }
     }
 
@@ -311,12 +310,10 @@ impl Peer {
     }
 }
 
-/// What an error of the idle connection says about the peer.
-fn meaning_of(error: &io::Error) -> StreamEvent {
-    match error.kind() {
-        ErrorKind::ConnectionRefused => StreamEvent::Closed,
-        _ => StreamEvent::Cut,
-    }
+/// Lets go of a connection in a way that no dead process can.
+fn reset(socket: &Socket) {
+    // Who cannot say so is taken for dead and asked.
+    let _ = socket.set_linger(Some(Duration::ZERO));
 }
 
 fn new_socket(local: IpAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
@@ -378,3 +375,6 @@ fn with_high_descriptor(socket: Socket) -> Socket {
     // SAFETY: `fd` is a descriptor that nobody else owns.
     unsafe { Socket::from_raw_fd(fd) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use holdfast_base::{Instant, Rng};
+use holdfast_node::StreamEvent;
 
 use crate::apps::{ECHO, Manner};
 use crate::link::Manners;
@@ -156,6 +157,8 @@ pub struct Scenario {
     pub witness: bool,
     /// After the rounds the network is divided, and each half opens connections of its own.
     pub divides: bool,
+    /// What the other node sees of the idle connection when a process dies.
+    pub death_seen: StreamEvent,
 }
 
 /// TCP through SNAT, STATEFUL.
@@ -198,6 +201,7 @@ impl Scenario {
             extra_config: [const { String::new() }; 2],
             witness: false,
             divides: false,
+            death_seen: StreamEvent::Closed,
         }
     }
 
@@ -219,6 +223,11 @@ impl Scenario {
             // From a stream of its own: all else of a seed is what it was.
             witness: Rng::from_seed(seed ^ 0x0077_6974_6e65).chance(1, 8),
             divides: Rng::from_seed(seed ^ 0x6469_7669_6465).chance(1, 5),
+            death_seen: if Rng::from_seed(seed ^ 0x6375_7473).chance(1, 6) {
+                StreamEvent::Cut
+            } else {
+                StreamEvent::Closed
+            },
             ..Scenario::quiet(seed)
         };
         let span = 3000 + 5000 * rounds as u64;

@@ -273,7 +273,7 @@ impl World {
             self.stream_open = false;
             if closes && self.peer_link && !self.split {
                 let boot = self.machines[1 - machine].boot;
-                let input = Input::Stream(StreamEvent::Closed);
+                let input = Input::Stream(self.scenario.death_seen);
                 self.agenda.plan(self.now + CLOSE_DELAY, Event::Input { machine: 1 - machine, boot, input });
             }
         }

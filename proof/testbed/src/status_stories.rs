@@ -15,8 +15,9 @@ const ROLE_LIMIT: Duration = Duration::from_secs(10);
 const NEVER: u64 = 3;
 /// How often the idle connection is closed on each node.
 const CLOSES: usize = 5;
-/// So long the other node does not run meanwhile: longer than probes may stay unanswered after a death.
-const STARVED: Duration = Duration::from_millis(15);
+/// So long the other node does not run meanwhile: longer than probes may stay unanswered after a death (3 ms; a primary
+/// waits for 30 ms).
+const STARVED: Duration = Duration::from_millis(40);
 
 /// A story.
 type Story = fn(&mut Stage<'_>) -> Result<()>;
@@ -167,6 +168,11 @@ fn closed_connection(stage: &mut Stage<'_>) -> Result<()> {
         ensure!(!closed.trim().is_empty(), "this kernel cannot close another process's connection");
     }
     wait_recovered(&mut traffic)?;
+    for node in &stage.pair.nodes {
+        let log = std::fs::read_to_string(node.log())?;
+        ensure!(log.contains("FalseAlarm"), "node {} has not asked its peer:\n{}", node.name(), node.last_words());
+        ensure!(!log.contains("peer lost"), "node {} gave its peer up:\n{}", node.name(), node.last_words());
+    }
     ensure!(stage.pair.wait_whole()? == primary, "a closed connection has moved the role");
     let now = stage.pair.nodes[primary].ha()?.term;
     ensure!(now == term, "the role has moved there and back: term {term}, now {now}");

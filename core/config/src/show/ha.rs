@@ -315,7 +315,7 @@ pub(super) fn digest_text(digest: DigestState) -> String {
 
 /// When, how many, how long.
 pub(super) fn resync_text(s: &Scene<'_>, resync: ResyncFacts) -> String {
-    let ResyncFacts { session, began, took, flows, told } = resync;
+    let ResyncFacts { session, began, took, flows, told, released: _ } = resync;
     let age = Duration::from_millis(s.facts.now().saturating_sub(began)).as_secs();
     let took = took.map_or("running".to_owned(), |took| format!("took {} ms", millis(took)));
     format!("{} ({age} s ago), session {session}, {flows} flows, {told} of them sent, {took}", calendar(began))
@@ -514,6 +514,7 @@ pub(super) fn mirror_json(f: &HaFacts) -> Vec<(&'static str, Json)> {
         fields.push(("resyncbegan", (resync.began / 1000).into()));
         fields.push(("resyncflows", resync.flows.into()));
         fields.push(("resyncsent", resync.told.into()));
+        fields.push(("resyncreleasedunprotected", resync.released.into()));
         fields.extend(resync.took.map(|took| ("resynctookus", us(took).into())));
     }
     if let Some(takeover) = f.takeover {

@@ -114,6 +114,7 @@ impl Facts for Fixed {
                 took: Some(Duration::from_micros(40_300)),
                 flows: 1000,
                 told: 12,
+                released: 0,
             }),
             digest: DigestState::Equal { ago: None },
             witness: Some(holdfast_config::WitnessFacts {

@@ -56,7 +56,7 @@ pub struct PortState {
 pub enum StreamEvent {
     /// Connected or accepted.
     Open,
-    /// It has come to its end (FIN), as when the peer's process dies.
+    /// It has come to its end (FIN), or a new one is refused, as when the peer's process is dead.
     Closed,
     /// Reset, or it cannot be made. A process that lives lets go of it with a reset, and so does whoever is in between.
     Cut,

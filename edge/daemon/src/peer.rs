@@ -1,8 +1,8 @@
 //! The sockets between the two data threads: datagrams, and one idle TCP
 //! connection whose only message is its end.
 //!
-//! Its orderly end (FIN) is what the kernel of a dead process sends. Whoever lives and lets go of it resets it, and what
-//! resets it on the way, or refuses it, says nothing about the process either.
+//! Its orderly end (FIN) is what the kernel of a dead process sends, and it refuses a new one. Whoever lives and lets go of
+//! it resets it, and what resets it on the way says nothing about the process either.
 
 use crate::poller::Poller;
 use crate::queue::JobSender;
@@ -176,7 +176,8 @@ impl Peer {
             Ok(socket) if poller.add(socket.as_raw_fd(), STREAM, true).is_ok() => {
                 self.stream = Stream::Connecting { socket, until: now + CONNECT_LIMIT };
             }
-            Ok(_) | Err(_) => self.tell_end(StreamEvent::Cut),
+            Ok(_) => self.tell_end(StreamEvent::Cut),
+            Err(error) => self.tell_end(meaning_of(&error)),
         }
     }
 
@@ -212,14 +213,15 @@ impl Peer {
         match std::mem::replace(&mut self.stream, Stream::None) {
             Stream::None => {}
             Stream::Connecting { socket, .. } => {
-                let connected = matches!(socket.take_error(), Ok(None)) && socket.peer_addr().is_ok();
+                let error = socket.take_error().unwrap_or_else(Some);
+                let connected = error.is_none() && socket.peer_addr().is_ok();
                 if connected && poller.change(socket.as_raw_fd(), STREAM, false).is_ok() {
                     self.stream = Stream::Open(socket);
                     self.heard_at = now;
                     self.tell_open();
                 } else {
                     reset(&socket);
-                    self.end_stream(now, StreamEvent::Cut);
+                    self.end_stream(now, error.as_ref().map_or(StreamEvent::Cut, meaning_of));
                 }
             }
             Stream::Open(socket) => {
@@ -307,6 +309,14 @@ impl Peer {
         if socket.send_to(bytes, SocketAddr::new(link.peer, PEER_PORT)).is_err() {
             self.counters.unsent += 1;
         }
+    }
+}
+
+/// What a failed attempt to connect says about the peer.
+fn meaning_of(error: &io::Error) -> StreamEvent {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => StreamEvent::Closed,
+        _ => StreamEvent::Cut,
     }
 }
 

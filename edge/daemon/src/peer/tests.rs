@@ -99,7 +99,7 @@ fn a_stranger_is_refused_by_a_reset() {
 }
 
 #[test]
-fn nobody_there_says_nothing_about_a_process() {
+fn a_kernel_without_the_process_refuses() {
     let mut connecting = End::new(link(true, 40));
-    assert_eq!(next_event(&mut connecting), StreamEvent::Cut);
+    assert_eq!(next_event(&mut connecting), StreamEvent::Closed);
 }

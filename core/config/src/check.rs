@@ -150,8 +150,10 @@ fn overlap(a: ServiceType, b: ServiceType) -> bool {
 
 /// The address belongs to no node.
 fn not_a_node(config: &Config, addr: IpAddr) -> Result<(), CommandError> {
-    let peer = config.ha.peer.map(|p| p.addr);
-    match config.ns_config.addr == Some(addr) || peer == Some(addr) {
+    if config.ha.peer.is_some_and(|peer| peer.addr == addr) {
+        return Err(CommandError::with(messages::PEER_ADDRESS, addr.to_string()));
+    }
+    match config.ns_config.addr == Some(addr) {
         true => Err(CommandError::with(messages::ADDRESS_IN_USE, addr.to_string())),
         false => Ok(()),
     }

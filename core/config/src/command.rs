@@ -35,6 +35,8 @@ pub enum Action {
         /// The secondary saves what it has taken over.
         save: bool,
     },
+    /// `sync HA files`.
+    SyncFiles,
     /// `save ns config`.
     SaveConfig,
     /// `quit`, `exit`.
@@ -74,7 +76,7 @@ impl Command {
                 force: self.flag("force"),
                 save: self.option("save").and_then(Value::as_word) == Some("YES"),
             }),
-            Effect::Act(action @ (Action::SaveConfig | Action::Quit)) => Kind::Action(action),
+            Effect::Act(action @ (Action::SyncFiles | Action::SaveConfig | Action::Quit)) => Kind::Action(action),
         }
     }
 
@@ -99,6 +101,16 @@ impl Command {
     /// The filter and options of `show ns connectiontable`, as typed.
     pub fn connection_filter(&self) -> Option<&str> {
         if self.is_connection_table() { self.text(0) } else { None }
+    }
+
+    /// `-ntimes` of a `stat` command: how often a console shows it, every seven seconds; 0: without end.
+    pub fn times(&self) -> u64 {
+        self.option("ntimes").and_then(Value::as_number).unwrap_or(1)
+    }
+
+    /// `-clearstats` of a `stat` command: once shown, the counters begin anew.
+    pub fn clears_counters(&self) -> bool {
+        self.flag("clearstats")
     }
 
     fn written(&self, redact: bool) -> String {

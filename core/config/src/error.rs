@@ -162,6 +162,8 @@ pub mod messages {
         PROPAGATION_FAILED = 347, "Command propagation failed";
         /// The peer could not carry out a change.
         SECONDARY_FAILED = 349, "Command failed on secondary node,  but succeeded on primary node. Configuration will be synchronized to ensure secondary and primary have same configuration.";
+        /// A change that did not reach a peer whose password, or `-secure`, differs.
+        PROPAGATION_UNAUTHORIZED = 358, "Command propagation failed due to user authentication problems";
         /// `force HA sync` although the secondary was told not to.
         SYNC_DISABLED = 410, "Synchronization disabled";
         /// `force HA sync` with a node that takes no part.
@@ -194,6 +196,8 @@ pub mod messages {
         INVALID_PEER_IP = 415, "Not a valid peer IP";
         /// `set` without options.
         NOTHING_TO_SET = 431, "No arguments to set";
+        /// A floating address that is the peer's own.
+        PEER_ADDRESS = 994, "Cannot add ip address. This is peers NSIP";
         /// Builds that have no language in common.
         VERSION_MISMATCH = 1017, "HA version mismatch between primary and secondary";
         /// Greeting of a secondary.
@@ -250,6 +254,8 @@ pub mod messages {
         CONFIRM_FAILOVER = 1146, "Please confirm whether you want force-failover (Y/N)? [N]:";
         /// Why `force HA failover` asks back.
         PEER_NOT_OPTIMUM = 1147, "Force Failover may cause configuration loss, peer health not optimum. Reason(s):";
+        /// Counters come from the running node only.
+        NOT_A_LOG_FILE = 1159, "Not a NetScaler log file";
         /// A STATELESS vserver and a service without USIP.
         FAILOVER_NEEDS_USIP = 1289, "Service must have Use Source IP option set in order to be bound to a connection failover enabled virtual server";
         /// STATELESS on another type than ANY.
@@ -265,15 +271,15 @@ pub mod messages {
         /// Setting failover while such a service is bound.
         FAILOVER_SET_LOOPBACK = 1339, "Connection Failover cannot be set to STATEFUL/STATELESS on vserver with bound loopback service";
         /// `rm HA node` while a SYNC VLAN is set.
-        SYNC_VLAN_SET = 1385, "Unset the sync VLAN before removing the HA node";
+        SYNC_VLAN_SET = 1385, "Please unset sync vlan, before removing the HA node.";
         /// `force HA failover` on a node told to stay primary.
         STAY_PRIMARY = 1441, "Cannot failover as Node State set to STAYPRIMARY";
         /// `force HA sync` with a build that has no language in common with ours.
         VERSION_FORBIDS_SYNC = 1447, "HA version mismatch. Prop and sync not allowed";
         /// A change that stays here, because this node was told so.
-        PROPAGATION_DISABLED = 1448, "Propagation is disabled on this node";
+        PROPAGATION_DISABLED = 1448, "Propagation disabled";
         /// A change that stays here, because the peer was told so.
-        PEER_PROPAGATION_DISABLED = 1450, "Propagation is disabled on the peer node";
+        PEER_PROPAGATION_DISABLED = 1450, "Command propagation disabled.";
         /// `force HA failover` without a peer.
         ONE_NODE_DOWN = 1449, "Failover not permitted as one node is up and another node is down";
         /// A monitor that would probe again before the answer is due.
@@ -294,5 +300,7 @@ pub mod messages {
         DEAD_TOO_SHORT = 60004, "Dead interval must be at least three times the hello interval";
         /// Ours: names of objects are for those who use them.
         NAME_RESERVED = 60005, "The name belongs to a built-in object";
+        /// Ours: `sync HA files` has nothing to do.
+        NO_FILES_TO_SYNC = 60006, "There are no such files; the configuration is synchronized without this command";
     }
 }

@@ -174,6 +174,8 @@ pub struct HaFacts {
     pub hellos_received: u64,
     /// Hellos sent.
     pub hellos_sent: u64,
+    /// Hellos received and sent in the last second or so.
+    pub hello_rates: (u64, u64),
     /// Changes that the peer did not confirm in time.
     pub propagation_timeouts: u64,
     /// Failed synchronisations: configurations that could not be taken over, mirror
@@ -217,6 +219,10 @@ pub struct HaFacts {
     pub mirrored: u64,
     /// As secondary: persistence sessions of the primary that found no room here.
     pub persistence_missed: u64,
+    /// Flows that this node had when a split healed, offered to the winner; since the start.
+    pub offered: u64,
+    /// As winner of a split: offered flows that live on here, and those that were refused; since the start.
+    pub offers: (u64, u64),
     /// Bytes of the mirror stream in the last second or so, before the envelope.
     pub mirror_rate: u64,
     /// The latest transfer of the whole state; `None` if there was none.
@@ -325,6 +331,8 @@ pub struct ResyncFacts {
     pub flows: u64,
     /// Records of flows that travelled meanwhile, changes included.
     pub told: u64,
+    /// Holds that ended without an acknowledgement since the session began.
+    pub released: u64,
 }
 
 /// When this node began to lead, and what the outage before was made of.

@@ -77,6 +77,15 @@ fn the_group_word_may_be_left_out() {
 }
 
 #[test]
+fn a_stat_says_how_often_it_is_shown_and_whether_its_counters_begin_anew() {
+    let read = |line| parse(line).map(|command| (command.times(), command.clears_counters()));
+    assert_eq!(read("stat HA node"), Ok((1, false)));
+    assert_eq!(read("stat node -nt 3 -detail"), Ok((3, false)));
+    assert_eq!(read("stat node -ntimes 0 -clearstats full"), Ok((0, true)));
+    assert_eq!(read("show HA node"), Ok((1, false)));
+}
+
+#[test]
 fn calendar_dates_are_right() {
     assert_eq!(time::calendar(0), "Thu Jan  1 00:00:00 1970");
     assert_eq!(time::calendar(951_782_400_000), "Tue Feb 29 00:00:00 2000");

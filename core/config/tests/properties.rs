@@ -167,7 +167,8 @@ fn line() -> impl Strategy<Value = String> {
     ];
     let of_pair = prop_oneof![
         address().prop_map(|a| format!("set ns config -IPAddress {a} -netmask 24")),
-        address().prop_map(|a| format!("add HA node 1 {a}")),
+        (address(), pick(&["", " -rpcNodePassword pw", " -rpcNodePassword \"a b\""]))
+            .prop_map(|(a, o)| format!("add HA node 1 {a}{o}")),
         Just("rm HA node 1".to_owned()),
         pick(&["-deadInterval 3.25", "-helloInterval 200", "-haStatus STAYPRIMARY", "-mirrorMode ASYNC"])
             .prop_map(|o| format!("set HA node {o}")),

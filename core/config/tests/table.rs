@@ -158,13 +158,18 @@ fn the_built_in_monitor_counts_until_another_is_bound() {
 
 #[test]
 fn passwords_never_leave_by_a_window() {
-    let mut config = world();
-    let command = parse("set ns rpcNode 10.0.0.2 -password s3cret").unwrap();
-    config.apply(&command).unwrap();
-    assert!(command.canonical().contains("s3cret"), "the file and the peer need it");
-    assert!(!command.redacted().contains("s3cret"));
-    assert!(config.lines(Scope::Local).iter().any(|l| l.contains("s3cret")));
-    assert!(!config.lines(Scope::Shared).iter().any(|l| l.contains("s3cret")));
+    for line in ["set ns rpcNode 10.0.0.2 -password s3cret", "add HA node 1 10.0.0.2 -rpcNodePassword s3cret"] {
+        let mut config = world();
+        if line.starts_with("add") {
+            apply(&mut config, "rm HA node 1");
+        }
+        let command = parse(line).unwrap();
+        config.apply(&command).unwrap();
+        assert!(command.canonical().contains("s3cret"), "the file and the peer need it");
+        assert!(!command.redacted().contains("s3cret"));
+        assert!(config.lines(Scope::Local).iter().any(|l| l.contains("s3cret")));
+        assert!(!config.lines(Scope::Shared).iter().any(|l| l.contains("s3cret")));
+    }
 }
 
 #[test]

@@ -63,12 +63,31 @@ pub struct Counters {
     pub record_conflicts: u64,
     /// Mirrored flows refused because the table was full.
     pub record_full: u64,
+    /// As loser of a split: flows offered to the winner.
+    pub flows_offered: u64,
+    /// As loser: flows that made room for what the winner tells before it had adopted them. It may lack them then.
+    pub aside_evicted: u64,
+    /// As winner: offered flows that are this node's own from then on.
+    pub offers_adopted: u64,
+    /// As winner: offered flows that this node had.
+    pub offers_known: u64,
+    /// As winner: offered flows refused for another one with the same key or port.
+    pub offers_conflicting: u64,
+    /// As winner: offered flows refused because the table was full.
+    pub offers_without_room: u64,
+    /// As winner: offered flows refused because their vserver is not there, or not STATEFUL.
+    pub offers_unserved: u64,
 }
 
 impl Counters {
     /// Frames dropped for `reason`.
     pub fn drops(&self, reason: Drop) -> u64 {
         self.drops[reason as usize]
+    }
+
+    /// As winner of a split: offered flows that were refused.
+    pub fn offers_refused(&self) -> u64 {
+        self.offers_conflicting + self.offers_without_room + self.offers_unserved
     }
 
     /// Every counter with its name, drops by reason included.
@@ -100,6 +119,13 @@ impl Counters {
             ("persistence_full", self.persistence_full),
             ("record_conflicts", self.record_conflicts),
             ("record_full", self.record_full),
+            ("flows_offered", self.flows_offered),
+            ("aside_evicted", self.aside_evicted),
+            ("offers_adopted", self.offers_adopted),
+            ("offers_known", self.offers_known),
+            ("offers_conflicting", self.offers_conflicting),
+            ("offers_without_room", self.offers_without_room),
+            ("offers_unserved", self.offers_unserved),
         ];
         named.into_iter().chain(Drop::ALL.iter().map(|&reason| (reason.label(), self.drops(reason))))
     }

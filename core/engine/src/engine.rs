@@ -27,7 +27,7 @@ use crate::plan::{Plan, ServiceId, VserverId};
 use crate::record::{FlowClose, FlowKey, FlowRecord, FlowRef, Mark, PersistenceRecord};
 use crate::roster::Roster;
 use crate::select::Turns;
-use crate::select::persistence::Sessions;
+use crate::select::persistence::{SessionKey, Sessions};
 use crate::snat::Snat;
 use crate::stray::Train;
 use crate::verdict::{Drop, Verdict};
@@ -172,8 +172,10 @@ pub struct Engine {
     pub(crate) last_stamp: u64,
     /// Every idle time counts from here at the earliest.
     pub(crate) rebased_at: Instant,
-    /// Until then strays of STATEFUL vservers are ignored.
+    /// Until then strays of STATEFUL vservers are ignored: this node was promoted.
     pub(crate) grace_until: Instant,
+    /// Until then, too: the loser of a split has flows to offer, or may have ([`Engine::keep_silent`]).
+    pub(crate) silent_until: Instant,
 }
 
 impl Engine {
@@ -208,6 +210,7 @@ impl Engine {
             last_stamp: 0,
             rebased_at: now,
             grace_until: Instant::ZERO,
+            silent_until: Instant::ZERO,
             limits,
         }
     }
@@ -292,9 +295,14 @@ impl Engine {
     /// from here (O(1)), the stray grace begins, all floating addresses are
     /// announced. Call it with the gate opened.
     pub fn promote(&mut self, now: Instant) {
-        self.rebased_at = now;
+        self.forgive_idleness(now);
         self.grace_until = now + self.limits.stray_grace;
         self.network.announce(now);
+    }
+
+    /// Every flow gets a full idle time-out from here: its packets may have gone by another node until now. O(1).
+    pub fn forgive_idleness(&mut self, now: Instant) {
+        self.rebased_at = now;
     }
 
     /// Announces all floating addresses (again), if the gate is open: when ports
@@ -425,6 +433,12 @@ impl Engine {
         self.persistence_step(cursor, slots)
     }
 
+    /// Whether a persistence session is still as this record says, which must not be that of an end.
+    pub fn is_current(&self, session: &PersistenceRecord) -> bool {
+        let key = SessionKey { vip: session.vip, proto: session.proto, client: session.client };
+        self.sessions.stamp(&key) == session.stamp
+    }
+
     /// The peer has this flow. The larger stamp wins, also against other flows
     /// that have one of its keys; its SNAT port is leased. A session that was
     /// not begun begins.
@@ -526,13 +540,16 @@ impl Engine {
         self.session.swept = (0, 0);
     }
 
-    /// The vservers of the flows whose first packets wait for the peer, one for each: neither
-    /// end believes in them. Established connections whose vserver has just become
+    /// The vservers of the unprotected flows whose first packets wait for the peer, one for each:
+    /// neither end believes in them. Established connections whose vserver has just become
     /// STATEFUL are not among them.
     pub fn held_vservers(&self) -> impl Iterator<Item = VserverId> {
         let slots = self.holds.flows().into_iter().filter_map(|flow| self.flows.slot_of(flow));
-        let opening =
-            |&slot: &u32| !matches!(self.flows.at(slot).state, FlowState::Tcp(state) if state.is_established());
+        let opening = |&slot: &u32| {
+            let flow = self.flows.at(slot);
+            let established = matches!(flow.state, FlowState::Tcp(state) if state.is_established());
+            flow.has(Flow::TRACKED) && !self.is_protected(flow) && !established
+        };
         slots.filter(opening).filter_map(|slot| self.roster.vserver_at(self.flows.at(slot).vserver)).map(|row| row.id)
     }
 

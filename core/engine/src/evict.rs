@@ -56,7 +56,7 @@ impl Engine {
         for _ in 0..self.flows.slots().min(MAX_EVICTION_LOOKS) {
             let Some(slot) = self.session.flow_hunt.look(self.flows.slots()) else { break };
             let Some(flow) = self.flows.live_at(slot).filter(|flow| !self.is_in_session(flow)) else { continue };
-            if flow.session == 0 || !self.buckets.is_open(flow.bucket) {
+            if !self.is_told(flow) || !self.buckets.is_open(flow.bucket) {
                 return self.evict(slot);
             }
             undecided = undecided.or(Some(slot));
@@ -96,6 +96,8 @@ impl Engine {
     }
 
     fn evict(&mut self, slot: u32) {
+        let flow = self.flows.at(slot);
+        self.counters.aside_evicted += u64::from(self.is_aside(flow) && self.is_mirrored(flow));
         self.close(slot);
         self.session.flow_hunt = self.session.flow_hunt.anew();
         self.counters.stale_evicted += 1;

@@ -18,6 +18,7 @@ mod limits;
 mod mirror;
 mod network;
 mod offload;
+mod offer;
 mod open;
 mod outbox;
 mod passage;
@@ -44,6 +45,7 @@ pub use frame::{Frame, Offload, OwnedFrame, Port, PortId};
 pub use limits::Limits;
 pub use network::NetworkCounters;
 pub use offload::{OffloadEntry, OffloadOrder, OffloadUse};
+pub use offer::Offered;
 pub use plan::{
     Binding, ConnFailover, FloatingAddress, FloatingKind, Method, Plan, Route, Service, ServiceId, SourceIpPersistence,
     Vserver, VserverId, VserverKind,

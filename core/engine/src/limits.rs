@@ -9,7 +9,8 @@ pub struct Limits {
     pub max_flows: u32,
     /// Packets kept behind one hold, the held one included; more are `HoldQueueFull`.
     pub hold_packets_per_flow: u16,
-    /// Bytes of all held frames together; more are `HoldQueueFull`.
+    /// Memory of all held frames together, in bytes: buffers as large as they are, and bookkeeping. Once it is taken,
+    /// further ones are `HoldQueueFull`.
     pub held_bytes: u32,
     /// How long a hold may wait for the peer; then it is released unprotected and counted.
     pub hold_limit: Duration,

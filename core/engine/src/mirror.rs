@@ -20,10 +20,14 @@ use crate::open::destination_of;
 use crate::record::{FlowClose, FlowKey, FlowRecord, FlowRef, Mark, PersistenceRecord, Phase};
 use crate::roster::VserverRow;
 use crate::select::persistence::SessionKey;
+use crate::snat::LeaseError;
 
 /// Our own stamps continue above a peer's up to here. No node counts so far in its life: what is above comes
 /// from a faulty one, and what we wrote in its wake would be refused as soon as stamps were used up.
 const MAX_STAMP_HEARD: u64 = 1 << 61;
+
+/// In place of the session in which the peer acknowledged a flow: it was the peer that told of it.
+const TOLD_BY_PEER: u32 = u32::MAX;
 
 /// Which end of the mirror this node is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,12 +41,23 @@ pub(crate) enum MirrorEnd {
     Receiving(u32),
 }
 
+/// Why a flow of the peer has no place here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unplaced {
+    /// Another flow has one of its keys, or its port.
+    Taken,
+    /// The table, or the number of destinations that ports are leased towards, is at its limit.
+    NoRoom,
+}
+
 /// The mirror session.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Session {
     /// Grows with every change; 0 is before the first one.
     pub(crate) serial: u32,
     pub(crate) end: MirrorEnd,
+    /// What was told or applied up to this serial is forgotten as such ([`Engine::set_aside`]).
+    pub(crate) floor: u32,
     /// How far the sweep of stale flows has come, and that of stale sessions.
     pub(crate) swept: (u32, u32),
     /// The search for a stale flow to evict, and that for a persistence session.
@@ -96,10 +111,10 @@ impl Engine {
     }
 
     /// A session begins or ends: nothing is in it, protected or waiting.
-    fn turn_session(&mut self, end: MirrorEnd) {
-        let Session { serial, flow_hunt, persistence_hunt, .. } = self.session;
+    pub(crate) fn turn_session(&mut self, end: MirrorEnd) {
+        let Session { serial, floor, flow_hunt, persistence_hunt, .. } = self.session;
         let (flow_hunt, persistence_hunt) = (flow_hunt.anew(), persistence_hunt.anew());
-        self.session = Session { serial: serial + 1, end, flow_hunt, persistence_hunt, ..Session::default() };
+        self.session = Session { serial: serial + 1, end, floor, flow_hunt, persistence_hunt, ..Session::default() };
         self.buckets.begin();
         self.forget_protected();
         self.marks.clear();
@@ -130,7 +145,7 @@ impl Engine {
         self.flows.at_mut(slot).marked = 0;
         let flow = self.flows.at(slot);
         let is_over = flow.state == FlowState::Tcp(TcpState::Closed);
-        if flow.session == 0 && (is_over || self.is_unmirrored(slot)) {
+        if !self.is_told(flow) && (is_over || self.is_unmirrored(slot)) {
             // It was retracted since it was marked.
             self.set_tracked(slot, false);
             return None;
@@ -144,7 +159,7 @@ impl Engine {
         let Some(slot) = self.flows.slot_of(flow) else { return };
         let flow = self.flows.at(slot);
         // What was retracted since its record was written is not there any more.
-        if self.mirroring == Mirroring::Off || stamp < flow.stamp || flow.session == 0 {
+        if self.mirroring == Mirroring::Off || stamp < flow.stamp || !self.is_told(flow) {
             return;
         }
         self.protect(slot);
@@ -200,25 +215,28 @@ impl Engine {
 
     /// See [`Engine::next_for_bulk`].
     pub(crate) fn bulk_step(&mut self, cursor: &mut u32, slots: u32, untold: bool) -> BulkStep {
-        let last = self.flows.slots().min(cursor.saturating_add(slots));
-        while *cursor < last {
-            let slot = *cursor;
-            *cursor += 1;
-            let Some(flow) = self.flows.live_at(slot).filter(|flow| !untold || flow.session == 0) else { continue };
+        let last = cursor.saturating_add(slots);
+        while let Some(slot) = self.flows.next_live(cursor, last, |flow| !untold || !self.is_told(flow)) {
+            let flow = self.flows.at(slot);
             if self.is_mirrored(flow) && flow.session != self.session.serial {
                 self.prepare_for_bulk(slot);
                 return self.offer(slot);
             }
             self.retract_unmirrored(slot);
         }
-        if *cursor >= self.flows.slots() { BulkStep::Done } else { BulkStep::Scanned }
+        self.walked(*cursor)
+    }
+
+    /// What a walk over the flow table that found nothing more has come to.
+    pub(crate) fn walked(&self, cursor: u32) -> BulkStep {
+        if cursor >= self.flows.slots() { BulkStep::Done } else { BulkStep::Scanned }
     }
 
     /// A mirrored flow is written, unless the peer began the session with it and it
     /// is as it was told: then it is protected without a record.
     fn offer(&mut self, slot: u32) -> BulkStep {
         let flow = self.flows.at(slot);
-        let has = flow.session != 0 && self.buckets.is_kept(flow.bucket) && flow.fingerprint().1 == flow.share;
+        let has = self.is_told(flow) && self.buckets.is_kept(flow.bucket) && flow.fingerprint().1 == flow.share;
         if !has {
             return BulkStep::Flow(self.flows.reference(slot));
         }
@@ -264,7 +282,17 @@ impl Engine {
 
     /// Whether both ends count the flow as told in the running session.
     pub(crate) fn is_in_session(&self, flow: &Flow) -> bool {
-        flow.session != 0 && (flow.session == self.session.serial || self.buckets.is_kept(flow.bucket))
+        self.is_told(flow) && (flow.session == self.session.serial || self.buckets.is_kept(flow.bucket))
+    }
+
+    /// Whether a record of the flow was ever written or applied, as far as that counts.
+    pub(crate) fn is_told(&self, flow: &Flow) -> bool {
+        flow.session > self.session.floor
+    }
+
+    /// Whether this node had the flow when it gave way to another primary, which has not spoken of it.
+    pub(crate) fn is_aside(&self, flow: &Flow) -> bool {
+        self.session.floor > 0 && !self.is_told(flow)
     }
 
     /// See [`Engine::persistence_for_bulk`].
@@ -285,7 +313,7 @@ impl Engine {
     }
 
     /// Whether the flow is one that a successor should know.
-    fn is_mirrored(&self, flow: &Flow) -> bool {
+    pub(crate) fn is_mirrored(&self, flow: &Flow) -> bool {
         let known = match flow.state {
             // Only one whose SYN carried data: its server may act on it.
             FlowState::Tcp(TcpState::SynSeen) => flow.has(Flow::TRACKED),
@@ -309,7 +337,7 @@ impl Engine {
     }
 
     /// A flow that bulk offers counts as tracked and has a stamp.
-    fn prepare_for_bulk(&mut self, slot: u32) {
+    pub(crate) fn prepare_for_bulk(&mut self, slot: u32) {
         let unstamped = self.flows.at(slot).stamp == 0;
         let stamp = if unstamped { self.next_stamp() } else { 0 };
         if unstamped {
@@ -386,6 +414,11 @@ impl Engine {
             // Within a session the larger stamp wins, whatever the order. What an earlier session has left gives
             // way in any case, or a copy with a wrong stamp would never heal.
             let stale = matches!(self.session.end, MirrorEnd::Receiving(_)) && !self.is_in_session(ours);
+            if same && stale && self.is_aside(ours) {
+                // What its packets showed here while this node led is no more than a part of the truth.
+                self.close(slot);
+                continue;
+            }
             if same && (stale || record.stamp >= ours.stamp) {
                 return self.refresh(slot, record);
             }
@@ -450,7 +483,7 @@ impl Engine {
     pub(crate) fn merge_persistence(&mut self, now: Instant, record: &PersistenceRecord, session: u32) {
         self.hear(session, record.stamp);
         let key = SessionKey { vip: record.vip, proto: record.proto, client: record.client };
-        if record.stamp < self.sessions.stamp(&key) {
+        if record.stamp < self.sessions.stamp(&key) && !self.sessions.is_aside(&key, self.session.floor) {
             return;
         }
         let Some(server) = record.server else { return self.sessions.remove(&key) };
@@ -498,7 +531,7 @@ impl Engine {
     /// this session. What it has of an earlier one is not in this session there
     /// either, and goes with all that is stale.
     fn forget_share(&mut self, slot: u32, flow: &Flow) {
-        if flow.session == 0 {
+        if !self.is_told(flow) {
             return;
         }
         let told = self.is_in_session(flow);
@@ -537,8 +570,7 @@ impl Engine {
     }
 
     /// A message of `session` with this stamp came: a session that nobody began
-    /// begins with it, and our own stamps continue above. A sender goes on
-    /// sending: what it hears was offered by the losing node of a split.
+    /// begins with it, and our own stamps continue above.
     fn hear(&mut self, session: u32, stamp: u64) {
         match self.session.end {
             MirrorEnd::Sending => {}
@@ -565,13 +597,28 @@ impl Engine {
     }
 
     fn install(&mut self, now: Instant, record: &FlowRecord) -> Applied {
+        match self.place(now, record) {
+            Ok(slot) => {
+                self.adopt(slot);
+                Applied::Stored
+            }
+            Err(Unplaced::Taken | Unplaced::NoRoom) => {
+                self.counters.record_full += 1;
+                Applied::Full
+            }
+        }
+    }
+
+    /// Puts a flow of the peer into the table, and its port into the leases. Whether it is told, and to whom, is
+    /// the caller's.
+    pub(crate) fn place(&mut self, now: Instant, record: &FlowRecord) -> Result<u32, Unplaced> {
         let mut flow = flow_of(now, record);
         (flow.vserver, flow.service) = self.rows_of(flow.vip, flow.server, flow.proto);
         if flow.source != flow.client {
-            if self.snat.lease_exactly(destination_of(&flow), flow.source.port).is_err() {
-                self.counters.record_full += 1;
-                return Applied::Full;
-            }
+            self.snat.lease_exactly(destination_of(&flow), flow.source.port).map_err(|error| match error {
+                LeaseError::Taken => Unplaced::Taken,
+                LeaseError::Exhausted => Unplaced::NoRoom,
+            })?;
             flow.set(Flow::LEASED, true);
         }
         if self.flows.len() >= self.limits.max_flows {
@@ -583,17 +630,18 @@ impl Engine {
                 self.set_tracked(slot, true);
                 self.count_open(slot);
                 self.count_established(slot);
-                self.adopt(slot);
                 self.infer_session(now, slot);
                 self.counters.flows_mirrored += 1;
-                Applied::Stored
+                Ok(slot)
             }
-            Err(Refused::Full | Refused::Taken(_)) => {
+            Err(refused) => {
                 if flow.has(Flow::LEASED) {
                     self.snat.release(destination_of(&flow), flow.source.port);
                 }
-                self.counters.record_full += 1;
-                Applied::Full
+                Err(match refused {
+                    Refused::Full => Unplaced::NoRoom,
+                    Refused::Taken(_) => Unplaced::Taken,
+                })
             }
         }
     }
@@ -608,7 +656,7 @@ impl Engine {
             return;
         };
         let server = service.server;
-        if self.sessions.find(&key).is_none() {
+        if self.sessions.find(&key).is_none() || self.sessions.is_aside(&key, self.session.floor) {
             if self.sessions.infer(now, key, server, self.session.serial) {
                 self.sessions.set_timeout(&key, timeout);
                 // It may give way again.
@@ -623,15 +671,18 @@ impl Engine {
     fn adopt(&mut self, slot: u32) {
         match self.session.end {
             MirrorEnd::Sending => self.mark(slot),
-            MirrorEnd::Receiving(_) | MirrorEnd::Idle => self.enter_session(slot),
+            MirrorEnd::Receiving(_) | MirrorEnd::Idle => {
+                self.flows.at_mut(slot).acked = TOLD_BY_PEER;
+                self.enter_session(slot);
+            }
         }
     }
 
     /// Counts the flow, as its record is at this moment, into the digest.
     fn enter_session(&mut self, slot: u32) {
-        let serial = self.session.serial;
+        let Session { serial, floor, .. } = self.session;
         let flow = self.flows.at_mut(slot);
-        if flow.session != 0 {
+        if flow.session > floor {
             self.buckets.leave(flow.bucket, flow.share, flow.session == serial);
         }
         (flow.bucket, flow.share) = flow.fingerprint();
@@ -639,7 +690,7 @@ impl Engine {
         self.buckets.enter(flow.bucket, flow.share);
     }
 
-    fn drop_holds(&mut self) {
+    pub(crate) fn drop_holds(&mut self) {
         for flow in self.holds.flows() {
             if let Some(slot) = self.flows.slot_of(flow) {
                 self.flows.at_mut(slot).hold = NONE;

@@ -144,7 +144,7 @@ impl Engine {
     /// Keeps a copy of the packet, ready to leave, until the peer knows the flow.
     pub(crate) fn hold(&mut self, now: Instant, arrival: &mut Arrival<'_, '_>, slot: u32, side: Side) -> Verdict {
         let hold = self.flows.at(slot).hold;
-        if !self.holds.has_room(hold, arrival.frame.bytes.len()) {
+        if !self.holds.has_room(hold) {
             if hold == NONE {
                 // The next packet of its kind tries again.
                 self.set_tracked(slot, false);

@@ -52,9 +52,15 @@ impl Engine {
         if arrival.packet.tcp().is_some_and(|tcp| tcp.flags.rst()) {
             return Verdict::Drop(Drop::StraySilent);
         }
+        let from_server = matches!(end, StrayEnd::Server(_));
         match vserver.failover {
+            ConnFailover::Disabled | ConnFailover::Stateless
+                if from_server && self.may_be_offered(now, arrival.packet.source(), arrival.packet.proto) =>
+            {
+                Verdict::Drop(Drop::StraySilent)
+            }
             ConnFailover::Disabled => self.reset_sender(now, arrival),
-            ConnFailover::Stateful if now < self.grace_until => Verdict::Drop(Drop::StraySilent),
+            ConnFailover::Stateful if self.is_in_grace(now) => Verdict::Drop(Drop::StraySilent),
             ConnFailover::Stateful => self.reset_sender(now, arrival),
             ConnFailover::Stateless => self.rebuild(now, arrival, end),
         }
@@ -67,10 +73,12 @@ impl Engine {
             return Verdict::Drop(Drop::StraySilent);
         }
         let plan = self.roster.plan();
-        let in_grace = now < self.grace_until;
+        let in_grace = self.is_in_grace(now);
         let bound = || self.roster.bound_to(arrival.packet.source(), arrival.packet.proto);
         let resets = bound().any(|bound| match plan.vservers[bound.vserver].failover {
-            ConnFailover::Disabled | ConnFailover::Stateless => true,
+            ConnFailover::Disabled | ConnFailover::Stateless => {
+                !self.may_be_offered(now, arrival.packet.source(), arrival.packet.proto)
+            }
             ConnFailover::Stateful => !in_grace,
         });
         let known = bound().next().is_some();

@@ -11,16 +11,13 @@ const PRIMARY_PATIENCE: u32 = 10;
 const PROBE_INTERVAL: Duration = Duration::from_micros(500);
 
 impl Machine {
-    /// A hint that the peer's process died: ask on every path, at once. A
-    /// secondary that waits too long prolongs an outage. A primary that does not
-    /// wait long enough lets go of what it holds for a peer that was only busy.
+    /// The idle connection has come to its end, as when its process dies: ask on every path, at once, and a short silence
+    /// is a proof. A secondary that waits too long prolongs an outage. A primary that does not wait long enough lets go
+    /// of what it holds for a peer that was only busy.
     pub(crate) fn suspect(&mut self, now: Instant) {
         if self.is_witnessed() {
-            // A close may be forged, and no path may work: nothing is proven by it.
-            if self.peer.joined && self.inquiry.is_none() {
-                self.start_inquiry(now, None);
-            }
-            return;
+            // An end may be forged, and no path may work: nothing is proven by it.
+            return self.inquire(now);
         }
         let proves = self.inquiry.is_some_and(|inquiry| inquiry.verdict.is_some());
         if self.peer.joined && !proves {
@@ -30,6 +27,19 @@ impl Machine {
             };
             self.start_inquiry(now, Some(now + silence));
         }
+        self.expect_answer();
+    }
+
+    /// The idle connection is gone, which proves nothing: ask whether the peer lives.
+    pub(crate) fn inquire(&mut self, now: Instant) {
+        if self.peer.joined && self.inquiry.is_none() {
+            self.start_inquiry(now, None);
+        }
+        self.expect_answer();
+    }
+
+    fn expect_answer(&mut self) {
+        self.inquiry = self.inquiry.map(|inquiry| Inquiry { alarm: true, ..inquiry });
     }
 
     /// Asks a peer that is not primary to stand back for us. If it has just
@@ -56,8 +66,8 @@ impl Machine {
 
     fn start_inquiry(&mut self, now: Instant, verdict: Option<Instant>) {
         self.nonce = self.nonce.wrapping_add(1);
-        self.inquiry =
-            Some(Inquiry { nonce: self.nonce, started: now, next_probe: now + PROBE_INTERVAL, verdict, excuses: 0 });
+        let (nonce, next_probe) = (self.nonce, now + PROBE_INTERVAL);
+        self.inquiry = Some(Inquiry { nonce, started: now, next_probe, verdict, alarm: false, excuses: 0 });
         self.send(now, HelloKind::Probe { nonce: self.nonce }, 0);
     }
 
@@ -209,7 +219,7 @@ impl Machine {
         self.ask_after = now + self.settings.hello / 2;
         let cause = match (self.role(), hello.role) {
             (Role::Primary | Role::Draining, _) | (Role::Init | Role::Secondary, Role::Primary) => {
-                if inquiry.verdict.is_some() {
+                if inquiry.alarm {
                     self.event(Event::FalseAlarm);
                 }
                 return;

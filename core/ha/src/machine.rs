@@ -257,12 +257,21 @@ impl Machine {
         self.settle(now);
     }
 
-    /// The idle connection closed or was refused. Anybody on the LAN can forge
-    /// that, so it only makes us ask.
+    /// The idle connection has come to its end, as when the peer's process dies. Anybody on
+    /// the LAN can forge that, so it only makes us ask.
     pub fn handle_peer_closed(&mut self, now: Instant) {
         self.enter(now);
         self.connected = false;
         self.suspect(now);
+        self.settle(now);
+    }
+
+    /// The idle connection was reset or cannot be made: the peer may live and be too busy to answer,
+    /// so that silence proves nothing before its time.
+    pub fn handle_peer_cut(&mut self, now: Instant) {
+        self.enter(now);
+        self.connected = false;
+        self.inquire(now);
         self.settle(now);
     }
 
@@ -404,6 +413,13 @@ impl Machine {
     pub(crate) fn lease_length(&self) -> Duration {
         let full = self.settings.lease();
         self.former.map_or(full, |former| former.lease.min(full))
+    }
+
+    /// Since when the peer, which is lost now, may not have heard us: the longer of the two dead intervals, and longer
+    /// if turns of ours were late.
+    pub fn out_of_hearing_since(&self, now: Instant) -> Instant {
+        let silent = now - self.peer.patience(self.settings.dead());
+        self.peer.heard.map_or(silent, |heard| heard.at.min(silent))
     }
 
     /// For `show HA node` and the counters.

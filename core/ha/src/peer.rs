@@ -164,6 +164,8 @@ pub(crate) struct Inquiry {
     /// If unanswered until then, the peer's process is dead. `None`: silence
     /// proves nothing here.
     pub(crate) verdict: Option<Instant>,
+    /// The peer was said to be gone: its answer is told.
+    pub(crate) alarm: bool,
     /// Late turns excused.
     pub(crate) excuses: u8,
 }

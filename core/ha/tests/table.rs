@@ -23,6 +23,8 @@ enum Input {
     HearUnheardPeer,
     PeerClosed,
     PeerClosedAndProbesUnanswered,
+    PeerCut,
+    PeerCutAndProbesUnanswered,
     PeerOpen,
     CaughtUp,
     NotCaughtUp,
@@ -62,6 +64,8 @@ const TABLE: &[(Input, [Role; 4])] = &[
     (Input::HearUnheardPeer, [I, S, S, S]),
     (Input::PeerClosed, [I, S, P, D]),
     (Input::PeerClosedAndProbesUnanswered, [I, P, P, P]),
+    (Input::PeerCut, [I, S, P, D]),
+    (Input::PeerCutAndProbesUnanswered, [I, S, P, D]),
     (Input::PeerOpen, [I, S, P, D]),
     (Input::CaughtUp, [I, S, P, D]),
     (Input::NotCaughtUp, [I, S, P, D]),
@@ -218,6 +222,11 @@ impl Fixture {
             Input::PeerClosed => self.machine.handle_peer_closed(self.now),
             Input::PeerClosedAndProbesUnanswered => {
                 self.machine.handle_peer_closed(self.now);
+                self.pass(Duration::from_millis(4));
+            }
+            Input::PeerCut => self.machine.handle_peer_cut(self.now),
+            Input::PeerCutAndProbesUnanswered => {
+                self.machine.handle_peer_cut(self.now);
                 self.pass(Duration::from_millis(4));
             }
             Input::PeerOpen => self.machine.handle_peer_open(self.now),

@@ -207,7 +207,7 @@ impl Receiver {
         }
         let checked = wire::validate_data(payload, &self.names)?;
         if checked.names > 0 {
-            self.learn_names(payload, &checked.header);
+            self.learn_names(payload, &checked.header)?;
         }
         self.store(index, payload);
         self.stats.out_of_order += u64::from(beyond > 0);
@@ -216,13 +216,15 @@ impl Receiver {
 
     /// Notes the names that a checked datagram tells. From here on the sender may
     /// use them: it is about to be acknowledged.
-    fn learn_names(&mut self, payload: &[u8], header: &wire::DataHeader) {
+    /// Refused if it tells two addresses under one number.
+    fn learn_names(&mut self, payload: &[u8], header: &wire::DataHeader) -> Result<(), WireError> {
         let mut cursor = Cursor::new(header);
-        while let Some(Ok(entry)) = cursor.next(payload, &self.names) {
-            if let Entry::Name { number, addr } = entry {
+        while let Some(entry) = cursor.next(payload, &self.names) {
+            if let Entry::Name { number, addr } = entry? {
                 self.names.learn(number, addr);
             }
         }
+        Ok(())
     }
 
     /// Stores a datagram that was checked, at an index below the limit.

@@ -18,7 +18,7 @@ pub enum Item {
     /// A flow that the peer has is gone; with its reference if it was written in
     /// this session.
     Close(Option<FlowRef>, FlowClose),
-    /// A persistence session began, moved or ended.
+    /// A persistence session began, moved or ended. Left out if it is no longer so when it is written.
     Persistence(PersistenceRecord),
     /// A server's health as seen by the primary's monitors.
     Health(HealthRecord),
@@ -144,6 +144,12 @@ pub trait Source {
     /// written into the datagram for certain, so the implementation may note
     /// "written in this session" and update its digest at once.
     fn record(&mut self, flow: FlowRef) -> Option<FlowRecord>;
+
+    /// Whether a session that was pushed is still as its record says. One that has moved or ended has been pushed again,
+    /// and may have been written before what waited in bulk.
+    fn is_current(&self, _session: &PersistenceRecord) -> bool {
+        true
+    }
 
     /// The tail fields that came with the flow from a peer of another version, to
     /// be passed on; at most [`crate::wire::MAX_TAIL`] bytes.

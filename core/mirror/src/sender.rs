@@ -38,7 +38,7 @@ pub struct SenderStats {
     pub bytes: u64,
     /// Records written, by kind.
     pub records: KindCounts,
-    /// Flows that were gone when their datagram was written.
+    /// Flows that were gone when their datagram was written, and persistence sessions that had moved or ended.
     pub gone: u64,
     /// Acknowledgements taken.
     pub acks: u64,
@@ -138,6 +138,11 @@ impl Sender {
     /// written: what was pushed so far is stored when [`Sender::stored_below`] reaches it.
     pub fn written(&self) -> Option<u64> {
         self.pending.urgent_is_drained().then(|| self.flight.next_seq())
+    }
+
+    /// As [`Sender::written`], behind all bulk items, too.
+    pub fn written_whole(&self) -> Option<u64> {
+        self.pending.is_empty().then(|| self.flight.next_seq())
     }
 
     /// The peer has stored every datagram below this position.
@@ -393,6 +398,10 @@ impl<S: Source> Writing<'_, S> {
                 RecordKind::Close
             }
             Item::Persistence(record) => {
+                if record.server.is_some() && !self.source.is_current(&record) {
+                    self.stats.gone += 1;
+                    return;
+                }
                 self.writer.persistence(&record);
                 RecordKind::Persistence
             }

@@ -2,7 +2,8 @@
 //!
 //! A record leans on earlier records of its own datagram, and on names that the
 //! peer had stored before it was written, and on nothing else: so what lies
-//! beyond a gap can be salvaged. Decoders check every byte, never panic and allocate nothing.
+//! beyond a gap can be salvaged. Decoders check every byte, never panic, and allocate
+//! nothing but the digests of a summary.
 
 use holdfast_engine::{BUCKETS_PER_PART, FlowClose, FlowKey, FlowRecord, L2Disc, PARTS, PersistenceRecord, Phase};
 use holdfast_wire::{Addr, Endpoint};
@@ -302,7 +303,7 @@ impl Cursor {
             PERSISTENCE => Entry::Persistence(read_persistence(tag, &mut body, base, before, known)?),
             HEALTH => Entry::Health(read_health(tag, &mut body)?),
             JOURNAL => return Ok(Entry::Fragment(read_fragment(tag, &mut body)?)),
-            BULK_END => Entry::BulkEnd(Digest { digest: body.be64()?, flows: body.be64()?, journal: body.be64()? }),
+            BULK_END => Entry::BulkEnd(read_bulk_end(tag, &mut body)?),
             NAME => read_name(tag, &mut body, known)?,
             KEPT => Entry::Kept(read_kept(tag, &mut body)?),
             kind if kind >= MANDATORY_RECORD => return Err(WireError::UnknownRecord),
@@ -450,6 +451,11 @@ fn read_name(tag: u8, body: &mut Reader<'_>, known: &KnownNames) -> Result<Entry
         Ok(short) if known.agrees(number, addr) => Ok(Entry::Name { number: short, addr }),
         Ok(_) | Err(_) => Err(WireError::Value),
     }
+}
+
+fn read_bulk_end(tag: u8, body: &mut Reader<'_>) -> Result<Digest, WireError> {
+    reject_bits(tag, 0xf0)?;
+    Ok(Digest { digest: body.be64()?, flows: body.be64()?, journal: body.be64()? })
 }
 
 fn read_kept(tag: u8, body: &mut Reader<'_>) -> Result<Kept, WireError> {
@@ -615,11 +621,13 @@ pub fn decode_summary(payload: &[u8]) -> Result<Summary, WireError> {
     let mut reader = Reader::new(payload);
     reader.be16()?;
     let part = reader.u8()?;
-    reader.u8()?;
+    reject_bits(reader.u8()?, 0xff)?;
     reader.be32()?;
-    if part == NOTHING {
-        return Ok(Summary { session, told: Told::Nothing });
-    }
+    let told = if part == NOTHING { Told::Nothing } else { read_part(part, &mut reader)? };
+    if reader.left() == 0 { Ok(Summary { session, told }) } else { Err(WireError::TooLong) }
+}
+
+fn read_part(part: u8, reader: &mut Reader<'_>) -> Result<Told, WireError> {
     if usize::from(part) >= PARTS {
         return Err(WireError::Value);
     }
@@ -627,7 +635,7 @@ pub fn decode_summary(payload: &[u8]) -> Result<Summary, WireError> {
     for digest in digests.iter_mut() {
         *digest = reader.be64()?;
     }
-    Ok(Summary { session, told: Told::Part { part, digests } })
+    Ok(Told::Part { part, digests })
 }
 
 /// Writes a summary into `out` (cleared first).

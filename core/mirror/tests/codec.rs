@@ -188,11 +188,16 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..1400), kind in 1u8..3) {
-        let _ = (wire::peek(&bytes), check(&bytes), wire::decode_ack(&bytes));
+    fn garbage_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..1400), kind in 1u8..4) {
+        let _ = (wire::peek(&bytes), check(&bytes), wire::decode_ack(&bytes), wire::decode_summary(&bytes));
         if bytes.len() > 2 {
             (bytes[0], bytes[1]) = (wire::VERSION, kind);
             let _ = (wire::peek(&bytes), check(&bytes), wire::decode_ack(&bytes));
+            if let Ok(summary) = wire::decode_summary(&bytes) {
+                let mut again = Vec::new();
+                wire::encode_summary(&mut again, &summary);
+                prop_assert_eq!(again, bytes, "nothing of it was passed over");
+            }
         }
     }
 
@@ -359,6 +364,7 @@ fn every_reason_to_refuse_is_told_apart() {
         (&[0x82, 6, 0, 0xff, 0xff, 0xff, 0xff, 0x0f], WireError::Value),
         (&[0x92, 2, 0, 1], WireError::Value),
         (&[0x35, 0], WireError::Value),
+        (&[&[0x16, 24][..], &[0; 24]].concat(), WireError::Value),
         (&[8, 17, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], WireError::Value),
         (&[0x18, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], WireError::Value),
         (&[8, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], WireError::Truncated),
@@ -394,6 +400,10 @@ fn a_summary_is_read_back_and_a_broken_one_refused() {
         assert_eq!(wire::peek(&out), Ok((Message::Summary, 7)));
     }
     assert_eq!(wire::decode_summary(&out[..out.len() - 1]), Err(WireError::Truncated));
+    assert_eq!(wire::decode_summary(&[&out[..], &[0]].concat()), Err(WireError::TooLong));
+    out[3] = 1;
+    assert_eq!(wire::decode_summary(&out), Err(WireError::Value));
+    out[3] = 0;
     out[2] = 64;
     assert_eq!(wire::decode_summary(&out), Err(WireError::Value));
     assert_eq!(wire::decode_summary(&raw(&[])), Err(WireError::MessageKind));

@@ -14,8 +14,9 @@ use common::{Weather, v4};
 use holdfast_base::{Instant, Rng};
 use holdfast_engine::{
     Applied, BUCKETS_PER_PART, Binding, BulkStep, ConnFailover, ConnectionRow, Engine, FloatingAddress, FloatingKind,
-    FlowRecord, FlowRef, Frame, Gate, Limits, Mark, Method, Mirroring, Offload, PARTS, PersistenceStep, Plan, Port,
-    PortId, Service, ServiceId, SourceIpPersistence, Verdict, Vserver, VserverId, VserverKind,
+    FlowRecord, FlowRef, Frame, Gate, Limits, Mark, Method, Mirroring, Offload, PARTS, PersistenceRecord,
+    PersistenceStep, Plan, Port, PortId, Service, ServiceId, SourceIpPersistence, Verdict, Vserver, VserverId,
+    VserverKind,
 };
 use holdfast_mirror::wire::{self, Message, Told, peek};
 use holdfast_mirror::{Digest, Item, Kept, Receiver, Record, Sender, Source};
@@ -91,6 +92,10 @@ struct EngineSource<'a>(&'a mut Engine);
 impl Source for EngineSource<'_> {
     fn record(&mut self, flow: FlowRef) -> Option<FlowRecord> {
         self.0.record(flow)
+    }
+
+    fn is_current(&self, session: &PersistenceRecord) -> bool {
+        self.0.is_current(session)
     }
 
     fn digest(&mut self) -> Digest {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::{CALM, Pair, Weather, flow, reference, session_of};
 use holdfast_base::Rng;
+use holdfast_engine::PersistenceRecord;
 use holdfast_mirror::wire::{self, Ack};
 use holdfast_mirror::{
     Digest, Item, JournalKind, JournalLine, Limits, MAX_PAYLOAD, Names, Record, RecordKind, WireError,
@@ -62,6 +63,20 @@ fn push_mix(pair: &mut Pair, rng: &mut Rng, first: u32, count: u32) -> (Vec<Reco
     }
     pair.sender.push_bulk(Item::BulkEnd);
     (urgent, bulk)
+}
+
+#[test]
+fn a_session_that_ends_while_it_waits_in_bulk_does_not_come_back() {
+    let mut pair = Pair::new(1, CALM, Limits::default());
+    pair.sender.push_bulk(Item::Persistence(session_of(1, 10)));
+    pair.sender.push_bulk(Item::Persistence(session_of(2, 11)));
+    let ended = PersistenceRecord { server: None, stamp: 20, ..session_of(1, 10) };
+    pair.sender.push(Item::Persistence(ended));
+    pair.flows.over.insert(10);
+    pair.sender.push_bulk(Item::BulkEnd);
+    pair.settle();
+    let told: Vec<_> = pair.yielded.iter().filter(|record| matches!(record, Record::Persistence(_))).collect();
+    assert_eq!(told, [&Record::Persistence(ended), &Record::Persistence(session_of(2, 11))]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use holdfast_config::SyncState;
 
 /// The HA version of this build: grows with every change of what nodes tell each other.
-pub(crate) const HA_VERSION: u8 = 2;
+pub(crate) const HA_VERSION: u8 = 3;
 /// The oldest HA version that this build can work with.
 pub(crate) const OLDEST_HA_VERSION: u8 = 1;
 /// What a node speaks that does not say it.
@@ -14,6 +14,7 @@ const PROPAGATION_OFF: u8 = 1;
 const INC: u8 = 2;
 const SYNC_OFF: u8 = 4;
 const UNSAVED: u8 = 8;
+const OFFERS: u8 = 16;
 
 /// The words of one hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub(crate) struct Aside {
     pub sync_off: bool,
     /// Its last save did not reach the disk.
     pub unsaved: bool,
+    /// It follows, and has flows of its own that the primary may lack.
+    pub offers: bool,
     /// Changes so far that both nodes should have.
     pub incarnation: u32,
 }
@@ -82,7 +85,8 @@ impl Aside {
         let flags = flag(self.propagation_off, PROPAGATION_OFF)
             | flag(self.inc, INC)
             | flag(self.sync_off, SYNC_OFF)
-            | flag(self.unsaved, UNSAVED);
+            | flag(self.unsaved, UNSAVED)
+            | flag(self.offers, OFFERS);
         let head = u32::from_be_bytes([self.version, self.oldest, self.sync.code(), flags]);
         u64::from(head) << 32 | u64::from(self.incarnation)
     }
@@ -98,6 +102,7 @@ impl Aside {
             inc: flags & INC != 0,
             sync_off: flags & SYNC_OFF != 0,
             unsaved: flags & UNSAVED != 0,
+            offers: flags & OFFERS != 0,
             incarnation: u32::from_be_bytes(incarnation),
         }
     }
@@ -120,15 +125,24 @@ mod tests {
         inc: false,
         sync_off: true,
         unsaved: false,
+        offers: false,
         incarnation: 0x0102_0304,
     };
 
     #[test]
     fn a_word_is_read_back() {
         for sync in [SyncCode::Enabled, SyncCode::Failed, SyncCode::Success, SyncCode::InProgress, SyncCode::Disabled] {
-            for bits in 0..16u32 {
+            for bits in 0..32u32 {
                 let on = |bit: u32| bits & bit != 0;
-                let aside = Aside { sync, propagation_off: on(1), inc: on(2), sync_off: on(4), unsaved: on(8), ..SOME };
+                let aside = Aside {
+                    sync,
+                    propagation_off: on(1),
+                    inc: on(2),
+                    sync_off: on(4),
+                    unsaved: on(8),
+                    offers: on(16),
+                    ..SOME
+                };
                 assert_eq!(Aside::read(aside.word()), aside);
             }
         }

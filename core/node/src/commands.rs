@@ -7,6 +7,7 @@ use holdfast_ha::{NodeHealth, Role};
 use crate::effect::{Effect, Level, Reply};
 use crate::fitness;
 use crate::node::Node;
+use crate::propagation::warned;
 use crate::view::View;
 
 /// The journal's word for "the primary has saved; save too".
@@ -42,9 +43,13 @@ impl Node {
             Kind::Show => {
                 let view = View::new(self, now);
                 let shown = if json { config::show_json } else { config::show };
-                shown(command, &self.config, &view).map(Some)
+                let text = shown(command, &self.config, &view)?;
+                if command.clears_counters() {
+                    self.clear_ha_counters();
+                }
+                Ok(Some(text))
             }
-            Kind::Action(action) => self.act(now, request, action),
+            Kind::Action(action) => self.act(now, (request, json), action),
         }
     }
 
@@ -85,7 +90,12 @@ impl Node {
             || self.ha.role() != Role::Primary && self.ha.status().peer.is_some_and(|peer| peer.role == Role::Primary)
     }
 
-    fn act(&mut self, now: Instant, request: u64, action: Action) -> Result<Option<String>, CommandError> {
+    fn act(
+        &mut self,
+        now: Instant,
+        (request, json): (u64, bool),
+        action: Action,
+    ) -> Result<Option<String>, CommandError> {
         match action {
             Action::ForceFailover { force: false }
                 if self.ha.may_force_failover().is_ok() && !self.doubts().is_empty() =>
@@ -97,6 +107,7 @@ impl Node {
                 Err(refusal) => Err(CommandError::new(Message { code: refusal.code(), text: refusal.text() })),
             },
             Action::ForceSync { force, save } => self.force_sync(now, force, save).map(|()| Some(String::new())),
+            Action::SyncFiles => self.sync_files().map(|warning| Some(warned(&[warning], json))),
             Action::SaveConfig => {
                 self.save(request);
                 self.journal(SAVE.into());

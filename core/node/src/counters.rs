@@ -23,7 +23,7 @@ pub(crate) struct LimitWatch {
 }
 
 /// Limits that an operator hears of when they are hit.
-const LIMITS: usize = 9;
+const LIMITS: usize = 10;
 
 impl Node {
     /// Tells the log, once in a while, which limits were hit since the last look.
@@ -58,6 +58,10 @@ impl Node {
                 engine.persistence_full,
             ),
             ("a mirrored flow found no room", engine.record_full),
+            (
+                "flows of this side of a split made room for the other side's before that had adopted them: it may lack them",
+                engine.aside_evicted,
+            ),
             ("too many changes wait for the mirror: another session tells everything", engine.marks_lost),
             ("another host claims a floating address", network.address_conflicts),
             ("the neighbour table is full", network.table_full),
@@ -112,6 +116,9 @@ impl Node {
             ("frames_passed_on", self.handover.passed_on()),
             ("frames_lost_in_handover", self.handover.lost()),
             ("sessions_without_room_at_peer", self.sessions_without_room),
+            ("offers_given_up", self.offers.given_up()),
+            ("offers_suspected", self.offers.suspicions()[0]),
+            ("suspicions_refused", self.offers.suspicions()[1]),
             ("data_detours", self.mirroring.detours()[0]),
             ("ack_detours", self.mirroring.detours()[1]),
             ("sync_failures", self.sync.failures()),

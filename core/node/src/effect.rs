@@ -56,8 +56,10 @@ pub struct PortState {
 pub enum StreamEvent {
     /// Connected or accepted.
     Open,
-    /// Closed, reset or refused.
+    /// It has come to its end (FIN), or a new one is refused, as when the peer's process is dead.
     Closed,
+    /// Reset, or it cannot be made. A process that lives lets go of it with a reset, and so does whoever is in between.
+    Cut,
 }
 
 /// Where to find the peer. Sent whenever it changes.

@@ -12,6 +12,7 @@ use crate::node::Node;
 impl Node {
     /// Asks for every hook to be run. A change of term alone is a change of role, too.
     pub(crate) fn run_hooks(&mut self, role: Role, term: u64, cause: Cause) {
+        self.forget_sync_failures();
         let name = |addr: Option<IpAddr>| addr.map_or(String::new(), |addr| addr.to_string());
         let environment = vec![
             ("HOLDFAST_ROLE", shown(role).to_owned()),

@@ -1,24 +1,26 @@
 //! Runs the mirror: which session, what goes into it, and what its end means.
 //!
 //! The primary starts a session when the peer joins. The session carries, in
-//! this order: the shared configuration, service health, persistence sessions
-//! and flows of the table (bulk, a slice per turn, behind everything urgent),
-//! and at last the digest. The secondary has *caught up* when its own digest at
+//! this order: the shared configuration and service health; then, as bulk (a slice per
+//! turn, behind everything urgent), flows that no peer was told of, persistence sessions
+//! and the flows of the table; and at last the digest. The secondary has *caught up* when its own digest at
 //! that position of the stream is equal.
 
 use core::time::Duration;
 
 use crate::resync::{Rate, Resync};
 use holdfast_base::Instant;
-use holdfast_engine::{BUCKETS_PER_PART, BulkStep, Engine, FlowRecord, FlowRef, Mark, PARTS, PersistenceStep};
+use holdfast_engine::{
+    BUCKETS_PER_PART, BulkStep, Engine, FlowRecord, FlowRef, Mark, PARTS, PersistenceRecord, PersistenceStep,
+};
 use holdfast_mirror::wire::{self, Message, Summary, Told};
 use holdfast_mirror::{
     Digest, HealthRecord, Item, JournalKind, JournalLine, Kept, KindCounts, Limits, Receiver, RecordKind, Sender,
     Source, WireError,
 };
 
-/// Table slots looked at per turn during a bulk transfer: far below a millisecond.
-const BULK_SLOTS_PER_TURN: u32 = 2048;
+/// Table slots looked at per turn during a bulk transfer, or for an offer: far below a millisecond.
+pub(crate) const BULK_SLOTS_PER_TURN: u32 = 2048;
 /// Datagrams written per turn at most; the rest follows in the next turn.
 const DATAGRAMS_PER_TURN: usize = 64;
 /// Stale flows looked at per turn after a bulk transfer.
@@ -75,6 +77,8 @@ pub(crate) struct Mirroring {
     /// Snapshots of the configuration that were longer than the limit.
     snapshots_refused: u64,
     sweeping: bool,
+    /// Flows of this node's own are being offered: they must not be swept yet.
+    sweep_waits: bool,
     caught_up: bool,
     /// When to complain next about the running session, if it is to be.
     complaint: Option<Instant>,
@@ -159,6 +163,7 @@ impl Mirroring {
             snapshot: None,
             snapshots_refused: 0,
             sweeping: false,
+            sweep_waits: false,
             caught_up: false,
             complaint: None,
             pause: Duration::ZERO,
@@ -202,6 +207,13 @@ impl Mirroring {
         self.compared = 0;
         self.resync = Some(Resync::new(now, self.last_session, self.flows_written(now)));
         self.last_session
+    }
+
+    /// As primary: `count` holds had ended without an acknowledgement when the session began.
+    pub fn note_released(&mut self, count: u64) {
+        if let Some(resync) = &mut self.resync {
+            resync.released_before = count;
+        }
     }
 
     /// As primary: walks the flow table once more, since another kind of flow is to be mirrored. (A
@@ -304,14 +316,8 @@ impl Mirroring {
     }
 
     /// Writes the next datagrams' payloads, each handed to `send`.
-    pub fn transmit(&mut self, now: Instant, engine: &mut Engine, journal: u64, mut send: impl FnMut(&[u8])) {
-        let mut payload = Vec::new();
-        for _ in 0..DATAGRAMS_PER_TURN {
-            if !self.sender.poll_transmit(now, &mut EngineSource(engine, journal), &mut payload) {
-                break;
-            }
-            send(&payload);
-        }
+    pub fn transmit(&mut self, now: Instant, engine: &mut Engine, journal: u64, send: impl FnMut(&[u8])) {
+        transmit(&mut self.sender, now, &mut EngineSource(engine, journal), send);
     }
 
     /// Whether another turn should follow at once: bulk or stale flows are left.
@@ -323,7 +329,7 @@ impl Mirroring {
             Bulk::Untold(_) | Bulk::Persistence(_) | Bulk::Flows(_) => true,
         };
         let walking = goes_on && self.sender.wants_bulk();
-        self.sweeping || walking || self.retracting.is_some() || self.receiver.is_ready()
+        self.sweeping && !self.sweep_waits || walking || self.retracting.is_some() || self.receiver.is_ready()
     }
 
     /// When something is due here, if nothing else happens.
@@ -339,6 +345,11 @@ impl Mirroring {
     /// As primary: whether the peer has stored all that is to be told to it. A walk under way may find more.
     pub fn is_drained(&self) -> bool {
         self.bulk == Bulk::Idle && self.retracting.is_none() && self.sender.is_drained()
+    }
+
+    /// As primary: the position behind all that stood in the tables, and everything urgent, if it has been written.
+    pub fn bulk_written(&self) -> Option<u64> {
+        self.sender.written_whole().filter(|_| self.sender.is_active() && self.bulk == Bulk::Idle)
     }
 
     /// Whether all of the peer's summary was compared.
@@ -590,9 +601,14 @@ impl Mirroring {
 
     /// Forgets a slice of the flows that the primary no longer has.
     pub fn sweep(&mut self, engine: &mut Engine) {
-        if self.sweeping {
+        if self.sweeping && !self.sweep_waits {
             self.sweeping = !engine.sweep_stale(SWEEP_SLOTS_PER_TURN);
         }
+    }
+
+    /// Whether what the primary does not have may be forgotten.
+    pub fn let_sweep(&mut self, may: bool) {
+        self.sweep_waits = !may;
     }
 
     /// As secondary: configurations of the primary that were longer than the limit.
@@ -699,6 +715,17 @@ impl Detour {
     }
 }
 
+/// Writes the payloads of a turn, each handed to `send`.
+pub(crate) fn transmit(sender: &mut Sender, now: Instant, source: &mut impl Source, mut send: impl FnMut(&[u8])) {
+    let mut payload = Vec::new();
+    for _ in 0..DATAGRAMS_PER_TURN {
+        if !sender.poll_transmit(now, source, &mut payload) {
+            break;
+        }
+        send(&payload);
+    }
+}
+
 /// Whether two digests tell of the same flows.
 fn same_flows(one: Digest, other: Digest) -> bool {
     (one.digest, one.flows) == (other.digest, other.flows)
@@ -715,6 +742,10 @@ struct EngineSource<'a>(&'a mut Engine, u64);
 impl Source for EngineSource<'_> {
     fn record(&mut self, flow: FlowRef) -> Option<FlowRecord> {
         self.0.record(flow)
+    }
+
+    fn is_current(&self, session: &PersistenceRecord) -> bool {
+        self.0.is_current(session)
     }
 
     fn tail(&self, flow: FlowRef) -> &[u8] {

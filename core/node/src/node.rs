@@ -17,10 +17,12 @@ use crate::counters::LimitWatch;
 use crate::effect::{Effect, Level, NodeOptions, PeerLink, PortState, ProbeOutcome, Reply, StartError, StreamEvent};
 use crate::envelope::MessageKind;
 use crate::fitness::Fitness;
+use crate::ha_counters::HaCounters;
 use crate::handover::Handover;
 use crate::health::Health;
 use crate::listing::Listings;
 use crate::mirroring::Mirroring;
+use crate::offer::Offers;
 use crate::onlooker::{Nobody, Onlooker};
 use crate::promote;
 use crate::propagation::Propagations;
@@ -42,6 +44,7 @@ pub struct Node {
     pub(crate) ha: Machine,
     pub(crate) channel: Channel,
     pub(crate) mirroring: Mirroring,
+    pub(crate) offers: Offers,
     pub(crate) quarantine: Quarantine,
     pub(crate) timeline: Timeline,
     pub(crate) handover: Handover,
@@ -72,6 +75,7 @@ pub struct Node {
     /// The primary that this node follows: its life and its term.
     pub(crate) following: Option<(u64, u64)>,
     pub(crate) hellos_refused: u64,
+    pub(crate) ha_counters: HaCounters,
     /// As primary: sessions that the peer had no room for.
     pub(crate) sessions_without_room: u64,
     /// The primary has not been told yet that a flow found no room here.
@@ -88,7 +92,7 @@ pub struct Node {
     /// The election has begun: a peer could be heard if it spoke.
     pub(crate) listening: bool,
     stream: Option<StreamEvent>,
-    /// The peer's boot that the idle connection belongs to; `None` until that one joins.
+    /// The peer's boot that the idle connection belongs to; `None` until that one has spoken since.
     stream_boot: Option<u64>,
     settled: bool,
     pub(crate) key_request: u64,
@@ -113,6 +117,7 @@ impl Node {
             ha: Machine::new(now, settings, options.boot, options.stored_term),
             channel: Channel::new(settings.node.0, peer.0, options.boot, secret),
             mirroring: Mirroring::new(),
+            offers: Offers::new(),
             quarantine: Quarantine::default(),
             timeline: Timeline::default(),
             handover: Handover::default(),
@@ -135,6 +140,7 @@ impl Node {
             events_waiting: 0,
             following: None,
             hellos_refused: 0,
+            ha_counters: HaCounters::default(),
             sessions_without_room: 0,
             full_untold: false,
             ports_untold: 0,
@@ -236,6 +242,7 @@ impl Node {
         if verdict == Verdict::Drop(Drop::Draining) && self.engine.is_for_primary(bytes) {
             return self.keep_waiting(&Frame { port, offload, bytes });
         }
+        self.watch_claims(now);
         if self.engine.take_client_seen() {
             self.ha.handle_client_packet_seen(now);
         }
@@ -257,13 +264,14 @@ impl Node {
         }
         match event {
             StreamEvent::Open => {
-                self.stream_boot = self.peer_boot;
+                self.stream_boot = None;
                 self.ha.handle_peer_open(now);
             }
             // A power cut closes nothing: the connection of the life that it ended may close when the
             // next one has long joined, and says nothing about that one.
-            StreamEvent::Closed if self.stream_is_of_former_life() => {}
+            StreamEvent::Closed | StreamEvent::Cut if self.stream_is_of_former_life() => {}
             StreamEvent::Closed => self.ha.handle_peer_closed(now),
+            StreamEvent::Cut => self.ha.handle_peer_cut(now),
         }
         self.drain_ha(now);
     }
@@ -335,6 +343,7 @@ impl Node {
         }
         self.engine.handle_timeout(now);
         self.mirroring.sender.handle_timeout(now);
+        self.watch_offer(now);
         if self.replacing.is_some() || self.mirroring.receiver.is_ready() {
             self.apply_records(now);
         }
@@ -356,7 +365,8 @@ impl Node {
 
     /// When to call `handle_timeout` next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.mirroring.is_busy(self.now) || self.replacing.is_some() || !self.listings.is_empty() {
+        let mirrors = self.mirroring.is_busy(self.now) || self.offers.is_busy(self.mirroring.caught_up());
+        if mirrors || self.replacing.is_some() || !self.listings.is_empty() {
             return Some(self.now);
         }
         let deadlines = [
@@ -364,6 +374,7 @@ impl Node {
             self.channel.poll_timeout(self.now).filter(|_| self.listening && self.link.is_some()),
             self.engine.poll_timeout(),
             self.mirroring.poll_timeout(self.now),
+            self.offers.poll_timeout(),
             self.quarantine.ends(),
             self.handover.ends(),
             self.sync.poll_timeout(),
@@ -462,9 +473,9 @@ impl Node {
         self.ha.lease_expiry()
     }
 
-    /// As secondary: this node holds all that the primary has. As primary: always.
+    /// As secondary: this node holds all that the primary has, and nothing of its own. As primary: always.
     pub fn caught_up(&self) -> bool {
-        self.ha.role() == Role::Primary || self.mirroring.caught_up()
+        self.ha.role() == Role::Primary || self.mirroring.caught_up() && !self.offers.is_pending()
     }
 
     /// As primary: a mirror session with a living peer runs.
@@ -540,15 +551,17 @@ impl Node {
                 ha::Effect::PeerJoined { boot } => {
                     self.peer_boot = Some(boot);
                     self.timeline.note_joined();
-                    self.stream_boot.get_or_insert(boot);
                     self.event(Level::Info, "peer joined".into());
                     if self.ha.role() == Role::Primary {
                         // A node that was stopped in the middle of a turn may have announced after us.
                         self.engine.announce(now);
                         self.start_session(now);
+                        self.await_role(now);
                     }
                 }
                 ha::Effect::PeerLost { cause, .. } => {
+                    self.note_apart(now);
+                    self.offers.note_lost();
                     self.peer_boot = None;
                     self.timeline.note_lost(now);
                     self.event(Level::Warn, format!("peer lost: {cause:?}"));
@@ -558,6 +571,7 @@ impl Node {
                 ha::Effect::Event(event @ ha::Event::DualPrimary { .. }) => {
                     // The other has announced our addresses; if it is us who stays, hosts must hear of it.
                     self.engine.announce(now);
+                    self.await_offer(now);
                     self.event(Level::Warn, format!("election: {event:?}"));
                 }
                 ha::Effect::Event(ha::Event::WitnessReached) => self.event(Level::Info, "the witness answers".into()),
@@ -580,6 +594,7 @@ impl Node {
         }
         self.settled = true;
         let now = self.now;
+        self.measure_hellos(now);
         if let Some(takeover) = self.timeline.note_turn(now, self.engine.counters().forwarded) {
             self.event(Level::Info, takeover.text());
         }
@@ -597,6 +612,8 @@ impl Node {
         self.mirroring.transmit(now, engine, journal, |payload| {
             channel.send(data_path, MessageKind::MirrorData, head, payload);
         });
+        self.tell_offer(now);
+        self.acknowledge_offer(now);
         self.propagations.note_written(self.mirroring.sender.written());
         let mut ack = Vec::new();
         let repeated = self.mirroring.note_copies(now);
@@ -615,11 +632,11 @@ impl Node {
         }
     }
 
-    fn hello_interval(&self) -> Duration {
+    pub(crate) fn hello_interval(&self) -> Duration {
         Duration::from_millis(self.config.ha().hello_ms.into())
     }
 
-    fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         self.hello_interval() * LINK_PATIENCE_HELLOS
     }
 
@@ -653,7 +670,10 @@ impl Node {
                 self.letter(now, path, &letter);
             }
             // It may be a primary with another password.
-            Received::Claim(Role::Primary | Role::Draining) => self.ha.handle_unproven_primary(now),
+            Received::Claim(Role::Primary | Role::Draining) => {
+                self.suspect_primary(now);
+                self.ha.handle_unproven_primary(now);
+            }
             Received::Claim(Role::Init | Role::Secondary) | Received::Nothing => {}
             Received::Report(refused) => {
                 let text = format!("a peer message was refused ({}); further ones are only counted", refused.label());
@@ -673,10 +693,13 @@ impl Node {
                     self.hear_ports(&letter.payload);
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);
+                    // Whoever speaks after the connection was made has made it.
+                    self.stream_boot = self.stream_boot.or(self.peer_boot.filter(|&boot| boot == hello.boot));
                     self.follow_intake(now, intake);
                     // Before what it says of being caught up: that would begin another session at once.
                     self.hear_full(now, hello.full_session);
                     self.note_synced(now);
+                    self.hear_offering(now);
                     self.update_gate(now);
                 }
                 Err(_) => self.hellos_refused += 1,
@@ -686,12 +709,7 @@ impl Node {
             MessageKind::MirrorData | MessageKind::MirrorAck | MessageKind::AskSession
                 if header.term != self.ha.term() => {}
             MessageKind::MirrorData => self.mirror_data(now, (header.boot, header.term), &letter.payload),
-            MessageKind::MirrorAck => {
-                if self.mirroring.handle_answer(now, &mut self.engine, &letter.payload).is_err() {
-                    self.hellos_refused += 1;
-                }
-                self.confirm_propagations();
-            }
+            MessageKind::MirrorAck => self.mirror_answer(now, &letter.payload),
             MessageKind::AskSession => self.hear_request(now, &letter.payload),
         }
     }
@@ -714,7 +732,11 @@ impl Node {
     /// The peer may have caught up with the running session, or lost it.
     fn note_synced(&mut self, now: Instant) {
         let (Some(session), Some(peer)) = (self.mirroring.sender.session(), self.ha.status().peer) else { return };
-        if self.mirroring.note_synced(now, peer.holds(session), self.engine.counts().in_session.into()) {
+        let holds = peer.holds(session);
+        if holds {
+            self.offers.note_synced();
+        }
+        if self.mirroring.note_synced(now, holds, self.engine.counts().in_session.into()) {
             self.restart_session(now, "the peer has lost what it held; starting another mirror session");
         }
     }

@@ -14,6 +14,8 @@ pub(crate) fn promote(node: &mut Node, now: Instant, term: u64, cause: Cause) {
     let found = node.mirroring.receiver.salvage();
     node.apply_all_records(now);
     node.mirroring.stop_receiving();
+    node.offers.note_promoted();
+    node.mirroring.let_sweep(true);
     // 2. The gate opens (`Node::update_gate`, by role and lease): a closed one would swallow what follows.
     node.update_gate(now);
     // 3. Idle time-outs start afresh, strays get their grace, addresses are announced.
@@ -46,10 +48,11 @@ pub(crate) fn promote(node: &mut Node, now: Instant, term: u64, cause: Cause) {
 /// This node is not primary any more.
 pub(crate) fn demote(node: &mut Node, now: Instant, role: Role, term: u64, cause: Cause) {
     // The gate closes first: holds that end below must not let packets out.
-    let drained = node.gate() == Gate::Draining;
+    let handed_over = node.gate() == Gate::Draining && cause == Cause::PeerIsPrimary;
     node.update_gate(now);
     node.stop_session(now);
-    if drained && cause == Cause::PeerIsPrimary {
+    node.offers.note_demoted(handed_over);
+    if handed_over {
         node.pass_on_from(now);
     } else {
         node.forget_handover();
@@ -60,9 +63,9 @@ pub(crate) fn demote(node: &mut Node, now: Instant, role: Role, term: u64, cause
 }
 
 /// We follow a primary from now on: what this node holds is no longer the
-/// pair's state.
+/// pair's state. What it served itself it may offer.
 pub(crate) fn follow(node: &mut Node, now: Instant, term: u64) {
-    node.engine.clear(now);
+    node.part_with_flows(now);
     // Whoever follows tells nobody, however it came to have a session.
     node.stop_session(now);
     node.replacing = None;

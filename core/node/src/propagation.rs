@@ -79,9 +79,9 @@ impl Node {
         mut warnings: Vec<Warning>,
         lines: Vec<String>,
     ) -> Option<String> {
-        let unsent = self.propagation_is_off().or_else(|| self.propagation_is_impossible());
+        let unsent = self.propagation_is_off().or_else(|| self.propagation_is_impossible().map(Warning::new));
         if lines.is_empty() || unsent.is_some() || !self.mirroring.sender.is_active() {
-            warnings.extend(unsent.filter(|_| !lines.is_empty()).map(Warning::new));
+            warnings.extend(unsent.filter(|_| !lines.is_empty()));
             return Some(warned(&warnings, json));
         }
         for line in lines {
@@ -97,19 +97,26 @@ impl Node {
     }
 
     /// Why changes stay here, if the operator of a node of the pair wants that.
-    pub(crate) fn propagation_is_off(&self) -> Option<Message> {
+    pub(crate) fn propagation_is_off(&self) -> Option<Warning> {
         self.config.ha().peer?;
         match self.sync.peer() {
-            _ if !self.config.ha().propagation => Some(messages::PROPAGATION_DISABLED),
-            Some(aside) if aside.propagation_off => Some(messages::PEER_PROPAGATION_DISABLED),
+            _ if !self.config.ha().propagation => Some(Warning::with(messages::PROPAGATION_DISABLED, "this node")),
+            Some(aside) if aside.propagation_off => {
+                Some(Warning::with(messages::PEER_PROPAGATION_DISABLED, "peer node"))
+            }
             Some(_) | None => None,
         }
     }
 
-    /// Why changes do not reach a peer that is there: it takes nothing of us. The next session brings them.
+    /// Why changes do not reach a peer that is there: it takes nothing of us, or nothing can be said to it. The next
+    /// session brings them.
     fn propagation_is_impossible(&self) -> Option<Message> {
-        self.ha.status().peer.filter(|_| !self.mirroring.sender.is_active())?;
-        Some(if self.gets_on_with_peer() { messages::PROPAGATION_FAILED } else { messages::VERSION_FORBIDS_SYNC })
+        self.config.ha().peer.filter(|_| !self.mirroring.sender.is_active())?;
+        match self.ha.status().peer {
+            Some(_) if self.gets_on_with_peer() => Some(messages::PROPAGATION_FAILED),
+            Some(_) => Some(messages::VERSION_FORBIDS_SYNC),
+            None => self.channel.secure().is_failing().then_some(messages::PROPAGATION_UNAUTHORIZED),
+        }
     }
 
     /// Answers the operators whose changes the peer has.

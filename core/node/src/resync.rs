@@ -14,6 +14,8 @@ pub(crate) struct Resync {
     pub session: u32,
     /// When it began.
     pub began: Instant,
+    /// Holds that had ended without an acknowledgement when it began.
+    pub released_before: u64,
     /// Flow records written or read before it, and by its end.
     records: (u64, Option<u64>),
     /// When both nodes had the same, and how many flows that were.
@@ -23,7 +25,7 @@ pub(crate) struct Resync {
 impl Resync {
     /// A session begins; `records` flow records were written or read before.
     pub fn new(now: Instant, session: u32, records: u64) -> Resync {
-        Resync { session, began: now, records: (records, None), ended: None }
+        Resync { session, began: now, released_before: 0, records: (records, None), ended: None }
     }
 
     /// Both nodes have the same `flows`; counts once.

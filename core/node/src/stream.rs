@@ -14,12 +14,12 @@ use crate::envelope::MessageKind;
 use crate::mirroring::{self, JournalStep};
 use crate::node::Node;
 use crate::sync::Heading;
-use crate::{lower, promote};
+use crate::{lower, offer, promote};
 
 /// Lines of the primary's configuration applied in one turn.
 const LINES_PER_TURN: usize = 64;
-/// Records applied in one turn: less than a millisecond. What is left follows in the next.
-const RECORDS_PER_TURN: usize = 512;
+/// Records applied, or offered flows judged, in one turn: less than a millisecond. What is left follows in the next.
+pub(crate) const RECORDS_PER_TURN: usize = 512;
 /// Lines that go with a synchronisation and are told one by one.
 const LINES_TOLD: usize = 20;
 
@@ -34,8 +34,10 @@ impl Node {
         let health = self.health_records();
         self.propagations.begin_session();
         let session = self.mirroring.start_session(now, heading, lines, health);
+        self.note_apart(now);
         self.ha.set_synced_session(session);
         self.engine.set_mirroring(now, promote::engine_mirroring(Some(session), self.is_strict()));
+        self.mirroring.note_released(self.engine.counters().hold_released_unprotected);
     }
 
     /// Starts another session although the peer was there all the time.
@@ -222,10 +224,24 @@ impl Node {
         }
     }
 
-    /// The primary's stream. It counts only once this node follows that very
+    /// What the other end of a stream answers: to the primary's, or to what its secondary offers.
+    pub(crate) fn mirror_answer(&mut self, now: Instant, payload: &[u8]) {
+        let taken = if self.ha.role() == Role::Secondary {
+            self.offers.handle_ack(now, payload)
+        } else {
+            self.mirroring.handle_answer(now, &mut self.engine, payload)
+        };
+        self.hellos_refused += u64::from(taken.is_err());
+        self.confirm_propagations();
+    }
+
+    /// The primary's stream, or what a secondary offers to this one. It counts only once this node follows that very
     /// primary: following forgets what was received before, and what was
     /// acknowledged would not come again.
     pub(crate) fn mirror_data(&mut self, now: Instant, from: (u64, u64), payload: &[u8]) {
+        if self.ha.role() == Role::Primary {
+            return self.hear_offer(now, from.0, payload);
+        }
         if self.ha.role() != Role::Secondary || self.following != Some(from) {
             return;
         }
@@ -237,6 +253,9 @@ impl Node {
             self.hellos_refused += 1;
             return;
         };
+        if offer::is_offer(session) {
+            return;
+        }
         if self.mirroring.begins(boot, session) {
             // What lies beyond a gap of the old session was acknowledged: packets may be out on its strength.
             self.mirroring.receiver.salvage();

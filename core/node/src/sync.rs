@@ -8,13 +8,14 @@
 use core::time::Duration;
 
 use holdfast_base::Instant;
-use holdfast_config::{self as config, CommandError, Message, Replaced, messages};
+use holdfast_config::{self as config, CommandError, Message, Replaced, Warning, messages};
 use holdfast_ha::{HaStatus, Hello, Role};
 
 use crate::aside::{Aside, HA_VERSION, OLDEST_HA_VERSION, SyncCode};
 use crate::effect::Level;
 use crate::envelope::MessageKind;
 use crate::node::Node;
+use crate::offer::OFFER_VERSION;
 
 /// Time between two requests for the configuration while none comes.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
@@ -254,6 +255,7 @@ impl Node {
             inc: ha.inc,
             sync_off: !ha.sync,
             unsaved: self.sync.unsaved,
+            offers: version >= OFFER_VERSION && self.ha.role() == Role::Secondary && self.offers.has_any(),
             incarnation: self.sync.incarnation,
         }
     }
@@ -282,6 +284,11 @@ impl Node {
         let (version, oldest) = self.sync.versions;
         let own = Aside { version, oldest, ..Aside::read(0) };
         self.sync.peer.is_none_or(|heard| own.gets_on_with(&heard.aside))
+    }
+
+    /// Whether this build and the peer's both know of flows that the loser of a split offers.
+    pub(crate) fn may_offer(&self) -> bool {
+        self.sync.versions.0 >= OFFER_VERSION && self.sync.peer().is_some_and(|aside| aside.version >= OFFER_VERSION)
     }
 
     /// Speaks another HA version, for tests of what then happens.
@@ -499,14 +506,7 @@ impl Node {
     /// `force HA sync`, on either node.
     pub(crate) fn force_sync(&mut self, now: Instant, force: bool, save: bool) -> Result<(), CommandError> {
         let refuse = |message: Message| Err(CommandError::new(message));
-        if self.config.ha().peer.is_none() {
-            return refuse(messages::STAND_ALONE);
-        }
-        let status = self.ha.status();
-        let Some(peer) = status.peer else { return refuse(messages::INVALID_PEER_STATE) };
-        if status.status == HaStatus::Disabled || peer.status == HaStatus::Disabled {
-            return refuse(messages::NODE_DISABLED);
-        }
+        self.has_peer_that_takes_part()?;
         if !self.gets_on_with_peer() {
             return refuse(messages::VERSION_FORBIDS_SYNC);
         }
@@ -536,5 +536,25 @@ impl Node {
         }
         self.event(Level::Info, "synchronisation of the configuration was asked for".into());
         Ok(())
+    }
+
+    /// `sync HA files`: refused where the market refuses it; else there is nothing to do.
+    pub(crate) fn sync_files(&self) -> Result<Warning, CommandError> {
+        self.has_peer_that_takes_part()?;
+        Ok(Warning::new(messages::NO_FILES_TO_SYNC))
+    }
+
+    /// There is a peer, it is heard, and neither node is told to take no part.
+    fn has_peer_that_takes_part(&self) -> Result<(), CommandError> {
+        let refuse = |message: Message| Err(CommandError::new(message));
+        if self.config.ha().peer.is_none() {
+            return refuse(messages::STAND_ALONE);
+        }
+        let status = self.ha.status();
+        let Some(peer) = status.peer else { return refuse(messages::INVALID_PEER_STATE) };
+        match status.status == HaStatus::Disabled || peer.status == HaStatus::Disabled {
+            true => refuse(messages::NODE_DISABLED),
+            false => Ok(()),
+        }
     }
 }

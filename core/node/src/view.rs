@@ -155,6 +155,7 @@ impl<'a> View<'a> {
             took: resync.took(),
             flows: resync.flows(self.node.engine.counts().in_session.into()),
             told: resync.told(self.node.mirroring.flow_records(self.now)),
+            released: self.node.engine.counters().hold_released_unprotected.saturating_sub(resync.released_before),
         })
     }
 
@@ -225,6 +226,7 @@ impl Facts for View<'_> {
         let counts = node.engine.counts();
         let leads = self.leads();
         let stats = node.mirroring.sender.stats(self.now);
+        let heard = node.ha_counts();
         // What was meant for an earlier life of ours comes at every start.
         // After a restart: for keys that are gone, or late.
         let harmless = [Refused::Unkeyed.label(), Refused::Stale.label()];
@@ -237,10 +239,11 @@ impl Facts for View<'_> {
             caught_up: node.caught_up(),
             in_role_for: self.now.since(status.since),
             last_transition: self.unix_millis(status.since),
-            hellos_received: status.hellos_received,
-            hellos_sent: status.hellos_sent,
-            propagation_timeouts: node.propagations.timeouts(),
-            sync_failures: node.mirroring.failures() + node.sync.failures(),
+            hellos_received: heard.received,
+            hellos_sent: heard.sent,
+            hello_rates: node.ha_counters.rates(),
+            propagation_timeouts: heard.timeouts,
+            sync_failures: heard.sync_failures,
             config: self.own_config(),
             refused_messages: refused + node.hellos_refused,
             security: self.security(),
@@ -261,6 +264,8 @@ impl Facts for View<'_> {
             mirror_delay: Duration::from_micros(stats.lag_us),
             mirrored: counts.in_session.into(),
             persistence_missed: counts.persistence_missed.into(),
+            offered: node.engine.counters().flows_offered,
+            offers: (node.engine.counters().offers_adopted, node.engine.counters().offers_refused()),
             mirror_rate: node.mirroring.traffic(),
             resync: self.resync(),
             takeover: self.takeover(),

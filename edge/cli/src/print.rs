@@ -2,9 +2,13 @@
 
 use crate::client::{Client, Outcome};
 use anyhow::Result;
-use holdfast_config::messages;
+use holdfast_config::{messages, parse};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+/// Pause between the answers that `-ntimes` asks for, as in the market.
+const STAT_INTERVAL: Duration = Duration::from_secs(7);
 
 /// Runs a command. If the node asks back and an operator is there, asks them, and
 /// repeats the command with the answer.
@@ -41,8 +45,22 @@ pub fn run_and_print(client: &mut Client, line: &str, json: bool) -> Result<Outc
     Ok(outcome)
 }
 
-/// Prints all parts of an answer but a question, which is left in `asked`.
+/// Runs a command as often as its `-ntimes` says. All parts of the answers are printed but a question, which is
+/// left in `asked`.
 fn print_answers(client: &mut Client, line: &str, json: bool, asked: &mut Option<String>) -> Result<Outcome> {
+    let times = parse(line).map_or(1, |command| command.times());
+    let mut printed = 0;
+    loop {
+        let outcome = print_answer(client, line, json, asked)?;
+        printed += 1;
+        if printed == times || outcome == Outcome::Failed {
+            return Ok(outcome);
+        }
+        std::thread::sleep(STAT_INTERVAL);
+    }
+}
+
+fn print_answer(client: &mut Client, line: &str, json: bool, asked: &mut Option<String>) -> Result<Outcome> {
     let mut silent = true;
     let outcome = client.run(line, json, &mut |text, ok| match (ok, json) {
         (false, false) if question_in(text).is_some() => *asked = question_in(text).map(str::to_owned),

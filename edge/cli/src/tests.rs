@@ -3,7 +3,7 @@
 use crate::client::{Client, Outcome};
 use crate::print::question_in;
 use crate::status::{Verdict, judge};
-use crate::words::command_line;
+use crate::words::{command_line, has_secret};
 use crate::{Args, batch, shell};
 use clap::Parser;
 use serde_json::{Value, json};
@@ -42,6 +42,21 @@ fn a_filter_keeps_its_quotes_on_the_way_to_the_node() {
         let in_shell = ["show ns connectiontable", typed, &tail.join(" ")].join(" ");
         assert_eq!(filter(&command_line(&args.words)), filter(&in_shell), "{typed}");
         assert_eq!(filter(&in_shell), filter(&in_shell.replace(['"', '\''], "")), "{typed}");
+    }
+}
+
+#[test]
+fn lines_with_passwords_are_known_however_they_are_shortened() {
+    for line in [
+        "set ns rpcNode 10.0.0.1 -password x",
+        "set rpc 10.0.0.1 -PASS x -secure ON",
+        "add HA node 1 10.0.0.2 -rpcNodePassword x",
+        "add node 1 10.0.0.2 -rpc x -inc ENABLED",
+    ] {
+        assert!(has_secret(line), "{line}");
+    }
+    for line in ["show ns rpcNode", "set HA node -haProp DISABLED", "bind HA node -routeMonitor *"] {
+        assert!(!has_secret(line), "{line}");
     }
 }
 

@@ -28,7 +28,11 @@ pub fn has_secret(line: &str) -> bool {
     line.split_whitespace().any(|word| word.len() > 1 && word.starts_with('-') && begins_password(&word[1..]))
 }
 
-/// Whether an option's name may be short for `password`.
+/// Options that carry a password.
+const SECRETS: [&str; 2] = ["password", "rpcNodePassword"];
+
+/// Whether an option's name may be short for one of them.
 fn begins_password(name: &str) -> bool {
-    "password".get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+    let begins = |secret: &str| secret.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    SECRETS.into_iter().any(begins)
 }

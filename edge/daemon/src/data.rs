@@ -104,6 +104,7 @@ impl Driver {
 
     /// Turns for ever; the process ends around it.
     pub fn run(mut self) -> ! {
+        self.woken = self.clock.now();
         loop {
             self.turn();
             let now = self.clock.now();
@@ -113,6 +114,9 @@ impl Driver {
             self.ready.clear();
             self.poller.wait(sleep, &mut self.ready);
             self.woken = self.clock.now();
+            if self.ready.is_empty() {
+                self.precedence.note_wake(self.woken, now + sleep);
+            }
         }
     }
 

@@ -1,5 +1,8 @@
 //! The sockets between the two data threads: datagrams, and one idle TCP
 //! connection whose only message is its end.
+//!
+//! Its orderly end (FIN) is what the kernel of a dead process sends, and it refuses a new one. Whoever lives and lets go of
+//! it resets it, and what resets it on the way says nothing about the process either.
 
 use crate::poller::Poller;
 use crate::queue::JobSender;
@@ -96,6 +99,7 @@ impl Peer {
     /// Opens, moves or closes the link.
     pub fn set_link(&mut self, now: Instant, link: Option<PeerLink>) {
         if self.link != link {
+            self.reset_stream();
             let counters = self.counters;
             *self = Peer { link, retry_at: now, counters, ..Peer::new() };
         }
@@ -127,7 +131,7 @@ impl Peer {
     pub fn maintain(&mut self, now: Instant, poller: &Poller, jobs: &mut JobSender) {
         let Some(link) = self.link.clone() else { return };
         if matches!(&self.stream, Stream::Connecting { until, .. } if now >= *until) {
-            self.close_stream(now);
+            self.end_stream(now, StreamEvent::Cut);
         }
         if now < self.retry_at {
             return;
@@ -172,8 +176,8 @@ impl Peer {
             Ok(socket) if poller.add(socket.as_raw_fd(), STREAM, true).is_ok() => {
                 self.stream = Stream::Connecting { socket, until: now + CONNECT_LIMIT };
             }
-            // Refused, or no way there: the same as closed.
-            Ok(_) | Err(_) => self.tell_closed(),
+            Ok(_) => self.tell_end(StreamEvent::Cut),
+            Err(error) => self.tell_end(meaning_of(&error)),
         }
     }
 
@@ -191,29 +195,33 @@ impl Peer {
         let Ok((socket, from)) = listener.accept() else { return };
         if from.as_socket().map(|from| from.ip()) != Some(link.expected) {
             self.counters.foreign += 1;
-            return;
+            return reset(&socket);
         }
         let socket = with_high_descriptor(socket);
         // The peer has one connection: when it opens another the old one is that of a life or of a path
         // that has ended, and its end says nothing about the peer that has just called.
         let watched = socket.set_nonblocking(true).and_then(|()| poller.add(socket.as_raw_fd(), STREAM, false));
-        if watched.is_ok() {
-            self.stream = Stream::Open(socket);
-            self.tell_open();
+        if watched.is_err() {
+            return reset(&socket);
         }
+        self.reset_stream();
+        self.stream = Stream::Open(socket);
+        self.tell_open();
     }
 
     fn look_at_stream(&mut self, now: Instant, poller: &Poller) {
         match std::mem::replace(&mut self.stream, Stream::None) {
             Stream::None => {}
             Stream::Connecting { socket, .. } => {
-                let connected = matches!(socket.take_error(), Ok(None)) && socket.peer_addr().is_ok();
+                let error = socket.take_error().unwrap_or_else(Some);
+                let connected = error.is_none() && socket.peer_addr().is_ok();
                 if connected && poller.change(socket.as_raw_fd(), STREAM, false).is_ok() {
                     self.stream = Stream::Open(socket);
                     self.heard_at = now;
                     self.tell_open();
                 } else {
-                    self.close_stream(now);
+                    reset(&socket);
+                    self.end_stream(now, error.as_ref().map_or(StreamEvent::Cut, meaning_of));
                 }
             }
             Stream::Open(socket) => {
@@ -223,16 +231,24 @@ impl Peer {
                 match outcome {
                     Ok(count) if count > 0 => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    Ok(_) | Err(_) => self.close_stream(now),
+                    Ok(_) => self.end_stream(now, StreamEvent::Closed),
+                    Err(_) => self.end_stream(now, StreamEvent::Cut),
                 }
             }
         }
     }
 
-    fn close_stream(&mut self, now: Instant) {
-        self.stream = Stream::None;
+    fn end_stream(&mut self, now: Instant, event: StreamEvent) {
+        self.reset_stream();
         self.retry_at = self.retry_at.max(now + RETRY);
-        self.tell_closed();
+        self.tell_end(event);
+    }
+
+    fn reset_stream(&mut self) {
+        match std::mem::replace(&mut self.stream, Stream::None) {
+            Stream::Open(socket) | Stream::Connecting { socket, .. } => reset(&socket),
+            Stream::None => {}
+        }
     }
 
     /// Each new connection is told, also when it takes the place of one.
@@ -242,10 +258,10 @@ impl Peer {
     }
 
     /// Told once, however often an attempt to connect fails.
-    fn tell_closed(&mut self) {
-        if self.told != Some(StreamEvent::Closed) {
-            self.told = Some(StreamEvent::Closed);
-            self.events.push(StreamEvent::Closed);
+    fn tell_end(&mut self, event: StreamEvent) {
+        if self.told != Some(event) {
+            self.told = Some(event);
+            self.events.push(event);
         }
     }
 
@@ -277,7 +293,7 @@ impl Peer {
         let connects = self.link.as_ref().is_some_and(|link| link.connects);
         if connects && silent > STALE_AFTER && matches!(self.stream, Stream::Open(_)) {
             // Not a close that could be held against the peer: it speaks.
-            self.stream = Stream::None;
+            self.reset_stream();
             self.retry_at = now;
         }
     }
@@ -294,6 +310,20 @@ impl Peer {
             self.counters.unsent += 1;
         }
     }
+}
+
+/// What a failed attempt to connect says about the peer.
+fn meaning_of(error: &io::Error) -> StreamEvent {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => StreamEvent::Closed,
+        _ => StreamEvent::Cut,
+    }
+}
+
+/// Lets go of a connection in a way that no dead process can.
+fn reset(socket: &Socket) {
+    // Who cannot say so is taken for dead and asked.
+    let _ = socket.set_linger(Some(Duration::ZERO));
 }
 
 fn new_socket(local: IpAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
@@ -355,3 +385,6 @@ fn with_high_descriptor(socket: Socket) -> Socket {
     // SAFETY: `fd` is a descriptor that nobody else owns.
     unsafe { Socket::from_raw_fd(fd) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,25 @@
 //! Before whom the data thread goes.
 //!
-//! Heartbeats leave from it, and a lease ends while it waits for a core. So it is scheduled in real time, where that is
-//! allowed (CAP_SYS_NICE), *as long as it leaves others most of its core*: a real-time thread that does not is stopped by the
-//! kernel for some 50 ms in every second, which is longer than a dead interval may be, and starves the kernel's own threads that
-//! feed it. A thread that works more than that takes its turn like all, at a high priority.
+//! Heartbeats leave from it, and a lease ends while it waits for a core. Where others keep it waiting it is scheduled in real
+//! time, if that is allowed (CAP_SYS_NICE). Not otherwise: the kernel moves a real-time thread to another core rather than
+//! let it follow whoever woke it, and where cores sleep (a virtual machine) each of its wakes then costs some 100 us more.
+//!
+//! It must leave others most of its core as well: a real-time thread that does not is stopped by the kernel for some
+//! 50 ms in every second, which is longer than a dead interval may be, and starves the kernel's own threads that feed it.
+//! A thread that works more than that takes its turn like all, at a high priority.
 
 use holdfast_base::Instant;
 use std::time::Duration;
 
-/// Work and rest are weighed over so long.
+/// A timer that is noticed so late means that others keep the thread waiting.
+const LATE: Duration = Duration::from_millis(1);
+/// Real time lasts so long after that; whether it is still needed shows only without it.
+const NEEDED_FOR: Duration = Duration::from_secs(10);
+/// Who has worked too much for real time goes without it for so long.
+const REST: Duration = Duration::from_secs(1);
+/// Work and rest are weighed over so long, at least.
 const WINDOW: Duration = Duration::from_millis(10);
-/// More work than this in a window ends real time, at once.
+/// More work than this, and than half of the window if it is longer, ends real time at once.
 const SHARE: Duration = Duration::from_millis(5);
 /// The lowest real-time priority: it is before everything that is not real-time, and behind all others that are.
 const PRIORITY: i32 = 1;
@@ -22,9 +31,16 @@ const NICE: i32 = -15;
 pub struct Precedence {
     /// Whether the system lets this thread be scheduled in real time.
     allowed: bool,
-    real_time: bool,
+    /// It is, until then.
+    real_time: Option<Instant>,
+    /// It is not before then: it worked too much.
+    resting: Instant,
+    /// When the window began, and the thread's CPU time then.
     window: Instant,
+    used: Duration,
+    /// Time between rests since then: what others took of it while the thread waited for a core included.
     worked: Duration,
+    taken: u64,
     yields: u64,
 }
 
@@ -33,46 +49,77 @@ impl Precedence {
     pub fn claim(now: Instant) -> Precedence {
         // SAFETY: no preconditions; 0 is the calling thread. Without the right to it, it takes its turn like all.
         unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
-        let allowed = schedule(true);
-        Precedence { allowed, real_time: allowed, window: now, worked: Duration::ZERO, yields: 0 }
+        Precedence::new(now, schedule(true) && schedule(false))
+    }
+
+    fn new(now: Instant, allowed: bool) -> Precedence {
+        let (used, worked) = (Duration::ZERO, Duration::ZERO);
+        Precedence { allowed, real_time: None, resting: now, window: now, used, worked, taken: 0, yields: 0 }
+    }
+
+    /// The thread has slept until a timer that was due at `due`, and noticed it `now`.
+    pub fn note_wake(&mut self, now: Instant, due: Instant) {
+        if self.is_needed(now, due) && schedule(true) {
+            self.begin(now, cpu_time());
+        }
+    }
+
+    fn is_needed(&self, now: Instant, due: Instant) -> bool {
+        self.allowed && self.real_time.is_none() && now >= self.resting && now.since(due) > LATE
+    }
+
+    fn begin(&mut self, now: Instant, used: Duration) {
+        self.real_time = Some(now + NEEDED_FOR);
+        (self.window, self.used, self.worked) = (now, used, Duration::ZERO);
+        self.taken += 1;
     }
 
     /// The thread has worked for `worked`; `now` it is about to rest.
     pub fn note_work(&mut self, now: Instant, worked: Duration) {
-        match self.weigh(now, worked) {
-            Some(real_time) if schedule(real_time) => self.real_time = real_time,
-            // What was allowed once may be forbidden later (a container's limits): it stays as it is.
-            Some(_) => self.allowed = false,
-            None => {}
+        if self.is_over(now, worked, cpu_time) {
+            self.real_time = None;
+            schedule(false);
         }
     }
 
-    /// How the thread is to be scheduled from here on (in real time or not), if that changes.
-    fn weigh(&mut self, now: Instant, worked: Duration) -> Option<bool> {
+    /// Whether real time ends.
+    fn is_over(&mut self, now: Instant, worked: Duration, cpu_time: impl Fn() -> Duration) -> bool {
+        let Some(until) = self.real_time else { return false };
         self.worked += worked;
-        let (hogs, ended) = (self.worked > SHARE, now.since(self.window) >= WINDOW);
-        if ended {
-            (self.window, self.worked) = (now, Duration::ZERO);
-        }
-        match (self.real_time, hogs) {
-            (true, true) => {
+        let span = now.since(self.window);
+        let ended = span >= WINDOW;
+        if self.worked > SHARE || ended {
+            let used_by_now = cpu_time();
+            self.worked = used_by_now.saturating_sub(self.used);
+            if self.worked > SHARE.max(span / 2) {
                 self.yields += 1;
-                Some(false)
+                self.resting = now + REST;
+                return true;
             }
-            (false, false) if ended && self.allowed => Some(true),
-            (true | false, _) => None,
+            if ended {
+                (self.window, self.used, self.worked) = (now, used_by_now, Duration::ZERO);
+            }
         }
+        now >= until
     }
 
-    /// For the log: how it is scheduled, and how often it gave real time up because it worked too much.
+    /// For the log: how it is scheduled, how often that was in real time, and how often it worked too much for it.
     pub fn text(&self) -> String {
         let how = match (self.allowed, self.real_time) {
-            (_, true) => "real time",
-            (true, false) => "shared, it works too much for real time",
-            (false, false) => "shared, real time is not allowed",
+            (_, Some(_)) => "in real time",
+            (true, None) => "as others are",
+            (false, None) => "as others are, real time is not allowed",
         };
-        format!("scheduling {how}, real time given up {}", self.yields)
+        format!("scheduled {how}; real time taken {}, given up {}", self.taken, self.yields)
     }
+}
+
+/// Time for which the calling thread has had a core.
+fn cpu_time() -> Duration {
+    let mut used = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `used` is a writable timespec. The clock exists since Linux 2.6.12; without it nothing was used.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut used) };
+    Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
 }
 
 /// Schedules the calling thread in real time, or as all others; whether that was allowed.
@@ -86,59 +133,116 @@ fn schedule(real_time: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
-    fn at(micros: u64) -> Instant {
-        Instant::from_nanos(micros * 1000)
+    /// A thread whose every turn lasts a millisecond.
+    struct Thread {
+        subject: Precedence,
+        now: Instant,
+        used: Cell<Duration>,
     }
 
-    fn precedence(allowed: bool) -> Precedence {
-        Precedence { allowed, real_time: allowed, window: Instant::ZERO, worked: Duration::ZERO, yields: 0 }
-    }
+    impl Thread {
+        fn new(allowed: bool) -> Thread {
+            let subject = Precedence::new(Instant::ZERO, allowed);
+            Thread { subject, now: Instant::ZERO, used: Cell::new(Duration::ZERO) }
+        }
 
-    /// Feeds windows of ten turns, each a millisecond long, of which `work` is work. Returns what it is at the end of each.
-    fn live(subject: &mut Precedence, from: u64, windows: u64, work: Duration) -> Vec<bool> {
-        let mut told = Vec::new();
-        for window in 0..windows {
-            for turn in 0..10 {
-                let now = at(from + window * 10_000 + (turn + 1) * 1_000);
-                if let Some(real_time) = subject.weigh(now, work) {
-                    subject.real_time = real_time;
+        /// One that was kept waiting.
+        fn kept_waiting() -> Thread {
+            let mut thread = Thread::new(true);
+            thread.wake(LATE * 2);
+            assert!(thread.subject.real_time.is_some());
+            thread
+        }
+
+        fn wake(&mut self, late: Duration) {
+            let due = self.now;
+            self.now = self.now + late;
+            if self.subject.is_needed(self.now, due) {
+                self.subject.begin(self.now, self.used.get());
+            }
+        }
+
+        /// Turns of which `work` passes before the rest, and `used` of it on a core. Returns whether it is in real time then.
+        fn live(&mut self, turns: u32, work: Duration, used: Duration) -> bool {
+            for _ in 0..turns {
+                self.now = self.now + Duration::from_millis(1);
+                self.used.set(self.used.get() + used);
+                if self.subject.is_over(self.now, work, || self.used.get()) {
+                    self.subject.real_time = None;
                 }
             }
-            told.push(subject.real_time);
+            self.subject.real_time.is_some()
         }
-        told
+    }
+
+    const LITTLE: Duration = Duration::from_micros(450);
+    const MUCH: Duration = Duration::from_micros(900);
+
+    #[test]
+    fn who_is_not_kept_waiting_needs_no_real_time() {
+        let mut thread = Thread::new(true);
+        thread.wake(LATE);
+        assert!(!thread.live(100, LITTLE, LITTLE));
+        assert_eq!(thread.subject.taken, 0);
     }
 
     #[test]
-    fn who_leaves_others_most_of_the_core_keeps_real_time() {
-        let mut subject = precedence(true);
-        assert_eq!(live(&mut subject, 0, 3, Duration::from_micros(450)), [true, true, true]);
-        assert_eq!(subject.yields, 0);
+    fn real_time_lasts_and_is_tried_without_after_a_while() {
+        let mut thread = Thread::kept_waiting();
+        assert!(thread.live(9_999, LITTLE, LITTLE));
+        assert!(!thread.live(2, LITTLE, LITTLE));
+        thread.wake(LATE * 2);
+        assert!(thread.live(100, LITTLE, LITTLE));
     }
 
     #[test]
-    fn who_works_too_much_gives_it_up_within_the_window_and_has_it_back_after_a_calmer_one() {
-        let mut subject = precedence(true);
-        assert_eq!(subject.weigh(at(6_000), Duration::from_micros(5_001)), Some(false));
-        subject.real_time = false;
-        assert_eq!(live(&mut subject, 6_000, 2, Duration::from_micros(900)), [false, false]);
-        assert_eq!(subject.yields, 1);
-        assert_eq!(live(&mut subject, 26_000, 3, Duration::from_micros(100)).last(), Some(&true));
+    fn who_works_too_much_gives_it_up_within_the_window_and_may_have_it_again_later() {
+        let mut thread = Thread::kept_waiting();
+        assert!(thread.live(5, MUCH, MUCH));
+        assert!(!thread.live(1, MUCH, MUCH), "5.4 ms of 6");
+        assert_eq!(thread.subject.yields, 1);
+        thread.wake(LATE * 2);
+        assert!(!thread.live(1, LITTLE, LITTLE));
+        thread.now = thread.now + REST;
+        thread.wake(LATE * 2);
+        assert!(thread.live(1, LITTLE, LITTLE));
     }
 
     #[test]
-    fn who_may_not_is_never_asked_to_change() {
-        let mut subject = precedence(false);
-        assert_eq!(live(&mut subject, 0, 2, Duration::from_micros(900)), [false, false]);
-        assert_eq!(live(&mut subject, 20_000, 2, Duration::ZERO), [false, false]);
+    fn what_others_took_of_its_turns_is_no_work_of_its_own() {
+        let mut thread = Thread::kept_waiting();
+        assert!(thread.live(100, MUCH, LITTLE));
+    }
+
+    #[test]
+    fn work_before_a_long_rest_is_weighed_against_the_rest() {
+        let mut thread = Thread::kept_waiting();
+        assert!(thread.live(5, MUCH, MUCH));
+        thread.now = thread.now + Duration::from_millis(100);
+        assert!(thread.live(1, MUCH, MUCH));
+    }
+
+    #[test]
+    fn who_may_not_never_takes_it() {
+        let mut thread = Thread::new(false);
+        thread.wake(LATE * 2);
+        assert!(!thread.live(40, MUCH, MUCH));
     }
 
     #[test]
     fn the_system_is_asked_and_the_thread_goes_on_whatever_it_says() {
+        let policy = || {
+            // SAFETY: no preconditions; 0 is the calling thread.
+            unsafe { libc::sched_getscheduler(0) }
+        };
         let mut subject = Precedence::claim(Instant::ZERO);
-        assert_eq!(subject.real_time, subject.allowed);
-        subject.note_work(at(10), Duration::from_millis(6));
-        assert!(!subject.real_time, "{}", subject.text());
+        assert_eq!(policy() & !libc::SCHED_RESET_ON_FORK, libc::SCHED_OTHER);
+        subject.note_wake(Instant::ZERO + LATE * 2, Instant::ZERO);
+        let real_time = policy() == libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+        assert_eq!((subject.real_time.is_some(), subject.allowed), (real_time, real_time), "{}", subject.text());
+        subject.note_work(Instant::ZERO + NEEDED_FOR * 2, Duration::ZERO);
+        assert_eq!(policy() & !libc::SCHED_RESET_ON_FORK, libc::SCHED_OTHER);
     }
 }

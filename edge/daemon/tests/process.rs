@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
@@ -40,11 +41,16 @@ fn check(text: &str) -> Output {
 impl Daemon {
     /// Starts one and waits until it says that it is ready.
     fn start() -> Daemon {
+        Daemon::start_with(|_| {})
+    }
+
+    fn start_with(change: impl FnOnce(&mut Command)) -> Daemon {
         let folder = tempfile::tempdir().unwrap();
         write_conf(folder.path(), CONF);
         let notify = Notify::bind(&folder.path().join("notify"));
         let mut command = command(folder.path());
         command.env("NOTIFY_SOCKET", folder.path().join("notify")).stderr(Stdio::null());
+        change(&mut command);
         let child = command.spawn().unwrap();
         let daemon = Daemon { child, folder };
         assert_eq!(notify.word().expect("word from the daemon"), "READY=1");
@@ -160,6 +166,41 @@ fn save_ns_config_replaces_the_file_with_what_runs() {
     assert_eq!(ask(&mut client, b"{\"line\":\"save ns config\"}\n")["ok"], true);
     let saved = std::fs::read_to_string(daemon.folder.path().join("ns.conf")).unwrap();
     assert!(saved.contains("add server kept 192.0.2.77") && saved.contains("198.51.100.9"), "{saved}");
+}
+
+/// Whether any write to a file of this process fails from here on, as on a full disk.
+fn set_full_disk(pid: u32, full: bool) {
+    let room = if full { 0 } else { libc::RLIM_INFINITY };
+    let limit = libc::rlimit { rlim_cur: room, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is readable; no old limits are asked for.
+    let done = unsafe { libc::prlimit(pid as libc::pid_t, libc::RLIMIT_FSIZE, &raw const limit, std::ptr::null_mut()) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn a_save_on_a_full_disk_is_told_and_leaves_the_old_file() {
+    // Else the kernel would end the daemon at such a write.
+    let ignore_the_signal = || {
+        // SAFETY: allowed between fork and exec.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        Ok(())
+    };
+    let daemon = Daemon::start_with(|command| {
+        // SAFETY: the closure calls nothing that is not allowed there.
+        unsafe { command.pre_exec(ignore_the_signal) };
+    });
+    let mut client = daemon.connect();
+    assert_eq!(ask(&mut client, b"{\"line\":\"add server new 192.0.2.77\"}\n")["ok"], true);
+    set_full_disk(daemon.child.id(), true);
+    let answer = ask(&mut client, b"{\"line\":\"save ns config\"}\n");
+    assert!(answer["ok"] == false && answer["text"].as_str().unwrap().contains("cannot save"), "{answer}");
+    let path = daemon.folder.path().join("ns.conf");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), CONF);
+    let names = |folder: &Path| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(!names(daemon.folder.path()).any(|name| name == ".ns.conf.new"), "the disk has its room back");
+    set_full_disk(daemon.child.id(), false);
+    assert_eq!(ask(&mut client, b"{\"line\":\"save ns config\"}\n")["ok"], true);
+    assert!(std::fs::read_to_string(&path).unwrap().contains("add server new"));
 }
 
 #[test]

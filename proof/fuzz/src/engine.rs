@@ -146,7 +146,7 @@ fn limits() -> Limits {
     Limits {
         max_flows: 8,
         hold_packets_per_flow: 3,
-        held_bytes: 4096,
+        held_bytes: 16 << 10,
         max_persistence: 4,
         max_snat_pools: 4,
         max_neighbours: 8,

@@ -249,7 +249,8 @@ impl Pair {
                     );
                 });
             }
-            105..=107 => self.event(at, |node, now| node.handle_peer_stream(now, StreamEvent::Closed)),
+            105..=106 => self.event(at, |node, now| node.handle_peer_stream(now, StreamEvent::Closed)),
+            107 => self.event(at, |node, now| node.handle_peer_stream(now, StreamEvent::Cut)),
             108..=109 => self.event(at, |node, now| node.handle_peer_stream(now, StreamEvent::Open)),
             110..=114 => {
                 let ok = input.u8() & 1 == 0;

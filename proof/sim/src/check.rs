@@ -38,6 +38,8 @@ pub struct Checker {
     /// The primary of the highest term: machine, life, term.
     ruler: Option<(usize, u64, u64)>,
     partitioned: Option<Instant>,
+    /// The machines have started apart: without a common history they may lead under one term.
+    pub strangers: bool,
     /// The peer link loses more than a mirror can bear: holds may reach their limit until then.
     pub link_bad_until: Instant,
     /// A flow was taken from a node on purpose: digests may differ.
@@ -86,6 +88,7 @@ impl Checker {
         };
         if let [Some(a), Some(b)] = [0, 1].map(|m| leads(&machines[m]))
             && a == b
+            && !self.strangers
         {
             self.violate(now, format!("both nodes lead in term {a}"));
         }

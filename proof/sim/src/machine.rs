@@ -25,8 +25,8 @@ pub enum Input {
     Stream(StreamEvent),
     /// The disk is done.
     TermStored(u64),
-    /// The disk is done.
-    ConfigStored(u64),
+    /// The disk is done, or was full.
+    ConfigStored(u64, bool),
     /// The key is ready.
     Key(u64, [u8; 32]),
     /// A probe has ended.
@@ -99,6 +99,8 @@ pub struct Before {
     pub without_room: u64,
     /// New flows that it had refused, since its table was full.
     pub refused: u64,
+    /// Flows offered to it for which it had no room, and flows of its own that had to make room.
+    pub squeezed: u64,
 }
 
 /// A computer and, while it runs, its process.
@@ -119,6 +121,8 @@ pub struct Machine {
     pub stored_term: u64,
     /// What its disk says.
     pub stored_config: String,
+    /// No configuration can be stored.
+    pub disk_full: bool,
     /// Not before then does the process get a turn.
     pub frozen_until: Option<Instant>,
     /// What arrived while it was frozen.
@@ -135,6 +139,8 @@ pub struct Machine {
     pub replies: Vec<Reply>,
     /// Programs that the process wanted run.
     pub hooks: Vec<HookRun>,
+    /// What reaches it on the peer link, if somebody listens there.
+    pub overheard: Option<Vec<Vec<u8>>>,
     /// Which of its data ports have a carrier.
     pub carriers: [bool; 2],
     /// Ethernet addresses of its ports beside their own.
@@ -160,6 +166,7 @@ impl Machine {
             boot: 0,
             stored_term: 0,
             stored_config: config,
+            disk_full: false,
             frozen_until: None,
             backlog: Vec::new(),
             max_flows: 2048,
@@ -168,6 +175,7 @@ impl Machine {
             hidden: core::time::Duration::ZERO,
             replies: Vec::new(),
             hooks: Vec::new(),
+            overheard: None,
             carriers: [true; 2],
             floating_macs: Vec::new(),
             wanted: Vec::new(),
@@ -210,6 +218,14 @@ impl Machine {
         }
     }
 
+    /// Stores a configuration. Whether there was room.
+    pub fn store_config(&mut self, text: String) -> bool {
+        if !self.disk_full {
+            self.stored_config = text;
+        }
+        !self.disk_full
+    }
+
     /// Ends the process at once.
     pub fn stop(&mut self) {
         self.node = None;
@@ -237,6 +253,11 @@ impl Machine {
     pub fn refused_a_flow(&self) -> bool {
         let refused = |node: &Node| node.engine().counters().drops(Drop::FlowTableFull) > self.before.refused;
         self.node.as_ref().is_some_and(refused)
+    }
+
+    /// Whether what only one side of a split had was lost in its last turn, since a table was full.
+    pub fn was_squeezed(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| squeezed(node) > self.before.squeezed)
     }
 
     /// Whether it said in its last turn, leading, that a service went up or down.
@@ -306,6 +327,7 @@ impl Machine {
             unprotected: node.engine().counters().hold_released_unprotected,
             without_room: node.engine().counters().record_full,
             refused: node.engine().counters().drops(Drop::FlowTableFull),
+            squeezed: squeezed(node),
         }
     }
 
@@ -318,6 +340,9 @@ impl Machine {
             inputs.into_iter().partition(|input| matches!(input, Input::Peer(_) | Input::Stream(_)));
         let ports = ports(self.index, self.carriers, &self.wanted);
         for input in first.into_iter().chain(later) {
+            if let (Some(overheard), Input::Peer(bytes)) = (&mut self.overheard, &input) {
+                overheard.push(bytes.clone());
+            }
             feed(node, at, &ports, input, &mut wishes);
         }
         node.handle_timeout(at);
@@ -387,7 +412,10 @@ fn feed(node: &mut Node, now: Instant, ports: &[PortState], input: Input, wishes
         Input::Peer(bytes) => node.handle_peer_datagram(now, &bytes),
         Input::Stream(event) => node.handle_peer_stream(now, event),
         Input::TermStored(term) => node.handle_term_stored(now, term),
-        Input::ConfigStored(request) => node.handle_config_stored(now, request, Ok(())),
+        Input::ConfigStored(request, stored) => {
+            let result = if stored { Ok(()) } else { Err("the disk is full".into()) };
+            node.handle_config_stored(now, request, result);
+        }
         Input::Key(request, key) => node.handle_peer_key(now, request, key),
         Input::Probe(id, outcome) => node.handle_probe_outcome(now, id, outcome),
         Input::Witness(number, answer) => node.handle_witness(now, number, answer),
@@ -399,6 +427,11 @@ fn feed(node: &mut Node, now: Instant, ports: &[PortState], input: Input, wishes
 }
 
 /// What a process gets from its computer's random numbers: another value in each life.
+fn squeezed(node: &Node) -> u64 {
+    let counters = node.engine().counters();
+    counters.offers_without_room + counters.stale_evicted
+}
+
 fn secret(boot: u64) -> [u8; 32] {
     let mut secret = [0; 32];
     for (index, part) in secret.chunks_mut(8).enumerate() {

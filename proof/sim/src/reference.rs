@@ -18,6 +18,12 @@
 //! out of the knowers of all that is open. A connection that nobody knows any
 //! more may be lost; every other one must survive.
 //!
+//! **Divided.** While hosts reach one machine only, each machine serves its side, and nobody can have told anybody. What
+//! a side opens then is known by its machine, and must go on when the network is one again, wherever it is
+//! served; unless its ends were those of an earlier connection, which the other side may know still. (An exchange may begin
+//! afresh at the other machine before that one has heard of it: it is excused.) The same holds for what begins after that,
+//! until the pair is whole: one of two that lead serves it.
+//!
 //! **Whole.** From the moment at which the pair tells its operator so: a claim
 //! binds. If it never does, [`HEALED_WITHIN`] after the last disturbance all
 //! the same: silence does not excuse.
@@ -30,15 +36,20 @@ use core::time::Duration;
 
 use holdfast_base::Instant;
 
-use crate::apps::{Client, Connection, Exchange, Outcome};
+use crate::apps::{Client, Connection, Exchange};
 use crate::scenario::Fault;
 use crate::sight::{Segment, Sight, look};
+pub use crate::statement::{Statement, Tally};
+use crate::statement::{describe, difference, millis};
 use crate::world::{CLIENT_SIDE, SERVER_SIDE};
 
 /// So long after the last disturbance a pair counts as whole, whatever it says.
 pub const HEALED_WITHIN: Duration = Duration::from_secs(15);
 /// Messages are forgotten after this long: nothing is under way longer than the longest freeze.
 const MESSAGE_LIFE: Duration = Duration::from_secs(20);
+
+/// Why nothing can be said.
+const APART: &str = "two nodes served while nothing got from one to the other";
 
 /// What a vserver promises when a node is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,19 +69,6 @@ pub struct Offer {
     pub at: SocketAddr,
     /// The promise.
     pub promise: Promise,
-}
-
-/// What the model says of a connection or exchange.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Statement {
-    /// It must go on to its end.
-    MustSurvive(String),
-    /// Whatever becomes of it is no fault.
-    MayBeLost(String),
-    /// It must not go on.
-    MustBeReset(String),
-    /// The client must be let in.
-    MustOpen,
 }
 
 /// A client's end.
@@ -138,6 +136,8 @@ struct Tracked {
     excuse: Option<(Instant, String)>,
     /// Two nodes served it apart from each other.
     parted: bool,
+    /// It began at one side of a divided network, which alone can know it.
+    sided: bool,
     /// The first fault that may have made another node serve it.
     handed: Option<(Instant, String)>,
     /// In which turn that which can be told of it (the server's SYN-ACK, or the client's first datagram) reached each
@@ -154,17 +154,6 @@ enum Peer {
     Server(SocketAddr),
 }
 
-/// How many of each statement there were.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Had to survive, or to be let in.
-    pub survive: usize,
-    /// Might be lost.
-    pub excused: usize,
-    /// Had to be reset.
-    pub reset: usize,
-}
-
 /// The model.
 pub struct Reference {
     offers: Vec<Offer>,
@@ -175,6 +164,9 @@ pub struct Reference {
     messages: BTreeMap<u64, Message>,
     turn: u64,
     split: bool,
+    divided: bool,
+    /// The network is one again, and the pair is not whole since: two nodes may lead until they have met.
+    reuniting: bool,
     disturbed: Instant,
     /// The first turn of the time for which the pair has said that it is whole.
     settled: Option<u64>,
@@ -199,6 +191,8 @@ impl Reference {
             messages: BTreeMap::new(),
             turn: 0,
             split: false,
+            divided: false,
+            reuniting: false,
             disturbed: Instant::ZERO,
             settled: None,
             ruins: Vec::new(),
@@ -242,6 +236,7 @@ impl Reference {
             return;
         }
         self.nodes.iter_mut().for_each(|node| (node.stands, node.full) = (true, false));
+        self.reuniting = false;
         let open = self.tracked.iter_mut().filter(|tracked| tracked.offer.promise == Promise::Stateful);
         for proof in open.flat_map(|tracked| tracked.proofs.values_mut()) {
             if proof.knowers != [false; 2] {
@@ -260,6 +255,13 @@ impl Reference {
     /// A machine's process says that it refused a new flow for want of room. Whoever was known keeps its place.
     pub fn refuses(&mut self, now: Instant) {
         self.refused.push(now);
+    }
+
+    /// A machine's process had no room for what only one side of a divided network had.
+    pub fn squeezes(&mut self, now: Instant, clients: &[Client]) {
+        for tracked in self.tracked.iter_mut().filter(|tracked| tracked.sided && !tracked.is_over(clients)) {
+            tracked.lose(now, "a table was full when the network was one again".into());
+        }
     }
 
     /// A node that leads says that a service went up or down: the same packet may choose another one from here on.
@@ -319,6 +321,10 @@ impl Reference {
             }
             Fault::ForceFailover => self.hand_over(now, None, "a failover was forced", clients),
             Fault::Split(begins) => self.parts(now, begins, clients),
+            Fault::Divide(begins) => {
+                self.parts(now, begins, clients);
+                (self.divided, self.reuniting) = (begins, !begins);
+            }
             Fault::Witness(_) | Fault::WitnessCable(..) => {}
             Fault::PeerLink(_) | Fault::PeerDeaf(_) | Fault::Loss(_) | Fault::PeerLoss(_) => {}
         }
@@ -365,7 +371,9 @@ impl Reference {
         self.hand_over(now, None, "the nodes did not see each other", clients);
         for tracked in self.tracked.iter_mut().filter(|tracked| !tracked.is_over(clients)) {
             tracked.parted = true;
-            tracked.excuse.get_or_insert((now, "two nodes served while nothing got from one to the other".into()));
+            if !tracked.sided {
+                tracked.excuse.get_or_insert((now, APART.into()));
+            }
         }
     }
 
@@ -381,7 +389,12 @@ impl Reference {
         if self.tracked.iter().any(|known| known.caller == caller && known.isn == isn) {
             return;
         }
-        let excuse = self.split.then(|| (now, "two nodes served while nothing got from one to the other".into()));
+        let again = self.tracked.iter().any(|known| known.caller == caller);
+        let apart = self.divided || self.reuniting;
+        let sided = apart && offer.promise == Promise::Stateful && isn != 0 && !again;
+        // Any node rebuilds a stateless one, also while two lead.
+        let excused = self.split || self.reuniting && offer.promise != Promise::Stateless;
+        let excuse = (excused && !sided).then(|| (now, APART.into()));
         self.tracked.push(Tracked {
             caller,
             offer,
@@ -390,7 +403,8 @@ impl Reference {
             proofs: BTreeMap::new(),
             believed: None,
             excuse,
-            parted: self.split,
+            parted: self.split || self.reuniting,
+            sided,
             handed: None,
             arrived: [None; 2],
             seen: None,
@@ -665,55 +679,6 @@ impl Reference {
     }
 }
 
-impl Tally {
-    /// Adds another run's.
-    pub fn add(&mut self, other: Tally) {
-        self.survive += other.survive;
-        self.excused += other.excused;
-        self.reset += other.reset;
-    }
-
-    fn count(&mut self, statement: &Statement) {
-        match statement {
-            Statement::MustSurvive(_) | Statement::MustOpen => self.survive += 1,
-            Statement::MayBeLost(_) => self.excused += 1,
-            Statement::MustBeReset(_) => self.reset += 1,
-        }
-    }
-}
-
-/// In which way a connection's fate is not what was said; `None` if it is.
-fn difference(statement: &Statement, connection: &Connection) -> Option<String> {
-    let outcome = connection.outcome;
-    if outcome == Outcome::Corrupt {
-        return Some("a byte came back that was not sent".into());
-    }
-    match statement {
-        Statement::MayBeLost(_) => None,
-        Statement::MustSurvive(why) => {
-            (outcome != Outcome::Finished).then(|| format!("must survive ({why}), and is {outcome:?}"))
-        }
-        Statement::MustOpen => {
-            (outcome != Outcome::Finished).then(|| format!("must be let in sooner or later, and is {outcome:?}"))
-        }
-        Statement::MustBeReset(why) => matches!(outcome, Outcome::Open | Outcome::Opening)
-            .then(|| format!("must be reset ({why}, and it was DISABLED), and hangs")),
-    }
-}
-
-fn describe(connection: &Connection) -> String {
-    format!(
-        "port {} ({}): opened {:?}, established {:?}, ended {:?}, {} of {} bytes back",
-        connection.port,
-        if connection.v6 { "IPv6" } else { "IPv4" },
-        millis(connection.opened),
-        connection.established.map(millis),
-        connection.ended.map(millis),
-        connection.echoed,
-        connection.total,
-    )
-}
-
 impl Tracked {
     fn is_tcp(&self) -> bool {
         self.isn != 0
@@ -792,8 +757,4 @@ fn digest(message: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(message);
     hasher.finish()
-}
-
-fn millis(at: Instant) -> Duration {
-    Duration::from_micros(at.as_nanos() / 1000)
 }

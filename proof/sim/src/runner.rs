@@ -9,7 +9,7 @@ use holdfast_node::Node;
 use crate::apps::Outcome;
 use crate::check::Checker;
 use crate::reference::Tally;
-use crate::scenario::{Fault, Scenario};
+use crate::scenario::{DISABLED, Fault, Opening, SNAT, STICKY, Scenario, UDP, USIP};
 use crate::world::{CLIENT_SIDE, SERVER_SIDE, World};
 
 /// The pair must be whole this long after the last thing was mended.
@@ -70,6 +70,9 @@ fn run_world(mut world: World) -> Report {
                 break;
             }
         }
+        if world.scenario.divides && !world.checker.failed() {
+            divided_round(&mut world, &mut Rng::from_seed(seed ^ 0xd1));
+        }
     }
     if !world.checker.failed() {
         finish(&mut world, seed);
@@ -109,6 +112,43 @@ fn round(world: &mut World, rng: &mut Rng) -> bool {
     world.checker.story.push((world.now, "everything is mended".into()));
     world.heal();
     become_whole(world, "after a fault was mended")
+}
+
+/// The network is divided, each side serves its clients, and it is one again: in quiet, with a peer link that loses,
+/// or while one of the nodes fails.
+fn divided_round(world: &mut World, rng: &mut Rng) {
+    let apart = 700 + rng.below(3000);
+    world.apply(Fault::Divide(true));
+    for _ in 0..4 + rng.below(12) {
+        let vserver = [SNAT, USIP, UDP, STICKY, DISABLED, SNAT, USIP][rng.below(7) as usize];
+        world.plan_opening(Opening {
+            client: rng.below(world.clients.len() as u64) as usize,
+            bytes: 1 + rng.below(30_000),
+            pause: Duration::from_millis(rng.below(300)),
+            reuse: rng.chance(1, 6),
+            ..Opening::plain(world.now + Duration::from_millis(rng.below(apart + 100)), vserver, rng.chance(1, 3))
+        });
+    }
+    world.run_until(world.now + Duration::from_millis(apart), |_| false);
+    if rng.chance(1, 3) {
+        world.apply(Fault::PeerLoss(50 + rng.below(350)));
+    }
+    world.apply(Fault::Divide(false));
+    if rng.chance(1, 2) {
+        let within = [3_000, 50_000, 600_000][rng.below(3) as usize];
+        world.run_until(world.now + Duration::from_micros(rng.below(within)), |_| false);
+        let machine = rng.below(2) as usize;
+        let freeze = Duration::from_millis(20 + rng.below(2500));
+        world.apply(
+            [Fault::Kill(machine), Fault::PowerOff(machine), Fault::Freeze(machine, freeze)][rng.below(3) as usize],
+        );
+        world.run_until(world.now + Duration::from_millis(300 + rng.below(2000)), |_| false);
+    } else {
+        world.run_until(world.now + Duration::from_millis(rng.below(1000)), |_| false);
+    }
+    world.checker.story.push((world.now, "everything is mended".into()));
+    world.heal();
+    become_whole(world, "after the network was divided");
 }
 
 /// When the next fault strikes: soon, or just when a client has begun something.

@@ -6,6 +6,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use holdfast_base::{Instant, Rng};
+use holdfast_node::StreamEvent;
 
 use crate::apps::{ECHO, Manner};
 use crate::link::Manners;
@@ -37,6 +38,9 @@ pub enum Fault {
     /// Nothing gets from one machine to the other, or again something does;
     /// both reach all hosts.
     Split(bool),
+    /// The network falls into two halves, or is one again: nothing gets from one machine to the other, and each
+    /// host reaches one of them only ([`crate::reach::side_of`]).
+    Divide(bool),
     /// The witness ends, or comes back with what it held.
     Witness(bool),
     /// A machine's way to the witness is cut or mended.
@@ -151,6 +155,10 @@ pub struct Scenario {
     pub extra_config: [String; 2],
     /// Both machines ask a witness.
     pub witness: bool,
+    /// After the rounds the network is divided, and each half opens connections of its own.
+    pub divides: bool,
+    /// What the other node sees of the idle connection when a process dies.
+    pub death_seen: StreamEvent,
 }
 
 /// TCP through SNAT, STATEFUL.
@@ -192,6 +200,8 @@ impl Scenario {
             max_persistence: [512; 2],
             extra_config: [const { String::new() }; 2],
             witness: false,
+            divides: false,
+            death_seen: StreamEvent::Closed,
         }
     }
 
@@ -212,6 +222,12 @@ impl Scenario {
             deaf_thaw: rng.chance(1, 2),
             // From a stream of its own: all else of a seed is what it was.
             witness: Rng::from_seed(seed ^ 0x0077_6974_6e65).chance(1, 8),
+            divides: Rng::from_seed(seed ^ 0x6469_7669_6465).chance(1, 5),
+            death_seen: if Rng::from_seed(seed ^ 0x6375_7473).chance(1, 6) {
+                StreamEvent::Cut
+            } else {
+                StreamEvent::Closed
+            },
             ..Scenario::quiet(seed)
         };
         let span = 3000 + 5000 * rounds as u64;

@@ -6,7 +6,7 @@ use core::time::Duration;
 use holdfast_base::{Instant, Rng};
 use holdfast_engine::PortId;
 use holdfast_ha::Role;
-use holdfast_node::{Node, ProbeOutcome, ProbeRequest, StreamEvent};
+use holdfast_node::{Node, StreamEvent};
 use holdfast_wire::MacAddr;
 use smoltcp::wire::IpAddress;
 
@@ -14,7 +14,7 @@ use crate::apps::{Call, Client, Server};
 use crate::check::Checker;
 use crate::clock::Agenda;
 use crate::host::Host;
-use crate::machine::{Input, Machine, Sabotage, Wish, mac};
+use crate::machine::{Input, Machine, Sabotage, Wish};
 use crate::reference::{Offer, Promise, Reference, Tally};
 use crate::scenario::{Fault, Opening, Scenario, VserverSpec};
 use crate::trace;
@@ -63,7 +63,7 @@ enum Write {
 
 /// Where frames can arrive: on each network, the two machines and its hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Station {
+pub(crate) enum Station {
     Machine(usize),
     Client(usize),
     Server(usize),
@@ -125,6 +125,8 @@ pub struct World {
     pub peer_link: bool,
     /// Nothing gets from one machine to the other, while both reach all hosts.
     pub split: bool,
+    /// Then: the hosts are apart, too, each at the side of one machine.
+    pub divided: bool,
     /// Frames lost on the data networks on top of their manners, per thousand.
     pub extra_loss: u64,
     /// Machines that nothing reaches on the peer link.
@@ -179,6 +181,7 @@ impl World {
             plugged: [[true; 2]; 2],
             peer_link: true,
             split: false,
+            divided: false,
             extra_loss: 0,
             peer_deaf: [false; 2],
             peer_loss: 0,
@@ -270,7 +273,7 @@ impl World {
             self.stream_open = false;
             if closes && self.peer_link && !self.split {
                 let boot = self.machines[1 - machine].boot;
-                let input = Input::Stream(StreamEvent::Closed);
+                let input = Input::Stream(self.scenario.death_seen);
                 self.agenda.plan(self.now + CLOSE_DELAY, Event::Input { machine: 1 - machine, boot, input });
             }
         }
@@ -355,6 +358,7 @@ impl World {
             }
             Fault::Stop(machine) => self.give(machine, Input::Stop),
             Fault::Split(split) => self.split = split,
+            Fault::Divide(divided) => (self.split, self.divided) = (divided, divided),
             Fault::Witness(up) => self.witness.up = up,
             Fault::WitnessCable(machine, up) => self.witness.reaches[machine] = up,
             Fault::Loss(permille) => self.extra_loss = permille,
@@ -404,7 +408,7 @@ impl World {
         self.witness.heal();
         (self.extra_loss, self.peer_loss, self.peer_deaf) = (0, 0, [false; 2]);
         if self.split {
-            self.apply(Fault::Split(false));
+            self.apply(if self.divided { Fault::Divide(false) } else { Fault::Split(false) });
         }
         for machine in 0..2 {
             if let Some(until) = self.machines[machine].frozen_until {
@@ -478,8 +482,8 @@ impl World {
                 self.give(machine, Input::TermStored(term));
             }
             Write::Config(request, text) => {
-                self.machines[machine].stored_config = text;
-                self.give(machine, Input::ConfigStored(request));
+                let stored = self.machines[machine].store_config(text);
+                self.give(machine, Input::ConfigStored(request, stored));
             }
         }
     }
@@ -495,6 +499,9 @@ impl World {
         }
         if self.machines[machine].judged_a_service() {
             self.reference.rehashes(self.now);
+        }
+        if self.machines[machine].was_squeezed() {
+            self.reference.squeezes(self.now, &self.clients);
         }
         if self.machines[machine].found_no_room() {
             self.reference.has_no_room(self.now, machine, &self.clients);
@@ -567,12 +574,6 @@ impl World {
         }
     }
 
-    /// Whether anything gets from one machine to the other.
-    fn has_path(&self) -> bool {
-        let data = (0..2).any(|network| self.plugged[0][network] && self.plugged[1][network]);
-        (self.peer_link || data) && !self.split
-    }
-
     /// Something reaches a machine's process later, if it is still the same life.
     pub(crate) fn plan_input(&mut self, at: Instant, machine: usize, input: Input) {
         let boot = self.machines[machine].boot;
@@ -583,15 +584,6 @@ impl World {
         let boot = self.machines[machine].boot;
         let delay = Duration::from_micros(200 + self.rng.below(self.scenario.disk_us));
         self.agenda.plan(self.now + delay, Event::Stored { machine, boot, write });
-    }
-
-    fn probe(&mut self, machine: usize, request: &ProbeRequest) {
-        let boot = self.machines[machine].boot;
-        let ok = self.plugged[machine][SERVER_SIDE];
-        let took = if ok { Duration::from_millis(1) } else { request.timeout };
-        let outcome = ProbeOutcome { ok, text: "simulated".into(), took };
-        let input = Input::Probe(request.id, outcome);
-        self.agenda.plan(self.now + took, Event::Input { machine, boot, input });
     }
 
     fn arm(&mut self, machine: usize) {
@@ -644,8 +636,7 @@ impl World {
         for station in 0..self.networks[network].len() {
             let target = self.networks[network][station];
             let wanted = MacAddr(to).is_group() || self.takes(target, network, MacAddr(to));
-            let apart = self.split && matches!((from, target), (Station::Machine(_), Station::Machine(_)));
-            if target == from || !wanted || apart || self.rng.chance(self.extra_loss, 1000) {
+            if target == from || !wanted || self.is_apart(from, target) || self.rng.chance(self.extra_loss, 1000) {
                 continue;
             }
             let arrivals = self.scenario.data_manners.arrivals(self.now, &mut self.rng);
@@ -655,22 +646,6 @@ impl World {
             for at in arrivals {
                 self.agenda.plan(at, Event::Frame { network, station, bytes: bytes.to_vec() });
             }
-        }
-    }
-
-    fn takes(&self, station: Station, network: usize, mac: MacAddr) -> bool {
-        let floats = match station {
-            Station::Machine(machine) => self.machines[machine].floating_macs.contains(&mac),
-            Station::Client(_) | Station::Server(_) => false,
-        };
-        floats || mac == self.station_mac(station, network)
-    }
-
-    fn station_mac(&self, station: Station, network: usize) -> MacAddr {
-        match station {
-            Station::Machine(machine) => mac(machine, network),
-            Station::Client(client) => self.clients[client].host.mac,
-            Station::Server(server) => self.servers[server].host.mac,
         }
     }
 

@@ -65,6 +65,8 @@ fn a_wrong_password_is_told_on_both_nodes_and_nobody_takes_over() {
         let told = |line: &&(Instant, _, String)| line.2.contains(DIFFER);
         assert_eq!(story.world.machines[machine].log.iter().filter(told).count(), 1, "told once");
     }
+    let answer = story.command(0, "add service alone v4-0 TCP 8080");
+    assert_eq!(answer, "Warning: Command propagation failed due to user authentication problems");
     // Put right, it joins.
     for node in [1, 2] {
         story.command(1, &format!("set ns rpcNode 10.0.3.{node} -password correct-horse"));

@@ -85,6 +85,33 @@ fn saving_saves_on_both_nodes() {
 }
 
 #[test]
+fn a_save_that_fails_is_told_to_the_operator_and_on_both_nodes() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let failed = |story: &mut Story| {
+        [0, 1].map(|node| shown(story, primary, node, "Incarnation").ends_with("Last Save: FAILED"))
+    };
+    story.world.machines[secondary].disk_full = true;
+    assert!(!story.command(primary, "save ns config").contains("ERROR"), "this node has saved");
+    story.run_ms(500);
+    assert_eq!(failed(&mut story), [false, true]);
+    assert!(shown(&mut story, secondary, 0, "Incarnation").ends_with("Last Save: FAILED"));
+    story.world.machines[secondary].disk_full = false;
+    story.world.machines[primary].disk_full = true;
+    let kept = story.world.machines[primary].stored_config.clone();
+    let told = story.command(primary, "save ns config");
+    assert!(told.starts_with("ERROR") && told.contains("the disk is full"), "{told}");
+    story.run_ms(500);
+    assert_eq!(failed(&mut story), [true, false]);
+    assert_eq!(story.world.machines[primary].stored_config, kept, "the old file is there");
+    story.world.machines[primary].disk_full = false;
+    story.command(primary, "save ns config");
+    story.run_ms(500);
+    assert_eq!(failed(&mut story), [false, false]);
+    story.end();
+}
+
+#[test]
 fn after_a_partition_the_winners_configuration_is_everywhere_and_only_the_difference_is_applied() {
     let mut story = Story::whole(Scenario::quiet(1));
     let (primary, secondary) = (story.primary(), 1 - story.primary());
@@ -187,7 +214,7 @@ fn propagation_and_synchronisation_can_be_switched_off_and_on() {
     let (primary, secondary) = (story.primary(), 1 - story.primary());
     story.command(primary, "set HA node -haProp DISABLED");
     let answer = story.command(primary, "add service quiet v4-0 TCP 8080");
-    assert_eq!(answer, "Warning: Propagation is disabled on this node");
+    assert_eq!(answer, "Warning: Propagation disabled [this node]");
     story.run_ms(2000);
     assert!(!has_service(story.node(secondary), "quiet"), "nobody asks for it");
     assert_eq!(shown(&mut story, primary, 0, "Propagation"), "DISABLED");
@@ -200,7 +227,7 @@ fn propagation_and_synchronisation_can_be_switched_off_and_on() {
     story.command(secondary, "set HA node -haProp DISABLED");
     story.run_ms(300);
     let answer = story.command(primary, "add service quieter v4-0 TCP 8081");
-    assert_eq!(answer, "Warning: Propagation is disabled on the peer node");
+    assert_eq!(answer, "Warning: Command propagation disabled. [peer node]");
     story.command(secondary, "set HA node -haProp ENABLED -haSync DISABLED");
     story.run_ms(2000);
     assert!(!has_service(story.node(secondary), "quieter"));
@@ -232,19 +259,24 @@ fn forced_synchronisation_is_refused_where_it_cannot_be() {
     assert_eq!(story.command(secondary, "force HA sync -force"), "");
     story.run_ms(700);
     assert_eq!(shown(&mut story, secondary, 0, "Sync State"), "SUCCESS");
+    let done = story.command(primary, "sync HA files all");
+    assert!(done.starts_with("Warning: There are no such files"), "{done}");
     story.command(secondary, "set HA node -haStatus DISABLED");
     story.run_ms(300);
     for machine in [primary, secondary] {
         assert_eq!(story.command(machine, "force HA sync"), "ERROR: Node disabled");
+        assert_eq!(story.command(machine, "sync files"), "ERROR: Node disabled");
     }
     story.command(secondary, "set HA node -haStatus ENABLED");
     story.fault(Fault::Kill(secondary));
     story.run_ms(1000);
     let refused = story.command(primary, "force HA sync");
     assert!(refused.contains("invalid peer state"), "{refused}");
+    assert_eq!(story.command(primary, "sync HA files"), refused);
     story.command(primary, "rm HA node 1");
-    let refused = story.command(primary, "force HA sync");
-    assert_eq!(refused, "ERROR: Operation not permitted on stand-alone node");
+    for line in ["force HA sync", "sync HA files"] {
+        assert_eq!(story.command(primary, line), "ERROR: Operation not permitted on stand-alone node");
+    }
 }
 
 #[test]
@@ -277,7 +309,7 @@ fn builds_without_a_common_language_leave_each_other_alone() {
     story.fault(Fault::Kill(secondary));
     story.run_ms(500);
     story.fault(Fault::Start(secondary));
-    node(&mut story, secondary).speak_version(9, 3);
+    node(&mut story, secondary).speak_version(99, 98);
     story.run_ms(5000);
     assert_eq!(story.primary(), primary, "no flapping");
     assert!(!story.node(primary).mirrors() && !story.node(secondary).caught_up());

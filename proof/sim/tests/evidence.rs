@@ -5,9 +5,10 @@ use core::time::Duration;
 
 use holdfast_ha::Role;
 use holdfast_node::StreamEvent;
+use holdfast_sim::apps::Outcome;
 use holdfast_sim::link::Manners;
 use holdfast_sim::machine::Input;
-use holdfast_sim::scenario::Fault;
+use holdfast_sim::scenario::{Fault, SNAT};
 use holdfast_sim::world::{CLIENT_SIDE, SERVER_SIDE, World};
 use holdfast_sim::{Scenario, Story};
 
@@ -35,6 +36,72 @@ fn silence_on_all_paths_for_the_dead_interval() {
     story.end();
 }
 
+/// A hello that is new ends the silence, however late: cut after cut that is shorter than the dead interval is no death.
+#[test]
+fn a_hello_in_time_ends_the_silence() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let old = story.primary();
+    let number = story.connect(SNAT, false);
+    for _ in 0..8 {
+        story.fault(Fault::Split(true));
+        story.run_ms(250);
+        story.fault(Fault::Split(false));
+        story.run_ms(150);
+        assert_eq!(story.primary(), old);
+    }
+    assert!(!logged(&story, 1 - old, "peer lost") && !logged(&story, old, "peer lost"));
+    assert_eq!(story.end_of(number), Outcome::Finished);
+    story.end();
+}
+
+/// The datagrams of a dead process that are still on their way make nobody believe that it lives, nor that its successor
+/// has restarted.
+#[test]
+fn what_a_dead_process_has_said_may_come_late() {
+    let late = Manners { delay: Duration::from_millis(1), jitter: Duration::from_millis(60), ..Manners::CALM };
+    for of_primary in [false, true] {
+        let mut story = Story::whole(Scenario { peer_manners: late, ..Scenario::quiet(3) });
+        let old = story.primary();
+        let dies = if of_primary { old } else { 1 - old };
+        story.fault(Fault::Kill(dies));
+        story.fault(Fault::Start(dies));
+        story.until("whole", World::is_whole);
+        let leads = if of_primary { 1 - old } else { old };
+        assert_eq!(story.primary(), leads);
+        story.run_ms(1000);
+        assert_eq!(story.primary(), leads, "nothing that comes late moves the role");
+        let lost =
+            story.world.machines[1 - dies].log.iter().filter(|(_, _, line)| line.starts_with("peer lost")).count();
+        assert_eq!(lost, 1, "one death is noticed once:\n{}", story.log());
+        story.end();
+    }
+}
+
+#[test]
+fn nobody_leads_beside_a_living_peer_without_its_promise() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let old = story.primary();
+    story.fault(Fault::ForceFailover);
+    let asked = story.world.now;
+    story.until("the other leads", |world| world.primary() == Some(1 - old));
+    assert!(logged(&story, 1 - old, "cause Switchover"), "by the promise of the old primary");
+    assert!(story.world.now.since(asked).as_millis() < 5, "a round trip or two");
+    story.end();
+}
+
+#[test]
+fn a_goodbye_is_believed_at_once() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let old = story.primary();
+    story.fault(Fault::Stop(1 - old));
+    story.until("it is gone", |world| world.machines[1 - old].node.is_none());
+    story.run_ms(5);
+    assert!(logged(&story, old, "peer lost: Goodbye"), "no silence is waited for");
+    assert_eq!(story.primary(), old);
+    story.heal();
+    story.end();
+}
+
 #[test]
 fn copies_of_hellos_are_no_sign_of_life() {
     let copies = Manners { duplicate_permille: 1000, jitter: Duration::from_millis(30), ..Manners::CALM };
@@ -55,6 +122,21 @@ fn a_close_alone_proves_nothing() {
         story.run_ms(500);
         assert_eq!(story.primary(), old, "whoever closes it");
         assert!(logged(&story, machine, "FalseAlarm"), "machine {machine} has asked and was answered");
+    }
+    story.end();
+}
+
+/// Whoever cuts the connection, and however busy the peer is just then.
+#[test]
+fn a_cut_connection_proves_nothing_while_the_peer_is_busy() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let old = story.primary();
+    for machine in [1 - old, old] {
+        story.fault(Fault::Freeze(1 - machine, Duration::from_millis(100)));
+        story.world.give(machine, Input::Stream(StreamEvent::Cut));
+        story.run_ms(500);
+        assert_eq!(story.primary(), old, "machine {machine} saw it");
+        assert!(!logged(&story, machine, "peer lost"), "machine {machine} saw it");
     }
     story.end();
 }

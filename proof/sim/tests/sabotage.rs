@@ -264,7 +264,9 @@ fn a_run_is_decided_by_its_seed() {
 /// What judges the product takes nothing of it but the type of a point in time.
 #[test]
 fn the_model_shares_no_code_with_the_product() {
-    for source in [include_str!("../src/reference.rs"), include_str!("../src/sight.rs")] {
+    for source in
+        [include_str!("../src/reference.rs"), include_str!("../src/statement.rs"), include_str!("../src/sight.rs")]
+    {
         let of_the_product = source.replace("use holdfast_base::Instant;", "");
         assert!(!of_the_product.contains("holdfast_"), "the model leans on the product");
     }

@@ -40,6 +40,8 @@ pub fn wrong_password(stage: &mut Stage<'_>) -> Result<()> {
     let views = [stage.pair.nodes[primary].ha()?, stage.pair.nodes[other].ha()?];
     ensure!(views[0].is_primary() && !views[0].peer_caught_up, "the primary goes on alone: {}", views[0].raw);
     ensure!(!views[1].is_primary() && !views[1].caught_up, "the other one takes nothing over: {}", views[1].raw);
+    let answer = stage.pair.nodes[primary].cli(&["add", "server", "alone", "10.77.0.9"])?;
+    ensure!(answer.contains("Command propagation failed due to user authentication problems"), "{answer}");
     // Put right at the node, without a restart.
     set_password(stage, other, "s3cret")?;
     let whole = stage.pair.wait_whole()?;
@@ -92,9 +94,10 @@ pub fn attacked(stage: &mut Stage<'_>) -> Result<()> {
     let primary = stage.pair.wait_whole()?;
     let refused = [stage.pair.nodes[0].refused()?, stage.pair.nodes[1].refused()?];
     let resident = [resident(stage, 0)?, resident(stage, 1)?];
+    let term = stage.pair.nodes[primary].ha()?.term;
     for node in 0..2u8 {
-        let (own, peer) = (peer_address(node), peer_address(1 - node));
-        let on_the_link = ["attack", "--interface", "eth-p", "--name", &own, "--udp", &format!("{peer}:3003")];
+        let (own, peer) = (peer_address(node), format!("{}:3003", peer_address(1 - node)));
+        let on_the_link = ["attack", "--interface", "eth-p", "--name", &own, "--udp", &peer, "--tcp", &peer];
         let on_the_lan = ["attack", "--interface", "eth0", "--name", &own];
         for (namespace, args) in
             [(&stage.lab.nodes[usize::from(node)], &on_the_link[..]), (&stage.lab.client, &on_the_lan)]
@@ -106,7 +109,10 @@ pub fn attacked(stage: &mut Stage<'_>) -> Result<()> {
     stage.pair.ensure_alive()?;
     wait_recovered(&mut traffic)?;
     ensure!(stage.pair.wait_whole()? == primary, "an attack moved the primary's role");
+    let now = stage.pair.nodes[primary].ha()?.term;
+    ensure!(now == term, "an attack has moved the role there and back: term {term}, now {now}");
     for node in 0..2 {
+        every_refusal_is_counted(stage, node)?;
         let shown = channel(stage, node)?;
         ensure!(shown.contains("Channel: AUTHENTICATED, ENCRYPTED") && shown.contains("Handshakes: 1 "), "{shown}");
         let (before, after) = (refused[node], stage.pair.nodes[node].refused()?);
@@ -123,6 +129,22 @@ pub fn attacked(stage: &mut Stage<'_>) -> Result<()> {
     comes_back_under_attack(stage, primary)?;
     wait_recovered(&mut traffic)?;
     nothing_lost(traffic)
+}
+
+/// Asks a node for its counters, as an operator does: each kind of rubbish has one of its own.
+fn every_refusal_is_counted(stage: &Stage<'_>, node: usize) -> Result<()> {
+    let start = std::fs::metadata(stage.pair.nodes[node].log())?.len() as usize;
+    sys::signal(stage.pair.nodes[node].pid().context("the node runs")?, libc::SIGUSR1)?;
+    let counted = sys::wait_until("the node tells its counters", ANSWER_LIMIT, || {
+        let told = stage.pair.nodes[node].log_from(start);
+        Ok(told.lines().find(|line| line.contains("peer channel refused:")).map(str::to_owned))
+    })?;
+    // Who answers handshakes has no time for so many; who begins them has not asked for an answer.
+    let handshakes = ["busy", "stale"][node];
+    for reason in ["malformed", "version", "authentication", "stranger", "unkeyed", "replayed", "cookie", handshakes] {
+        ensure!(counted.contains(&format!("{reason} ")), "node {node} has not counted {reason}: {counted}");
+    }
+    Ok(())
 }
 
 fn comes_back_under_attack(stage: &mut Stage<'_>, primary: usize) -> Result<()> {

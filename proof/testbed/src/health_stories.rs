@@ -188,7 +188,10 @@ fn virtual_mac(stage: &mut Stage<'_>) -> Result<()> {
 fn hooks(stage: &mut Stage<'_>) -> Result<()> {
     let folder = stage.lab.directory().to_owned();
     let (program, told) = (folder.join("hook"), folder.join("told"));
-    let script = format!("#!/bin/sh\necho \"$HOLDFAST_NODE $HOLDFAST_ROLE $HOLDFAST_CAUSE\" >>{}\n", told.display());
+    let script = format!(
+        "#!/bin/sh\necho \"$HOLDFAST_NODE $HOLDFAST_ROLE $HOLDFAST_CAUSE $HOLDFAST_PEER\" >>{}\n",
+        told.display()
+    );
     std::fs::write(&program, script)?;
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700))?;
     for node in &stage.pair.nodes {
@@ -199,9 +202,9 @@ fn hooks(stage: &mut Stage<'_>) -> Result<()> {
     wait_primary(stage, 1 - primary)?;
     let address = |node: usize| crate::lab::peer_address(node as u8);
     let lines = [
-        format!("{} Draining Forced", address(primary)),
-        format!("{} Primary Switchover", address(1 - primary)),
-        format!("{} Secondary PeerIsPrimary", address(primary)),
+        format!("{} Draining Forced {}", address(primary), address(1 - primary)),
+        format!("{} Primary Switchover {}", address(1 - primary), address(primary)),
+        format!("{} Secondary PeerIsPrimary {}", address(primary), address(1 - primary)),
     ];
     sys::wait_until("every change of role is written down", ROLE_LIMIT, || {
         let text = std::fs::read_to_string(&told).unwrap_or_default();

@@ -16,12 +16,14 @@ use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
 /// Last parts of the namespace names.
-pub const PARTS: [&str; 8] = ["cl", "a", "b", "s1", "s2", "sw", "ka", "kb"];
+pub const PARTS: [&str; 9] = ["cl", "c2", "a", "b", "s1", "s2", "sw", "ka", "kb"];
 const DIRECTORY_PREFIX: &str = "holdfast-testbed-";
 const MARKER: &str = ".made-by-holdfast-testbed";
 
 /// How many addresses the client has in each family: 192.0.2.10 and up.
 pub const CLIENT_ADDRESSES: u8 = 8;
+/// The address of a second client, if a story has one.
+pub const SECOND_CLIENT: u8 = 30;
 /// Offsets of a server's addresses: 198.51.100.2x serves the load-balanced ports, .3x the stateless virtual server,
 /// .4x FTP. A service is one address, type and port, so virtual servers with port `*` need addresses of their own.
 pub const SERVER_ROWS: [u8; 3] = [20, 30, 40];
@@ -158,6 +160,20 @@ impl Lab {
             node.ip_batch(&format!("addr add {}/24 dev eth-p\nlink set eth-p up\n", peer_address(index as u8)))?;
         }
         Ok(())
+    }
+
+    /// A second client, on a cable of its own; the switch calls its port `c2`.
+    pub fn add_client(&self) -> Result<Namespace> {
+        let client = Namespace::create("c2")?;
+        let (host, mut lines) = (client.name(), String::new());
+        self.switch
+            .ip_batch(&format!("link add c2 type veth peer name eth0 netns {host}\nlink set c2 master br-c up\n"))?;
+        for family in Family::ALL {
+            let (address, bits) = (family.client_net(SECOND_CLIENT), prefix(family));
+            lines += &format!("addr add {address}/{bits} dev eth0{}\n", nodad(family));
+        }
+        client.ip_batch(&(lines + "link set eth0 up\n"))?;
+        Ok(client)
     }
 
     fn set_up_client(&self) -> Result<()> {

@@ -33,6 +33,7 @@ mod sniff;
 mod soak;
 mod split_stories;
 mod standin;
+mod status_stories;
 mod stories;
 mod switchovers;
 mod sys;

@@ -84,6 +84,8 @@ pub struct HaView {
     pub peer_caught_up: bool,
     /// Holds that ended without an acknowledgement, since the start of the process.
     pub released_unprotected: u64,
+    /// Those of them since the latest mirror session began.
+    pub released_in_session: u64,
     /// The term that it knows.
     pub term: u64,
     /// The whole answer.
@@ -367,6 +369,7 @@ impl HaView {
             caught_up: own["caughtup"] == true,
             peer_caught_up: nodes.get(1).is_some_and(|peer| peer["caughtup"] == true),
             released_unprotected: own["releasedunprotected"].as_u64().context("releasedunprotected")?,
+            released_in_session: own["resyncreleasedunprotected"].as_u64().unwrap_or(0),
             term: own["term"].as_u64().context("term")?,
             raw,
         })

@@ -4,7 +4,7 @@
 //! (docs/ha.md); what is told here is how it ends.
 
 use crate::config::Vip;
-use crate::lab::Family;
+use crate::lab::{Family, SECOND_CLIENT};
 use crate::node::Node;
 use crate::sniff::Announcements;
 use crate::stories::{Stage, nothing_lost, start_traffic, wait_recovered};
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Idle connections.
 const IDLE: u32 = 50;
+/// Time for a node to see that a server is gone.
+const MONITOR_LIMIT: Duration = Duration::from_secs(60);
 /// Time for roles to move.
 const ROLE_LIMIT: Duration = Duration::from_secs(10);
 /// Answers of roles.
@@ -29,6 +31,7 @@ type Story = fn(&mut Stage<'_>) -> Result<()>;
 pub const STORIES: &[(&str, Story)] = &[
     ("after_a_split_the_node_that_served_leads_whatever_its_term", clients_stay),
     ("after_a_split_that_clients_followed_their_new_node_leads", clients_follow),
+    ("what_both_sides_of_a_split_opened_goes_on_when_it_heals", both_sides_go_on),
 ];
 
 /// What the switch drops: all that node `number` sends or would get.
@@ -43,6 +46,16 @@ fn isolation(number: usize) -> String {
 /// What the switch drops: heartbeats.
 const HEARTBEATS: &str = "table bridge split {\n chain pre {\n  type filter hook prerouting priority 0\n  \
                           ether type 0x88b5 drop\n }\n}\n";
+
+/// What the switch drops: all that goes from one half of the network to the other.
+const HALVES: &str = r#"table bridge split {
+ chain between {
+  type filter hook forward priority 0
+  iifname { "cl", "a-c", "a-s", "s1" } oifname { "c2", "b-c", "b-s", "s2" } drop
+  iifname { "c2", "b-c", "b-s", "s2" } oifname { "cl", "a-c", "a-s", "s1" } drop
+ }
+}
+"#;
 
 /// Cuts the peer link and what `rules` say, and waits until both lead.
 fn split(stage: &mut Stage<'_>, rules: &str) -> Result<()> {
@@ -104,5 +117,39 @@ fn clients_follow(stage: &mut Stage<'_>) -> Result<()> {
     heal(stage, 1 - primary)?;
     let spoken = ends.ask("send", ANSWER_LIMIT)?;
     ensure!(spoken["answered"] == IDLE, "after the split: {spoken}");
+    Ok(())
+}
+
+/// Each half of the network has a node, a client and a server, and opens connections; all of them go on at whoever leads
+/// when it is one again.
+fn both_sides_go_on(stage: &mut Stage<'_>) -> Result<()> {
+    let second = stage.lab.add_client()?;
+    stage.pair.wait_whole()?;
+    split(stage, HALVES)?;
+    sys::wait_until("each node sees one server only", MONITOR_LIMIT, || {
+        let seen = |node: &Node| -> Result<bool> {
+            let text = node.cli(&["show", "service"])?;
+            Ok(text.contains("State: UP") && text.contains("State: DOWN"))
+        };
+        Ok((seen(&stage.pair.nodes[0])? && seen(&stage.pair.nodes[1])?).then_some(()))
+    })?;
+    let mut ends = Vec::new();
+    for (vip, family) in [(Vip::Nat, Family::V4), (Vip::Usip, Family::V6), (Vip::Usip, Family::V4)] {
+        ends.push(traffic::start_ends(&stage.lab, vip, family, IDLE)?);
+        let address = [family.client_net(SECOND_CLIENT)];
+        ends.push(traffic::start_ends_of(&stage.lab, (&second, &address), vip, family, IDLE)?);
+    }
+    stage.lab.nodes[0].ip_batch("link set eth-p up\n")?;
+    stage.lab.switch.run("nft", &["delete", "table", "bridge", "split"], "")?;
+    let winner = stage.pair.wait_whole()?;
+    for (index, part) in ends.iter_mut().enumerate() {
+        let spoken = part.ask("send", ANSWER_LIMIT)?;
+        ensure!(spoken["answered"] == IDLE, "connections of part {index} after the split: {spoken}");
+    }
+    let view = stage.pair.nodes[winner].ha()?;
+    let count = |name: &str| view.raw["hanode"][0][name].as_u64().context(name.to_owned());
+    let (adopted, refused) = (count("offersadopted")?, count("offersrefused")?);
+    ensure!(adopted >= 3 * u64::from(IDLE) && refused == 0, "{adopted} adopted, {refused} refused");
+    println!("    {adopted} connections of the other side adopted");
     Ok(())
 }

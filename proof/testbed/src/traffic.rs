@@ -2,6 +2,7 @@
 
 use crate::config::{ECHO_PORT, Vip, WHO_PORT};
 use crate::lab::{Family, Lab, SERVER_ROWS};
+use crate::ns::Namespace;
 use crate::role::{Role, play_inside};
 use anyhow::{Result, bail};
 use serde_json::Value;
@@ -206,12 +207,23 @@ impl Outcome {
 
 /// Starts idle connections to a virtual server.
 pub fn start_ends(lab: &Lab, vip: Vip, family: Family, connections: u32) -> Result<Role> {
+    start_ends_of(lab, (&lab.client, &family.client_addresses()), vip, family, connections)
+}
+
+/// The same of any client: its host, and the addresses to use.
+pub fn start_ends_of(
+    lab: &Lab,
+    (client, addresses): (&Namespace, &[String]),
+    vip: Vip,
+    family: Family,
+    connections: u32,
+) -> Result<Role> {
     let mut args = vec!["ends".to_string(), "--connections".into(), connections.to_string()];
     args.extend(["--target".into(), family.endpoint(&vip.address(family), ECHO_PORT)]);
-    for address in family.client_addresses() {
-        args.extend(["--from".into(), address]);
+    for address in addresses {
+        args.extend(["--from".into(), address.clone()]);
     }
-    let mut role = Role::start(&lab.client, &args, &role_log(lab))?;
+    let mut role = Role::start(client, &args, &role_log(lab))?;
     role.expect("ready", READY_LIMIT)?;
     Ok(role)
 }

@@ -42,12 +42,37 @@ pub(super) fn add_node(config: &mut Config, c: &Command) -> Applied {
         true => check::no_stateful_vserver(config)?,
         false => check::on_own_subnet(&config.ns_config, *addr)?,
     }
+    let password = new_password(c)?;
     config.ha.inc = inc;
     config.ha.peer = Some(HaPeer { id, addr: *addr });
     if config.rpc_node(*addr).is_none() {
         config.rpc_nodes.push(RpcNode::new(*addr));
     }
+    let without = |entry: &&mut RpcNode| entry.addr == *addr || entry.password.is_empty();
+    if let Some(password) = password {
+        config.rpc_nodes.iter_mut().filter(without).for_each(|entry| {
+            (entry.password, entry.encrypted) = (password.to_owned(), false);
+        });
+    }
     Ok(())
+}
+
+/// `-rpcNodePassword`, in clear.
+fn new_password(c: &Command) -> Result<Option<&str>, CommandError> {
+    match given_password(c, "rpcNodePassword")? {
+        Some(clear) if clear.len() > MAX_PASSWORD => {
+            Err(CommandError::with(messages::STRING_TOO_LONG, "rpcNodePassword"))
+        }
+        password => Ok(password),
+    }
+}
+
+/// The password of this option. What `show` prints instead of one is known to everybody, and refused.
+fn given_password<'c>(c: &'c Command, option: &str) -> Result<Option<&'c str>, CommandError> {
+    match c.option(option).and_then(Value::as_text) {
+        Some(value::MASK) => Err(CommandError::about(messages::INVALID_ARGUMENT_VALUE, option, value::MASK)),
+        password => Ok(password),
+    }
 }
 
 fn node_id(c: &Command) -> Result<u8, CommandError> {
@@ -153,13 +178,9 @@ pub(super) fn rm_hook(config: &mut Config, c: &Command) -> Applied {
 
 pub(super) fn set_rpc_node(config: &mut Config, c: &Command) -> Applied {
     let Some((addr, _)) = c.network(0) else { return Err(CommandError::with(messages::ARGUMENT_MISSING, "IPAddress")) };
-    // What `show` prints instead of a password is known to everybody.
-    if c.option("password").and_then(Value::as_text) == Some(value::MASK) {
-        return Err(CommandError::about(messages::INVALID_ARGUMENT_VALUE, "password", value::MASK));
-    }
+    let (password, encrypted) = (given_password(c, "password")?, c.option("encrypted").is_some());
     let entry = config.rpc_nodes.iter_mut().find(|n| n.addr == addr);
     let entry = entry.ok_or_else(|| missing("IPAddress", &addr.to_string()))?;
-    let (password, encrypted) = (c.option("password").and_then(Value::as_text), c.option("encrypted").is_some());
     match password {
         Some(clear) if !encrypted && clear.len() > MAX_PASSWORD => {
             return Err(CommandError::with(messages::STRING_TOO_LONG, "password"));

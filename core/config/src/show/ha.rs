@@ -208,7 +208,7 @@ fn own_lines(s: &Scene<'_>, facts: &HaFacts, number: usize) -> String {
 /// Heartbeats, flips and routes, where they are in use; the market's newer versions have such lines, too.
 fn health_lines(s: &Scene<'_>, facts: &HaFacts) -> Vec<String> {
     let ha = &s.config.ha;
-    let mut lines = Vec::new();
+    let mut lines = vec!["Sync Status Strict Mode: ENABLED".to_owned()];
     let quiet = ports_that(s, |port| !port.ha_heartbeat);
     if !quiet.is_empty() {
         lines.push(format!("HA HEARTBEAT OFF Interfaces : {}", quiet.join(" ")));
@@ -255,6 +255,10 @@ fn own_extension(s: &Scene<'_>, f: &HaFacts) -> Vec<String> {
     ];
     if f.persistence_missed > 0 {
         lines.push(format!("Persistence Sessions Without Room: {}", f.persistence_missed));
+    }
+    let (adopted, refused) = f.offers;
+    if f.offered + adopted + refused > 0 {
+        lines.push(format!("Flows Offered: {}  Offers Adopted: {adopted}  Offers Refused: {refused}", f.offered));
     }
     lines
 }
@@ -311,7 +315,7 @@ pub(super) fn digest_text(digest: DigestState) -> String {
 
 /// When, how many, how long.
 pub(super) fn resync_text(s: &Scene<'_>, resync: ResyncFacts) -> String {
-    let ResyncFacts { session, began, took, flows, told } = resync;
+    let ResyncFacts { session, began, took, flows, told, released: _ } = resync;
     let age = Duration::from_millis(s.facts.now().saturating_sub(began)).as_secs();
     let took = took.map_or("running".to_owned(), |took| format!("took {} ms", millis(took)));
     format!("{} ({age} s ago), session {session}, {flows} flows, {told} of them sent, {took}", calendar(began))
@@ -405,6 +409,7 @@ fn peer_json(peer: HaPeer, own: &HaFacts, f: &PeerFacts) -> Json {
         ("peerchannel", channel_text(f.channel).into()),
         ("rekeying", f.rekeying.into()),
         ("channelsecurity", security_word(own.security.state).into()),
+        ("secureheartbeatstate", secure_heartbeats(own.security)),
         ("failsafe", on_off(ports.fail_safe).into()),
         ("enaifaces", ports.enabled.join(" ").into()),
         ("disifaces", ports.disabled.join(" ").into()),
@@ -462,6 +467,8 @@ fn health_json(s: &Scene<'_>, f: &HaFacts) -> Vec<(&'static str, Json)> {
         ("curflips", u64::from(f.flips).into()),
         ("completedfliptime", f.flip_time.unwrap_or_default().as_secs().into()),
         ("stickyprimary", f.sticky.into()),
+        ("syncstatusstrictmode", "ENABLED".into()),
+        ("secureheartbeatstate", secure_heartbeats(f.security)),
         ("enaifaces", ports(|port| port.enabled)),
         ("disifaces", ports(|port| !port.enabled)),
         ("downifaces", s.facts.node().ports_down.join(" ").into()),
@@ -497,6 +504,9 @@ pub(super) fn mirror_json(f: &HaFacts) -> Vec<(&'static str, Json)> {
         ("mirroredflows", f.mirrored.into()),
         ("mirrorbytespersecond", f.mirror_rate.into()),
         ("persistencewithoutroom", f.persistence_missed.into()),
+        ("flowsoffered", f.offered.into()),
+        ("offersadopted", f.offers.0.into()),
+        ("offersrefused", f.offers.1.into()),
         ("digest", digest.into()),
     ];
     if let Some(resync) = f.resync {
@@ -504,6 +514,7 @@ pub(super) fn mirror_json(f: &HaFacts) -> Vec<(&'static str, Json)> {
         fields.push(("resyncbegan", (resync.began / 1000).into()));
         fields.push(("resyncflows", resync.flows.into()));
         fields.push(("resyncsent", resync.told.into()));
+        fields.push(("resyncreleasedunprotected", resync.released.into()));
         fields.extend(resync.took.map(|took| ("resynctookus", us(took).into())));
     }
     if let Some(takeover) = f.takeover {
@@ -538,6 +549,11 @@ fn security_word(state: SecurityState) -> &'static str {
         SecurityState::Authenticated => "AUTHENTICATED, NOT ENCRYPTED",
         SecurityState::Encrypted => "AUTHENTICATED, ENCRYPTED",
     }
+}
+
+/// Whether hellos are authenticated: always, once there is a session.
+fn secure_heartbeats(security: SecurityFacts) -> Json {
+    switch(security.state != SecurityState::None).into()
 }
 
 fn failure_text(failure: SecurityFailure) -> &'static str {

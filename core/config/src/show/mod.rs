@@ -51,7 +51,7 @@ pub fn show(command: &Command, config: &Config, facts: &dyn Facts) -> Result<Str
         View::RpcNode => ha::rpc_nodes(&scene),
         View::StatVserver => stat::vservers(&scene),
         View::StatService => stat::services(&scene),
-        View::StatHaNode => Ok(stat::ha_node(&scene)),
+        View::StatHaNode => stat::ha_node(&scene),
         View::Rehearse => Ok(rehearse::text(&scene)),
     }
 }
@@ -79,7 +79,7 @@ pub fn show_json(command: &Command, config: &Config, facts: &dyn Facts) -> Resul
         View::RpcNode => ha::rpc_nodes_json(&scene)?,
         View::StatVserver => stat::vservers_json(&scene)?,
         View::StatService => stat::services_json(&scene)?,
-        View::StatHaNode => stat::ha_node_json(&scene),
+        View::StatHaNode => stat::ha_node_json(&scene)?,
         View::Rehearse => rehearse::json(&scene),
     };
     Ok(Json::Object(vec![(command.row.nitro, value)]).write())

@@ -2,12 +2,13 @@
 
 use super::net::table;
 use super::{Scene, chosen, health, service_health, vserver_health};
-use crate::error::CommandError;
-use crate::facts::{HaFacts, HaRole, Health};
+use crate::error::{CommandError, messages};
+use crate::facts::{HaFacts, HaRole, Health, NodeState};
 use crate::json::Json;
 use crate::lines::port;
 use crate::model::{LbVserver, Service};
 use crate::time::calendar;
+use crate::value::Value;
 
 /// `label    value` lines.
 fn pairs(lines: &[(&str, String)]) -> String {
@@ -152,12 +153,26 @@ pub(super) fn services_json(s: &Scene<'_>) -> Result<Json, CommandError> {
 }
 
 /// The market's upper-case spelling; DRAINING is ours.
-fn master_state(role: HaRole) -> &'static str {
-    match role {
+fn master_state(f: &HaFacts) -> &'static str {
+    match f.role {
         HaRole::Init => "UNKNOWN",
+        HaRole::Secondary if f.state == NodeState::StaySecondary => "STAYSECONDARY",
         HaRole::Secondary => "SECONDARY",
         HaRole::Primary => "PRIMARY",
         HaRole::Draining => "DRAINING",
+    }
+}
+
+/// Counters call a node that only listens otherwise than `show` does.
+fn system_state(state: NodeState) -> &'static str {
+    if state == NodeState::StaySecondary { "DUMB" } else { super::ha::state_text(state) }
+}
+
+/// There are no files with counters of the past.
+fn from_this_node(s: &Scene<'_>) -> Result<(), CommandError> {
+    match s.command.option("logFile").and_then(Value::as_text) {
+        Some(file) => Err(CommandError::about(messages::NOT_A_LOG_FILE, "logFile", file)),
+        None => Ok(()),
     }
 }
 
@@ -166,20 +181,23 @@ fn current_status(s: &Scene<'_>) -> &'static str {
     if s.config.ha.peer.is_some() { "YES" } else { "NO" }
 }
 
-pub(super) fn ha_node(s: &Scene<'_>) -> String {
+pub(super) fn ha_node(s: &Scene<'_>) -> Result<String, CommandError> {
+    from_this_node(s)?;
     let f: HaFacts = s.facts.ha();
-    let state = super::ha::state_text(f.state);
     let mut text = "\nHigh Availability Summary\n".to_owned();
     text += &pairs(&[
         ("High Availability (HA)", current_status(s).to_owned()),
-        ("System state", state.to_owned()),
-        ("Master state (mastate)", master_state(f.role).to_owned()),
+        ("System state", system_state(f.state).to_owned()),
+        ("Master state (mastate)", master_state(&f).to_owned()),
         ("Last Transition time (TransTime)", calendar(f.last_transition)),
         ("Heartbeats received (HApktrx)", f.hellos_received.to_string()),
         ("Heartbeats sent (HApkttx)", f.hellos_sent.to_string()),
         ("Propagation timeouts (ptimeout)", f.propagation_timeouts.to_string()),
         ("Sync failure (syncfail)", f.sync_failures.to_string()),
     ]);
+    if s.command.flag("detail") {
+        text += &ha_detail(&f);
+    }
     text += "\nConnection Mirroring\n";
     text += &pairs(&[
         ("Term", f.term.to_string()),
@@ -194,6 +212,9 @@ pub(super) fn ha_node(s: &Scene<'_>) -> String {
         ("Mirrored flows", f.mirrored.to_string()),
         ("Mirror traffic (bytes/s)", f.mirror_rate.to_string()),
         ("Digest", super::ha::digest_text(f.digest)),
+        ("Flows offered", f.offered.to_string()),
+        ("Offers adopted", f.offers.0.to_string()),
+        ("Offers refused", f.offers.1.to_string()),
         ("Refused peer messages", f.refused_messages.to_string()),
     ]);
     text +=
@@ -205,25 +226,39 @@ pub(super) fn ha_node(s: &Scene<'_>) -> String {
         let lines: Vec<(&str, String)> = drops.iter().map(|(reason, n)| (*reason, n.to_string())).collect();
         text += &pairs(&lines);
     }
-    text
+    Ok(text)
 }
 
-pub(super) fn ha_node_json(s: &Scene<'_>) -> Json {
+/// What `-detail` adds.
+fn ha_detail(f: &HaFacts) -> String {
+    let (received, sent) = f.hello_rates;
+    "\nHigh Availability Detail\n".to_owned()
+        + &pairs(&[
+            ("Heartbeats received (/s)", received.to_string()),
+            ("Heartbeats sent (/s)", sent.to_string()),
+            ("Completed flips", f.flips.to_string()),
+            ("Handshakes with the peer", f.security.handshakes.to_string()),
+            ("Keys replaced", f.security.rekeys.to_string()),
+            ("Failed handshakes", f.security.failures.to_string()),
+        ])
+}
+
+pub(super) fn ha_node_json(s: &Scene<'_>) -> Result<Json, CommandError> {
+    from_this_node(s)?;
     let f = s.facts.ha();
-    Json::Object(
-        [
-            ("hacurstatus", current_status(s).into()),
-            ("hacurstate", super::ha::state_text(f.state).into()),
-            ("hacurmasterstate", master_state(f.role).into()),
-            ("transtime", calendar(f.last_transition).into()),
-            ("hatotpktrx", f.hellos_received.to_string().into()),
-            ("hatotpkttx", f.hellos_sent.to_string().into()),
-            ("haerrproptimeout", f.propagation_timeouts.to_string().into()),
-            ("haerrsyncfailure", f.sync_failures.to_string().into()),
-            ("term", f.term.into()),
-        ]
-        .into_iter()
-        .chain(super::ha::mirror_json(&f))
-        .collect(),
-    )
+    let (received, sent) = f.hello_rates;
+    let fields = [
+        ("hacurstatus", current_status(s).into()),
+        ("hacurstate", system_state(f.state).into()),
+        ("hacurmasterstate", master_state(&f).into()),
+        ("transtime", calendar(f.last_transition).into()),
+        ("hatotpktrx", f.hellos_received.to_string().into()),
+        ("hapktrxrate", received.into()),
+        ("hatotpkttx", f.hellos_sent.to_string().into()),
+        ("hapkttxrate", sent.into()),
+        ("haerrproptimeout", f.propagation_timeouts.to_string().into()),
+        ("haerrsyncfailure", f.sync_failures.to_string().into()),
+        ("term", f.term.into()),
+    ];
+    Ok(Json::Object(fields.into_iter().chain(super::ha::mirror_json(&f)).collect()))
 }

@@ -19,6 +19,8 @@ const PROPAGATION: Opt =
     Opt::new("haProp", Type::Choice(SWITCH), "haprop", "Send changes to the peer as they are made here.")
         .default("ENABLED");
 
+const STRICT_STATUS: Opt = Opt::neutral("syncStatusStrictMode", Type::Choice(&[yes("ENABLED"), no("DISABLED")]));
+
 const NODE_OPTS: &[Opt] = &[
     Opt::new("haStatus", Type::Choice(STATUS), "hastatus", "Part of this node in the pair.").default("ENABLED"),
     Opt::new("helloInterval", Type::Number(10, 1000), "hellointerval", "Time between hellos in milliseconds.")
@@ -74,13 +76,15 @@ const NODE_OPTS: &[Opt] = &[
         "Extension. Members of one etcd that decides who leads when the nodes do not hear each other, as \
          http://<address>:<port>, separated by commas. The same on both nodes.",
     ),
+    STRICT_STATUS,
 ];
 const UNSET_OPTS: &[Opt] = {
-    let [status, hello, dead, mirror, hold, sync, propagation, safe, flips, flip_time, vlan, witness] = NODE_OPTS
+    let [status, hello, dead, mirror, hold, sync, propagation, safe, flips, flip_time, vlan, witness, strict] =
+        NODE_OPTS
     else {
         panic!()
     };
-    &[*status, *hello, *dead, *mirror, *hold, *sync, *propagation, *safe, *flips, *flip_time, *vlan, *witness]
+    &[*status, *hello, *dead, *mirror, *hold, *sync, *propagation, *safe, *flips, *flip_time, *vlan, *witness, *strict]
 };
 
 const INC: Opt = Opt::new(
@@ -90,6 +94,12 @@ const INC: Opt = Opt::new(
     "The nodes are in different subnets: SNIPs and routes are each node's own, and no vserver may be STATEFUL.",
 )
 .default("DISABLED");
+const RPC_NODE_PASSWORD: Opt = Opt::new(
+    "rpcNodePassword",
+    Type::Secret,
+    "rpcnodepassword",
+    "Password of the peer's RPC entry, and of this node's if that has none. Never shown.",
+);
 const ID: Arg = Arg::required("id", Type::Number(0, 255), "id", "Id of the peer, 1-64; the own id is 0.");
 const OWN_ID: Arg = Arg::optional("id", Type::Number(0, 64), "id", "Id of this node: 0.");
 const ROUTE_MONITOR: Opt = Opt::new(
@@ -100,6 +110,33 @@ const ROUTE_MONITOR: Opt = Opt::new(
 )
 .required();
 const NETMASK: Opt = Opt::new("netmask", Type::Mask, "netmask", "Its mask, unless it stands behind the address.");
+const FILE_MODES: &[Choice] = &[
+    yes("all"),
+    yes("bookmarks"),
+    yes("ssl"),
+    yes("htmlinjection"),
+    yes("imports"),
+    yes("misc"),
+    yes("all_plus_misc"),
+];
+const STAT_OPTS: &[Opt] = &[
+    Opt::new("detail", Type::Flag, "detail", "With rates, flips and the channel's handshakes."),
+    Opt::new("fullValues", Type::Flag, "fullvalues", "Accepted: numbers and words are never shortened."),
+    Opt::new(
+        "ntimes",
+        Type::Number(0, 4_294_967_295),
+        "ntimes",
+        "The command line shows it so many times, every seven seconds; 0: until it is interrupted.",
+    )
+    .default("1"),
+    Opt::new("logFile", Type::Text(255), "logfile", "Refused (1159): counters come from the running node only."),
+    Opt::new(
+        "clearstats",
+        Type::Choice(&[yes("basic"), yes("full")]),
+        "clearstats",
+        "Shows them; then heartbeats, propagation timeouts and sync failures count from zero.",
+    ),
+];
 const HOOK: Arg = Arg::required("name", Type::Name, "name", "Name of the hook.");
 const RPC: Arg = Arg::required("IPAddress", Type::Address, "ipaddress", "NSIP of the node.");
 const PASSWORD: Opt =
@@ -126,7 +163,7 @@ const VALIDATE_CERT: Opt = Opt::neutral("validateCert", Type::Choice(&[also("NO"
 pub(super) const ROWS: &[Row] = &[
     Row::new("add", &["HA", "node"], Effect::Local(Change::AddHaNode), "Names the peer; makes its RPC entry.")
         .args(&[ID, Arg::required("IPAddress", Type::Address, "ipaddress", "NSIP of the peer.")])
-        .opts(&[INC])
+        .opts(&[INC, RPC_NODE_PASSWORD])
         .nitro("hanode"),
     Row::new("set", &["HA", "node"], Effect::Local(Change::SetHaNode), "Changes how this node takes part.")
         .sets(NODE_OPTS)
@@ -151,7 +188,9 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("show", &["HA", "node"], Effect::Show(View::HaNode), "Shows the pair.")
         .args(&[Arg::optional("id", Type::Number(0, 64), "id", "Only this node.")])
         .nitro("hanode"),
-    Row::new("stat", &["HA", "node"], Effect::Show(View::StatHaNode), "Shows counters of the pair.").nitro("hanode"),
+    Row::new("stat", &["HA", "node"], Effect::Show(View::StatHaNode), "Shows counters of the pair.")
+        .opts(STAT_OPTS)
+        .nitro("hanode"),
     Row::new(
         "force",
         &["HA", "failover"],
@@ -171,6 +210,14 @@ pub(super) const ROWS: &[Row] = &[
         Opt::new("save", Type::Choice(YES_NO), "save", "Then save it on the secondary.").default("NO"),
     ])
     .nitro("hasync"),
+    Row::new(
+        "sync",
+        &["HA", "files"],
+        Effect::Act(Action::SyncFiles),
+        "Accepted with a warning: a node has no files of these kinds, and the configuration needs no command.",
+    )
+    .args(&[Arg::optional("Mode", Type::Choices(FILE_MODES), "mode", "Kinds of files.")])
+    .nitro("hafiles"),
     Row::new(
         "add",
         &["HA", "hook"],
@@ -207,7 +254,7 @@ pub(super) const ROWS: &[Row] = &[
         .nitro("nsrpcnode"),
     Row::new("unset", &["ns", "rpcNode"], Effect::Local(Change::UnsetRpcNode), "Puts settings back.")
         .args(&[RPC])
-        .clears(&[PASSWORD, SRC_IP, SECURE])
+        .clears(&[PASSWORD, SRC_IP, SECURE, VALIDATE_CERT])
         .nitro("nsrpcnode"),
     Row::new("show", &["ns", "rpcNode"], Effect::Show(View::RpcNode), "Shows the RPC entries, without passwords.")
         .args(&[Arg::optional("IPAddress", Type::Address, "ipaddress", "Only this one.")])

@@ -44,6 +44,7 @@ impl Facts for Fixed {
             last_transition: NOW - 3_600_000,
             hellos_received: 1234,
             hellos_sent: 1240,
+            hello_rates: (10, 11),
             propagation_timeouts: 0,
             sync_failures: 1,
             config: own.clone(),
@@ -97,6 +98,8 @@ impl Facts for Fixed {
             mirror_delay: Duration::from_micros(95),
             mirrored: 1000,
             persistence_missed: 0,
+            offered: 12,
+            offers: (9, 3),
             mirror_rate: 12_345,
             takeover: Some(TakeoverFacts {
                 term: 7,
@@ -111,6 +114,7 @@ impl Facts for Fixed {
                 took: Some(Duration::from_micros(40_300)),
                 flows: 1000,
                 told: 12,
+                released: 0,
             }),
             digest: DigestState::Equal { ago: None },
             witness: Some(holdfast_config::WitnessFacts {

@@ -11,6 +11,9 @@ use crate::record::FlowRef;
 /// Deadlines of ended holds that are kept before they are looked for and dropped.
 const IDLE_DEADLINES: usize = 4096;
 
+/// What a held packet costs besides its buffer, in bytes: its place in the queue, its hold and its deadline, with the room in which these grow.
+const PLACE: usize = 256;
+
 /// The packets of one flow's direction, in order, addresses already rewritten.
 #[derive(Debug)]
 pub(crate) struct Hold {
@@ -40,13 +43,14 @@ pub(crate) struct Holds {
     hastened: usize,
     /// Serial of the latest hold.
     last_serial: u64,
+    /// Memory of all held packets: their buffers as large as they are, not as full.
     bytes: usize,
     max_bytes: usize,
     max_packets: usize,
 }
 
 impl Holds {
-    /// No holds; at most `max_packets` per hold and `max_bytes` in all.
+    /// No holds; at most `max_packets` per hold, and none more once `max_bytes` are taken in all.
     pub(crate) fn new(max_packets: usize, max_bytes: usize) -> Holds {
         Holds {
             holds: Vec::new(),
@@ -65,15 +69,15 @@ impl Holds {
         (self.holds.len() - self.free.len()) as u32
     }
 
-    /// Whether `bytes` more may be held behind `hold` ([`NONE`]: a new hold).
-    pub(crate) fn has_room(&self, hold: u32, bytes: usize) -> bool {
+    /// Whether one more packet may be held behind `hold` ([`NONE`]: a new hold).
+    pub(crate) fn has_room(&self, hold: u32) -> bool {
         let packets = if hold == NONE { 0 } else { self.get(hold).frames.len() };
-        packets < self.max_packets && self.bytes + bytes <= self.max_bytes
+        packets < self.max_packets && self.bytes < self.max_bytes
     }
 
     /// Begins a hold with its first packet; `deadline` ends it at the latest.
     pub(crate) fn begin(&mut self, flow: FlowRef, side: Side, frame: OwnedFrame, deadline: Instant) -> u32 {
-        self.bytes += frame.bytes.len();
+        self.bytes += cost(&frame);
         self.last_serial += 1;
         let serial = self.last_serial;
         let hold = Hold { flow, side, serial, frames: VecDeque::from([frame]) };
@@ -114,10 +118,10 @@ impl Holds {
 
     /// Queues a packet behind the others, or refuses it.
     pub(crate) fn queue(&mut self, hold: u32, frame: OwnedFrame) -> Result<(), HoldFull> {
-        if !self.has_room(hold, frame.bytes.len()) {
+        if !self.has_room(hold) {
             return Err(HoldFull);
         }
-        self.bytes += frame.bytes.len();
+        self.bytes += cost(&frame);
         self.get_mut(hold).frames.push_back(frame);
         Ok(())
     }
@@ -130,7 +134,7 @@ impl Holds {
     /// Ends a hold and hands its packets out.
     pub(crate) fn end(&mut self, hold: u32) -> Hold {
         let ended = self.holds[hold as usize].take().expect("a flow's hold exists");
-        self.bytes -= ended.frames.iter().map(|frame| frame.bytes.len()).sum::<usize>();
+        self.bytes -= ended.frames.iter().map(cost).sum::<usize>();
         self.free.push(hold);
         ended
     }
@@ -181,4 +185,9 @@ impl Holds {
     fn get_mut(&mut self, hold: u32) -> &mut Hold {
         self.holds[hold as usize].as_mut().expect("a flow's hold exists")
     }
+}
+
+/// The memory that a held packet takes, in bytes.
+fn cost(frame: &OwnedFrame) -> usize {
+    frame.bytes.capacity() + PLACE
 }

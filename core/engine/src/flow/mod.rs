@@ -103,7 +103,7 @@ pub(crate) struct Flow {
     pub(crate) share: u64,
     /// Serial of the session in which that was, 0 = never.
     pub(crate) session: u32,
-    /// Serial of the session in which the peer acknowledged it, 0 = none.
+    /// Serial of the session in which the peer acknowledged it, 0 = none; or a mark that it was the peer that told of it.
     pub(crate) acked: u32,
     /// Serial of the session in which a mark of it is outstanding, 0 = none.
     pub(crate) marked: u32,

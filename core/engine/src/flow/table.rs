@@ -91,6 +91,18 @@ impl FlowTable {
         self.flows.get(slot as usize).filter(|flow| flow.state != FlowState::Free)
     }
 
+    /// The next slot in use whose flow is `wanted`, for walks: from `cursor`, which moves behind it, up to `last`.
+    pub(crate) fn next_live(&self, cursor: &mut u32, last: u32, wanted: impl Fn(&Flow) -> bool) -> Option<u32> {
+        while *cursor < last.min(self.slots()) {
+            let slot = *cursor;
+            *cursor += 1;
+            if self.live_at(slot).is_some_and(&wanted) {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
     /// A reference to the flow in `slot`.
     pub(crate) fn reference(&self, slot: u32) -> FlowRef {
         FlowRef { slot, generation: self.at(slot).generation }

@@ -94,6 +94,12 @@ impl Sessions {
         self.slot(key).map_or(0, |slot| self.slots[slot as usize].stamp)
     }
 
+    /// Whether there is a session, and it is of the time before this node gave way to another primary, up to
+    /// `floor`: it says what this node chose, and gives way to whatever that one says.
+    pub(crate) fn is_aside(&self, key: &SessionKey, floor: u32) -> bool {
+        floor > 0 && self.slot(key).is_some_and(|slot| self.slots[slot as usize].session <= floor)
+    }
+
     /// Notes that the session was used.
     pub(crate) fn touch(&mut self, now: Instant, key: &SessionKey) {
         if let Some(slot) = self.slot(key) {

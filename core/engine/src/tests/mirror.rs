@@ -37,6 +37,20 @@ impl Lab {
 }
 
 #[test]
+fn what_waits_is_counted_while_it_is_unprotected() {
+    let net = v4();
+    let mut lab = Lab::new(net, plan(&net));
+    lab.mirror(1, true);
+    let (server, source) = lab.until_held();
+    assert_eq!((lab.engine.held_vservers().count(), lab.engine.counts().unprotected), (1, 1));
+    // Queued behind its SYN-ACK; nothing is left to protect.
+    lab.server(server, source, (RST, 501, 0), b"");
+    let counts = lab.engine.counts();
+    assert_eq!((counts.held, counts.unprotected), (1, 0));
+    assert_eq!(lab.engine.held_vservers().count(), 0);
+}
+
+#[test]
 fn a_strict_hold_keeps_the_syn_ack_until_the_peer_has_the_flow() {
     for net in [v4(), v6()] {
         for plan in [plan(&net), usip_plan(&net)] {
@@ -276,7 +290,7 @@ fn a_hold_that_finds_no_room_is_tried_again_by_the_retransmission() {
 #[test]
 fn a_flow_acknowledged_before_its_hold_found_room_needs_none() {
     let net = v4();
-    let limits = Limits { max_flows: 16, held_bytes: 10, ..Limits::default() };
+    let limits = Limits { max_flows: 16, held_bytes: 0, ..Limits::default() };
     let mut lab = Lab::with_limits(net, plan(&net), limits);
     lab.mirror(1, true);
     lab.client(SYN, 100, 0, b"");

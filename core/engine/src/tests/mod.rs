@@ -8,6 +8,7 @@ mod listing;
 mod mirror;
 mod odd;
 mod offload;
+mod offer;
 mod properties;
 mod resync;
 mod routing;

@@ -67,6 +67,8 @@ pub struct Flows {
     pub live: BTreeMap<FlowRef, FlowRecord>,
     written: BTreeSet<FlowRef>,
     digest: u64,
+    /// Stamps of persistence sessions that have moved or ended.
+    pub over: BTreeSet<u64>,
     /// Every record handed out, in order.
     pub log: Vec<(FlowRef, u64)>,
 }
@@ -96,6 +98,10 @@ impl Source for Flows {
         }
         self.log.push((flow, record.stamp));
         Some(record)
+    }
+
+    fn is_current(&self, session: &PersistenceRecord) -> bool {
+        !self.over.contains(&session.stamp)
     }
 
     fn digest(&mut self) -> Digest {

@@ -1,34 +1,10 @@
-use std::sync::Arc;
-
-use holdfast_engine::{
-    ConnFailover, L2Disc, Limits as Sizes, Method, Mirroring as Mode, Phase, Plan, Vserver, VserverId, VserverKind,
-};
-use holdfast_wire::{Addr, Endpoint};
+use holdfast_engine::{ConnFailover, Mirroring as Mode};
 
 use super::*;
+use crate::samples::{self, TURN, flow};
 
-const TURN: Duration = Duration::from_millis(1);
 /// A session that only gave the engine its flows.
 const FORMER: u32 = 9;
-
-fn end(last: u8, port: u16) -> Endpoint {
-    Endpoint { addr: Addr::from(core::net::IpAddr::from([192, 0, 2, last])), port }
-}
-
-fn flow(number: u16) -> FlowRecord {
-    FlowRecord {
-        stamp: u64::from(number) + 1,
-        proto: 6,
-        l2: L2Disc(0),
-        client: end(10, number),
-        vip: end(1, 80),
-        server: end(20, 80),
-        source: end(10, number),
-        phase: Phase::Established,
-        client_idle_s: 90,
-        server_idle_s: 90,
-    }
-}
 
 /// A primary's end of the stream, and the receiver of another node.
 struct Ends {
@@ -43,10 +19,9 @@ struct Ends {
 impl Ends {
     fn with_flows(flows: u16, failover: ConnFailover) -> Ends {
         let now = Instant::ZERO + Duration::from_secs(1);
-        let engine = Engine::new(now, Sizes { max_flows: 16_384, ..Sizes::default() }, 1);
+        let engine = samples::engine(now, 16_384, failover);
         let (ours, theirs) = (Mirroring::new(), Receiver::new(Limits::default()));
         let mut ends = Ends { now, engine, ours, theirs, answers: true };
-        ends.configure(failover);
         for number in 0..flows {
             ends.engine.apply_record(now, &flow(number), FORMER);
         }
@@ -56,19 +31,7 @@ impl Ends {
 
     /// The vserver of all flows is as configured.
     fn configure(&mut self, failover: ConnFailover) {
-        let vserver = Vserver {
-            id: VserverId(1),
-            kind: VserverKind::Tcp,
-            addr: end(1, 80).addr,
-            port: 80,
-            method: Method::RoundRobin,
-            persistence: None,
-            failover,
-            client_idle: Duration::from_secs(90),
-            enabled: true,
-            services: Vec::new(),
-        };
-        self.engine.set_plan(self.now, Arc::new(Plan { epoch: 1, vservers: vec![vserver], ..Plan::default() }));
+        samples::configure(self.now, &mut self.engine, failover);
     }
 
     fn start(&mut self, lines: Vec<String>) {

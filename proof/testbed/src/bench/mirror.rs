@@ -212,8 +212,7 @@ fn costs(plan: &Plan, stage: &mut Stage, report: &mut Report) -> Result<()> {
         "Medians over rounds in which all take turns (64 connections under way at a time for *highest*); clients, servers and both hosts share the machine. *daemons* is the CPU time \
          of the forwarding or mirroring processes (acting host + stand-by); the kernel's own forwarding is only in *machine*, \
          which counts everything, clients and servers included. *link* is what crosses the wire between the two hosts, both \
-         directions, Ethernet headers included, heartbeats subtracted for holdfast. A connection of holdfast is told to be over 40 s after its \
-         end, so those few bytes fall into other rounds; the table of bytes below has them.",
+         directions, Ethernet headers included, heartbeats subtracted for holdfast.",
         &[
             "offered",
             "forwarder",
@@ -308,8 +307,8 @@ fn bytes(plan: &Plan, stage: &mut Stage, report: &mut Report) -> Result<()> {
     report.table(
         "Bytes of one connection on the mirror (STRICT)",
         "*payload* is what the sender writes, before the envelope and without acknowledgements: the records and the 24 bytes at the \
-         head of each datagram (goal: IPv4 ≤ 32 to open and ≤ 12 to close, IPv6 ≤ 48). A connection is told to be over when the \
-         node forgets it, 40 s after both FINs. *wire* is everything on the peer link in both directions, Ethernet, IP and UDP headers, envelope and \
+         head of each datagram (goal: IPv4 ≤ 32 to open and ≤ 12 to close, IPv6 ≤ 48). A connection is told to be over when both FINs \
+         are acknowledged, or, if one was not seen, when the node forgets it. *wire* is everything on the peer link in both directions, Ethernet, IP and UDP headers, envelope and \
          acknowledgements included, heartbeats subtracted. *records/s* are those of the opens, *records per datagram* is what batching achieves.",
         &[
             "IP",

@@ -36,7 +36,9 @@ impl Releases {
             self.wrong += view.released_unprotected;
         } else if last.bereaved.is_some_and(|latest| latest == view.session()) {
             self.seen[node] = last;
-        } else if last.bereaved.is_none() {
+        } else if last.bereaved.is_some() {
+            self.wrong += view.released_in_session;
+        } else {
             self.wrong += view.released_unprotected - last.count;
         }
         Ok(())

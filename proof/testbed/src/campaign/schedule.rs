@@ -27,10 +27,8 @@ pub enum Way {
     PeerCut,
     /// The peer link is cut, and then the primary is killed.
     PeerCutKill,
-    /// One data port of the primary is without its cable for a moment.
+    /// One data port of the primary loses its cable; the role moves by itself.
     PortCut,
-    /// One data port of the primary loses its cable, and the operator forces a failover.
-    PortCutHandover,
     /// One data port of the secondary is without its cable for a while.
     SecondaryPortCut,
     /// The primary is killed soon after the secondary was started, caught up or not.
@@ -41,7 +39,7 @@ pub enum Way {
 
 impl Way {
     /// Each with how often it comes up.
-    pub const ALL: [(Way, u64); 19] = [
+    pub const ALL: [(Way, u64); 18] = [
         (Way::Primary(Failure::Kill), 18),
         (Way::Primary(Failure::Power), 10),
         (Way::Primary(Failure::Freeze), 8),
@@ -56,8 +54,7 @@ impl Way {
         (Way::BulkSecondary, 6),
         (Way::PeerCut, 5),
         (Way::PeerCutKill, 5),
-        (Way::PortCut, 3),
-        (Way::PortCutHandover, 3),
+        (Way::PortCut, 6),
         (Way::SecondaryPortCut, 2),
         (Way::Early, 6),
         (Way::Both, 2),
@@ -76,8 +73,7 @@ impl Way {
             Way::BulkSecondary => "secondary: kill while it is filled".into(),
             Way::PeerCut => "peer link cut".into(),
             Way::PeerCutKill => "peer link cut, then primary: kill".into(),
-            Way::PortCut => "primary: data port cut for a moment".into(),
-            Way::PortCutHandover => "primary: data port cut, forced failover".into(),
+            Way::PortCut => "primary: data port cut".into(),
             Way::SecondaryPortCut => "secondary: data port cut".into(),
             Way::Early => "primary: kill right after a rejoin".into(),
             Way::Both => "both nodes: kill".into(),
@@ -88,7 +84,6 @@ impl Way {
     fn outage_ms(self) -> (u64, u64) {
         match self {
             Way::Stutter => (10, 250),
-            Way::PortCut => (50, 1500),
             Way::PeerCut => (50, 3000),
             Way::Restart | Way::Handover => (0, 0),
             Way::Primary(_)
@@ -97,7 +92,7 @@ impl Way {
             | Way::SecondaryStop
             | Way::BulkSecondary
             | Way::PeerCutKill
-            | Way::PortCutHandover
+            | Way::PortCut
             | Way::SecondaryPortCut
             | Way::Early
             | Way::Both => (0, 1200),

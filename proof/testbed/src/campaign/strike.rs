@@ -98,17 +98,8 @@ impl Field<'_> {
             }
             Way::PeerCut => self.cut_for_a_while(primary, "eth-p", step.outage),
             Way::PeerCutKill => self.cut_and_kill(primary, step),
-            Way::PortCut => self.cut_for_a_while(primary, port(step), step.outage),
+            Way::PortCut => self.cut_and_move(primary, step),
             Way::SecondaryPortCut => self.cut_for_a_while(secondary, port(step), step.outage),
-            Way::PortCutHandover => {
-                self.link(primary, port(step), "down")?;
-                sys::pause(step.between);
-                self.hand_over(primary)?;
-                sys::pause(step.outage);
-                self.link(primary, port(step), "up")?;
-                ensure!(self.pair.wait_whole()? != primary, "the role went back by itself");
-                Ok(())
-            }
             Way::Early => self.kill_early(primary, step),
             Way::Both => self.kill_both(primary, step),
         }
@@ -192,6 +183,18 @@ impl Field<'_> {
         let primary = self.pair.wait_whole()?;
         let term = self.pair.nodes[primary].ha()?.term;
         Ok(Roles { primary, term, processes: self.pair.nodes.each_ref().map(crate::node::Node::pid) })
+    }
+
+    /// A primary that lost a data port hands over by itself, and does not take the role back with the cable.
+    fn cut_and_move(&mut self, primary: usize, step: &Step) -> Result<()> {
+        self.link(primary, port(step), "down")?;
+        sys::wait_until("the role has moved", ROLE_LIMIT, || {
+            Ok(self.pair.nodes[1 - primary].ha()?.is_primary().then_some(()))
+        })?;
+        sys::pause(step.outage);
+        self.link(primary, port(step), "up")?;
+        ensure!(self.pair.wait_whole()? != primary, "the role went back by itself");
+        Ok(())
     }
 
     /// While the peer link is dead the mirror travels over the data ports: the secondary holds everything.

@@ -6,6 +6,7 @@ use super::say;
 use crate::sys;
 use anyhow::{Context as _, Result};
 use serde_json::json;
+use socket2::{Domain, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -25,6 +26,12 @@ pub struct Options {
     /// How long to listen.
     #[arg(long, default_value_t = 1000)]
     listen_ms: u64,
+    /// The port of the idle connection: connections are opened there and left.
+    #[arg(long)]
+    tcp: Option<SocketAddr>,
+    /// So many of them.
+    #[arg(long, default_value_t = 2000)]
+    connections: usize,
     /// Handshakes to begin.
     #[arg(long, default_value_t = 10_000)]
     half_open: u64,
@@ -43,10 +50,18 @@ const HEADER: usize = 64;
 const COOKIE_AT: usize = HEADER + 8;
 const HAIL: u8 = 1;
 const OFFER: u8 = 2;
+const REFUSAL: u8 = 4;
 /// How long the victim's answer to a hail may take.
 const ANSWER_LIMIT: Duration = Duration::from_millis(500);
 /// Captured datagrams that are used.
 const CAPTURED_MAX: usize = 200;
+/// A node of another pair.
+const STRANGER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
+/// Connections that are open at the same time.
+const OPEN_MAX: usize = 500;
+/// Bytes of a header each of which makes it somebody else's: version, kind, session, lives of sender and receiver, node,
+/// fingerprint.
+const LABELS: [usize; 7] = [2, 3, 4, 8, 16, 55, 56];
 /// An element of the group (the base point of RFC 9496).
 const POINT: [u8; 32] = [
     0xe2, 0xf2, 0xae, 0x0a, 0x6a, 0xbc, 0x4e, 0x71, 0xa8, 0x84, 0xa9, 0x61, 0xc5, 0x00, 0x51, 0x5f, 0x58, 0xe3, 0x0b,
@@ -59,7 +74,7 @@ struct Stranger {
     sent: u64,
 }
 
-/// Does all of it and says `{"event":"done","captured","cookie","sent"}`.
+/// Does all of it and says `{"event":"done","captured","cookie","sent","connected"}`.
 pub fn run(options: &Options) -> Result<()> {
     let mouth = options.udp.map(|to| UdpSocket::bind((options.name, 0)).map(|socket| (socket, to))).transpose()?;
     let mut stranger = Stranger { ear: sys::packet_socket(&options.interface)?, mouth, sent: 0 };
@@ -72,6 +87,11 @@ pub fn run(options: &Options) -> Result<()> {
         let at = (mix(datagram.len() as u64) % bent.len() as u64) as usize;
         bent[at] ^= 0x10;
         stranger.send(&bent);
+        for at in LABELS {
+            let mut other = datagram.clone();
+            other[at] ^= 0x55;
+            stranger.send(&other);
+        }
     }
     let victim = captured.iter().find(|datagram| datagram[40..56] != node(options.name));
     let boot = victim.and_then(|datagram| datagram[8..16].try_into().ok()).unwrap_or([0; 8]);
@@ -83,6 +103,8 @@ pub fn run(options: &Options) -> Result<()> {
     let hail = answers.iter().find(|datagram| is_hail(datagram));
     let cookie: [u8; 8] = hail.map_or(Ok([0; 8]), |hail| hail[COOKIE_AT..COOKIE_AT + 8].try_into())?;
     let boot: [u8; 8] = hail.map_or(Ok(boot), |hail| hail[8..16].try_into())?;
+    stranger.send_pieces(options.name, boot, cookie);
+    let connected = options.tcp.map_or(Ok(0), |to| connect_often(options, to))?;
     for number in 0..options.half_open {
         stranger.send(&step(OFFER, options.name, 2 + number, boot, cookie));
         if number % 100 == 99 && options.pause_us > 0 {
@@ -90,12 +112,46 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     say(&json!({
-        "event": "done", "captured": captured.len(), "cookie": hail.is_some(), "sent": stranger.sent
+        "event": "done", "captured": captured.len(), "cookie": hail.is_some(), "sent": stranger.sent,
+        "connected": connected
     }))
     .context("nobody listens")
 }
 
+/// Opens connections in the peer's name, says something on every other one, and leaves them open until there are too
+/// many. How many were begun.
+fn connect_often(options: &Options, to: SocketAddr) -> Result<usize> {
+    let mut open = Vec::with_capacity(OPEN_MAX);
+    for number in 0..options.connections {
+        if open.len() == OPEN_MAX {
+            open.clear();
+        }
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&SocketAddr::from((options.name, 0)).into())?;
+        // Refused, or under way: either will do.
+        let _ = socket.connect(&to.into());
+        if number % 2 == 0 {
+            let _ = socket.send(&[0x16; 700]);
+        }
+        open.push(socket);
+    }
+    Ok(options.connections)
+}
+
 impl Stranger {
+    /// Each step of a handshake cut off at every length, with a wrong cookie, to another life, and in the name of a
+    /// node of another pair.
+    fn send_pieces(&mut self, name: Ipv4Addr, boot: [u8; 8], cookie: [u8; 8]) {
+        for kind in HAIL..=REFUSAL {
+            let whole = step(kind, name, u64::from(kind) << 32, boot, cookie);
+            (0..whole.len()).for_each(|len| self.send(&whole[..len]));
+            self.send(&step(kind, name, u64::from(kind) << 33, boot, [9; 8]));
+            self.send(&step(kind, name, u64::from(kind) << 34, [9; 8], cookie));
+            self.send(&step(kind, STRANGER, u64::from(kind) << 35, boot, cookie));
+        }
+    }
+
     /// What the nodes say here, until `enough` or for so long.
     fn listen(&self, limit: Duration, enough: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
         let (until, mut heard) = (Instant::now() + limit, Vec::new());

@@ -17,8 +17,8 @@ mod icmp;
 mod limits;
 mod mirror;
 mod network;
-mod offload;
 mod offer;
+mod offload;
 mod open;
 mod outbox;
 mod passage;
@@ -44,8 +44,8 @@ pub use flow::numbers::MAX_NUMBERS;
 pub use frame::{Frame, Offload, OwnedFrame, Port, PortId};
 pub use limits::Limits;
 pub use network::NetworkCounters;
-pub use offload::{OffloadEntry, OffloadOrder, OffloadUse};
 pub use offer::Offered;
+pub use offload::{OffloadEntry, OffloadOrder, OffloadUse};
 pub use plan::{
     Binding, ConnFailover, FloatingAddress, FloatingKind, Method, Plan, Route, Service, ServiceId, SourceIpPersistence,
     Vserver, VserverId, VserverKind,

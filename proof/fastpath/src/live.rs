@@ -80,14 +80,16 @@ fn connect(net: &Net, maps: &mut FlowMaps, v6: bool, port: u16) -> Result<(Socke
     net.connection((socket(client), socket(vip)), (socket(server), socket(source)))
 }
 
-/// Both ends send at once, and get what the other sent.
+/// Both ends send at once, and get what the other sent. Neither closes before: a last segment that is sent again takes
+/// the FIN along, and there is no engine here that would forward it.
 fn exchange(near: Socket, far: Socket) -> Result<()> {
-    let ends = [(near, 3u8), (far, 7u8)];
+    let ends = [(near.try_clone()?, 3u8), (far.try_clone()?, 7u8)];
     let threads: Vec<_> = ends.into_iter().map(|(socket, step)| thread::spawn(move || talk(socket, step))).collect();
     let heard = threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("an end panicked"))?);
     for (step, heard) in [7, 3].into_iter().zip(heard) {
         ensure!(heard? == pattern(step), "an end got other bytes than were sent");
     }
+    drop((near, far));
     Ok(())
 }
 
@@ -126,7 +128,9 @@ fn lease_ends(net: &Net, maps: &mut FlowMaps, port: u16) -> Result<()> {
 /// A process that is killed leaves its clsact filters behind; the next one takes them away.
 fn stale_filters_go(programs: Programs) -> Result<()> {
     let filters = |device: &str| -> Result<usize> {
-        Ok(run_program("tc", &format!("filter show dev {device} ingress"))?.matches("holdfast_tc").count())
+        Ok(run_program("tc", &format!("filter show dev {device} ingress"))?
+            .matches("holdfast_tc direct-action")
+            .count())
     };
     ensure!(filters(DEVICES[0])? == 1, "the filter hangs there");
     // As a killed process would: nothing is undone.

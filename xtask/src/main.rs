@@ -9,14 +9,14 @@ mod tidy;
 use anyhow::{Context, Result, bail};
 use clap::Parser as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 /// Simulation seeds of a test run.
 const CI_SEEDS: &str = "200";
 
 /// The slice of the soak.
-const CI_SOAK: [&str; 3] = ["soak", "--minutes", "2"];
+const CI_SOAK: [&str; 3] = ["soak", "--minutes", "5"];
 
 /// The slice of the random campaign: a seed whose schedule begins with every way to fail.
 const CI_CAMPAIGN: [&str; 5] = ["campaign", "--kills", "40", "--seed", "141"];
@@ -130,20 +130,24 @@ fn ci(no_namespaces: bool) -> Result<()> {
     }
     step("unit, property and golden tests", cargo(&["test", "--workspace"]))?;
     step("build", cargo(&["build", "--release", "-p", "holdfast-sim"]))?;
-    step("simulation", program("holdfast-sim", &["--seeds".into(), CI_SEEDS.into()])?)?;
+    let simulation = || step("simulation", program("holdfast-sim", &["--seeds".into(), CI_SEEDS.into()])?);
     if no_namespaces {
+        simulation()?;
         left_out.push("namespace tests");
     } else {
+        build_testbed()?;
+        // It wants a machine without a free core: beside it runs what only computes.
+        let soak = Aside::begin("soak", program("holdfast-testbed", &CI_SOAK.map(String::from))?)?;
+        simulation()?;
         println!("== ebpf: the kernel's verifier reads core/wire");
         ebpf::run(&root()?, &ebpf::Options { check: true })?;
-        build_testbed()?;
+        soak.end()?;
         step("lab instruments", program("holdfast-testbed", &["selftest".into()])?)?;
         step("namespace tests", program("holdfast-testbed", &["test".into()])?)?;
         for bench in ["mirror", "takeover", "million"] {
             let words = ["bench", bench, "--smoke"].map(String::from);
             step("benches, a few seconds of each", program("holdfast-testbed", &words)?)?;
         }
-        step("soak", program("holdfast-testbed", &CI_SOAK.map(String::from))?)?;
         step("random campaign", program("holdfast-testbed", &CI_CAMPAIGN.map(String::from))?)?;
     }
     let without = if left_out.is_empty() { String::new() } else { format!(", WITHOUT {}", left_out.join(", ")) };
@@ -197,4 +201,36 @@ fn step(what: &str, mut command: Command) -> Result<()> {
     }
     println!("== {what}: {:.1} s", started.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// A command that runs beside others. Its output is shown when it has ended.
+struct Aside {
+    what: &'static str,
+    begun: Instant,
+    child: Option<Child>,
+}
+
+impl Aside {
+    fn begin(what: &'static str, mut command: Command) -> Result<Aside> {
+        println!("== {what}, beside what follows: {command:?}");
+        let child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {what}"))?;
+        Ok(Aside { what, begun: Instant::now(), child: Some(child) })
+    }
+
+    fn end(mut self) -> Result<()> {
+        let Some(child) = self.child.take() else { return Ok(()) };
+        let output = child.wait_with_output().with_context(|| format!("waiting for {}", self.what))?;
+        print!("{}", String::from_utf8_lossy(&output.stdout));
+        println!("== {}: {:.1} s", self.what, self.begun.elapsed().as_secs_f32());
+        if output.status.success() { Ok(()) } else { bail!("{} failed ({})", self.what, output.status) }
+    }
+}
+
+impl Drop for Aside {
+    /// Something else has failed: it ends by itself and cleans up behind itself.
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.wait();
+        }
+    }
 }

@@ -7,6 +7,8 @@ use holdfast_base::{Duration, Instant};
 
 /// So many times longer a primary waits for an answer before it declares the peer dead.
 const PRIMARY_PATIENCE: u32 = 10;
+/// So many round trips without an answer are silence: one of them is that of the first probe, and nodes are busy.
+const ROUND_TRIPS: u32 = 3;
 /// Time between two probes while their silence is a proof.
 const PROBE_INTERVAL: Duration = Duration::from_micros(500);
 
@@ -19,13 +21,18 @@ impl Machine {
             // An end may be forged, and no path may work: nothing is proven by it.
             return self.inquire(now);
         }
+        let answers_take = self.round_trip * ROUND_TRIPS;
+        if answers_take > self.settings.dead() / 2 {
+            // Hellos that do not come say it as soon.
+            return self.inquire(now);
+        }
         let proves = self.inquiry.is_some_and(|inquiry| inquiry.verdict.is_some());
         if self.peer.joined && !proves {
             let silence = match self.role() {
                 Role::Init | Role::Secondary | Role::Draining => self.settings.probe_silence,
                 Role::Primary => self.settings.probe_silence * PRIMARY_PATIENCE,
             };
-            self.start_inquiry(now, Some(now + silence));
+            self.start_inquiry(now, Some(now + silence.max(answers_take)));
         }
         self.expect_answer();
     }

@@ -80,6 +80,10 @@ pub struct Machine {
     /// So long an unproven primary keeps a node waiting that has heard its peer
     /// never since its start.
     pub(crate) unproven_until: Instant,
+    /// Of the idle connection's handshake; zero: not known.
+    pub(crate) round_trip: Duration,
+    /// When it was made.
+    pub(crate) began: Instant,
     /// Given to the peer: not to promote before.
     pub(crate) promised_until: Instant,
     pub(crate) decided_over: u64,
@@ -147,6 +151,8 @@ impl Machine {
             drained: true,
             listen_until: now,
             unproven_until: now,
+            round_trip: Duration::ZERO,
+            began: now,
             promised_until: now,
             decided_over: 0,
             dual: None,
@@ -275,10 +281,11 @@ impl Machine {
         self.settle(now);
     }
 
-    /// The idle connection is open; for display only.
-    pub fn handle_peer_open(&mut self, now: Instant) {
+    /// The idle connection is open; `round_trip` is how long its handshake took: no answer to a probe comes sooner.
+    pub fn handle_peer_open(&mut self, now: Instant, round_trip: Duration) {
         self.enter(now);
         self.connected = true;
+        self.round_trip = round_trip;
         self.settle(now);
     }
 
@@ -339,6 +346,15 @@ impl Machine {
     pub fn handle_unproven_primary(&mut self, now: Instant) {
         self.enter(now);
         self.unproven_until = now + self.settings.start_up();
+    }
+
+    /// As [`Machine::handle_unproven_primary`], but it does not claim to lead. Two nodes that start at once and
+    /// do not believe each other would both lead: the one with the larger id leaves the other time to say so, once.
+    pub fn handle_unproven_peer(&mut self, now: Instant) {
+        self.enter(now);
+        if self.settings.peer.is_some_and(|peer| peer < self.settings.node) {
+            self.unproven_until = self.unproven_until.max(self.began + self.settings.start_up() * 2);
+        }
     }
 
     /// A packet of a client was forwarded. Cheap; may be called once a turn.

@@ -229,7 +229,7 @@ impl Fixture {
                 self.machine.handle_peer_cut(self.now);
                 self.pass(Duration::from_millis(4));
             }
-            Input::PeerOpen => self.machine.handle_peer_open(self.now),
+            Input::PeerOpen => self.machine.handle_peer_open(self.now, Duration::ZERO),
             Input::CaughtUp => self.machine.handle_caught_up(self.now, true),
             Input::NotCaughtUp => self.machine.handle_caught_up(self.now, false),
             Input::TermStored => self.machine.handle_term_stored(self.now, 60),

@@ -138,11 +138,12 @@ impl Node {
         ]
     }
 
-    fn channel_counters(&self) -> [(&'static str, u64); 10] {
+    fn channel_counters(&self) -> [(&'static str, u64); 11] {
         let secure = self.channel.secure();
         let counted = secure.counters();
         [
             ("hails", counted.hails),
+            ("hails_unanswered", counted.hails_unanswered),
             ("offers", counted.offers),
             ("answers", counted.answers),
             ("established", counted.established),

@@ -55,7 +55,10 @@ pub struct PortState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEvent {
     /// Connected or accepted.
-    Open,
+    Open {
+        /// How long its handshake took to the peer's kernel and back.
+        round_trip: Duration,
+    },
     /// It has come to its end (FIN), or a new one is refused, as when the peer's process is dead.
     Closed,
     /// Reset, or it cannot be made. A process that lives lets go of it with a reset, and so does whoever is in between.

@@ -17,6 +17,7 @@ mod ha_counters;
 mod handover;
 mod health;
 mod hooks;
+mod idle;
 mod listing;
 mod lower;
 mod mirroring;

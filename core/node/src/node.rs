@@ -91,9 +91,9 @@ pub struct Node {
     deaf: bool,
     /// The election has begun: a peer could be heard if it spoke.
     pub(crate) listening: bool,
-    stream: Option<StreamEvent>,
+    pub(crate) stream: Option<StreamEvent>,
     /// The peer's boot that the idle connection belongs to; `None` until that one has spoken since.
-    stream_boot: Option<u64>,
+    pub(crate) stream_boot: Option<u64>,
     settled: bool,
     pub(crate) key_request: u64,
     pub(crate) derived_from: Option<(String, Vec<u8>)>,
@@ -191,8 +191,8 @@ impl Node {
         self.listening = true;
         self.ha = Machine::new(now, settings(&self.config), self.options.boot, self.options.stored_term);
         self.ha.handle_health(now, self.fitness.health());
-        if self.stream == Some(StreamEvent::Open) {
-            self.ha.handle_peer_open(now);
+        if let Some(StreamEvent::Open { round_trip }) = self.stream {
+            self.ha.handle_peer_open(now, round_trip);
         }
         true
     }
@@ -253,31 +253,6 @@ impl Node {
     pub fn handle_peer_datagram(&mut self, now: Instant, bytes: &[u8]) {
         self.begin(now);
         self.peer_datagram(now, channel::LINK, None, bytes);
-    }
-
-    /// The idle TCP connection changed.
-    pub fn handle_peer_stream(&mut self, now: Instant, event: StreamEvent) {
-        self.begin(now);
-        self.stream = Some(event);
-        if !self.listening {
-            return;
-        }
-        match event {
-            StreamEvent::Open => {
-                self.stream_boot = None;
-                self.ha.handle_peer_open(now);
-            }
-            // A power cut closes nothing: the connection of the life that it ended may close when the
-            // next one has long joined, and says nothing about that one.
-            StreamEvent::Closed | StreamEvent::Cut if self.stream_is_of_former_life() => {}
-            StreamEvent::Closed => self.ha.handle_peer_closed(now),
-            StreamEvent::Cut => self.ha.handle_peer_cut(now),
-        }
-        self.drain_ha(now);
-    }
-
-    fn stream_is_of_former_life(&self) -> bool {
-        self.stream_boot.zip(self.peer_boot).is_some_and(|(stream, peer)| stream != peer)
     }
 
     /// Answer to `Effect::DeriveKey`.
@@ -674,7 +649,8 @@ impl Node {
                 self.suspect_primary(now);
                 self.ha.handle_unproven_primary(now);
             }
-            Received::Claim(Role::Init | Role::Secondary) | Received::Nothing => {}
+            Received::Claim(Role::Init | Role::Secondary) => self.ha.handle_unproven_peer(now),
+            Received::Nothing => {}
             Received::Report(refused) => {
                 let text = format!("a peer message was refused ({}); further ones are only counted", refused.label());
                 self.event(Level::Warn, text);
@@ -693,8 +669,7 @@ impl Node {
                     self.hear_ports(&letter.payload);
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);
-                    // Whoever speaks after the connection was made has made it.
-                    self.stream_boot = self.stream_boot.or(self.peer_boot.filter(|&boot| boot == hello.boot));
+                    self.note_maker(hello.boot);
                     self.follow_intake(now, intake);
                     // Before what it says of being caught up: that would begin another session at once.
                     self.hear_full(now, hello.full_session);

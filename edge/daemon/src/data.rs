@@ -114,9 +114,7 @@ impl Driver {
             self.ready.clear();
             self.poller.wait(sleep, &mut self.ready);
             self.woken = self.clock.now();
-            if self.ready.is_empty() {
-                self.precedence.note_wake(self.woken, now + sleep);
-            }
+            self.precedence.note_wake(self.woken, now + sleep);
         }
     }
 

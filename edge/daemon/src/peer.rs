@@ -253,8 +253,13 @@ impl Peer {
 
     /// Each new connection is told, also when it takes the place of one.
     fn tell_open(&mut self) {
-        self.told = Some(StreamEvent::Open);
-        self.events.push(StreamEvent::Open);
+        let round_trip = match &self.stream {
+            Stream::Open(socket) => round_trip(socket),
+            Stream::None | Stream::Connecting { .. } => Duration::ZERO,
+        };
+        let event = StreamEvent::Open { round_trip };
+        self.told = Some(event);
+        self.events.push(event);
     }
 
     /// Told once, however often an attempt to connect fails.
@@ -310,6 +315,18 @@ impl Peer {
             self.counters.unsent += 1;
         }
     }
+}
+
+/// How long the kernels' handshake took, which waits for no process; zero if that is not known.
+fn round_trip(socket: &Socket) -> Duration {
+    // SAFETY: all-zero is a valid tcp_info.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: `info` has room for `len` bytes; a kernel that knows less writes less.
+    let rc = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len)
+    };
+    if rc == 0 { Duration::from_micros(info.tcpi_rtt.into()) } else { Duration::ZERO }
 }
 
 /// What a failed attempt to connect says about the peer.

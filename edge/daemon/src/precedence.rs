@@ -57,7 +57,7 @@ impl Precedence {
         Precedence { allowed, real_time: None, resting: now, window: now, used, worked, taken: 0, yields: 0 }
     }
 
-    /// The thread has slept until a timer that was due at `due`, and noticed it `now`.
+    /// The thread has slept until a timer that was due at `due`, or something came before; it runs again `now`.
     pub fn note_wake(&mut self, now: Instant, due: Instant) {
         if self.is_needed(now, due) && schedule(true) {
             self.begin(now, cpu_time());

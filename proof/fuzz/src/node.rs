@@ -251,7 +251,10 @@ impl Pair {
             }
             105..=106 => self.event(at, |node, now| node.handle_peer_stream(now, StreamEvent::Closed)),
             107 => self.event(at, |node, now| node.handle_peer_stream(now, StreamEvent::Cut)),
-            108..=109 => self.event(at, |node, now| node.handle_peer_stream(now, StreamEvent::Open)),
+            108..=109 => {
+                let round_trip = Duration::from_millis(input.u8().into());
+                self.event(at, |node, now| node.handle_peer_stream(now, StreamEvent::Open { round_trip }));
+            }
             110..=114 => {
                 let ok = input.u8() & 1 == 0;
                 let outcome = ProbeOutcome { ok, text: "fuzz".into(), took: Duration::from_millis(1) };

@@ -438,7 +438,7 @@ impl World {
             Event::Input { machine, boot, input } => {
                 if self.machines[machine].boot == boot {
                     if let Input::Stream(event) = &input {
-                        self.stream_open = *event == StreamEvent::Open || self.stream_open;
+                        self.stream_open |= matches!(event, StreamEvent::Open { .. });
                     }
                     self.give(machine, input);
                 }
@@ -738,7 +738,7 @@ impl World {
         }
         for machine in 0..2 {
             let boot = self.machines[machine].boot;
-            let input = Input::Stream(StreamEvent::Open);
+            let input = Input::Stream(StreamEvent::Open { round_trip: self.scenario.peer_manners.delay * 2 });
             self.agenda.plan(self.now + CONNECT_DELAY, Event::Input { machine, boot, input });
         }
     }

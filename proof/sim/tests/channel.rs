@@ -48,6 +48,20 @@ fn keys_are_replaced_under_traffic_and_nobody_notices() {
 }
 
 #[test]
+fn strangers_that_start_at_once_do_not_both_lead() {
+    let wrong = "set ns rpcNode 10.0.3.1 -password wrong\nset ns rpcNode 10.0.3.2 -password wrong\n";
+    let extra_config = [String::new(), wrong.into()];
+    let mut story = Story::begin(Scenario { extra_config, ..Scenario::quiet(10) });
+    let leads = |story: &Story| [0, 1].map(|machine| story.node(machine).role() == Role::Primary);
+    story.until("one leads", |world| {
+        world.machines.iter().any(|machine| machine.node.as_ref().is_some_and(|node| node.role() == Role::Primary))
+    });
+    assert_eq!(leads(&story), [true, false], "the one with the smaller id");
+    story.run_ms(8000);
+    assert_eq!(leads(&story), [true, false], "the other hears that there is a primary");
+}
+
+#[test]
 fn a_wrong_password_is_told_on_both_nodes_and_nobody_takes_over() {
     let wrong = "set ns rpcNode 10.0.3.1 -password wrong\nset ns rpcNode 10.0.3.2 -password wrong\n";
     let faults = vec![(Instant::ZERO + Duration::from_secs(5), Fault::Start(1))];

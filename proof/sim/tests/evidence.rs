@@ -126,6 +126,25 @@ fn a_close_alone_proves_nothing() {
     story.end();
 }
 
+/// On a long way no answer can come as soon as on a short one.
+#[test]
+fn a_close_alone_proves_nothing_on_a_long_way() {
+    let far = Manners { delay: Duration::from_millis(5), ..Manners::CALM };
+    let mut story = Story::whole(Scenario { peer_manners: far, data_manners: far, ..Scenario::quiet(1) });
+    let old = story.primary();
+    for machine in [1 - old, old] {
+        story.world.give(machine, Input::Stream(StreamEvent::Closed));
+        story.run_ms(500);
+        assert_eq!(story.primary(), old, "machine {machine} saw it");
+        assert!(!logged(&story, machine, "peer lost"), "machine {machine} saw it");
+        assert!(logged(&story, machine, "FalseAlarm"), "machine {machine} has asked and was answered");
+    }
+    let took = takeover(&mut story, Fault::Kill(old), old).as_millis();
+    assert!(took < 100, "three round trips prove a death: {took} ms");
+    story.heal();
+    story.end();
+}
+
 /// Whoever cuts the connection, and however busy the peer is just then.
 #[test]
 fn a_cut_connection_proves_nothing_while_the_peer_is_busy() {

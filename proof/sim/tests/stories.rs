@@ -384,22 +384,6 @@ fn a_node_cut_off_from_everything_yields_when_it_returns() {
 }
 
 #[test]
-fn with_a_wrong_password_there_is_no_session_and_no_takeover() {
-    let wrong = "set ns rpcNode 10.0.3.1 -password wrong\nset ns rpcNode 10.0.3.2 -password wrong\n";
-    let extra_config = [String::new(), wrong.into()];
-    // The second machine starts much later: the first is a healthy primary by then.
-    let faults = vec![(Instant::ZERO + Duration::from_secs(5), Fault::Start(1))];
-    let mut story = Story::begin(Scenario { extra_config, faults, first_only: true, ..Scenario::quiet(10) });
-    story.until("the first serves", |world| world.primary() == Some(0));
-    let number = story.connect(SNAT, false);
-    story.run_ms(8000);
-    assert_eq!((story.node(0).role(), story.end_of(number)), (Role::Primary, Outcome::Finished));
-    let shown = story.command(0, "show ha node");
-    assert!(shown.contains("Refused Peer Messages: ") && !shown.contains("Refused Peer Messages: 0"), "{shown}");
-    assert!(!story.node(1).caught_up() || story.node(1).role() == Role::Primary, "no session");
-}
-
-#[test]
 fn configuration_travels_in_order_and_survives() {
     let mut story = Story::whole(Scenario::quiet(11));
     let (a, b) = (story.primary(), 1 - story.primary());

@@ -87,7 +87,9 @@ impl Secure {
                 return self.offer(now, path, header.boot, step.cookie);
             }
         } else if !self.limits.may_reply(now, path) {
-            return Err(Refused::Busy);
+            // What it claims to be counts all the same.
+            self.counters.hails_unanswered += 1;
+            return Ok(());
         }
         self.hail(Some(path), header.boot, step.cookie);
         Ok(())

@@ -109,6 +109,8 @@ pub(crate) enum Opened {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
     pub hails: u64,
+    /// Hails that came too fast for an answer.
+    pub hails_unanswered: u64,
     pub offers: u64,
     pub answers: u64,
     pub established: u64,

@@ -45,7 +45,13 @@ fn connected(test: u8) -> [End; 2] {
     let mut open = [false; 2];
     for round in 0..500 {
         for (end, open) in ends.iter_mut().zip(&mut open) {
-            *open |= end.live(at(round)).contains(&StreamEvent::Open);
+            *open |= end.live(at(round)).iter().any(|event| match event {
+                StreamEvent::Open { round_trip } => {
+                    assert!((1..1000).contains(&round_trip.as_millis().max(1)), "{round_trip:?}");
+                    !round_trip.is_zero()
+                }
+                StreamEvent::Closed | StreamEvent::Cut => false,
+            });
         }
         if open == [true; 2] {
             return ends;

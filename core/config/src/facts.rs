@@ -201,6 +201,8 @@ pub struct HaFacts {
     pub peer: Option<PeerFacts>,
     /// Flows in our table.
     pub flows: u64,
+    /// Room for so many (`--max-flows`).
+    pub max_flows: u64,
     /// Flows that the peer has acknowledged.
     pub protected: u64,
     /// Flows of STATEFUL vservers that the peer has not acknowledged.

@@ -144,6 +144,8 @@ pub struct Engine {
     pub(crate) roster: Roster,
     pub(crate) flows: FlowTable,
     pub(crate) holds: Holds,
+    /// Where the search for a half-open connection goes on.
+    pub(crate) half_open_hunt: u32,
     pub(crate) snat: Snat,
     pub(crate) turns: Turns,
     pub(crate) sessions: Sessions,
@@ -190,6 +192,7 @@ impl Engine {
             buckets: Buckets::new(),
             roster: Roster::new(),
             flows: FlowTable::new(now, limits.max_flows, seed),
+            half_open_hunt: 0,
             holds: Holds::new(usize::from(limits.hold_packets_per_flow), limits.held_bytes as usize),
             snat: Snat::new(limits.max_snat_pools as usize, (seed >> 32) as u16),
             turns: Turns::default(),
@@ -551,6 +554,11 @@ impl Engine {
             flow.has(Flow::TRACKED) && !self.is_protected(flow) && !established
         };
         slots.filter(opening).filter_map(|slot| self.roster.vserver_at(self.flows.at(slot).vserver)).map(|row| row.id)
+    }
+
+    /// The limits it was made with, or was given since.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Sizes of tables at this moment.

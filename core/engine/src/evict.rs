@@ -1,11 +1,11 @@
 //! Making room: in full tables, what the running mirror session does not speak of gives way to what it tells;
 //! where no port is free, connections that no client completes give way to new ones.
 
-use holdfast_base::Instant;
+use holdfast_base::{Duration, Instant};
 use holdfast_wire::Endpoint;
 
 use crate::engine::Engine;
-use crate::flow::Side;
+use crate::flow::{Flow, Side};
 use crate::mirror::MirrorEnd;
 use crate::open::destination_of;
 use crate::record::{FlowKey, L2Disc};
@@ -19,6 +19,10 @@ const MAX_EVICTION_LOOKS: u32 = 65_536;
 /// Ports looked at, per SNIP and client packet, to find a connection that no client has completed: some
 /// microseconds.
 const MAX_HALF_OPEN_LOOKS: u32 = 64;
+
+/// The table is full: so long a connection must have stood half open to make room. By then a client that has
+/// answered has done so again, since its server has repeated its SYN-ACK after a second.
+const HALF_OPEN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A search for something that may be evicted, which goes on where it was left off.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,6 +82,23 @@ impl Engine {
         self.counters.half_open_evicted += 1;
         self.snat.lease_exactly(destination_of(&flow), flow.source.port).ok()?;
         Some(flow.source)
+    }
+
+    /// The table is full: a connection that no client has completed for a while makes room, so that a flood of SYNs
+    /// cannot stop new connections. False: a few looks have found none, and the next ones go on there.
+    pub(crate) fn evict_any_half_open(&mut self, now: Instant) -> bool {
+        let slots = self.flows.slots();
+        for _ in 0..MAX_HALF_OPEN_LOOKS.min(slots) {
+            let slot = self.half_open_hunt % slots;
+            self.half_open_hunt = slot + 1;
+            let waits = |flow: &Flow| flow.is_half_open() && now.since(flow.last_seen) >= HALF_OPEN_PATIENCE;
+            if self.flows.live_at(slot).is_some_and(waits) {
+                self.close(slot);
+                self.counters.half_open_evicted += 1;
+                return true;
+            }
+        }
+        false
     }
 
     fn half_open_towards(&mut self, server: Endpoint, proto: u8) -> Option<u32> {

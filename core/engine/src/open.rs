@@ -109,7 +109,7 @@ impl Engine {
         if !vserver.enabled {
             return Err(Drop::VserverDisabled);
         }
-        if self.flows.len() >= self.limits.max_flows {
+        if self.flows.len() >= self.limits.max_flows && !self.evict_any_half_open(now) {
             return Err(Drop::FlowTableFull);
         }
         let service = self.where_to(now, vserver, packet.source())?;

@@ -23,7 +23,7 @@ pub(crate) struct LimitWatch {
 }
 
 /// Limits that an operator hears of when they are hit.
-const LIMITS: usize = 10;
+const LIMITS: usize = 11;
 
 impl Node {
     /// Tells the log, once in a while, which limits were hit since the last look.
@@ -49,8 +49,12 @@ impl Node {
             ("the flow table is full: new flows are refused; see --max-flows", engine.drops(Drop::FlowTableFull)),
             ("no SNAT port is free towards a server: add a SNIP in its subnet", engine.snat_exhausted),
             (
-                "no SNAT port is free towards a server: connections that no client has completed make room (a SYN flood?)",
+                "the flow table is full, or no SNAT port is free towards a server: connections that no client has completed make room (a SYN flood?)",
                 engine.half_open_evicted,
+            ),
+            (
+                "packets left without the peer's acknowledgement: its flows are unprotected until it has them; see show ha node",
+                engine.hold_released_unprotected,
             ),
             ("too much waits for the peer: held packets are dropped", engine.drops(Drop::HoldQueueFull)),
             (

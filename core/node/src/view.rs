@@ -255,6 +255,7 @@ impl Facts for View<'_> {
             sticky: status.sticky,
             peer: self.peer(),
             flows: counts.flows.into(),
+            max_flows: node.engine.limits().max_flows.into(),
             protected: if leads { counts.protected.into() } else { 0 },
             unprotected: if leads { counts.unprotected.into() } else { 0 },
             held: counts.held.into(),

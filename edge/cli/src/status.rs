@@ -100,6 +100,10 @@ pub fn judge(nodes: &[Value], vservers: &[Value]) -> Summary {
         if text(own, "routemonitorstate").contains("DOWN") {
             find(Verdict::Degraded, "a monitored route does not work; see show HA node".to_owned());
         }
+        let (flows, room) = (number(own, "flows"), number(own, "maxflows"));
+        if room > 0 && flows >= room - room / 10 {
+            find(Verdict::Degraded, format!("the flow table is almost full: {flows} of {room} flows (--max-flows)"));
+        }
         if nodes.len() > 1 && number(own, "unprotectedflows") > 0 {
             find(Verdict::Degraded, format!("{} flows are unprotected", text(own, "unprotectedflows")));
         }

@@ -4,8 +4,11 @@ use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+/// Length of a line of the file of the term.
+const TERM_LINE: usize = 47;
 
 /// The files of a node.
 #[derive(Clone, Debug)]
@@ -33,12 +36,12 @@ impl Store {
     /// this node once had would let two nodes believe they are primary.
     pub fn load_term(&self) -> Result<u64> {
         let path = self.term_file();
-        let text = match fs::read_to_string(&path) {
+        let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
             Err(error) => return Err(error).with_context(|| format!("cannot read the term from {}", path.display())),
         };
-        match text.strip_prefix("term ").and_then(|rest| rest.trim_end().parse().ok()) {
+        match terms(&text).into_iter().flatten().max() {
             Some(term) => Ok(term),
             None => bail!(
                 "{} does not hold a term: write `term N` into it, with N above the term that `show ha node` tells on the peer",
@@ -47,11 +50,24 @@ impl Store {
         }
     }
 
-    /// Makes `term` durable.
+    /// Makes `term` durable: over the older of two lines, so that the newer one is whole whatever happens, and a disk that
+    /// is full has the room already.
     pub fn save_term(&self, term: u64) -> Result<()> {
         let path = self.term_file();
-        replace(&path, &format!("term {term}\n"))
+        self.overwrite_term(term)
+            .or_else(|_| replace(&path, &(term_line(term) + &term_line(term))))
             .with_context(|| format!("cannot store the term in {}", path.display()))
+    }
+
+    fn overwrite_term(&self, term: u64) -> Result<()> {
+        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(self.term_file())?;
+        let mut text = [0; 2 * TERM_LINE + 1];
+        let len = file.read_at(&mut text, 0)?;
+        let lines = text[..len].as_chunks::<TERM_LINE>();
+        let ([first, second], []) = lines else { bail!("it has another form") };
+        let older = if terms(first) <= terms(second) { 0 } else { TERM_LINE };
+        file.write_all_at(term_line(term).as_bytes(), older as u64)?;
+        Ok(file.sync_data()?)
     }
 
     /// The key that closes passwords in the configuration: made once, of `random`.
@@ -78,6 +94,22 @@ impl Store {
         let path = &self.config;
         replace(path, text).with_context(|| format!("cannot save the configuration in {}", path.display()))
     }
+}
+
+/// One of the two lines of the file of the term. What is written only in part has not the same number twice.
+fn term_line(term: u64) -> String {
+    format!("term {term:020} {term:020}\n")
+}
+
+/// The terms of the lines of a file; `None` for one that makes no sense. An operator may write `term N`.
+fn terms(text: &[u8]) -> Vec<Option<u64>> {
+    let term = |line: &[u8]| {
+        let mut words = std::str::from_utf8(line).ok()?.strip_prefix("term ")?.split(' ');
+        let term: u64 = words.next()?.trim_end().parse().ok()?;
+        let again = words.next().map_or(Ok(term), |word| word.parse());
+        (again == Ok(term) && words.next().is_none()).then_some(term)
+    };
+    text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(term).collect()
 }
 
 fn parse_key(text: &str) -> Option<[u8; 32]> {

@@ -54,6 +54,22 @@ fn a_term_survives_and_nonsense_in_its_file_is_an_error() {
     store.save_term(7).unwrap();
     store.save_term(8).unwrap();
     assert_eq!(store.load_term().unwrap(), 8);
+    let whole = std::fs::read_to_string(state.join("term")).unwrap();
+    let line = |term: u64| format!("term {term:020} {term:020}\n");
+    assert_eq!(whole, line(8) + &line(7), "over the older one");
+    // A power cut in the middle of a line; what an operator writes; what is neither.
+    std::fs::write(
+        state.join("term"),
+        line(8) + &line(9).replace(" 00000000000000000009\n", " 00000000000000000007\n"),
+    )
+    .unwrap();
+    assert_eq!(store.load_term().unwrap(), 8);
+    store.save_term(10).unwrap();
+    assert_eq!(std::fs::read_to_string(state.join("term")).unwrap(), line(8) + &line(10));
+    std::fs::write(state.join("term"), "term 12\n").unwrap();
+    assert_eq!(store.load_term().unwrap(), 12);
+    store.save_term(13).unwrap();
+    assert_eq!(std::fs::read_to_string(state.join("term")).unwrap(), line(13) + &line(13));
     std::fs::write(state.join("term"), "").unwrap();
     let error = store.load_term().expect_err("an empty file after a full disk").to_string();
     assert!(error.contains("write `term N`"), "{error}");

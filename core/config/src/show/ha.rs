@@ -494,6 +494,7 @@ pub(super) fn mirror_json(f: &HaFacts) -> Vec<(&'static str, Json)> {
     };
     let mut fields = vec![
         ("flows", f.flows.into()),
+        ("maxflows", f.max_flows.into()),
         ("protectedflows", f.protected.into()),
         ("unprotectedflows", f.unprotected.into()),
         ("heldpackets", f.held.into()),

@@ -89,6 +89,7 @@ impl Facts for Fixed {
                 last_heard: Some(Duration::from_micros(41_300)),
             }),
             flows: 1001,
+            max_flows: 1_048_576,
             protected: 1000,
             unprotected: 1,
             held: 1,

@@ -251,6 +251,29 @@ fn a_full_table_refuses_new_flows_and_keeps_the_old_ones() {
     assert_eq!(lab.client(ACK, 101, 501, b""), Verdict::Forward(SERVER_PORT));
 }
 
+/// A flood of SYNs fills the table: new connections are served all the same, and established ones never make room.
+#[test]
+fn in_a_full_table_what_stands_half_open_makes_room() {
+    let net = v4();
+    let mut lab = Lab::with_limits(net, usip_plan(&net), Limits { max_flows: 8, ..Limits::default() });
+    let (server, source) = lab.establish();
+    for port in 1..8 {
+        lab.net.client.port = port;
+        assert_ne!(lab.client(SYN, 1, 0, b""), Verdict::Drop(Drop::FlowTableFull));
+    }
+    lab.net.client.port = 9;
+    assert_eq!(lab.client(SYN, 1, 0, b""), Verdict::Drop(Drop::FlowTableFull), "their clients may yet answer");
+    lab.pass(Duration::from_secs(2));
+    for port in 11..18 {
+        lab.net.client.port = port;
+        assert_ne!(lab.client(SYN, 1, 0, b""), Verdict::Drop(Drop::FlowTableFull));
+    }
+    assert_eq!((lab.engine.counters().half_open_evicted, lab.engine.counts().flows), (7, 8));
+    lab.net.client.port = 40_000;
+    assert_eq!(lab.client(ACK, 101, 501, b""), Verdict::Forward(SERVER_PORT));
+    assert_eq!(lab.server(server, source, (ACK, 501, 101), b""), Verdict::Forward(CLIENT_PORT));
+}
+
 #[test]
 fn with_usip_one_client_port_reaches_one_server_once() {
     let net = v4();

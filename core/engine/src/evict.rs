@@ -20,9 +20,9 @@ const MAX_EVICTION_LOOKS: u32 = 65_536;
 /// microseconds.
 const MAX_HALF_OPEN_LOOKS: u32 = 64;
 
-/// The table is full: so long a connection must have stood half open to make room. By then a client that has
-/// answered has done so again, since its server has repeated its SYN-ACK after a second.
-const HALF_OPEN_PATIENCE: Duration = Duration::from_secs(2);
+/// The table is full: so long nothing must have been heard of a half-open connection that makes room. By then its server
+/// has repeated its SYN-ACK (after a second), which renews the time, and a client that lives has answered again.
+const HALF_OPEN_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// A search for something that may be evicted, which goes on where it was left off.
 #[derive(Clone, Copy, Debug, Default)]

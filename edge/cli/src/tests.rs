@@ -143,6 +143,11 @@ fn the_status_is_the_worst_finding() {
     let mut behind = peer("UP");
     behind["hasync"] = json!("FAILED");
     assert_eq!(verdict(&[own.clone(), behind], &[vserver("UP", "2")]), Verdict::Degraded);
+    let mut crowded = own.clone();
+    (crowded["flows"], crowded["maxflows"]) = (json!(90), json!(100));
+    assert_eq!(verdict(&[crowded.clone(), peer("UP")], &[vserver("UP", "2")]), Verdict::Degraded);
+    crowded["flows"] = json!(89);
+    assert_eq!(verdict(&[crowded, peer("UP")], &[vserver("UP", "2")]), Verdict::Good);
     assert_eq!(verdict(std::slice::from_ref(&own), &[vserver("UP", "1")]), Verdict::Degraded);
     assert_eq!(verdict(&[own, peer("NOT UP")], &[vserver("DOWN", "0")]), Verdict::Bad);
     assert_eq!(verdict(&[], &[]), Verdict::Bad);

@@ -18,6 +18,7 @@ mod config;
 mod config_stories;
 mod demo;
 mod dice;
+mod flood_stories;
 mod ftp;
 mod health_stories;
 mod lab;

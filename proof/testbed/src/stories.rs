@@ -133,6 +133,7 @@ fn all() -> Vec<(String, Story)> {
     add("after_a_short_outage_only_what_differs_is_sent", mirror_stories::short_outage);
     add("a_change_is_on_both_nodes_when_it_is_answered", config_stories::changes_reach_both);
     add("an_old_file_is_made_up_for_under_load", config_stories::old_file_under_load);
+    crate::flood_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::health_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::split_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::status_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));

@@ -263,7 +263,7 @@ fn in_a_full_table_what_stands_half_open_makes_room() {
     }
     lab.net.client.port = 9;
     assert_eq!(lab.client(SYN, 1, 0, b""), Verdict::Drop(Drop::FlowTableFull), "their clients may yet answer");
-    lab.pass(Duration::from_secs(2));
+    lab.pass(Duration::from_millis(1500));
     for port in 11..18 {
         lab.net.client.port = port;
         assert_ne!(lab.client(SYN, 1, 0, b""), Verdict::Drop(Drop::FlowTableFull));

@@ -413,6 +413,26 @@ fn ten_thousand_half_open_handshakes_cost_little_and_change_nothing() {
     assert_eq!(pair.sides[0].secure.peer.boot(), 99);
 }
 
+/// Whoever floods a node with hails cannot keep the peer's word from it that it leads.
+#[test]
+fn a_flood_of_hails_hides_no_claim() {
+    let mut pair = Pair::new([WORD, [9; 32]]);
+    pair.run(100);
+    let now = pair.now;
+    let flood: Vec<_> = (0..500).map(|boot| forged(&pair, 0, StepKind::Hail, 1000 + boot, boot)).collect();
+    let secure = &mut pair.sides[0].secure;
+    for hail in flood {
+        let opened = secure.receive(now, PORT, &hail);
+        assert!(matches!(opened, Ok(Opened::Claim(_)) | Err(_)), "a stranger's");
+    }
+    pair.sides[1].secure.set_role(2);
+    pair.sides[1].secure.hail(Some(PORT), 11, 0);
+    pair.sides[1].drain(0, &mut pair.wire);
+    let (_, path, genuine) = pair.wire.pop().expect("a hail");
+    let opened = pair.sides[0].secure.receive(now, path, &genuine);
+    assert!(matches!(opened, Ok(Opened::Claim(2))), "{opened:?}");
+}
+
 #[test]
 fn forged_steps_do_not_stop_a_genuine_handshake() {
     let mut pair = Pair::new([WORD; 2]);

@@ -22,6 +22,7 @@ mod poller;
 mod rough_road;
 mod script;
 mod spin;
+mod syn_flood;
 mod udp;
 mod who;
 
@@ -54,6 +55,8 @@ pub enum RoleCommand {
     Who(who::Options),
     /// Sends rubbish.
     Garbage(garbage::Options),
+    /// Begins connections in the names of strangers.
+    SynFlood(syn_flood::Options),
     /// Attacks the channel between the nodes.
     Attack(attack::Options),
     /// Answers the benches' clients.
@@ -82,6 +85,7 @@ pub fn play(command: &RoleCommand) -> Result<()> {
         RoleCommand::Ends(options) => ends::run(options),
         RoleCommand::Who(options) => who::run(options),
         RoleCommand::Garbage(options) => garbage::run(options),
+        RoleCommand::SynFlood(options) => syn_flood::run(options),
         RoleCommand::Attack(options) => attack::run(options),
         RoleCommand::BenchServer(options) => bench_server::run(options),
         RoleCommand::BenchLoad(options) => bench_load::run(options),

@@ -1,5 +1,5 @@
 //! Making room: in full tables, what the running mirror session does not speak of gives way to what it tells;
-//! where no port is free, connections that no client completes give way to new ones.
+//! where no port is free, or no slot of the table, connections that no client completes give way to new ones.
 
 use holdfast_base::{Duration, Instant};
 use holdfast_wire::Endpoint;
@@ -16,7 +16,7 @@ use crate::snat::Destination;
 /// the search goes on there next time, in the next session if need be.
 const MAX_EVICTION_LOOKS: u32 = 65_536;
 
-/// Ports looked at, per SNIP and client packet, to find a connection that no client has completed: some
+/// Ports looked at, per SNIP and client packet, or slots of the table, to find a connection that no client has completed: some
 /// microseconds.
 const MAX_HALF_OPEN_LOOKS: u32 = 64;
 

@@ -204,9 +204,7 @@ impl Peer {
         if watched.is_err() {
             return reset(&socket);
         }
-        self.reset_stream();
-        self.stream = Stream::Open(socket);
-        self.tell_open();
+        self.open_stream(socket);
     }
 
     fn look_at_stream(&mut self, now: Instant, poller: &Poller) {
@@ -216,9 +214,8 @@ impl Peer {
                 let error = socket.take_error().unwrap_or_else(Some);
                 let connected = error.is_none() && socket.peer_addr().is_ok();
                 if connected && poller.change(socket.as_raw_fd(), STREAM, false).is_ok() {
-                    self.stream = Stream::Open(socket);
                     self.heard_at = now;
-                    self.tell_open();
+                    self.open_stream(socket);
                 } else {
                     reset(&socket);
                     self.end_stream(now, error.as_ref().map_or(StreamEvent::Cut, meaning_of));
@@ -252,12 +249,10 @@ impl Peer {
     }
 
     /// Each new connection is told, also when it takes the place of one.
-    fn tell_open(&mut self) {
-        let round_trip = match &self.stream {
-            Stream::Open(socket) => round_trip(socket),
-            Stream::None | Stream::Connecting { .. } => Duration::ZERO,
-        };
-        let event = StreamEvent::Open { round_trip };
+    fn open_stream(&mut self, socket: Socket) {
+        let event = StreamEvent::Open { round_trip: round_trip(&socket) };
+        self.reset_stream();
+        self.stream = Stream::Open(socket);
         self.told = Some(event);
         self.events.push(event);
     }

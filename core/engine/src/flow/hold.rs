@@ -11,7 +11,8 @@ use crate::record::FlowRef;
 /// Deadlines of ended holds that are kept before they are looked for and dropped.
 const IDLE_DEADLINES: usize = 4096;
 
-/// What a held packet costs besides its buffer, in bytes: its place in the queue, its hold and its deadline, with the room in which these grow.
+/// What a held packet costs besides its buffer, in bytes: its place in the queue, its hold and its deadline, with the
+/// room in which these grow.
 const PLACE: usize = 256;
 
 /// The packets of one flow's direction, in order, addresses already rewritten.

@@ -11,7 +11,7 @@ use crate::counters::{ConnectionRow, Counters, Counts, ServiceCounters, VserverC
 use crate::flow::hold::Holds;
 use crate::flow::numbers::Numbers;
 use crate::flow::table::FlowTable;
-use crate::flow::{Flow, FlowState, NONE};
+use crate::flow::{Flow, FlowState, NONE, Reading};
 use crate::fragment::Fragments;
 use crate::frame::{Frame, OwnedFrame, Port, PortId};
 use crate::icmp::ErrorMaker;
@@ -151,6 +151,7 @@ pub struct Engine {
     pub(crate) sessions: Sessions,
     pub(crate) fragments: Fragments<Train>,
     pub(crate) network: Network,
+    pub(crate) reading: Reading,
     pub(crate) errors: ErrorMaker,
     pub(crate) out: Outbox,
     /// What the peer must learn, in order.
@@ -199,6 +200,7 @@ impl Engine {
             sessions: Sessions::new(now, limits.max_persistence, seed),
             fragments: Fragments::new(),
             network: Network::new(&limits),
+            reading: Reading::default(),
             errors: ErrorMaker::new(limits.replies_per_second),
             out: Outbox::default(),
             marks: VecDeque::new(),

@@ -7,7 +7,7 @@ use holdfast_wire::{Addr, Checksum, IpPacket, MacAddr, Rewrite, Tcp, Transport, 
 use crate::engine::{Engine, Gate, Mirroring};
 use crate::flow::tcp::{Segment, Step, TcpState, step};
 use crate::flow::tcp_seen::{Doubt, note, resumed};
-use crate::flow::{Flow, FlowState, Hop, NONE, Side, coarse};
+use crate::flow::{Flow, FlowState, Hop, NONE, Side};
 use crate::frame::{Frame, Offload, OwnedFrame, Port, PortId};
 use crate::network::{Resolution, is_link_local};
 use crate::path::{Arrival, Passage};
@@ -283,15 +283,13 @@ impl Engine {
     /// The way out of a flow's packet from `side`: read from the flow, or
     /// resolved and noted there, about once a second.
     fn way(&mut self, now: Instant, slot: u32, side: Side) -> Way {
-        let generation = self.network.generation();
+        let reading = self.reading.number(now, self.network.generation());
         let flow = self.flows.at(slot);
         let hop = match side {
             Side::Client => flow.to_server,
             Side::Server => flow.to_client,
         };
-        if hop.known
-            && hop.generation == generation
-            && hop.read_at == coarse(now)
+        if hop.reading == reading
             && let Some(&port) = self.network.port(hop.port)
         {
             return Way::Ready(port, hop.mac);
@@ -300,8 +298,8 @@ impl Engine {
         self.refresh_session(now, slot);
         let way = self.way_to(now, dst.addr);
         if let Way::Ready(port, mac) = &way {
-            let generation = self.network.generation();
-            let hop = Hop { mac: *mac, port: port.id, known: true, generation, read_at: coarse(now) };
+            let reading = self.reading.number(now, self.network.generation());
+            let hop = Hop { mac: *mac, port: port.id, reading };
             let flow = self.flows.at_mut(slot);
             match side {
                 Side::Client => flow.to_server = hop,

@@ -61,18 +61,31 @@ pub(crate) struct Hop {
     pub(crate) mac: MacAddr,
     /// The port it leaves by.
     pub(crate) port: PortId,
-    /// Whether the hop was ever resolved.
-    pub(crate) known: bool,
-    /// Generation of the network tables it was read from.
-    pub(crate) generation: u32,
-    /// Coarse time of that reading, see [`coarse`].
-    pub(crate) read_at: u32,
+    /// The [`Reading`] in which it was resolved, 0 = never.
+    pub(crate) reading: u32,
 }
 
-/// About seconds (2^30 ns). A hop is read again when this has moved on, so that
-/// the neighbour table notices which neighbours are in use.
-pub(crate) const fn coarse(now: Instant) -> u32 {
-    (now.as_nanos() >> 30) as u32
+/// Numbers the times at which a hop is good as it was resolved: a number ends with the generation
+/// of the network tables, and after about a second, so that the neighbour table notices which
+/// neighbours are in use. One number in a flow instead of two.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reading {
+    number: u32,
+    generation: u32,
+    /// Of 2^30 ns.
+    second: u32,
+}
+
+impl Reading {
+    /// The number that is good now, never 0.
+    pub(crate) fn number(&mut self, now: Instant, generation: u32) -> u32 {
+        let second = (now.as_nanos() >> 30) as u32;
+        if self.number == 0 || (self.generation, self.second) != (generation, second) {
+            let number = self.number.wrapping_add(1).max(1);
+            *self = Reading { number, generation, second };
+        }
+        self.number
+    }
 }
 
 /// One tracked exchange. `Copy` and free of pointers, so that the table is one
@@ -130,6 +143,9 @@ pub(crate) struct Flow {
     /// The client has sent a SYN since the server last answered one.
     pub(crate) syn_again: bool,
 }
+
+/// A million of them with their index entries and what the mirror keeps of each are to fit into 256 MB.
+const _: () = assert!(size_of::<Flow>() <= 192);
 
 impl Flow {
     /// Fields of another version came with its record.

@@ -138,6 +138,7 @@ impl Driver {
         self.peer.maintain(now, &self.poller, &mut self.jobs);
         if now >= self.next_tick {
             self.next_tick = now + TICK;
+            self.precedence.note_tick();
             self.ports.collect_drops();
             self.notice_port_trouble();
             self.notice_lost_jobs();

@@ -3,15 +3,19 @@
 //! Heartbeats leave from it, and a lease ends while it waits for a core. Where others keep it waiting it is scheduled in real
 //! time, if that is allowed (CAP_SYS_NICE). Not otherwise: the kernel moves a real-time thread to another core rather than
 //! let it follow whoever woke it, and where cores sleep (a virtual machine) each of its wakes then costs some 100 us more.
+//! The kernel tells how long the thread has waited for a core. A timer alone does not: a virtual machine that its host
+//! lets wait is late too, and real time inside does not help it.
 //!
 //! It must leave others most of its core as well: a real-time thread that does not is stopped by the kernel for some
 //! 50 ms in every second, which is longer than a dead interval may be, and starves the kernel's own threads that feed it.
 //! A thread that works more than that takes its turn like all, at a high priority.
 
 use holdfast_base::Instant;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
-/// A timer that is noticed so late means that others keep the thread waiting.
+/// A timer that is noticed so late, by a thread that waited for a core so long, means that others keep it waiting.
 const LATE: Duration = Duration::from_millis(1);
 /// Real time lasts so long after that; whether it is still needed shows only without it.
 const NEEDED_FOR: Duration = Duration::from_secs(10);
@@ -31,6 +35,7 @@ const NICE: i32 = -15;
 pub struct Precedence {
     /// Whether the system lets this thread be scheduled in real time.
     allowed: bool,
+    queue: RunQueue,
     /// It is, until then.
     real_time: Option<Instant>,
     /// It is not before then: it worked too much.
@@ -49,23 +54,28 @@ impl Precedence {
     pub fn claim(now: Instant) -> Precedence {
         // SAFETY: no preconditions; 0 is the calling thread. Without the right to it, it takes its turn like all.
         unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
-        Precedence::new(now, schedule(true) && schedule(false))
+        Precedence::new(now, schedule(true) && schedule(false), RunQueue::of_this_thread())
     }
 
-    fn new(now: Instant, allowed: bool) -> Precedence {
+    fn new(now: Instant, allowed: bool, queue: RunQueue) -> Precedence {
         let (used, worked) = (Duration::ZERO, Duration::ZERO);
-        Precedence { allowed, real_time: None, resting: now, window: now, used, worked, taken: 0, yields: 0 }
+        Precedence { allowed, queue, real_time: None, resting: now, window: now, used, worked, taken: 0, yields: 0 }
     }
 
     /// The thread has slept until a timer that was due at `due`, or something came before; it runs again `now`.
     pub fn note_wake(&mut self, now: Instant, due: Instant) {
-        if self.is_needed(now, due) && schedule(true) {
+        if self.is_late(now, due) && self.queue.waited() > LATE && schedule(true) {
             self.begin(now, cpu_time());
         }
     }
 
-    fn is_needed(&self, now: Instant, due: Instant) -> bool {
+    fn is_late(&self, now: Instant, due: Instant) -> bool {
         self.allowed && self.real_time.is_none() && now >= self.resting && now.since(due) > LATE
+    }
+
+    /// Call it a few times a second: waiting counts from here.
+    pub fn note_tick(&mut self) {
+        self.queue.waited();
     }
 
     fn begin(&mut self, now: Instant, used: Duration) {
@@ -114,6 +124,42 @@ impl Precedence {
     }
 }
 
+/// How long a thread has waited for a core while it could have run.
+#[derive(Debug)]
+struct RunQueue {
+    /// `schedstat` of the thread (Linux, Documentation/scheduler/sched-stats): time on a core, time waiting for one
+    /// (nanoseconds), turns. None if the kernel does not tell.
+    told: Option<File>,
+    /// As of the latest look.
+    before: Duration,
+}
+
+impl RunQueue {
+    fn of_this_thread() -> RunQueue {
+        let mut queue = RunQueue { told: File::open("/proc/thread-self/schedstat").ok(), before: Duration::ZERO };
+        if queue.read().is_none() {
+            queue.told = None;
+        }
+        queue.waited();
+        queue
+    }
+
+    /// Time spent waiting since the latest look. Where the kernel does not tell it counts as long: then lateness decides.
+    fn waited(&mut self) -> Duration {
+        let Some(all) = self.read() else { return Duration::MAX };
+        let waited = all.saturating_sub(self.before);
+        self.before = all;
+        waited
+    }
+
+    fn read(&self) -> Option<Duration> {
+        let mut text = [0; 64];
+        let length = self.told.as_ref()?.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(text.get(..length)?).ok()?;
+        text.split_ascii_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
+    }
+}
+
 /// Time for which the calling thread has had a core.
 fn cpu_time() -> Duration {
     let mut used = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -144,7 +190,7 @@ mod tests {
 
     impl Thread {
         fn new(allowed: bool) -> Thread {
-            let subject = Precedence::new(Instant::ZERO, allowed);
+            let subject = Precedence::new(Instant::ZERO, allowed, RunQueue { told: None, before: Duration::ZERO });
             Thread { subject, now: Instant::ZERO, used: Cell::new(Duration::ZERO) }
         }
 
@@ -159,7 +205,7 @@ mod tests {
         fn wake(&mut self, late: Duration) {
             let due = self.now;
             self.now = self.now + late;
-            if self.subject.is_needed(self.now, due) {
+            if self.subject.is_late(self.now, due) && self.subject.queue.waited() > LATE {
                 self.subject.begin(self.now, self.used.get());
             }
         }
@@ -232,6 +278,31 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_shares_a_core_is_told_how_long_it_waited_and_one_that_slept_is_not() {
+        let mut queue = RunQueue::of_this_thread();
+        if queue.told.is_none() {
+            return; // This kernel does not tell (no CONFIG_SCHED_INFO): lateness alone decides.
+        }
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(queue.waited() < Duration::from_millis(30));
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let is_over = || stop.load(std::sync::atomic::Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            for _ in 0..2 * cores {
+                scope.spawn(|| while !is_over() {});
+            }
+            let deadline = std::time::Instant::now() + Duration::from_secs(20);
+            let mut waited = Duration::ZERO;
+            while waited <= LATE && std::time::Instant::now() < deadline {
+                waited += queue.waited();
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(waited > LATE, "{waited:?}");
+        });
+    }
+
+    #[test]
     fn the_system_is_asked_and_the_thread_goes_on_whatever_it_says() {
         let policy = || {
             // SAFETY: no preconditions; 0 is the calling thread.
@@ -239,6 +310,7 @@ mod tests {
         };
         let mut subject = Precedence::claim(Instant::ZERO);
         assert_eq!(policy() & !libc::SCHED_RESET_ON_FORK, libc::SCHED_OTHER);
+        subject.queue.told = None;
         subject.note_wake(Instant::ZERO + LATE * 2, Instant::ZERO);
         let real_time = policy() == libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
         assert_eq!((subject.real_time.is_some(), subject.allowed), (real_time, real_time), "{}", subject.text());

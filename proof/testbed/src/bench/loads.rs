@@ -3,6 +3,7 @@
 use super::measure::{self, Link, Sender};
 use super::peers::{KERNEL_VIP, KernelPair};
 use super::stage::{Front, Stage};
+use crate::lab::peer_address;
 use crate::role::{Role, play_inside};
 use crate::traffic::role_log;
 use anyhow::{Context, Result};
@@ -15,6 +16,8 @@ const SAY_LIMIT: Duration = Duration::from_secs(30);
 
 /// All connections are forgotten within this time after their end.
 const FORGET_LIMIT: Duration = Duration::from_secs(90);
+/// UDP port of the floor's answering process, on a node's host.
+const FLOOR_PORT: u16 = 7990;
 
 /// What forwards the connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -233,17 +236,35 @@ pub fn probe(stage: &mut Stage, subject: Subject, background: u32, count: u32) -
     }
     let args = ["bench-probe", "--target", &target, "--from", &Stage::probe_source(), "--count", &count.to_string()]
         .map(String::from);
-    let done = play_inside(&stage.lab.client, &args, limit, &log)?;
+    let timed = timed(&play_inside(&stage.lab.client, &args, limit, &log)?);
     let mut reached = 0.0;
     if let Some(mut role) = behind {
         role.tell("stop")?;
         let told = role.expect("done", SAY_LIMIT)?;
         reached = told["answered"].as_f64().unwrap_or_default() / told["seconds"].as_f64().unwrap_or(f64::NAN);
     }
+    Ok((timed, reached))
+}
+
+fn timed(done: &Value) -> Timed {
     let list =
         |name: &str| -> Vec<f64> { done[name].as_array().into_iter().flatten().filter_map(Value::as_f64).collect() };
     let failed = done["failed"].as_u64().unwrap_or_default();
-    Ok((Timed { connect: list("connect_us"), handshake: list("handshake_us"), failed }, reached))
+    Timed { connect: list("connect_us"), handshake: list("handshake_us"), failed }
+}
+
+/// Times `count` datagrams from one node's host to the other's over the peer link, and their answers, of two plain
+/// processes: what any word of the other host costs here and now.
+pub fn floor(stage: &Stage, count: u32) -> Result<Timed> {
+    let log = role_log(&stage.lab);
+    let target = format!("{}:{FLOOR_PORT}", peer_address(1));
+    let args = ["bench-server", "--number", "1", "--udp", &target].map(String::from);
+    let mut server = Role::start(&stage.lab.nodes[1], &args, &log)?;
+    server.expect("ready", SAY_LIMIT)?;
+    let (from, count_text) = (peer_address(0), count.to_string());
+    let args = ["bench-probe", "--datagrams", "--target", &target, "--from", &from, "--count", &count_text];
+    let limit = Duration::from_secs(u64::from(count) / 20) + SAY_LIMIT;
+    Ok(timed(&play_inside(&stage.lab.nodes[0], &args.map(String::from), limit, &log)?))
 }
 
 /// What crossed the mirror in one stage of connections' lives.

@@ -127,6 +127,7 @@ fn play(plan: &Plan, stage: &mut Stage, report: &mut Report) -> Result<()> {
 /// Times of single set-ups, in rounds in which the modes take turns.
 fn set_up_times(plan: &Plan, stage: &mut Stage, report: &mut Report) -> Result<()> {
     let mut rows = Vec::new();
+    let mut floor = Timed::default();
     for background in &plan.backgrounds {
         let mut times: Vec<(Timed, Vec<f64>)> = vec![Default::default(); Subject::OURS.len()];
         for round in 0..plan.rounds {
@@ -138,17 +139,23 @@ fn set_up_times(plan: &Plan, stage: &mut Stage, report: &mut Report) -> Result<(
                 all.extend(timed);
                 rates.push(rate);
             }
+            if *background == 0 {
+                floor.extend(loads::floor(stage, plan.probes)?);
+            }
         }
         let base = times[0].0.clone();
         for (subject, (timed, rates)) in Subject::OURS.iter().zip(&times) {
             rows.push(set_up_row(*subject, *background, median(rates), timed, &base));
         }
     }
+    rows.push(floor_row(&floor));
     report.table(
         "Set-up time of a connection",
         "One connection after the other, a millisecond apart, all modes in turn. *SYN → SYN-ACK* is the client kernel's own \
          measurement, *connect* what the program feels (it includes being woken up). *added* is the difference of the same \
-         quantile to DISABLED. The peer link is a veth pair. Microseconds.",
+         quantile to DISABLED. The peer link is a veth pair. *floor*: between the rounds without load, a datagram of 96 bytes \
+         between two plain processes over the peer link and its answer; what waits for the other host's word cannot add \
+         less. Microseconds.",
         &[
             "mode",
             "new connections/s behind it",
@@ -179,6 +186,13 @@ fn set_up_row(subject: Subject, background: u32, reached: f64, timed: &Timed, ba
         two(connect),
         added(connect, pair(&base.connect)),
     ]
+}
+
+fn floor_row(timed: &Timed) -> Vec<String> {
+    let [p50, p99] = [0.5, 0.99].map(|part| quantile(&timed.connect, part));
+    let (count, failed) = (timed.connect.len().to_string(), timed.failed.to_string());
+    let none = || "–".to_string();
+    vec!["floor".into(), "none".into(), count, failed, none(), format!("{p50:.0} / {p99:.0}"), none(), none()]
 }
 
 /// Connections a second, CPU and bytes, in rounds in which all subjects take turns.

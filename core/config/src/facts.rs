@@ -252,6 +252,8 @@ pub struct WitnessFacts {
     pub term: u64,
     /// This node leads by it, for the peer does not answer.
     pub sole: bool,
+    /// As secondary: look after look it does not name the primary that is heard, which asks another one, it seems.
+    pub doubted: bool,
 }
 
 /// How the messages between the nodes are protected.

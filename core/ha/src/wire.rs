@@ -2,7 +2,8 @@
 
 use crate::{Answered, HaStatus, Hello, HelloError, HelloKind, NodeHealth, Role};
 
-/// The version of the hello format that this node speaks.
+/// The version of the hello format that this node speaks. Later ones keep the fixed part, the roles and the
+/// TLVs of this one and add to them: a peer that cannot be understood would count as silent, and be deposed alive.
 pub const VERSION: u8 = 1;
 /// The longest hello that [`Hello::encode`] writes.
 pub const MAX_HELLO: usize = FIXED + 6 * (4 + 8) + (4 + 16);
@@ -69,20 +70,27 @@ impl Hello {
         }
     }
 
-    /// Reads a hello. Unknown TLVs and flags are skipped, so that a later
-    /// version can say more to this one.
+    /// Reads a hello of this version or a later one. Unknown TLVs and flags are skipped, so that a later
+    /// version can say more to this one; a kind that only it knows is a hello at least, and a status ENABLED.
     pub fn decode(bytes: &[u8]) -> Result<Hello, HelloError> {
         let (fixed, tail) = bytes.split_at_checked(FIXED).ok_or(HelloError::Truncated)?;
-        if fixed[0] != VERSION {
+        if fixed[0] < VERSION {
             return Err(HelloError::Version(fixed[0]));
         }
+        let is_later = fixed[0] > VERSION;
         let flags = fixed[4];
         let mut hello = Hello {
-            kind: kind_from_wire(fixed[1], word(fixed, 24))?,
+            kind: match kind_from_wire(fixed[1], word(fixed, 24)) {
+                Err(_) if is_later => HelloKind::Hello,
+                told => told?,
+            },
             boot: long(fixed, 8),
             seq: long(fixed, 16),
             role: role_from_wire(fixed[2])?,
-            status: status_from_wire(fixed[3])?,
+            status: match status_from_wire(fixed[3]) {
+                Err(_) if is_later => HaStatus::Enabled,
+                told => told?,
+            },
             caught_up: flags & FLAG_CAUGHT_UP != 0,
             ready: flags & FLAG_READY != 0,
             listening: flags & FLAG_LISTENING != 0,

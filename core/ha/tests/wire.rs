@@ -68,6 +68,13 @@ fn a_later_versions_fields_are_skipped() {
     let mut bytes = bytes_of(&hello);
     bytes.extend_from_slice(&[0x7f, 0xff, 0, 3, 1, 2, 3]);
     assert_eq!(Hello::decode(&bytes), Ok(hello));
+    bytes[0] = 2;
+    assert_eq!(Hello::decode(&bytes), Ok(hello), "whoever speaks a later version lives");
+    (bytes[1], bytes[3]) = (200, 200);
+    let known = Hello { kind: HelloKind::Hello, status: HaStatus::Enabled, ..hello };
+    assert_eq!(Hello::decode(&bytes), Ok(known));
+    bytes[2] = 200;
+    assert_eq!(Hello::decode(&bytes), Err(HelloError::Role(200)), "what it leads or follows must be known");
 }
 
 #[test]
@@ -79,7 +86,7 @@ fn bad_bytes_are_refused_with_their_reason() {
         bytes[at] = byte;
         Hello::decode(&bytes)
     };
-    assert_eq!(with(0, 9), Err(HelloError::Version(9)));
+    assert_eq!(with(0, 0), Err(HelloError::Version(0)));
     assert_eq!(with(1, 4), Err(HelloError::Kind(4)));
     assert_eq!(with(2, 4), Err(HelloError::Role(4)));
     assert_eq!(with(3, 200), Err(HelloError::Status(200)));

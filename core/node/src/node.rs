@@ -29,6 +29,7 @@ use crate::propagation::Propagations;
 use crate::quarantine::Quarantine;
 use crate::sync::ConfigSync;
 use crate::timeline::Timeline;
+use crate::witness::WitnessDoubt;
 
 /// Log lines that wait for the driver at most; more are counted, not kept.
 const MAX_WAITING_EVENTS: usize = 1024;
@@ -70,6 +71,7 @@ pub struct Node {
     /// Vservers whose flows are mirrored.
     pub(crate) stateful: BTreeSet<u32>,
     pub(crate) limit_watch: LimitWatch,
+    pub(crate) witness_doubt: WitnessDoubt,
     /// Log lines among the effects.
     pub(crate) events_waiting: usize,
     /// The primary that this node follows: its life and its term.
@@ -137,6 +139,7 @@ impl Node {
             vserver_states: BTreeMap::new(),
             stateful: BTreeSet::new(),
             limit_watch: LimitWatch::default(),
+            witness_doubt: WitnessDoubt::default(),
             events_waiting: 0,
             following: None,
             hellos_refused: 0,

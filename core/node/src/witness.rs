@@ -4,11 +4,34 @@ use core::net::IpAddr;
 
 use holdfast_base::Instant;
 use holdfast_config::WitnessFacts;
-use holdfast_ha::{Claim, NodeId, WitnessAnswer, WitnessRequest, WitnessView};
+use holdfast_ha::{Claim, NodeId, Role, WitnessAnswer, WitnessRequest, WitnessView};
 use holdfast_wire::Addr;
 
 use crate::effect::{Effect, Level, WitnessCall};
 use crate::node::Node;
+
+/// Looks in a row, seconds apart, after which a witness that does not name the primary is not the primary's:
+/// one that could not be asked meanwhile is told of a new term within one of them.
+const DOUBTED_AFTER: u32 = 3;
+
+/// Whether both nodes ask the same witness: two that ask different ones may both lead when they cannot hear each other.
+#[derive(Debug, Default)]
+pub(crate) struct WitnessDoubt {
+    /// Looks in a row at which this node's witness did not name the primary that it hears.
+    looks: u32,
+}
+
+impl WitnessDoubt {
+    /// Notes a look; whether it is the one after which the witness is doubted.
+    fn note(&mut self, differs: bool) -> bool {
+        self.looks = if differs { self.looks.saturating_add(1) } else { 0 };
+        self.looks == DOUBTED_AFTER
+    }
+
+    fn is_grave(&self) -> bool {
+        self.looks >= DOUBTED_AFTER
+    }
+}
 
 impl Node {
     /// Answer to `Effect::Witness`.
@@ -18,6 +41,30 @@ impl Node {
             self.ha.handle_witness(now, number, answer);
             self.drain_ha(now);
             self.update_gate(now);
+            self.compare_witness(answer);
+        }
+    }
+
+    /// As secondary: the witness that answered must name the primary that is heard, and its term.
+    fn compare_witness(&mut self, answer: WitnessAnswer) {
+        let WitnessAnswer::Holds(held) = answer else { return };
+        let status = self.ha.status();
+        let leader = status.peer.filter(|peer| self.ha.role() == Role::Secondary && peer.role == Role::Primary);
+        let in_force = status.witness.is_some_and(|view| view.in_force);
+        let (Some(leader), Some(addr), true) = (leader, self.config.ha().peer.map(|peer| peer.addr), in_force) else {
+            self.witness_doubt = WitnessDoubt::default();
+            return;
+        };
+        let expected = Claim { owner: NodeId(u128::from_be_bytes(Addr::from(addr).0)), term: leader.term };
+        let named = held.map(|held| held.claim);
+        if self.witness_doubt.note(named != Some(expected)) {
+            let named = named.map_or("nobody".to_owned(), |claim| format!("{} in term {}", address(claim.owner), claim.term));
+            let text = format!(
+                "the witness names {named}, but {addr} leads in term {}: the nodes seem to ask different witnesses, and may both lead \
+                 when they do not hear each other; compare -witness of `show HA node` on both",
+                leader.term
+            );
+            self.event(Level::Warn, text);
         }
     }
 
@@ -55,6 +102,7 @@ impl Node {
             owner: cell.map(|claim| address(claim.owner)),
             term: cell.map_or(0, |claim| claim.term),
             sole,
+            doubted: self.witness_doubt.is_grave(),
         }
     }
 }
@@ -80,6 +128,16 @@ pub fn parse_claim(text: &str) -> Option<Claim> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_witness_is_doubted_once_after_some_looks_in_a_row() {
+        let mut doubt = WitnessDoubt::default();
+        let mut note = |differs: &[bool]| differs.iter().map(|differs| doubt.note(*differs)).collect::<Vec<_>>();
+        assert_eq!(note(&[true, true, false, true, true]), [false; 5]);
+        assert_eq!(note(&[true, true, true]), [true, false, false]);
+        assert_eq!(note(&[false, true, true, true]), [false, false, false, true]);
+        assert!(doubt.is_grave());
+    }
 
     #[test]
     fn a_claim_is_read_as_it_was_written_and_nothing_else_is() {

@@ -1,6 +1,6 @@
 //! The daemon as a process: its command line, its socket, its end.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -153,8 +153,12 @@ fn idle_clients_do_not_lock_the_operator_out() {
         let answer = ask(&mut daemon.connect(), b"{\"line\":\"show ns ip\"}\n");
         assert_eq!(answer["ok"], true, "{answer}");
     }
-    let mut rest = String::new();
-    assert_eq!(idle[0].read_line(&mut rest).unwrap(), 0, "the longest idle one had to go");
+    // It ends in a reset if the daemon had not come to read the half of a request.
+    let ended = match idle[0].read_line(&mut String::new()) {
+        Ok(length) => length == 0,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    };
+    assert!(ended, "the longest idle one had to go");
     assert_eq!(ask(&mut idle[63], b"{\"line\":\"show ns ip\"}\n")["ok"], true);
 }
 

@@ -19,7 +19,7 @@ use crate::reference::{Offer, Promise, Reference, Tally};
 use crate::scenario::{Fault, Opening, Scenario, VserverSpec};
 use crate::trace;
 use crate::watch::Watch;
-use crate::witness::Witness;
+use crate::witness::{Question, Witness};
 
 /// The client-side network, and the index of the port on it.
 pub const CLIENT_SIDE: usize = 0;
@@ -49,6 +49,8 @@ enum Event {
     Host { host: usize, at: Instant },
     /// The disk of a machine has finished writing.
     Stored { machine: usize, boot: u64, write: Write },
+    /// A question gets to the witness.
+    Question(Question),
     /// Something breaks or is mended.
     Fault(Fault),
     /// A client opens a connection or an exchange.
@@ -450,6 +452,7 @@ impl World {
                 }
             }
             Event::Stored { machine, boot, write } => self.stored(machine, boot, write),
+            Event::Question(question) => self.answer(question),
             Event::Fault(fault) => self.apply(fault),
             Event::Open(index) => self.open(index),
         }
@@ -546,7 +549,7 @@ impl World {
                     let input = Input::Key(request, key);
                     self.agenda.plan(self.now + KEY_DELAY, Event::Input { machine, boot, input });
                 }
-                Wish::Witness(call) => self.ask_witness(machine, &call),
+                Wish::Witness(call) => self.ask_witness(machine, call),
                 Wish::Probe(request) => self.probe(machine, &request),
                 Wish::Ports => {
                     let at = self.now + self.scenario.ports_after;
@@ -578,6 +581,11 @@ impl World {
     pub(crate) fn plan_input(&mut self, at: Instant, machine: usize, input: Input) {
         let boot = self.machines[machine].boot;
         self.agenda.plan(at, Event::Input { machine, boot, input });
+    }
+
+    /// A question gets to the witness later, whatever becomes of who asked.
+    pub(crate) fn plan_question(&mut self, at: Instant, question: Question) {
+        self.agenda.plan(at, Event::Question(question));
     }
 
     fn write(&mut self, machine: usize, write: Write) {

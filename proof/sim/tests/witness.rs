@@ -152,6 +152,21 @@ fn a_planned_switchover_asks_the_witness_and_loses_nothing() {
 }
 
 #[test]
+fn nodes_that_ask_different_witnesses_are_told_of_it() {
+    let mut story = pair();
+    let secondary = 1 - story.primary();
+    let is_doubted_after = |story: &mut Story, witness: &str| {
+        story.command(secondary, &format!("set HA node -witness {witness}"));
+        story.run_ms(20_000);
+        story.command(secondary, "show HA node").contains("it does not name the primary")
+    };
+    assert!(!is_doubted_after(&mut story, "http://10.0.9.1:2379"));
+    assert!(is_doubted_after(&mut story, "http://10.0.9.2:2379"), "{}", story.log());
+    assert!(!is_doubted_after(&mut story, "http://10.0.9.1:2379"), "{}", story.log());
+    story.end();
+}
+
+#[test]
 fn a_witness_that_grants_everything_is_noticed() {
     let split = |sabotage| {
         let at = |ms| holdfast_base::Instant::ZERO + Duration::from_millis(ms);

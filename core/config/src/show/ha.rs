@@ -269,10 +269,11 @@ fn witness_line(witness: Option<WitnessFacts>) -> String {
     let state = witness_state(witness);
     let since = witness.reachable.map_or(String::new(), |(_, since)| format!(" since {}", calendar(since)));
     let owner = witness.owner.map_or("nobody".to_owned(), |owner| owner.to_string());
-    let part = match (witness.in_force, witness.sole) {
-        (false, _) => "NO (the peer has none)",
-        (true, false) => "YES",
-        (true, true) => "YES (this node leads by it)",
+    let part = match (witness.in_force, witness.sole, witness.doubted) {
+        (false, ..) => "NO (the peer has none)",
+        (true, _, true) => "YES (but it does not name the primary: is it the peer's?)",
+        (true, false, false) => "YES",
+        (true, true, false) => "YES (this node leads by it)",
     };
     format!("Witness: {state}{since}  Owner: {owner}  Term: {}  In Force: {part}", witness.term)
 }
@@ -293,6 +294,7 @@ fn witness_json(f: &HaFacts) -> Vec<(&'static str, Json)> {
         ("witnessterm", witness.term.into()),
         ("witnessinforce", witness.in_force.into()),
         ("witnesssole", witness.sole.into()),
+        ("witnessdoubted", witness.doubted.into()),
     ];
     fields.extend(witness.reachable.map(|(_, since)| ("witnesssince", (since / 1000).into())));
     fields.extend(witness.owner.map(|owner| ("witnessowner", owner.to_string().into())));

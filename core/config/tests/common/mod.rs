@@ -124,6 +124,7 @@ impl Facts for Fixed {
                 owner: Some(core::net::IpAddr::from([10, 1, 1, 104])),
                 term: 7,
                 sole: false,
+                doubted: false,
             }),
             security: SecurityFacts {
                 state: SecurityState::Encrypted,

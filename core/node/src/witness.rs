@@ -58,7 +58,8 @@ impl Node {
         let expected = Claim { owner: NodeId(u128::from_be_bytes(Addr::from(addr).0)), term: leader.term };
         let named = held.map(|held| held.claim);
         if self.witness_doubt.note(named != Some(expected)) {
-            let named = named.map_or("nobody".to_owned(), |claim| format!("{} in term {}", address(claim.owner), claim.term));
+            let named =
+                named.map_or("nobody".to_owned(), |claim| format!("{} in term {}", address(claim.owner), claim.term));
             let text = format!(
                 "the witness names {named}, but {addr} leads in term {}: the nodes seem to ask different witnesses, and may both lead \
                  when they do not hear each other; compare -witness of `show HA node` on both",

@@ -167,6 +167,9 @@ pub struct Reference {
     divided: bool,
     /// The network is one again, and the pair is not whole since: two nodes may lead until they have met.
     reuniting: bool,
+    /// When a machine could not reach the witness, from the cut until all was mended: it gives way if it does not hear the
+    /// other one either.
+    unwitnessed: Vec<(Instant, Instant)>,
     disturbed: Instant,
     /// The first turn of the time for which the pair has said that it is whole.
     settled: Option<u64>,
@@ -193,6 +196,7 @@ impl Reference {
             split: false,
             divided: false,
             reuniting: false,
+            unwitnessed: Vec::new(),
             disturbed: Instant::ZERO,
             settled: None,
             ruins: Vec::new(),
@@ -325,10 +329,22 @@ impl Reference {
                 self.parts(now, begins, clients);
                 (self.divided, self.reuniting) = (begins, !begins);
             }
-            Fault::Witness(_) | Fault::WitnessCable(..) => {}
+            Fault::Witness(up) | Fault::WitnessCable(_, up) => {
+                if !up {
+                    self.unwitnessed.push((now, Instant::FAR));
+                }
+            }
             Fault::PeerLink(_) | Fault::PeerDeaf(_) | Fault::Loss(_) | Fault::PeerLoss(_) => {}
         }
         self.disturb(now);
+    }
+
+    /// Every machine reaches the witness again.
+    pub fn witness_mended(&mut self, now: Instant) {
+        self.unwitnessed
+            .iter_mut()
+            .filter(|(_, end)| *end == Instant::FAR)
+            .for_each(|(_, end)| *end = now + HEALED_WITHIN);
     }
 
     /// A node does not count any more: what only it knew is lost.
@@ -611,7 +627,12 @@ impl Reference {
                 None if refused && handed.is_some() => Statement::MayBeLost("the table was full".into()),
                 None => Statement::MustSurvive("any node can rebuild it".into()),
             },
-            (Promise::Disabled, None) => Statement::MustSurvive("nothing befell its node".into()),
+            (Promise::Disabled, None) => {
+                if self.unwitnessed.iter().any(|&(from, to)| from <= ended && connection.opened <= to) {
+                    return Statement::MayBeLost("its node may have given way for want of the witness".into());
+                }
+                Statement::MustSurvive("nothing befell its node".into())
+            }
             (Promise::Disabled, Some((_, why))) if tracked.believed_proof().is_some_and(Proof::is_unknown) => {
                 Statement::MustBeReset(why.clone())
             }

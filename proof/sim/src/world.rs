@@ -408,6 +408,7 @@ impl World {
             self.checker.link_bad_until = self.now + Duration::from_secs(2);
         }
         self.witness.heal();
+        self.reference.witness_mended(self.now);
         (self.extra_loss, self.peer_loss, self.peer_deaf) = (0, 0, [false; 2]);
         if self.split {
             self.apply(if self.divided { Fault::Divide(false) } else { Fault::Split(false) });

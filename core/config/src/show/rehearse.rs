@@ -101,7 +101,9 @@ fn heir_is_missing(s: &Scene<'_>, ha: &HaFacts) -> Option<&'static str> {
             Some("the peer could not take over the configuration (show ha node) and may not have this vserver")
         }
         Some(peer) if peer.state == NodeState::Up && peer.channel == ChannelState::Up => None,
-        Some(peer) if peer.state == NodeState::Up => Some("the peer has not caught up; what it has from before is not counted yet"),
+        Some(peer) if peer.state == NodeState::Up => {
+            Some("the peer has not caught up; what it has from before is not counted yet")
+        }
         Some(_) | None => Some("the peer is not up"),
     }
 }

@@ -219,8 +219,10 @@ impl Flight {
         if news.stored.datagrams == 0 {
             return Ok(news.stored);
         }
-        if let Some((_, sample)) = news.sample {
-            self.rtt.sample(sample);
+        match (news.sample, news.resent) {
+            (Some((_, sample)), _) => self.rtt.sample(sample),
+            (None, Some(at_most)) => self.rtt.sample_at_most(at_most),
+            (None, None) => {}
         }
         self.rtt.progress();
         while let Some(sent) = self.sent.pop_front_if(|sent| sent.state == State::Stored) {
@@ -259,7 +261,10 @@ impl Flight {
         news.stored.lag = news.stored.lag.max(Some(now.since(sent.first_at)));
         // Only datagrams sent once tell the round-trip time (Karn's rule), and
         // of these the latest, which was not waiting for another to be answered.
-        if sent.first == sent.latest && news.sample.is_none_or(|(latest, _)| latest < sent.latest) {
+        if sent.first != sent.latest {
+            let at_most = now.since(sent.first_at);
+            news.resent = Some(news.resent.map_or(at_most, |other| other.min(at_most)));
+        } else if news.sample.is_none_or(|(latest, _)| latest < sent.latest) {
             news.sample = Some((sent.latest, now.since(sent.latest_at)));
         }
         sent.names.clone()
@@ -324,4 +329,6 @@ struct News {
     stored: Stored,
     /// Transmission number and round-trip time of the best sample.
     sample: Option<(u64, Duration)>,
+    /// Of those that were sent again: the shortest time since one was sent first.
+    resent: Option<Duration>,
 }

@@ -23,8 +23,12 @@ pub(crate) struct Rtt {
 impl Rtt {
     /// The time-out of a datagram sent at this moment.
     pub(crate) fn timeout(&self) -> Duration {
-        let base = self.smoothed.map_or(INITIAL, |(srtt, var)| srtt + 4 * var);
-        (base.clamp(MIN, MAX) * (1 << self.back_off)).min(MAX)
+        (self.base() * (1 << self.back_off)).min(MAX)
+    }
+
+    /// The time-out without back-off.
+    fn base(&self) -> Duration {
+        self.smoothed.map_or(INITIAL, |(srtt, var)| srtt + 4 * var).clamp(MIN, MAX)
     }
 
     /// The smoothed round-trip time; zero before the first sample.
@@ -38,6 +42,13 @@ impl Rtt {
             None => (rtt, rtt / 2),
             Some((srtt, var)) => (srtt * 7 / 8 + rtt / 8, var * 3 / 4 + srtt.abs_diff(rtt) / 4),
         });
+    }
+
+    /// Everything that was stored had been sent again, and one of it first so long ago. On a path that has become
+    /// slower than the time-out that is the round-trip time, and nothing else would ever tell it: all would be sent
+    /// twice for ever. After a loss it is too long, so it counts for two time-outs at most.
+    pub(crate) fn sample_at_most(&mut self, rtt: Duration) {
+        self.sample(rtt.min(2 * self.base()));
     }
 
     /// Something new was stored: the back-off ends.

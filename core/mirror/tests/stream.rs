@@ -432,6 +432,29 @@ fn the_time_out_follows_the_path_and_backs_off() {
 }
 
 #[test]
+fn a_path_that_becomes_slower_than_the_time_out_is_learned() {
+    let mut pair = Pair::new(1, CALM, Limits::default());
+    for id in 1..=20 {
+        open(&mut pair, id, u64::from(id));
+        pair.sender.push(Item::Flow(reference(id)));
+        pair.settle();
+    }
+    pair.weather.delay = Duration::from_millis(8);
+    for id in 0..60_000 {
+        let id = 100 + id;
+        open(&mut pair, id, u64::from(id));
+        pair.sender.push_bulk(Item::Flow(reference(id)));
+        if !pair.sender.wants_bulk() {
+            pair.step();
+        }
+    }
+    pair.settle();
+    let stats = pair.sender.stats(pair.now);
+    assert!(stats.datagrams > 1_000, "{stats:?}");
+    assert!(stats.retransmits < 200, "{stats:?}");
+}
+
+#[test]
 fn a_silent_peer_costs_a_few_datagrams_per_time_out() {
     let mut pair = Pair::new(1, CALM, Limits::default());
     pair.weather.loss_percent = 100;

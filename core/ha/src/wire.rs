@@ -80,17 +80,11 @@ impl Hello {
         let is_later = fixed[0] > VERSION;
         let flags = fixed[4];
         let mut hello = Hello {
-            kind: match kind_from_wire(fixed[1], word(fixed, 24)) {
-                Err(_) if is_later => HelloKind::Hello,
-                told => told?,
-            },
+            kind: or_at_least(is_later, kind_from_wire(fixed[1], word(fixed, 24)), HelloKind::Hello)?,
             boot: long(fixed, 8),
             seq: long(fixed, 16),
             role: role_from_wire(fixed[2])?,
-            status: match status_from_wire(fixed[3]) {
-                Err(_) if is_later => HaStatus::Enabled,
-                told => told?,
-            },
+            status: or_at_least(is_later, status_from_wire(fixed[3]), HaStatus::Enabled)?,
             caught_up: flags & FLAG_CAUGHT_UP != 0,
             ready: flags & FLAG_READY != 0,
             listening: flags & FLAG_LISTENING != 0,
@@ -109,6 +103,11 @@ impl Hello {
         read_tail(tail, &mut hello)?;
         Ok(hello)
     }
+}
+
+/// What was told; of a later version's word that is not known here, what it means at least.
+fn or_at_least<T>(is_later: bool, told: Result<T, HelloError>, meaning: T) -> Result<T, HelloError> {
+    if is_later { Ok(told.unwrap_or(meaning)) } else { told }
 }
 
 fn read_tail(mut tail: &[u8], hello: &mut Hello) -> Result<(), HelloError> {

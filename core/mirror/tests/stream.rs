@@ -28,6 +28,17 @@ fn open(pair: &mut Pair, id: u32, stamp: u64) {
     pair.flows.live.insert(reference(id), flow(id, stamp));
 }
 
+/// A calm pair that has exchanged some datagrams, one after the other.
+fn pair_that_knows_its_path() -> Pair {
+    let mut pair = Pair::new(1, CALM, Limits::default());
+    for id in 1..=20 {
+        open(&mut pair, id, u64::from(id));
+        pair.sender.push(Item::Flow(reference(id)));
+        pair.settle();
+    }
+    pair
+}
+
 /// Pushes a random mix; returns what the receiver must yield, urgent and bulk
 /// apart, each in order.
 fn push_mix(pair: &mut Pair, rng: &mut Rng, first: u32, count: u32) -> (Vec<Record>, Vec<Record>) {
@@ -407,12 +418,7 @@ fn a_lone_lost_datagram_is_sent_again_byte_for_byte_after_the_time_out() {
 
 #[test]
 fn the_time_out_follows_the_path_and_backs_off() {
-    let mut pair = Pair::new(1, CALM, Limits::default());
-    for id in 1..=20 {
-        open(&mut pair, id, u64::from(id));
-        pair.sender.push(Item::Flow(reference(id)));
-        pair.settle();
-    }
+    let mut pair = pair_that_knows_its_path();
     assert_eq!(pair.sender.stats(pair.now).rtt_us, 200);
     pair.weather.loss_percent = 100;
     pair.sender.push(Item::Flow(reference(1)));
@@ -433,15 +439,9 @@ fn the_time_out_follows_the_path_and_backs_off() {
 
 #[test]
 fn a_path_that_becomes_slower_than_the_time_out_is_learned() {
-    let mut pair = Pair::new(1, CALM, Limits::default());
-    for id in 1..=20 {
-        open(&mut pair, id, u64::from(id));
-        pair.sender.push(Item::Flow(reference(id)));
-        pair.settle();
-    }
+    let mut pair = pair_that_knows_its_path();
     pair.weather.delay = Duration::from_millis(8);
-    for id in 0..60_000 {
-        let id = 100 + id;
+    for id in 100..60_100 {
         open(&mut pair, id, u64::from(id));
         pair.sender.push_bulk(Item::Flow(reference(id)));
         if !pair.sender.wants_bulk() {

@@ -29,7 +29,7 @@ use crate::propagation::Propagations;
 use crate::quarantine::Quarantine;
 use crate::sync::ConfigSync;
 use crate::timeline::Timeline;
-use crate::witness::WitnessDoubt;
+use crate::witness::{WitnessDoubt, node_id};
 
 /// Log lines that wait for the driver at most; more are counted, not kept.
 const MAX_WAITING_EVENTS: usize = 1024;
@@ -750,10 +750,9 @@ fn load(text: &str) -> Result<Config, StartError> {
 
 /// The election's settings in a configuration.
 pub(crate) fn settings(config: &Config) -> Settings {
-    let id = |addr: IpAddr| NodeId(u128::from_be_bytes(Addr::from(addr).0));
-    let node = config.ns_config().addr.map_or(NodeId(0), id);
+    let node = config.ns_config().addr.map_or(NodeId(0), node_id);
     let ha = config.ha();
-    let peer = config.ns_config().addr.and(ha.peer).map(|peer| id(peer.addr));
+    let peer = config.ns_config().addr.and(ha.peer).map(|peer| node_id(peer.addr));
     Settings {
         hello: Duration::from_millis(ha.hello_ms.into()),
         dead: Duration::from_millis(ha.dead_ms.into()),

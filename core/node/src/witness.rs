@@ -47,15 +47,20 @@ impl Node {
 
     /// As secondary: the witness that answered must name the primary that is heard, and its term.
     fn compare_witness(&mut self, answer: WitnessAnswer) {
-        let WitnessAnswer::Holds(held) = answer else { return };
+        let held = match answer {
+            WitnessAnswer::Holds(held) => held,
+            // It names this node, as that one asked.
+            WitnessAnswer::Granted => return self.witness_doubt = WitnessDoubt::default(),
+            WitnessAnswer::Unreachable => return,
+        };
         let status = self.ha.status();
-        let leader = status.peer.filter(|peer| self.ha.role() == Role::Secondary && peer.role == Role::Primary);
+        let leader = status.peer.filter(|peer| status.role == Role::Secondary && peer.role == Role::Primary);
         let in_force = status.witness.is_some_and(|view| view.in_force);
         let (Some(leader), Some(addr), true) = (leader, self.config.ha().peer.map(|peer| peer.addr), in_force) else {
             self.witness_doubt = WitnessDoubt::default();
             return;
         };
-        let expected = Claim { owner: NodeId(u128::from_be_bytes(Addr::from(addr).0)), term: leader.term };
+        let expected = Claim { owner: node_id(addr), term: leader.term };
         let named = held.map(|held| held.claim);
         if self.witness_doubt.note(named != Some(expected)) {
             let named =
@@ -108,6 +113,11 @@ impl Node {
     }
 }
 
+/// A node's number in the election: its NSIP.
+pub(crate) fn node_id(addr: IpAddr) -> NodeId {
+    NodeId(u128::from_be_bytes(Addr::from(addr).0))
+}
+
 fn address(node: NodeId) -> IpAddr {
     IpAddr::from(Addr(node.0.to_be_bytes()))
 }
@@ -121,7 +131,7 @@ pub fn claim_text(claim: Claim) -> String {
 pub fn parse_claim(text: &str) -> Option<Claim> {
     let (owner, term) = text.split_once(' ')?;
     let owner: IpAddr = owner.parse().ok()?;
-    let claim = Claim { owner: NodeId(u128::from_be_bytes(Addr::from(owner).0)), term: term.parse().ok()? };
+    let claim = Claim { owner: node_id(owner), term: term.parse().ok()? };
     // Only what is written so is ours.
     (claim_text(claim) == text).then_some(claim)
 }

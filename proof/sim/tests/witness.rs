@@ -167,6 +167,23 @@ fn nodes_that_ask_different_witnesses_are_told_of_it() {
 }
 
 #[test]
+fn a_node_that_leads_by_a_witness_does_not_doubt_it() {
+    let mut story = pair();
+    let primary = story.primary();
+    let secondary = 1 - primary;
+    story.command(secondary, "set HA node -witness http://10.0.9.2:2379");
+    story.run_ms(20_000);
+    let is_doubted =
+        |story: &mut Story| story.command(secondary, "show HA node").contains("it does not name the primary");
+    assert!(is_doubted(&mut story));
+    story.fault(Fault::Kill(primary));
+    story.until("the other one leads", |world| world.primary() == Some(secondary));
+    assert!(!is_doubted(&mut story), "{}", story.log());
+    story.command(secondary, "set HA node -witness http://10.0.9.1:2379");
+    story.end();
+}
+
+#[test]
 fn a_witness_that_grants_everything_is_noticed() {
     let split = |sabotage| {
         let at = |ms| holdfast_base::Instant::ZERO + Duration::from_millis(ms);

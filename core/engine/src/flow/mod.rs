@@ -68,7 +68,7 @@ pub(crate) struct Hop {
 /// Numbers the times at which a hop is good as it was resolved: a number ends with the generation
 /// of the network tables, and after about a second, so that the neighbour table notices which
 /// neighbours are in use. One number in a flow instead of two.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
     number: u32,
     generation: u32,
@@ -76,11 +76,17 @@ pub(crate) struct Reading {
     second: u32,
 }
 
+impl Default for Reading {
+    fn default() -> Reading {
+        Reading { number: 1, generation: 0, second: 0 }
+    }
+}
+
 impl Reading {
     /// The number that is good now, never 0.
     pub(crate) fn number(&mut self, now: Instant, generation: u32) -> u32 {
         let second = (now.as_nanos() >> 30) as u32;
-        if self.number == 0 || (self.generation, self.second) != (generation, second) {
+        if (self.generation, self.second) != (generation, second) {
             let number = self.number.wrapping_add(1).max(1);
             *self = Reading { number, generation, second };
         }

@@ -93,6 +93,11 @@ impl Command {
         self.written(true)
     }
 
+    /// `rm HA node`.
+    pub fn ends_pair(&self) -> bool {
+        self.row.effect == Effect::Local(crate::table::Change::RmHaNode)
+    }
+
     /// `show ns connectiontable`: the rows come from the node in slices, so the node must know.
     pub fn is_connection_table(&self) -> bool {
         self.row.effect == Effect::Show(crate::table::View::ConnectionTable)

@@ -302,5 +302,11 @@ pub mod messages {
         NAME_RESERVED = 60005, "The name belongs to a built-in object";
         /// Ours: `sync HA files` has nothing to do.
         NO_FILES_TO_SYNC = 60006, "There are no such files; the configuration is synchronized without this command";
+        /// Ours, a warning: whoever was secondary must not become a second primary by that.
+        PAIR_ENDED = 60007, "The pair has ended while both nodes are up: the node that was secondary is STAYSECONDARY now, and serves nobody until its -haStatus is changed";
+        /// Ours: the peer would lose this node, and both would lead.
+        NSIP_OF_A_PAIR = 60008, "The IP address cannot be changed while an HA node is configured; remove it first";
+        /// Ours, a warning: the peer link needs it.
+        NSIP_NOT_OF_HOST = 60009, "This host does not have the IP address";
     }
 }

@@ -197,6 +197,10 @@ pub struct HaFacts {
     pub flip_time: Option<Duration>,
     /// As many flips as allowed: the primary stays.
     pub sticky: bool,
+    /// Nothing has come in at any port since then (Unix milliseconds), and neighbours do not answer; `None`: we hear.
+    pub deaf_since: Option<u64>,
+    /// When a switchover that we had begun was last called off (Unix milliseconds), in this life.
+    pub called_off: Option<u64>,
     /// The peer, if one is configured.
     pub peer: Option<PeerFacts>,
     /// Flows in our table.

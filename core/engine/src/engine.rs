@@ -588,6 +588,26 @@ impl Engine {
         self.network.counters()
     }
 
+    /// Whether the host's kernel owns this address.
+    pub fn is_host_address(&self, addr: Addr) -> bool {
+        self.network.is_host(addr)
+    }
+
+    /// Whether anything is known of the host's addresses.
+    pub fn knows_host(&self) -> bool {
+        self.network.knows_host()
+    }
+
+    /// The stations of another node that may lead; their claims of floating addresses are not answered.
+    pub fn set_rivals(&mut self, rivals: &[MacAddr]) {
+        self.network.set_rivals(rivals);
+    }
+
+    /// The station that claimed a floating address in the last frame, if that is worth a line in the log.
+    pub fn take_claimed(&mut self) -> Option<(Addr, MacAddr)> {
+        self.network.take_claimed()
+    }
+
     /// Counters of a vserver; zeros for one never heard of.
     pub fn vserver_counters(&self, vserver: VserverId) -> VserverCounters {
         let row = self.roster.vserver_at(self.roster.vserver_row(vserver));

@@ -89,6 +89,8 @@ pub enum Cause {
     Healed,
     /// Our last turn is too long ago: the lease has ended.
     Frozen,
+    /// Nothing comes in here, from anybody.
+    Deaf,
     /// The peer cannot hear us and is about to take over.
     Unheard,
     /// The peer does not answer; the witness has granted another term.
@@ -147,6 +149,8 @@ pub enum Event {
         /// Milliseconds since the last turn.
         millis: u64,
     },
+    /// The peer's operator has ended the pair, and the peer leads on alone: this node does not lead until its settings change.
+    Released,
     /// The node has handed over (or nobody can take over) and said goodbye:
     /// the process may end.
     Stopped,

@@ -34,6 +34,8 @@ pub enum HelloKind {
     },
     /// The sender has closed its gate for good and ends.
     Goodbye,
+    /// The sender's operator ends the pair while both nodes live: the role stays where it is.
+    Release,
 }
 
 /// One message of the election. Term and node id ride in the envelope.
@@ -85,6 +87,13 @@ pub struct Hello {
     pub full_session: u32,
     /// What the sender's node says beside the election; opaque here. 0: nothing.
     pub aside: u64,
+}
+
+impl HelloKind {
+    /// The sender says no more after this, as far as the receiver is concerned.
+    pub(crate) fn is_farewell(self) -> bool {
+        matches!(self, HelloKind::Goodbye | HelloKind::Release)
+    }
 }
 
 impl Hello {

@@ -18,6 +18,9 @@ const ON_TIME: Duration = Duration::from_millis(1);
 /// that is always late must still act in the end.
 const MAX_EXCUSES: u8 = 8;
 
+/// So often it is told that a pair has ended: nobody will answer.
+const RELEASES: usize = 3;
+
 /// Whether the node is leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -96,6 +99,10 @@ pub struct Machine {
     /// The role is being given away for health's sake.
     pub(crate) flipping: bool,
     pub(crate) flips: Flips,
+    /// Something came in since those were asked that are known to answer; see [`Machine::handle_hearing`].
+    pub(crate) hears: bool,
+    /// The peer goes on alone, and said so: this node does not take its place.
+    pub(crate) released: bool,
     /// That nobody serves was told.
     pub(crate) nobody_told: bool,
     pub(crate) ending: Ending,
@@ -161,6 +168,8 @@ impl Machine {
             unhealthy_after: now,
             flipping: false,
             flips: Flips::default(),
+            hears: true,
+            released: false,
             nobody_told: false,
             ending: Ending::No,
             witness: Witness::new(now),
@@ -181,8 +190,8 @@ impl Machine {
     }
 
     /// Changes the settings. A node whose peer is removed becomes primary at
-    /// once, whatever it was: the operator removes the peer of a secondary only
-    /// when the primary is off. A standalone primary that gets a peer stays
+    /// once, unless its status is [`HaStatus::StaySecondary`]: who removes the peer of a secondary
+    /// that hears its primary sets that, too. A standalone primary that gets a peer stays
     /// primary.
     pub fn set_settings(&mut self, now: Instant, settings: Settings) {
         self.enter(now);
@@ -197,6 +206,7 @@ impl Machine {
             self.former = Some(Former::of(self.former, &old, now));
         }
         self.settings = settings;
+        self.released &= old.peer == settings.peer && old.status == settings.status;
         if old.peer != settings.peer || old.witness != settings.witness {
             self.reset_witness(now);
         }
@@ -242,7 +252,7 @@ impl Machine {
             match hello.kind {
                 HelloKind::Probe { nonce } => self.send(now, HelloKind::ProbeReply { nonce }, 0),
                 _ if now.since(self.sent) >= self.settings.hello / 4 => self.send_hello(now),
-                HelloKind::Hello | HelloKind::ProbeReply { .. } | HelloKind::Goodbye => {}
+                HelloKind::Hello | HelloKind::ProbeReply { .. } | HelloKind::Goodbye | HelloKind::Release => {}
             }
             self.settle(now);
             return;
@@ -299,6 +309,36 @@ impl Machine {
             self.current = caught_up;
             self.leave_room(now);
             self.send_hello(now);
+        }
+        self.settle(now);
+    }
+
+    /// Whether anything comes in here. `false`: neighbours that are known to answer were asked, and nothing came in from
+    /// anybody since. To be told at every change.
+    pub fn handle_hearing(&mut self, now: Instant, hears: bool) {
+        self.enter(now);
+        if hears && self.is_deaf() {
+            // The peer may have spoken all the while: it is asked first.
+            self.leave_room(now);
+        }
+        self.hears = hears;
+        self.settle(now);
+    }
+
+    /// Whether it is this node that does not hear, rather than the peer that says nothing: nothing comes in at all, for as
+    /// long as a peer may be silent.
+    pub fn is_deaf(&self) -> bool {
+        !self.hears && self.now.since(self.peer.quiet_since) >= self.peer.patience(self.settings.dead())
+    }
+
+    /// The operator ends the pair: the peer, if it is there, is told which of the two goes on. To be called before the
+    /// settings lose the peer.
+    pub fn handle_release(&mut self, now: Instant) {
+        self.enter(now);
+        if self.peer.alive().is_some() {
+            for _ in 0..RELEASES {
+                self.send(now, HelloKind::Release, 0);
+            }
         }
         self.settle(now);
     }
@@ -555,6 +595,11 @@ impl Machine {
         self.terms.note(term);
         let lost = self.peer.lost.is_some();
         self.peer.hear(now, term, hello);
+        if hello.kind == HelloKind::Release {
+            self.hear_release(hello);
+            return;
+        }
+        self.released = false;
         if hello.kind == HelloKind::Goodbye {
             self.lose(LostCause::Goodbye);
             self.peer.lost = Some(LostCause::Goodbye);
@@ -577,9 +622,23 @@ impl Machine {
         }
         match hello.kind {
             HelloKind::Hello => self.answer_primary(now, hello),
-            HelloKind::Goodbye => {}
+            HelloKind::Goodbye | HelloKind::Release => {}
             HelloKind::Probe { nonce } => self.answer(now, nonce, hello),
             HelloKind::ProbeReply { nonce } => self.hear_reply(now, nonce, hello),
+        }
+    }
+
+    /// The pair has ended while both nodes live. If the peer leads, it goes on alone.
+    fn hear_release(&mut self, hello: &Hello) {
+        if self.peer.alive().is_none() {
+            return;
+        }
+        self.lose(LostCause::Goodbye);
+        self.peer.lost = Some(LostCause::Goodbye);
+        let follows = matches!(self.role(), Role::Init | Role::Secondary);
+        if follows && matches!(hello.role, Role::Primary | Role::Draining) {
+            self.released = true;
+            self.event(Event::Released);
         }
     }
 
@@ -606,7 +665,9 @@ impl Machine {
             Role::Init | Role::Secondary => false,
             Role::Primary | Role::Draining => true,
         };
-        if self.settings.peer.is_none() || leads && !self.terms.is_durable(self.term) {
+        // Who hears nobody is heard by nobody: the other one must not wait for its answers, or for its role.
+        let mute = !leads && self.is_deaf() && !kind.is_farewell();
+        if self.settings.peer.is_none() || mute || leads && !self.terms.is_durable(self.term) {
             return;
         }
         self.seq += 1;
@@ -654,7 +715,12 @@ impl Machine {
             HaStatus::Enabled | HaStatus::StayPrimary => true,
             HaStatus::StaySecondary | HaStatus::Disabled => false,
         };
-        willing && self.is_fit() && self.ending == Ending::No && !self.terms.is_stuck(now, self.settings.dead())
+        willing
+            && self.is_fit()
+            && self.hears
+            && !self.released
+            && self.ending == Ending::No
+            && !self.terms.is_stuck(now, self.settings.dead())
     }
 
     pub(crate) fn event(&mut self, event: Event) {

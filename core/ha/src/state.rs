@@ -189,6 +189,15 @@ impl Machine {
     pub(crate) fn decide(&mut self, now: Instant) {
         match self.state {
             State::Primary { outbid: None } => {
+                if self.settings.peer.is_none() && self.settings.status == HaStatus::StaySecondary {
+                    self.become_secondary(now, Cause::Forced);
+                    return;
+                }
+                if self.is_deaf() && self.peer.alive().is_none() {
+                    // It serves nobody; the other one may.
+                    self.become_secondary(now, Cause::Deaf);
+                    return;
+                }
                 self.consider_hand_over(now);
                 if self.state == (State::Primary { outbid: None }) {
                     self.consider_health(now);
@@ -204,7 +213,11 @@ impl Machine {
             return;
         }
         if self.settings.peer.is_none() {
-            self.promote(now, Cause::Standalone);
+            match self.settings.status {
+                HaStatus::Enabled | HaStatus::StayPrimary | HaStatus::Disabled => self.promote(now, Cause::Standalone),
+                HaStatus::StaySecondary if self.role() == Role::Init => self.become_secondary(now, Cause::NotReady),
+                HaStatus::StaySecondary => {}
+            }
             return;
         }
         if !self.is_ready(now) {
@@ -379,7 +392,7 @@ impl Machine {
         let Some(heard) = self.peer.alive() else { return };
         let mine = self.settings.status;
         let theirs = heard.hello.status == HaStatus::StayPrimary && heard.hello.health == NodeHealth::Up;
-        let wanted = mine == HaStatus::StaySecondary || theirs && mine != HaStatus::StayPrimary;
+        let wanted = mine == HaStatus::StaySecondary || theirs && mine == HaStatus::Enabled;
         if wanted && now >= self.hand_over_after && self.peer_could_lead() {
             self.drain(now, Cause::Forced);
         }

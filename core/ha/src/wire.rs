@@ -186,6 +186,7 @@ fn kind_to_wire(kind: HelloKind) -> (u8, u32) {
         HelloKind::Probe { nonce } => (1, nonce),
         HelloKind::ProbeReply { nonce } => (2, nonce),
         HelloKind::Goodbye => (3, 0),
+        HelloKind::Release => (4, 0),
     }
 }
 
@@ -195,6 +196,7 @@ fn kind_from_wire(kind: u8, nonce: u32) -> Result<HelloKind, HelloError> {
         1 => Ok(HelloKind::Probe { nonce }),
         2 => Ok(HelloKind::ProbeReply { nonce }),
         3 => Ok(HelloKind::Goodbye),
+        4 => Ok(HelloKind::Release),
         other => Err(HelloError::Kind(other)),
     }
 }

@@ -265,7 +265,10 @@ impl Machine {
                 return;
             }
             (WitnessAsk::Look, WitnessAnswer::Granted) => {}
-            (WitnessAsk::Look, WitnessAnswer::Holds(held)) => self.witness.note_held(now, request.sent, held),
+            (WitnessAsk::Look, WitnessAnswer::Holds(held)) => {
+                self.witness.note_held(now, request.sent, held);
+                self.miss_registration(held);
+            }
             (WitnessAsk::Confirm(claim), WitnessAnswer::Granted) => {
                 self.witness_granted(now, request.sent, Some(claim), claim);
             }
@@ -281,6 +284,14 @@ impl Machine {
         }
         if self.witness.note_reach(now, true) {
             self.event(Event::WitnessReached);
+        }
+    }
+
+    /// As primary: a cell that somebody has emptied, or put back, is written again, as when the witness was new.
+    fn miss_registration(&mut self, held: Option<Held>) {
+        let leads = matches!(self.role(), Role::Primary | Role::Draining);
+        if leads && held.is_none_or(|held| held.claim.term < self.term) {
+            self.witness.registered = false;
         }
     }
 

@@ -281,6 +281,29 @@ fn a_node_that_stays_primary_gets_the_role_from_a_willing_peer() {
 }
 
 #[test]
+fn a_disabled_node_keeps_its_role_whatever_the_peer_wants() {
+    let mut pair = Pair::settled();
+    pair.set_status(0, HaStatus::Disabled);
+    pair.set_status(1, HaStatus::StayPrimary);
+    pair.run(ms(1000));
+    assert_eq!(pair.roles(), (Role::Primary, Role::Secondary));
+    pair.set_status(0, HaStatus::Enabled);
+    pair.run(ms(300));
+    assert_eq!(pair.roles(), (Role::Secondary, Role::Primary));
+}
+
+#[test]
+fn a_standalone_node_that_stays_secondary_leads_nobody() {
+    let mut machine = pair_kit::standalone();
+    assert_eq!(machine.role(), Role::Primary);
+    let settings = |status| Settings { status, ..Settings::new(NodeId(1), None) };
+    machine.set_settings(Instant::ZERO, settings(HaStatus::StaySecondary));
+    assert_eq!(machine.role(), Role::Secondary);
+    machine.set_settings(Instant::ZERO, settings(HaStatus::Enabled));
+    assert_eq!(machine.role(), Role::Primary);
+}
+
+#[test]
 fn a_late_letter_of_a_dead_process_is_not_a_restart() {
     let mut pair = Pair::settled();
     let mut ghost = pair.last_hello(0);

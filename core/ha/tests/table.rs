@@ -16,6 +16,10 @@ enum Input {
     HearDrainingOfLowerTerm,
     HearDrainingOfHigherTerm,
     HearGoodbye,
+    HearReleaseByPrimary,
+    HearReleaseBySecondary,
+    HearsNobody,
+    HearsNobodyForDeadInterval,
     HearOtherBoot,
     HearStranger,
     HearPromise,
@@ -57,6 +61,10 @@ const TABLE: &[(Input, [Role; 4])] = &[
     (Input::HearDrainingOfLowerTerm, [S, S, P, D]),
     (Input::HearDrainingOfHigherTerm, [S, S, S, S]),
     (Input::HearGoodbye, [I, P, P, P]),
+    (Input::HearReleaseByPrimary, [I, S, P, P]),
+    (Input::HearReleaseBySecondary, [I, P, P, P]),
+    (Input::HearsNobody, [I, S, P, D]),
+    (Input::HearsNobodyForDeadInterval, [I, S, S, S]),
     (Input::HearOtherBoot, [I, S, P, D]),
     (Input::HearStranger, [I, S, P, D]),
     (Input::HearPromise, [P, P, P, P]),
@@ -203,6 +211,13 @@ impl Fixture {
             Input::HearDrainingOfLowerTerm => self.hear(0, D, |hello| hello.caught_up = true),
             Input::HearDrainingOfHigherTerm => self.hear(50, D, |_| ()),
             Input::HearGoodbye => self.hear(0, S, |hello| hello.kind = HelloKind::Goodbye),
+            Input::HearReleaseByPrimary => self.hear(50, P, |hello| hello.kind = HelloKind::Release),
+            Input::HearReleaseBySecondary => self.hear(0, S, |hello| hello.kind = HelloKind::Release),
+            Input::HearsNobody => self.machine.handle_hearing(self.now, false),
+            Input::HearsNobodyForDeadInterval => {
+                self.machine.handle_hearing(self.now, false);
+                self.pass(Settings::DEAD + Duration::from_millis(1));
+            }
             Input::HearOtherBoot => {
                 // The first boot that an Init node hears needs no proof.
                 self.hear(0, S, |hello| (hello.boot, hello.caught_up) = (10, true));

@@ -87,7 +87,7 @@ fn bad_bytes_are_refused_with_their_reason() {
         Hello::decode(&bytes)
     };
     assert_eq!(with(0, 0), Err(HelloError::Version(0)));
-    assert_eq!(with(1, 4), Err(HelloError::Kind(4)));
+    assert_eq!(with(1, 5), Err(HelloError::Kind(5)));
     assert_eq!(with(2, 4), Err(HelloError::Role(4)));
     assert_eq!(with(3, 200), Err(HelloError::Status(200)));
     let length_of_last_field = good.len() - 9;

@@ -1,8 +1,10 @@
 //! Operators' commands: one door for the CLI, the file and the peer's journal.
 
 use holdfast_base::Instant;
-use holdfast_config::{self as config, Action, Command, CommandError, ConnectionFilter, Kind, Message};
-use holdfast_ha::{NodeHealth, Role};
+use holdfast_config::{
+    self as config, Action, Command, CommandError, Config, ConnectionFilter, Kind, Message, Warning,
+};
+use holdfast_ha::{NodeHealth, Refusal, Role};
 
 use crate::effect::{Effect, Level, Reply};
 use crate::fitness;
@@ -10,6 +12,8 @@ use crate::node::Node;
 use crate::propagation::warned;
 use crate::view::View;
 
+/// What ends a node's claim to lead.
+const STAY_SECONDARY: &str = "set HA node -haStatus STAYSECONDARY";
 /// The journal's word for "the primary has saved; save too".
 const SAVE: &str = "save ns config";
 
@@ -69,9 +73,16 @@ impl Node {
                 return Err(CommandError::new(config::messages::PRIMARY_ONLY));
             }
             warnings.extend(next.apply(command)?);
+            if command.ends_pair() {
+                warnings.extend(self.end_pair(&mut next)?);
+            }
             if !local {
                 shared.push(command.canonical());
             }
+        }
+        warnings.extend(self.doubt_address(&next));
+        if self.config.ha().peer.is_some() && next.ha().peer.is_none() {
+            self.release_peer(now);
         }
         let before = core::mem::replace(&mut self.config, next);
         self.config_changed(now);
@@ -81,6 +92,49 @@ impl Node {
             self.event(Level::Info, format!("command: {}", command.redacted()));
         }
         Ok(answer)
+    }
+
+    /// The operator removes the peer in `next`. While the peer is there the role stays where it is.
+    fn end_pair(&self, next: &mut Config) -> Result<Option<Warning>, CommandError> {
+        if self.ha.status().peer.is_none() {
+            return Ok(None);
+        }
+        match self.ha.role() {
+            Role::Draining => return Err(refused(Refusal::NotNow)),
+            Role::Primary => {}
+            Role::Init | Role::Secondary => {
+                next.apply(&config::parse(STAY_SECONDARY)?)?;
+            }
+        }
+        Ok(Some(Warning::new(config::messages::PAIR_ENDED)))
+    }
+
+    /// The peer is told, before its address is forgotten.
+    fn release_peer(&mut self, now: Instant) {
+        self.ha.handle_release(now);
+        self.drain_ha(now);
+        self.flush_channel();
+    }
+
+    /// The peer has gone on alone: this node stays what it is, until its operator says otherwise.
+    pub(crate) fn stay_secondary(&mut self) {
+        let applied = config::parse(STAY_SECONDARY).and_then(|command| self.config.apply(&command));
+        let text = match applied {
+            Ok(_) => {
+                self.config_unsettled = true;
+                "the peer's operator has removed this node (rm HA node), and the peer goes on alone: this node is STAYSECONDARY now;                  remove the peer here, too, or add this node there again"
+                    .to_owned()
+            }
+            Err(error) => error.to_string(),
+        };
+        self.event(Level::Warn, text);
+    }
+
+    /// An NSIP that no interface has is of no use to the peer link. (Before the first look at the host nothing is known.)
+    fn doubt_address(&self, next: &Config) -> Option<Warning> {
+        let addr = next.ns_config().addr.filter(|addr| self.config.ns_config().addr != Some(*addr))?;
+        let lacks = self.engine.knows_host() && !self.engine.is_host_address(addr.into());
+        lacks.then(|| Warning::with(config::messages::NSIP_NOT_OF_HOST, addr.to_string()))
     }
 
     /// Whether a living primary owns the configuration, or is about to: what is
@@ -104,7 +158,7 @@ impl Node {
             }
             Action::ForceFailover { .. } => match self.ha.handle_force_failover(now) {
                 Ok(()) => Ok(Some(String::new())),
-                Err(refusal) => Err(CommandError::new(Message { code: refusal.code(), text: refusal.text() })),
+                Err(refusal) => Err(refused(refusal)),
             },
             Action::ForceSync { force, save } => self.force_sync(now, force, save).map(|()| Some(String::new())),
             Action::SyncFiles => self.sync_files().map(|warning| Some(warned(&[warning], json))),
@@ -160,4 +214,9 @@ impl Node {
             Err(error) => self.command_failed(now, line, &error),
         }
     }
+}
+
+/// A refusal of the election as the market words it.
+fn refused(refusal: Refusal) -> CommandError {
+    CommandError::new(Message { code: refusal.code(), text: refusal.text() })
 }

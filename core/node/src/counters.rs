@@ -23,7 +23,7 @@ pub(crate) struct LimitWatch {
 }
 
 /// Limits that an operator hears of when they are hit.
-const LIMITS: usize = 11;
+const LIMITS: usize = 10;
 
 impl Node {
     /// Tells the log, once in a while, which limits were hit since the last look.
@@ -67,7 +67,6 @@ impl Node {
                 engine.aside_evicted,
             ),
             ("too many changes wait for the mirror: another session tells everything", engine.marks_lost),
-            ("another host claims a floating address", network.address_conflicts),
             ("the neighbour table is full", network.table_full),
         ]
     }
@@ -113,6 +112,7 @@ impl Node {
             ("hellos_refused", self.hellos_refused),
             ("hellos_without_interfaces", self.ports_untold),
             ("next_hop_questions", self.fitness.questions()),
+            ("neighbour_questions", self.hearing.questions()),
             ("log_lines_lost", self.events_dropped),
             ("session_failures", self.mirroring.failures()),
             ("session_restarts", self.mirroring.restarts()),

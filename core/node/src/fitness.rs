@@ -124,19 +124,13 @@ impl Fitness {
         self.next_ask = (!self.asked.is_empty()).then(|| self.next_ask.unwrap_or(now));
     }
 
-    /// A frame came in: is it a sign of life of a next hop that is asked?
+    /// Somebody has said where it is: is it a next hop that is asked?
     /// Returns whether one that was silent has answered.
-    fn hear(&mut self, frame: &[u8]) -> bool {
-        let Some(speaker) = speaker_of(frame) else { return false };
+    fn hear(&mut self, speaker: Addr) -> bool {
         let Some(asked) = self.asked.iter_mut().find(|asked| asked.addr == speaker) else { return false };
         let back = asked.is_silent();
         asked.unanswered = 0;
         back
-    }
-
-    /// Whether anybody is asked at all.
-    fn listens(&self) -> bool {
-        !self.asked.is_empty()
     }
 }
 
@@ -183,7 +177,7 @@ fn speaker_of(frame: &[u8]) -> Option<Addr> {
 }
 
 /// A question for `addr` out of `port`.
-fn question(port: Port, addr: Addr) -> OwnedFrame {
+pub(crate) fn question(port: Port, addr: Addr) -> OwnedFrame {
     let mut bytes = vec![0; QUESTION];
     let len = match addr.is_v4() {
         true => {
@@ -260,7 +254,9 @@ impl Node {
 
     /// Looks at a frame before anybody else does.
     pub(crate) fn overhear(&mut self, now: Instant, frame: &[u8]) {
-        if self.fitness.listens() && self.fitness.hear(frame) {
+        let speaker = speaker_of(frame);
+        self.hear_somebody(now, speaker);
+        if speaker.is_some_and(|speaker| self.fitness.hear(speaker)) {
             self.judge_fitness(now);
         }
     }

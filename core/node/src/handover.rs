@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use holdfast_base::Instant;
 use holdfast_engine::{Frame, OwnedFrame, PortId, Verdict};
+use holdfast_ha::Role;
 use holdfast_wire::{MacAddr, set_macs};
 
 use crate::node::Node;
@@ -31,6 +32,8 @@ pub(crate) struct Handover {
     leaving: bool,
     /// The peer's Ethernet address on each port, as its latest genuine datagram there had it.
     stations: Vec<(PortId, MacAddr)>,
+    /// Whether the engine was told that they may be a primary's; `None`: not of these.
+    rivals: Option<bool>,
     passed_on: u64,
     lost: u64,
 }
@@ -39,9 +42,11 @@ impl Handover {
     /// A genuine datagram of the peer came by this port from this station.
     pub fn meet(&mut self, port: PortId, station: MacAddr) {
         match self.stations.iter_mut().find(|(other, _)| *other == port) {
+            Some((_, known)) if *known == station => return,
             Some((_, known)) => *known = station,
             None => self.stations.push((port, station)),
         }
+        self.rivals = None;
     }
 
     /// When passing on ends, if it is under way.
@@ -65,6 +70,16 @@ impl Handover {
 }
 
 impl Node {
+    /// A peer that says that it follows has no claim to floating addresses: who speaks in its name is lying. One that leads, or
+    /// that is not heard, may have.
+    pub(crate) fn tell_rivals(&mut self, peer: Option<Role>) {
+        let rivals = !matches!(peer, Some(Role::Init | Role::Secondary));
+        if self.handover.rivals.replace(rivals) != Some(rivals) {
+            let stations = self.handover.stations.iter().filter(|_| rivals).map(|&(_, station)| station);
+            self.engine.set_rivals(&stations.collect::<Vec<_>>());
+        }
+    }
+
     /// While draining: a frame that opens a flow waits for the new primary.
     pub(crate) fn keep_waiting(&mut self, frame: &Frame<'_>) -> Verdict {
         if self.handover.waiting.len() >= MAX_WAITING {

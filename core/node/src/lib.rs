@@ -16,6 +16,7 @@ mod fitness;
 mod ha_counters;
 mod handover;
 mod health;
+mod hearing;
 mod hooks;
 mod idle;
 mod listing;

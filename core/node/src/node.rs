@@ -20,6 +20,7 @@ use crate::fitness::Fitness;
 use crate::ha_counters::HaCounters;
 use crate::handover::Handover;
 use crate::health::Health;
+use crate::hearing::Hearing;
 use crate::listing::Listings;
 use crate::mirroring::Mirroring;
 use crate::offer::Offers;
@@ -56,6 +57,7 @@ pub struct Node {
     pub(crate) listings: Listings,
     pub(crate) ports: Vec<PortState>,
     pub(crate) fitness: Fitness,
+    pub(crate) hearing: Hearing,
     /// The peer's interfaces, as it told last.
     pub(crate) peer_ports: Option<config::PeerPorts>,
     pub(crate) effects: VecDeque<Effect>,
@@ -89,8 +91,6 @@ pub struct Node {
     pub(crate) epoch: u32,
     pub(crate) fingerprint: u64,
     gate: Gate,
-    /// The peer could not be heard yet: nothing is forwarded.
-    deaf: bool,
     /// The election has begun: a peer could be heard if it spoke.
     pub(crate) listening: bool,
     pub(crate) stream: Option<StreamEvent>,
@@ -130,6 +130,7 @@ impl Node {
             listings: Listings::default(),
             ports: Vec::new(),
             fitness: Fitness::default(),
+            hearing: Hearing::new(now),
             peer_ports: None,
             effects: VecDeque::new(),
             peer_boot: None,
@@ -152,7 +153,6 @@ impl Node {
             epoch: 0,
             fingerprint: 0,
             gate: Gate::Closed,
-            deaf: true,
             listening: false,
             stream: None,
             stream_boot: None,
@@ -173,9 +173,9 @@ impl Node {
     /// First call of every turn, whatever woke the driver: notices a freeze.
     pub fn handle_turn(&mut self, now: Instant) {
         self.begin(now);
-        self.deaf = !self.listens(now);
+        self.begin_listening(now);
         // What a frozen primary must do is told by its role: it is secondary after this.
-        if !self.deaf {
+        if self.listening {
             self.ha.handle_turn(now);
         }
         self.drain_ha(now);
@@ -185,11 +185,11 @@ impl Node {
     /// Begins the election as soon as the peer could be heard: its start-up
     /// interval must not run out while the key is still being derived, or before the
     /// data ports are open. The peer link may be the path that is cut.
-    fn listens(&mut self, now: Instant) -> bool {
+    fn begin_listening(&mut self, now: Instant) {
         let has_ports = self.interfaces.is_empty() || !self.ports.is_empty();
-        let deaf = self.link.is_some() && !(self.channel.has_key() && has_ports);
-        if self.listening || deaf {
-            return self.listening;
+        let hears = self.link.is_none() || self.channel.has_key() && has_ports;
+        if self.listening || !hears {
+            return;
         }
         self.listening = true;
         self.ha = Machine::new(now, settings(&self.config), self.options.boot, self.options.stored_term);
@@ -197,7 +197,6 @@ impl Node {
         if let Some(StreamEvent::Open { round_trip }) = self.stream {
             self.ha.handle_peer_open(now, round_trip);
         }
-        true
     }
 
     /// The data ports as they are; complete list, whenever something changed.
@@ -229,12 +228,12 @@ impl Node {
     /// own (edited) buffer with its own offload out of that port.
     pub fn handle_frame(&mut self, now: Instant, mut frame: Frame<'_>) -> Verdict {
         self.begin(now);
+        self.overhear(now, frame.bytes);
         if let Some(datagram) = channel::datagram_in(frame.bytes) {
             let station = frame.bytes.get(6..12).and_then(|mac| Some((frame.port, MacAddr(mac.try_into().ok()?))));
             self.peer_datagram(now, channel::path_of(frame.port), station, datagram);
             return Verdict::Consumed;
         }
-        self.overhear(now, frame.bytes);
         if self.gate == Gate::Closed
             && let Some(verdict) = self.pass_on(&mut frame)
         {
@@ -255,6 +254,7 @@ impl Node {
     /// A datagram from the peer's address on the peer link.
     pub fn handle_peer_datagram(&mut self, now: Instant, bytes: &[u8]) {
         self.begin(now);
+        self.hear_somebody(now, None);
         self.peer_datagram(now, channel::LINK, None, bytes);
     }
 
@@ -336,6 +336,7 @@ impl Node {
         self.expire_propagations(now);
         self.watch_limits(now);
         self.ask_next_hops(now);
+        self.watch_hearing(now);
         self.health.handle_timeout(now);
         self.drain_health(now);
         self.continue_listings(now);
@@ -359,6 +360,7 @@ impl Node {
             self.propagations.poll_timeout(),
             self.health.poll_timeout(),
             self.fitness.poll_timeout(),
+            self.hearing_due(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -477,8 +479,8 @@ impl Node {
     pub(crate) fn update_gate(&mut self, now: Instant) {
         let leased = self.ha.lease_expiry().is_none_or(|end| now < end);
         let gate = match self.ha.role() {
-            Role::Primary if leased && !self.deaf => Gate::Open,
-            Role::Draining if leased && !self.deaf => Gate::Draining,
+            Role::Primary if leased && self.listening => Gate::Open,
+            Role::Draining if leased && self.listening => Gate::Draining,
             Role::Primary | Role::Draining | Role::Init | Role::Secondary => Gate::Closed,
         };
         if gate != self.gate {
@@ -539,6 +541,7 @@ impl Node {
                 }
                 ha::Effect::PeerLost { cause, .. } => {
                     self.note_apart(now);
+                    self.tell_rivals(None);
                     self.offers.note_lost();
                     self.peer_boot = None;
                     self.timeline.note_lost(now);
@@ -552,6 +555,7 @@ impl Node {
                     self.await_offer(now);
                     self.event(Level::Warn, format!("election: {event:?}"));
                 }
+                ha::Effect::Event(ha::Event::Released) => self.stay_secondary(),
                 ha::Effect::Event(ha::Event::WitnessReached) => self.event(Level::Info, "the witness answers".into()),
                 ha::Effect::Event(ha::Event::WitnessLost) => self.witness_lost(),
                 ha::Effect::Event(event) => self.event(Level::Warn, format!("election: {event:?}")),
@@ -602,6 +606,11 @@ impl Node {
         while self.mirroring.receiver.poll_summary(now, &mut ack) {
             self.channel.send(ack_path, MessageKind::MirrorAck, head, &ack);
         }
+        self.flush_channel();
+    }
+
+    /// What was closed for the peer leaves.
+    pub(crate) fn flush_channel(&mut self) {
         for outgoing in self.channel.take_outgoing() {
             match outgoing {
                 Outgoing::Link(effect) => self.effects.push_back(effect),
@@ -672,6 +681,7 @@ impl Node {
                     self.hear_ports(&letter.payload);
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);
+                    self.tell_rivals(self.peer_boot.map(|_| hello.role));
                     self.note_maker(hello.boot);
                     self.follow_intake(now, intake);
                     // Before what it says of being caught up: that would begin another session at once.

@@ -18,6 +18,7 @@
 //! Until the end is acknowledged nothing of its own goes at the loser. So a flow that both ends believe in is in
 //! the loser's table, or in the session, whichever of the nodes dies.
 
+use core::net::IpAddr;
 use core::time::Duration;
 
 use holdfast_base::Instant;
@@ -510,6 +511,13 @@ impl Node {
         let claims = self.engine.network_counters().address_conflicts;
         if core::mem::replace(&mut self.offers.intake.claims, claims) != claims {
             self.suspect_primary(now);
+        }
+        if let Some((addr, mac)) = self.engine.take_claimed() {
+            let text = format!(
+                "the station {mac} claims {}, which is this node's: hosts are told again where it is, once a second at most",
+                IpAddr::from(addr)
+            );
+            self.event(Level::Warn, text);
         }
     }
 

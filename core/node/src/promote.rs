@@ -30,6 +30,9 @@ pub(crate) fn promote(node: &mut Node, now: Instant, term: u64, cause: Cause) {
     }
     // What a vserver that is not STATEFUL any more has left here: the old primary died before it took it back.
     node.mirroring.rescan();
+    if cause == Cause::SwitchoverFailed {
+        node.timeline.note_called_off(now);
+    }
     node.timeline.note_promoted(now, term, node.channel.last_heard(), node.engine.counters().forwarded);
     // 6. What waited for a hand-over that was called off.
     node.take_back_waiting(now);

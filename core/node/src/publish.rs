@@ -51,6 +51,7 @@ impl Node {
         self.publish_link(settings);
         self.publish_interfaces(now);
         self.refit(now);
+        self.know_neighbours(now);
         self.drain_ha(now);
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Timeline {
     /// The peer is gone since then.
     lost: Option<Instant>,
     latest: Option<Takeover>,
+    /// When a switchover of this node's was last called off.
+    called_off: Option<Instant>,
     /// Packets forwarded before the promotion whose first one has not come yet.
     forwarded_before: Option<u64>,
 }
@@ -44,6 +46,16 @@ impl Timeline {
         let detected = self.lost.unwrap_or(now);
         self.latest = Some(Takeover { term, heard, detected, promoted: now, first_packet: None });
         self.forwarded_before = Some(forwarded);
+    }
+
+    /// This node handed over, and nobody took the role up.
+    pub fn note_called_off(&mut self, now: Instant) {
+        self.called_off = Some(now);
+    }
+
+    /// When that last happened.
+    pub fn called_off(&self) -> Option<Instant> {
+        self.called_off
     }
 
     /// This node does not lead any more: no packet is its first.

@@ -253,6 +253,8 @@ impl Facts for View<'_> {
             flips: status.flips,
             flip_time: status.flip_time,
             sticky: status.sticky,
+            deaf_since: node.hearing.deaf_since().map(|since| self.unix_millis(since)),
+            called_off: node.timeline.called_off().map(|at| self.unix_millis(at)),
             peer: self.peer(),
             flows: counts.flows.into(),
             max_flows: node.engine.limits().max_flows.into(),

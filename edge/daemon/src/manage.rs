@@ -133,7 +133,7 @@ impl Desk {
         spawn_local(store_configs(Rc::clone(manager), configs_taken));
         let probes = Arc::new(Semaphore::new(PROBE_LIMIT));
         let hooks = RoleHooks::new(Arc::clone(&manager.log));
-        let witness = WitnessClient::default();
+        let witness = WitnessClient::new(Arc::clone(&manager.log));
         Desk { manager: Rc::clone(manager), clients, terms, configs, probes, hooks, witness }
     }
 

@@ -3,8 +3,10 @@
 //! A question is one or two small HTTP requests, each within a share of the
 //! time in which an answer is of use; members are tried in turn, beginning with
 //! the one that answered last. What comes back is bounded, and anything that is
-//! not understood counts as no answer.
+//! not understood counts as no answer. A cell that holds anything but a claim counts as an
+//! empty one: nobody can have lent anything by it.
 
+use crate::log::Log;
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_ha::{Claim, Held, WitnessAnswer, WitnessAsk};
 use holdfast_node::{WitnessCall, claim_text, parse_claim};
@@ -12,6 +14,7 @@ use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, spawn_local};
@@ -22,9 +25,40 @@ const ANSWER_LIMIT: u64 = 16 * 1024;
 /// Letters of base64 (RFC 4648), which the gateway wants for keys and values.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
+/// So much of a value that is no claim is told.
+const TOLD: usize = 60;
+
+/// What the cell holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    /// Nothing.
+    Empty,
+    /// What a node has written.
+    Claim(Held),
+    /// Something else, with its revision.
+    Rubbish(String, u64),
+}
+
+impl Content {
+    /// The claim, if there is one.
+    fn claim(&self) -> Option<Held> {
+        match self {
+            Content::Claim(held) => Some(*held),
+            Content::Empty | Content::Rubbish(..) => None,
+        }
+    }
+}
+
+/// Where a question is asked, and what is told of the cell.
+struct Witness<'a> {
+    member: SocketAddr,
+    key: &'a str,
+    log: &'a Log,
+}
+
 /// Asks the witness, one question at a time.
-#[derive(Default)]
 pub struct WitnessClient {
+    log: Arc<Log>,
     /// The question that is under way.
     asking: RefCell<Option<JoinHandle<()>>>,
     /// The member that answered last.
@@ -32,11 +66,16 @@ pub struct WitnessClient {
 }
 
 impl WitnessClient {
+    /// A client that has asked nothing.
+    pub fn new(log: Arc<Log>) -> WitnessClient {
+        WitnessClient { log, asking: RefCell::default(), favourite: Rc::default() }
+    }
+
     /// Asks; the question before is given up. `tell` gets the answer.
     pub fn ask<F: Future<Output = ()>>(&self, call: WitnessCall, tell: impl FnOnce(u32, WitnessAnswer) -> F + 'static) {
-        let favourite = Rc::clone(&self.favourite);
+        let (favourite, log) = (Rc::clone(&self.favourite), Arc::clone(&self.log));
         let asking = spawn_local(async move {
-            let answer = ask_members(&call, &favourite).await;
+            let answer = ask_members(&call, &favourite, &log).await;
             tell(call.number, answer).await;
         });
         if let Some(before) = self.asking.replace(Some(asking)) {
@@ -46,12 +85,14 @@ impl WitnessClient {
 }
 
 /// Tries each member once.
-async fn ask_members(call: &WitnessCall, favourite: &Cell<usize>) -> WitnessAnswer {
+async fn ask_members(call: &WitnessCall, favourite: &Cell<usize>, log: &Log) -> WitnessAnswer {
     let members = call.members.len();
     let share = call.patience / u32::try_from(members.max(1)).unwrap_or(u32::MAX);
     for turn in 0..members {
         let index = (favourite.get() + turn) % members;
-        if let Ok(Ok(answer)) = timeout(share, ask_member(call.members[index], &call.key, call.ask)).await {
+        let key = encode(call.key.as_bytes());
+        let witness = Witness { member: call.members[index], key: &key, log };
+        if let Ok(Ok(answer)) = timeout(share, witness.ask(call.ask)).await {
             favourite.set(index);
             return answer;
         }
@@ -59,77 +100,97 @@ async fn ask_members(call: &WitnessCall, favourite: &Cell<usize>) -> WitnessAnsw
     WitnessAnswer::Unreachable
 }
 
-async fn ask_member(member: SocketAddr, key: &str, ask: WitnessAsk) -> Result<WitnessAnswer> {
-    let key = encode(key.as_bytes());
-    match ask {
-        WitnessAsk::Look => Ok(WitnessAnswer::Holds(read(member, &key).await?)),
-        WitnessAsk::Confirm(claim) => {
-            let held = read(member, &key).await?;
-            Ok(if held.is_some_and(|held| held.claim == claim) {
-                WitnessAnswer::Granted
-            } else {
-                WitnessAnswer::Holds(held)
-            })
+impl Witness<'_> {
+    async fn ask(&self, ask: WitnessAsk) -> Result<WitnessAnswer> {
+        match ask {
+            WitnessAsk::Look => Ok(WitnessAnswer::Holds(self.read().await?.claim())),
+            WitnessAsk::Confirm(claim) => Ok(granted_or_held(&self.read().await?, claim)),
+            WitnessAsk::Swap { expect: Some(expect), to } => {
+                let value = encode(claim_text(expect).as_bytes());
+                let compare = json!({"target": "VALUE", "result": "EQUAL", "key": self.key, "value": value});
+                self.swap(&compare, to).await
+            }
+            WitnessAsk::Swap { expect: None, to } => {
+                let unchanged = |revision: u64| {
+                    let revision = revision.to_string();
+                    json!({"target": "MOD", "result": "EQUAL", "key": self.key, "mod_revision": revision})
+                };
+                let compare = match self.read().await? {
+                    Content::Empty => {
+                        json!({"target": "CREATE", "result": "EQUAL", "key": self.key, "create_revision": "0"})
+                    }
+                    Content::Rubbish(_, revision) => unchanged(revision),
+                    Content::Claim(held) if held.claim.term < to.term => unchanged(held.revision),
+                    held @ Content::Claim(_) => return Ok(granted_or_held(&held, to)),
+                };
+                self.swap(&compare, to).await
+            }
         }
-        WitnessAsk::Swap { expect: Some(expect), to } => {
-            let value = encode(claim_text(expect).as_bytes());
-            let compare = json!({"target": "VALUE", "result": "EQUAL", "key": key, "value": value});
-            swap(member, &key, &compare, to).await
+    }
+
+    /// Reads the cell, from the members' majority.
+    async fn read(&self) -> Result<Content> {
+        self.note(content(&post(self.member, "/v3/kv/range", &json!({"key": self.key})).await?)?)
+    }
+
+    /// Writes if the comparison holds, or if it was written so before.
+    async fn swap(&self, compare: &Value, to: Claim) -> Result<WitnessAnswer> {
+        let value = encode(claim_text(to).as_bytes());
+        let question = json!({
+            "compare": [compare],
+            "success": [{"request_put": {"key": self.key, "value": value}}],
+            "failure": [{"request_range": {"key": self.key}}],
+        });
+        let answer = post(self.member, "/v3/kv/txn", &question).await?;
+        if answer.get("succeeded").and_then(Value::as_bool) == Some(true) {
+            ensure!(answer.pointer("/responses/0/response_put").is_some(), "a success that wrote nothing");
+            return Ok(WitnessAnswer::Granted);
         }
-        WitnessAsk::Swap { expect: None, to } => {
-            let compare = match read(member, &key).await? {
-                None => json!({"target": "CREATE", "result": "EQUAL", "key": key, "create_revision": "0"}),
-                Some(held) if held.claim.term < to.term => {
-                    let revision = held.revision.to_string();
-                    json!({"target": "MOD", "result": "EQUAL", "key": key, "mod_revision": revision})
-                }
-                Some(held) if held.claim == to => return Ok(WitnessAnswer::Granted),
-                held @ Some(_) => return Ok(WitnessAnswer::Holds(held)),
-            };
-            swap(member, &key, &compare, to).await
+        let range = answer.pointer("/responses/0/response_range").context("neither success nor failure")?;
+        Ok(granted_or_held(&self.note(content(range)?)?, to))
+    }
+
+    /// Tells of a value that no node can have written.
+    fn note(&self, content: Content) -> Result<Content> {
+        if let Content::Rubbish(text, _) = &content {
+            self.log.warn(&format!(
+                "the witness at {} holds {text:?} in this pair's cell, which no node has written: it counts as empty, and the \
+                 next primary that registers replaces it",
+                self.member
+            ));
         }
+        Ok(content)
     }
 }
 
-/// Reads the cell, from the members' majority.
-async fn read(member: SocketAddr, key: &str) -> Result<Option<Held>> {
-    held(&post(member, "/v3/kv/range", &json!({"key": key})).await?)
-}
-
-/// Writes if the comparison holds, or if it was written so before.
-async fn swap(member: SocketAddr, key: &str, compare: &Value, to: Claim) -> Result<WitnessAnswer> {
-    let value = encode(claim_text(to).as_bytes());
-    let question = json!({
-        "compare": [compare],
-        "success": [{"request_put": {"key": key, "value": value}}],
-        "failure": [{"request_range": {"key": key}}],
-    });
-    let answer = post(member, "/v3/kv/txn", &question).await?;
-    if answer.get("succeeded").and_then(Value::as_bool) == Some(true) {
-        ensure!(answer.pointer("/responses/0/response_put").is_some(), "a success that wrote nothing");
-        return Ok(WitnessAnswer::Granted);
+/// Whether the cell holds what was asked for.
+fn granted_or_held(content: &Content, claim: Claim) -> WitnessAnswer {
+    match content.claim() {
+        Some(held) if held.claim == claim => WitnessAnswer::Granted,
+        held => WitnessAnswer::Holds(held),
     }
-    let range = answer.pointer("/responses/0/response_range").context("neither success nor failure")?;
-    let held = held(range)?;
-    Ok(if held.is_some_and(|held| held.claim == to) { WitnessAnswer::Granted } else { WitnessAnswer::Holds(held) })
 }
 
 /// The answer to a range of one key.
-fn held(range: &Value) -> Result<Option<Held>> {
+fn content(range: &Value) -> Result<Content> {
     ensure!(range.is_object() && range.get("error").is_none(), "not the answer to a range");
     let pairs = match range.get("kvs") {
         // A real one tells the cluster's revision, at the least.
         None => {
             ensure!(range.get("header").is_some(), "an empty answer without a header");
-            return Ok(None);
+            return Ok(Content::Empty);
         }
         Some(pairs) => pairs.as_array().context("kvs is no list")?,
     };
     let [pair] = &pairs[..] else { bail!("{} values of one key", pairs.len()) };
-    let text = pair.get("value").and_then(Value::as_str).and_then(decode).context("no value")?;
     let revision = pair.get("mod_revision").and_then(Value::as_str).context("no revision")?.parse()?;
-    let claim = std::str::from_utf8(&text).ok().and_then(parse_claim).context("somebody else's value")?;
-    Ok(Some(Held { claim, revision }))
+    // Without a value it holds an empty text.
+    let value = pair.get("value").map_or(Some(""), Value::as_str).and_then(decode).context("no value")?;
+    let text = String::from_utf8_lossy(&value);
+    Ok(match parse_claim(&text) {
+        Some(claim) => Content::Claim(Held { claim, revision }),
+        None => Content::Rubbish(text.chars().take(TOLD).collect(), revision),
+    })
 }
 
 /// One request on a connection of its own.

@@ -54,8 +54,13 @@ fn drain(machine: &mut Machine, now: Instant) {
 
 /// Hellos of every kind.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let kinds =
-        [HelloKind::Hello, HelloKind::Probe { nonce: 3 }, HelloKind::ProbeReply { nonce: 3 }, HelloKind::Goodbye];
+    let kinds = [
+        HelloKind::Hello,
+        HelloKind::Probe { nonce: 3 },
+        HelloKind::ProbeReply { nonce: 3 },
+        HelloKind::Goodbye,
+        HelloKind::Release,
+    ];
     let roles = [Role::Init, Role::Secondary, Role::Primary, Role::Draining];
     kinds.iter().flat_map(|&kind| roles.map(|role| encoded(kind, role))).collect()
 }

@@ -143,6 +143,8 @@ struct Tracked {
     /// In which turn that which can be told of it (the server's SYN-ACK, or the client's first datagram) reached each
     /// node in that node's present life.
     arrived: [Option<u64>; 2],
+    /// The same of the latest datagram: one that reached a node which did not lead was told to nobody.
+    latest: [Option<u64>; 2],
     /// In which turn the client's first packet reached any node.
     seen: Option<u64>,
 }
@@ -319,6 +321,14 @@ impl Reference {
                     self.forgets(now, machine, &format!("node {machine} lost a cable"), clients);
                 }
             }
+            Fault::Deaf(machine, deaf) => {
+                self.nodes[machine].cut = [deaf; 2];
+                self.rehashed.push(now);
+                if deaf {
+                    self.unwitnessed.push((now, Instant::FAR));
+                    self.forgets(now, machine, &format!("node {machine} went deaf"), clients);
+                }
+            }
             Fault::Stop(machine) => {
                 self.forgets(now, machine, &format!("node {machine} was asked to end"), clients);
                 self.nodes[machine].leaving = self.nodes[machine].running;
@@ -423,6 +433,7 @@ impl Reference {
             sided,
             handed: None,
             arrived: [None; 2],
+            latest: [None; 2],
             seen: None,
         });
     }
@@ -471,6 +482,7 @@ impl Reference {
                 if let Some(tracked) = self.tracked.iter_mut().find(|t| t.caller.end == from && t.offer.at == to) {
                     tracked.seen.get_or_insert(turn);
                     tracked.arrived[machine].get_or_insert(turn);
+                    tracked.latest[machine] = Some(turn);
                 }
             }
             Sight::Segment(_) | Sight::Datagram(..) | Sight::Other => {}
@@ -526,10 +538,10 @@ impl Reference {
         if self.nodes[1 - machine].full {
             return;
         }
-        if node.echoed >= arrived || there && reused {
+        if node.echoed >= tracked.latest[machine].unwrap_or(arrived) || there && reused {
             // What had the same ends before may be known still, and need not be told.
             proof.knowers[1 - machine] = true;
-        } else if self.strict && there {
+        } else if self.strict && there && node.echoed < arrived {
             self.found.push(format!(
                 "{:?}: {name} was let through by node {machine} before its peer, which was there, can have known of it",
                 millis(now)
@@ -747,7 +759,7 @@ impl Tracked {
 
     /// A node's process has ended: nothing of what reached it is left.
     fn dies_with(&mut self, machine: usize) {
-        self.arrived[machine] = None;
+        (self.arrived[machine], self.latest[machine]) = (None, None);
         for proof in self.proofs.values_mut() {
             proof.knowers[machine] = false;
         }

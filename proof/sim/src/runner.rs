@@ -216,6 +216,7 @@ fn choose(rng: &mut Rng, primary: usize) -> Vec<(Duration, Fault)> {
         ],
         23 => one(Fault::PeerLoss(100 + rng.below(400))),
         24 => then(Fault::PeerLoss(100 + rng.below(300)), later, Fault::Kill(primary)),
+        25 if freeze.as_millis().is_multiple_of(2) => one(Fault::Deaf(rng.below(2) as usize, true)),
         25 => one(Fault::PeerDeaf(rng.below(2) as usize)),
         26 => then(Fault::PeerDeaf(secondary), later, Fault::Kill(primary)),
         27 => then(Fault::PeerDeaf(primary), later, Fault::PowerOff(primary)),

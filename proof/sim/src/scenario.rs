@@ -27,6 +27,8 @@ pub enum Fault {
     PeerLink(bool),
     /// What is sent to this machine on the peer link is lost; the other way works.
     PeerDeaf(usize),
+    /// Nothing that is sent to this machine arrives, by any port; what it sends does. Or it hears again.
+    Deaf(usize, bool),
     /// A machine's cable to a network is cut or mended.
     Cable(usize, usize, bool),
     /// The same, and the machine's port loses or finds its carrier, so that it is told.

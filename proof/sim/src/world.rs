@@ -133,6 +133,8 @@ pub struct World {
     pub extra_loss: u64,
     /// Machines that nothing reaches on the peer link.
     pub peer_deaf: [bool; 2],
+    /// Machines at which nothing arrives.
+    pub deaf: [bool; 2],
     /// Datagrams lost on the peer link on top of its manners, per thousand.
     pub peer_loss: u64,
     stream_open: bool,
@@ -186,6 +188,7 @@ impl World {
             divided: false,
             extra_loss: 0,
             peer_deaf: [false; 2],
+            deaf: [false; 2],
             peer_loss: 0,
             stream_open: false,
             timers: [None; 2],
@@ -365,6 +368,9 @@ impl World {
             Fault::WitnessCable(machine, up) => self.witness.reaches[machine] = up,
             Fault::Loss(permille) => self.extra_loss = permille,
             Fault::PeerDeaf(machine) => self.peer_deaf[machine] = true,
+            Fault::Deaf(machine, deaf) => {
+                (self.deaf[machine], self.witness.reaches[machine]) = (deaf, !deaf);
+            }
             Fault::PeerLoss(permille) => {
                 self.peer_loss = permille;
                 self.checker.link_bad_until = Instant::FAR;
@@ -403,6 +409,9 @@ impl World {
             } else if !self.plugged[machine][network] {
                 self.apply(Fault::Cable(machine, network, true));
             }
+        }
+        for machine in (0..2).filter(|machine| self.deaf[*machine]).collect::<Vec<_>>() {
+            self.apply(Fault::Deaf(machine, false));
         }
         if self.peer_loss > 0 {
             self.checker.link_bad_until = self.now + Duration::from_secs(2);
@@ -605,7 +614,8 @@ impl World {
     }
 
     fn send_peer(&mut self, to: usize, bytes: Vec<u8>) {
-        if !self.peer_link || self.split || self.peer_deaf[to] || self.rng.chance(self.peer_loss, 1000) {
+        if !self.peer_link || self.split || self.peer_deaf[to] || self.deaf[to] || self.rng.chance(self.peer_loss, 1000)
+        {
             return;
         }
         let boot = self.machines[to].boot;
@@ -661,7 +671,7 @@ impl World {
     fn deliver(&mut self, network: usize, station: usize, bytes: Vec<u8>) {
         match self.networks[network][station] {
             Station::Machine(machine) => {
-                if self.plugged[machine][network] {
+                if self.plugged[machine][network] && !self.deaf[machine] {
                     self.give(machine, Input::Frame(PortId(network as u8), bytes));
                 }
             }

@@ -222,3 +222,75 @@ fn one_silent_path_is_shown_and_moves_nothing() {
     story.heal();
     story.end();
 }
+
+/// A story with connections that talk, in which a machine goes deaf.
+fn with_a_deaf(primary: bool, scenario: Scenario) -> (Story, usize, usize) {
+    let mut story = Story::whole(scenario);
+    let old = story.primary();
+    let deaf = if primary { old } else { 1 - old };
+    story.fault(Fault::Deaf(deaf, true));
+    (story, old, deaf)
+}
+
+#[test]
+fn a_secondary_that_hears_nobody_at_all_does_not_take_over() {
+    let (mut story, old, deaf) = with_a_deaf(false, Scenario::quiet(1));
+    story.run_ms(5000);
+    assert_eq!(story.primary(), old, "it is heard, and serves");
+    assert!(logged(&story, deaf, "seems to be deaf") && !logged(&story, old, "Unheard"));
+    assert!(story.command(deaf, "show HA node 0").contains("Hears Nothing Since"));
+    story.heal();
+    assert!(logged(&story, deaf, "hears the network again"));
+    assert!(!story.command(deaf, "show HA node 0").contains("Hears Nothing Since"));
+    story.end();
+}
+
+#[test]
+fn a_primary_that_hears_nobody_at_all_gives_its_role_away() {
+    for witness in [false, true] {
+        let (mut story, old, deaf) = with_a_deaf(true, Scenario { witness, ..Scenario::quiet(1) });
+        let at = story.world.now;
+        story.until("the other leads", |world| world.primary() == Some(1 - old));
+        let took = story.world.now.since(at).as_millis();
+        assert!((600..1500).contains(&took), "two dead intervals: {took} ms");
+        assert!(logged(&story, deaf, "cause Deaf") || witness && logged(&story, deaf, "cause Unwitnessed"));
+        story.heal();
+        story.end();
+    }
+}
+
+#[test]
+fn a_deaf_secondary_is_not_waited_for() {
+    let (mut story, old, _) = with_a_deaf(false, Scenario::quiet(1));
+    story.until("its primary goes on alone", |world| {
+        world.machines[old].node.as_ref().is_some_and(|node| !node.mirrors())
+    });
+    let request = story.command(old, "show HA node 1");
+    assert!(request.contains("DOWN"), "{request}");
+    story.heal();
+    story.end();
+}
+
+#[test]
+fn who_could_hear_nobody_takes_over_with_the_first_answer() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let old = story.primary();
+    story.fault(Fault::Cable(1 - old, SERVER_SIDE, false));
+    story.run_ms(3000);
+    assert_eq!(story.primary(), old);
+    story.fault(Fault::PowerOff(old));
+    story.run_ms(2000);
+    assert_eq!(story.world.primary(), None, "nobody is there that it could serve");
+    let took = takeover(&mut story, Fault::Cable(1 - old, SERVER_SIDE, true), old).as_millis();
+    assert!(took < 600, "a server answers the next question: {took} ms");
+    story.heal();
+    story.end();
+}
+
+#[test]
+fn who_hears_nobody_takes_over_where_nobody_is_known_to_answer() {
+    let mut story = Story::whole(Scenario { servers: 0, clients: 0, opens: Vec::new(), ..Scenario::quiet(1) });
+    let old = story.primary();
+    let took = takeover(&mut story, Fault::PowerOff(old), old).as_millis();
+    assert!((300..500).contains(&took), "{took} ms");
+}

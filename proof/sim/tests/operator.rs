@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use holdfast_sim::link::Manners;
 use holdfast_sim::scenario::{DISABLED, Fault, SNAT};
+use holdfast_sim::world::World;
 use holdfast_sim::{Scenario, Story};
 
 /// Listings that a node serves at once.
@@ -119,5 +120,98 @@ fn the_status_that_an_operator_sets_reaches_the_election() {
     let refused = story.command(before, "force ha failover");
     assert!(refused.contains("invalid peer state"), "{refused}");
     story.command(1 - before, "set ha node -haStatus ENABLED");
+    story.end();
+}
+
+/// Ends the pair at a machine while both live; what it answers.
+fn end_pair(story: &mut Story, machine: usize) -> String {
+    let answer = story.command(machine, "rm HA node 1");
+    story.run_ms(3000);
+    answer
+}
+
+#[test]
+fn a_pair_that_ends_at_the_primary_leaves_the_role_there() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let primary = story.primary();
+    let number = story.connect_for_long(SNAT, false);
+    let answer = end_pair(&mut story, primary);
+    assert!(answer.contains("Warning: The pair has ended"), "{answer}");
+    assert_eq!(story.world.primary(), Some(primary), "and nobody else leads");
+    assert!(story.command(1 - primary, "show HA node").contains("STAYSECONDARY"));
+    let log = story.log();
+    assert!(log.contains("the peer's operator has removed this node") && !log.contains("DualPrimary"), "{log}");
+    // The same on the other node, and it still serves nobody; then its operator wants it to.
+    end_pair(&mut story, 1 - primary);
+    assert_eq!(story.world.primary(), Some(primary));
+    assert!(story.connection(number).ended.is_none());
+}
+
+#[test]
+fn a_pair_that_ends_at_the_secondary_leaves_the_role_where_it_is() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let primary = story.primary();
+    let answer = end_pair(&mut story, 1 - primary);
+    assert!(answer.contains("Warning: The pair has ended"), "{answer}");
+    assert_eq!(story.world.primary(), Some(primary), "and nobody else leads");
+    assert!(!story.node(primary).mirrors());
+    let held = story.node(primary).engine().counters().hold_released_unprotected;
+    assert_eq!(held, 0, "nothing had to wait for a peer that is gone");
+    // It comes back as what it is, and is an ordinary secondary again when it is told so.
+    story.command(1 - primary, &format!("add HA node 1 10.0.3.{}", primary + 1));
+    for node in [1, 2] {
+        story.command(1 - primary, &format!("set ns rpcNode 10.0.3.{node} -password correct-horse"));
+    }
+    story.command(1 - primary, "set HA node -haStatus ENABLED");
+    story.until("the pair is whole again", World::is_whole);
+    assert_eq!(story.primary(), primary);
+    story.fault(Fault::Kill(primary));
+    story.until("the other leads", |world| world.primary() == Some(1 - primary));
+    story.heal();
+    story.end();
+}
+
+#[test]
+fn a_secondary_whose_primary_is_off_takes_its_place_when_the_pair_is_ended() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let primary = story.primary();
+    story.command(1 - primary, "set HA node -haStatus STAYSECONDARY");
+    story.fault(Fault::PowerOff(primary));
+    story.run_ms(2000);
+    assert_eq!(story.world.primary(), None);
+    let answer = story.command(1 - primary, "rm HA node 1");
+    assert!(!answer.contains("Warning"), "{answer}");
+    assert_eq!(story.world.primary(), None, "it was told to stay what it is");
+    story.command(1 - primary, "set HA node -haStatus ENABLED");
+    assert_eq!(story.world.primary(), Some(1 - primary));
+}
+
+#[test]
+fn the_nsip_of_a_pair_stays_what_it_is() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let primary = story.primary();
+    for machine in 0..2 {
+        let answer = story.command(machine, "set ns config -IPAddress 10.0.3.77 -netmask 255.255.255.0");
+        assert!(
+            answer.contains("cannot be changed while an HA node is configured; remove it first [10.0.3.77]"),
+            "{answer}"
+        );
+    }
+    story.run_ms(2000);
+    assert_eq!(story.world.primary(), Some(primary));
+    story.end();
+}
+
+#[test]
+fn a_switchover_that_is_called_off_is_shown() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let primary = story.primary();
+    assert!(!story.command(primary, "show HA node 0").contains("Called Off"));
+    story.world.command(primary, 1, "force HA failover");
+    story.fault(Fault::Deaf(1 - primary, true));
+    story.until("it is called off", |world| world.primary() == Some(primary));
+    let shown = story.command(primary, "show HA node 0");
+    assert!(shown.contains("Last Switchover Called Off: "), "{shown}");
+    story.heal();
     story.end();
 }

@@ -22,6 +22,7 @@ mod flood_stories;
 mod ftp;
 mod health_stories;
 mod lab;
+mod lone_stories;
 mod mirror_stories;
 mod node;
 mod ns;

@@ -7,7 +7,7 @@ use crate::config::Vip;
 use crate::lab::{Family, SECOND_CLIENT};
 use crate::node::Node;
 use crate::sniff::Announcements;
-use crate::stories::{Stage, nothing_lost, start_traffic, wait_recovered};
+use crate::stories::Stage;
 use crate::{sys, traffic};
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
@@ -29,19 +29,9 @@ type Story = fn(&mut Stage<'_>) -> Result<()>;
 
 /// Name and story of each.
 pub const STORIES: &[(&str, Story)] = &[
-    ("after_a_split_the_node_that_served_leads_whatever_its_term", clients_stay),
     ("after_a_split_that_clients_followed_their_new_node_leads", clients_follow),
     ("what_both_sides_of_a_split_opened_goes_on_when_it_heals", both_sides_go_on),
 ];
-
-/// What the switch drops: all that node `number` sends or would get.
-fn isolation(number: usize) -> String {
-    let ports = [r#"{ "a-c", "a-s" }"#, r#"{ "b-c", "b-s" }"#][number];
-    format!(
-        "table bridge split {{\n chain pre {{\n  type filter hook prerouting priority 0\n  iifname {ports} drop\n }}\n \
-         chain post {{\n  type filter hook postrouting priority 0\n  oifname {ports} drop\n }}\n}}\n"
-    )
-}
 
 /// What the switch drops: heartbeats.
 const HEARTBEATS: &str = "table bridge split {\n chain pre {\n  type filter hook prerouting priority 0\n  \
@@ -83,24 +73,6 @@ fn heal(stage: &mut Stage<'_>, winner: usize) -> Result<Duration> {
     ensure!(overlap < OVERLAP_LIMIT, "both led for {} ms after the split had healed", overlap.as_millis());
     println!("    one leads again, seen {:.1} ms after the first path was whole", overlap.as_secs_f64() * 1e3);
     Ok(overlap)
-}
-
-fn term(node: &Node) -> Result<u64> {
-    node.ha()?.raw["hanode"][0]["term"].as_u64().context("the term in show ha node")
-}
-
-/// The secondary is cut off from everybody, and leads a higher term for nobody. It must not win, and what was opened in
-/// the split lives on.
-fn clients_stay(stage: &mut Stage<'_>) -> Result<()> {
-    let mut traffic = start_traffic(stage)?;
-    let primary = stage.pair.wait_whole()?;
-    split(stage, &isolation(1 - primary))?;
-    let terms = [term(&stage.pair.nodes[primary])?, term(&stage.pair.nodes[1 - primary])?];
-    ensure!(terms[1] > terms[0], "the isolated node leads term {}, the other one {}", terms[1], terms[0]);
-    wait_recovered(&mut traffic)?;
-    heal(stage, primary)?;
-    wait_recovered(&mut traffic)?;
-    nothing_lost(traffic)
 }
 
 /// Only the nodes' own words are cut: the new primary announces the addresses, and the clients go to it. Its side wins;

@@ -135,6 +135,7 @@ fn all() -> Vec<(String, Story)> {
     add("an_old_file_is_made_up_for_under_load", config_stories::old_file_under_load);
     crate::flood_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::health_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
+    crate::lone_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::split_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::status_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::witness_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));

@@ -34,6 +34,7 @@ pub const STORIES: &[(&str, Story)] = &[
     ("witness_a_primary_that_loses_everything_gives_way_and_loses_nothing", primary_loses_it),
     ("witness_killed_changes_no_role_and_loses_nothing", etcd_killed),
     ("witness_talking_nonsense_changes_nothing", nonsense),
+    ("witness_whose_cell_was_overwritten_is_written_again", overwritten),
 ];
 
 /// A running etcd; ends on drop.
@@ -244,6 +245,41 @@ fn nonsense(stage: &mut Stage<'_>) -> Result<()> {
         let log = log_of(stage.pair.nodes[node].log().as_path());
         ensure!(log.lines().count() < 200, "node {node} has much to say about it:\n{log}");
     }
+    nothing_lost(traffic)
+}
+
+/// Asks etcd about the pair's cell behind the nodes' backs; what it holds, if that was asked.
+fn ask_etcd(stage: &Stage<'_>, method: &str, value: &str) -> Result<String> {
+    let [a, b] = [0, 1].map(crate::lab::peer_address);
+    let script = format!(
+        "key=$(printf '/holdfast/{a},{b}/primary' | base64 -w0); value=$(printf '{value}' | base64 -w0)\n\
+         body='{{\"key\":\"'$key'\"'; [ -z \"$value\" ] || body=$body',\"value\":\"'$value'\"'\n\
+         curl -sf -d \"$body}}\" http://{WITNESS}:{}/v3/kv/{method} | sed -n 's/.*\"value\":\"\\([^\"]*\\)\".*/\\1/p' | base64 -d",
+        PORTS[0]
+    );
+    stage.lab.switch.run("sh", &["-c", &script], "")
+}
+
+/// Somebody writes into the pair's cell, or empties it. The primary puts it right, and the pair survives its death then.
+fn overwritten(stage: &mut Stage<'_>) -> Result<()> {
+    let (_etcd, primary) = with_etcd(stage)?;
+    let mut traffic = start_traffic(stage)?;
+    let owner = crate::lab::peer_address(primary as u8);
+    for (method, value) in [("put", "good morning"), ("deleterange", ""), ("put", "10.9.9.9 0")] {
+        ask_etcd(stage, method, value)?;
+        sys::wait_until("the primary has put it right", LIMIT, || {
+            Ok(ask_etcd(stage, "range", "")?.starts_with(&format!("{owner} ")).then_some(()))
+        })?;
+        wait_told(stage, 1 - primary, "REACHABLE")?;
+    }
+    let log = log_of(&stage.pair.nodes[primary].log()) + &log_of(&stage.pair.nodes[1 - primary].log());
+    ensure!(log.contains("holds \"good morning\" in this pair's cell"), "nobody was told of it");
+    ensure!(stage.pair.wait_whole()? == primary, "it has moved the role");
+    stage.pair.nodes[primary].kill()?;
+    sys::wait_until("the other node leads", LIMIT, || {
+        Ok(stage.pair.nodes[1 - primary].ha()?.is_primary().then_some(()))
+    })?;
+    wait_recovered(&mut traffic)?;
     nothing_lost(traffic)
 }
 

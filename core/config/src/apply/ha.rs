@@ -179,11 +179,19 @@ pub(super) fn rm_hook(config: &mut Config, c: &Command) -> Applied {
 pub(super) fn set_rpc_node(config: &mut Config, c: &Command) -> Applied {
     let Some((addr, _)) = c.network(0) else { return Err(CommandError::with(messages::ARGUMENT_MISSING, "IPAddress")) };
     let (password, encrypted) = (given_password(c, "password")?, c.option("encrypted").is_some());
+    if let Some(Value::Address(Some(source))) = c.option("srcIP")
+        && source.is_ipv4() != addr.is_ipv4()
+    {
+        return Err(CommandError::about(messages::INVALID_IP, "srcIP", &source.to_string()));
+    }
     let entry = config.rpc_nodes.iter_mut().find(|n| n.addr == addr);
     let entry = entry.ok_or_else(|| missing("IPAddress", &addr.to_string()))?;
     match password {
         Some(clear) if !encrypted && clear.len() > MAX_PASSWORD => {
             return Err(CommandError::with(messages::STRING_TOO_LONG, "password"));
+        }
+        Some(closed) if encrypted && !closed.bytes().all(|digit| digit.is_ascii_hexdigit()) => {
+            return Err(CommandError::with(messages::INVALID_ARGUMENT_VALUE, "password"));
         }
         Some(_) => entry.encrypted = encrypted,
         // For `unset` every option is a flag.

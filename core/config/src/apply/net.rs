@@ -211,6 +211,9 @@ pub(super) fn set_ns_config(config: &mut Config, c: &Command) -> Applied {
     if wanted.prefix_len > address_bits(addr) {
         return Err(CommandError::about(messages::INVALID_NETMASK, "netmask", &wanted.prefix_len.to_string()));
     }
+    if config.ha.peer.is_some() && config.ns_config.addr.is_some_and(|old| old != addr) {
+        return Err(CommandError::with(messages::NSIP_OF_A_PAIR, addr.to_string()));
+    }
     let taken = config.ips.iter().any(|i| i.addr == addr) || config.ha.peer.is_some_and(|p| p.addr == addr);
     if taken {
         return Err(CommandError::about(messages::ADDRESS_IN_USE, "IPAddress", &addr.to_string()));

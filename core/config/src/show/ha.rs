@@ -253,6 +253,10 @@ fn own_extension(s: &Scene<'_>, f: &HaFacts) -> Vec<String> {
         format!("Refused Peer Messages: {}", f.refused_messages),
         witness_line(f.witness),
     ];
+    lines.extend(f.deaf_since.map(|since| format!("Hears Nothing Since: {}", calendar(since))));
+    lines.extend(
+        f.called_off.map(|at| format!("Last Switchover Called Off: {} (nobody took the role up)", calendar(at))),
+    );
     if f.persistence_missed > 0 {
         lines.push(format!("Persistence Sessions Without Room: {}", f.persistence_missed));
     }
@@ -450,6 +454,8 @@ fn own_json(s: &Scene<'_>, f: &HaFacts) -> Json {
         .chain(health_json(s, f))
         .chain(mirror_json(f))
         .chain(witness_json(f))
+        .chain(f.deaf_since.map(|since| ("hearsnothingsince", (since / 1000).into())))
+        .chain(f.called_off.map(|at| ("switchovercalledoff", (at / 1000).into())))
         .collect(),
     )
 }

@@ -58,6 +58,8 @@ impl Facts for Fixed {
             flips: 1,
             flip_time: Some(Duration::from_secs(75)),
             sticky: false,
+            deaf_since: None,
+            called_off: None,
             peer: Some(PeerFacts {
                 host_name: String::new(),
                 role: HaRole::Secondary,

@@ -15,6 +15,16 @@ const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(100), Durat
 /// 9.4); four reports fit into that.
 const MEMBERSHIP_PAUSE: Duration = Duration::from_secs(60);
 
+/// Pause between two defences of one address: whoever lies must not make us shout. What is claimed meanwhile is
+/// corrected by the repetitions, whose last one ends the pause.
+const DEFENCE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Pause between two lines in the log about one address.
+const TOLD_PAUSE: Duration = Duration::from_secs(60);
+
+/// Lines about all addresses in that time.
+const MAX_TOLD: u32 = 16;
+
 /// What is due for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Announcement {
@@ -30,10 +40,22 @@ pub(super) enum Announcement {
 pub(super) struct Announcer {
     rounds: [VecDeque<Turn>; PAUSES.len()],
     memberships: VecDeque<Turn>,
-    /// What is announced, with the campaign's number: an address that was
-    /// taken away and given back must not be served by both campaigns.
-    held: BTreeMap<Addr, u32>,
+    /// Lines about claims in the present minute, and when it began.
+    told: (Option<Instant>, u32),
+    /// What is announced.
+    held: BTreeMap<Addr, Held>,
     campaign: u32,
+}
+
+/// An address that is announced.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// An address that was taken away and given back must not be served by both campaigns.
+    campaign: u32,
+    /// When somebody's claim of it was last answered.
+    defended: Option<Instant>,
+    /// When somebody's claim of it was last told.
+    told: Option<Instant>,
 }
 
 /// An announcement planned for `due`.
@@ -52,20 +74,35 @@ impl Announcer {
         for addr in addresses {
             self.held.entry(addr).or_insert_with(|| {
                 self.rounds[0].push_back(Turn { due: now + PAUSES[0], addr, campaign });
-                campaign
+                Held { campaign, defended: None, told: None }
             });
         }
     }
 
-    /// Announces `addr` from the beginning, whatever is under way for it.
-    pub(super) fn repeat(&mut self, now: Instant, addr: Addr) {
-        self.held.remove(&addr);
-        self.start(now, core::iter::once(addr));
+    /// Somebody claims `addr`, if it is announced at all: announces it from the beginning, unless that was done a moment
+    /// ago. Returns whether the claim is worth a line in the log.
+    pub(super) fn defend(&mut self, now: Instant, addr: Addr) -> bool {
+        let campaign = self.campaign.wrapping_add(1);
+        let rested = |last: Option<Instant>, pause| last.is_none_or(|at| now.since(at) >= pause);
+        let Some(held) = self.held.get_mut(&addr) else { return false };
+        if rested(held.defended, DEFENCE_PAUSE) {
+            (self.campaign, held.campaign, held.defended) = (campaign, campaign, Some(now));
+            self.rounds[0].push_back(Turn { due: now + PAUSES[0], addr, campaign });
+        }
+        if rested(self.told.0, TOLD_PAUSE) {
+            self.told = (Some(now), 0);
+        }
+        let tell = rested(held.told, TOLD_PAUSE) && self.told.1 < MAX_TOLD;
+        if tell {
+            held.told = Some(now);
+            self.told.1 += 1;
+        }
+        tell
     }
 
     /// Stops everything; the next [`Announcer::start`] begins from nothing.
     pub(super) fn clear(&mut self) {
-        *self = Announcer { campaign: self.campaign, ..Announcer::default() };
+        *self = Announcer { campaign: self.campaign, told: self.told, ..Announcer::default() };
     }
 
     /// Forgets the addresses that are no longer ours. What is queued for them
@@ -100,7 +137,7 @@ impl Announcer {
     }
 
     fn is_current(&self, turn: &Turn) -> bool {
-        self.held.get(&turn.addr) == Some(&turn.campaign)
+        self.held.get(&turn.addr).is_some_and(|held| held.campaign == turn.campaign)
     }
 
     fn plan_next(&mut self, now: Instant, round: usize, turn: Turn) {

@@ -19,7 +19,7 @@ use crate::outbox::Outbox;
 use crate::plan::{FloatingAddress, Plan};
 use crate::verdict::{Drop, Verdict};
 use announce::{Announcement, Announcer};
-use holdfast_base::{Duration, Instant};
+use holdfast_base::Instant;
 use holdfast_wire::{Addr, Arp, ArpOp, Ethernet, IpPacket, MacAddr, Transport};
 use neighbours::{Due, Location, Lookup, Neighbours, TableLimits};
 use routes::Routes;
@@ -31,10 +31,6 @@ const MAX_FRAMES_PER_TURN: u64 = 64;
 
 /// Entries of the neighbour table moved on in one turn.
 const MAX_STEPS_PER_TURN: usize = 64;
-
-/// Pause between two defences of floating addresses: whoever lies must not make
-/// us shout.
-const DEFENCE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Frames given up in one turn, after which the turn ends: their senders are
 /// told, which costs more than anything else here.
@@ -89,7 +85,10 @@ pub(crate) struct Network {
     unreachable: VecDeque<OwnedFrame>,
     quiet: bool,
     defends: bool,
-    defended: Option<Instant>,
+    /// Who may rightly claim the same addresses.
+    rivals: Vec<MacAddr>,
+    /// A claim that is worth a line in the log: of which address, by whom.
+    claimed: Option<(Addr, MacAddr)>,
     counters: NetworkCounters,
 }
 
@@ -108,7 +107,8 @@ impl Network {
             unreachable: VecDeque::new(),
             quiet: false,
             defends: false,
-            defended: None,
+            rivals: Vec::new(),
+            claimed: None,
             counters: NetworkCounters::default(),
         }
     }
@@ -190,6 +190,11 @@ impl Network {
         self.host_addresses.binary_search(&addr).is_ok()
     }
 
+    /// Whether any address of the host is known.
+    pub(crate) fn knows_host(&self) -> bool {
+        !self.host_addresses.is_empty()
+    }
+
     /// The neighbour that packets to `dst` are handed to; `None`: no route.
     pub(crate) fn next_hop(&self, dst: Addr) -> Option<Addr> {
         self.routes.next_hop(dst)
@@ -246,7 +251,7 @@ impl Network {
             return Verdict::Drop(Drop::NotForUs);
         }
         if self.floating(arp.sender).is_some() {
-            self.defend(now, arp.sender);
+            self.defend(now, arp.sender, arp.sender_mac);
             return Verdict::Consumed;
         }
         let ours = self.floating(arp.target).is_some_and(|own| own.arp);
@@ -377,7 +382,7 @@ impl Network {
         let ours = self.floating(target).is_some_and(|own| own.arp);
         let claims = if src == Addr::UNSPECIFIED { target } else { src };
         if self.floating(claims).is_some() {
-            self.defend(now, claims);
+            self.defend(now, claims, asker.mac);
         } else {
             self.learn(now, src, asker, ours, out);
         }
@@ -402,7 +407,7 @@ impl Network {
         out: &mut Outbox,
     ) {
         if self.floating(target).is_some() {
-            self.defend(now, target);
+            self.defend(now, target, location.mac);
             return;
         }
         let known = self.neighbours.location(target);
@@ -411,16 +416,26 @@ impl Network {
         }
     }
 
-    /// Somebody else claims a floating address: hosts hear of its true place
-    /// again, about once a second (RFC 5227 section 2.4 c). While handing over, and
+    /// The station `mac` claims a floating address: hosts hear of its true place
+    /// again, about once a second for each address (RFC 5227 section 2.4 c). While handing over, and
     /// behind a closed gate, the address may well be the other node's.
-    fn defend(&mut self, now: Instant, addr: Addr) {
+    fn defend(&mut self, now: Instant, addr: Addr, mac: MacAddr) {
         self.counters.address_conflicts += 1;
-        let rested = self.defended.is_none_or(|at| now.since(at) >= DEFENCE_PAUSE);
-        if self.defends && rested {
-            self.defended = Some(now);
-            self.announcer.repeat(now, addr);
+        if self.defends && !self.rivals.contains(&mac) && self.announcer.defend(now, addr) {
+            self.claimed = Some((addr, mac));
         }
+    }
+
+    /// The stations of another node that may lead: the election decides between the two, and announces. If each answered the
+    /// other's announcements, hosts would turn from one to the other all the while.
+    pub(crate) fn set_rivals(&mut self, rivals: &[MacAddr]) {
+        self.rivals = rivals.to_vec();
+    }
+
+    /// Takes the claim of a floating address by another station that was met since the last call, if it is worth a line
+    /// in the log: one for each address in a minute.
+    pub(crate) fn take_claimed(&mut self) -> Option<(Addr, MacAddr)> {
+        self.claimed.take()
     }
 
     /// Whether this node alone may announce: claims of others are answered by

@@ -252,8 +252,8 @@ fn every_combination_of_statuses_and_an_ill_primary() {
         (Disabled, Enabled, true, A_LEADS),
         (Disabled, StaySecondary, false, A_LEADS),
         (Disabled, StaySecondary, true, A_LEADS),
-        (Disabled, StayPrimary, false, B_LEADS),
-        (Disabled, StayPrimary, true, B_LEADS),
+        (Disabled, StayPrimary, false, A_LEADS),
+        (Disabled, StayPrimary, true, A_LEADS),
         (Disabled, Disabled, false, A_LEADS),
         (Disabled, Disabled, true, A_LEADS),
     ];

@@ -8,6 +8,10 @@ use tokio::net::TcpListener;
 
 const PATIENCE: Duration = Duration::from_millis(300);
 
+fn log() -> Log {
+    Log::new(crate::log::Format::Text)
+}
+
 fn claim(term: u64) -> Claim {
     Claim { owner: NodeId(0xffff_0a00_0001), term }
 }
@@ -67,12 +71,14 @@ fn what_the_cell_holds_is_read() {
     let holds = |value: &str| {
         run(async {
             let place = member(ok(&range(value)), true).await;
-            ask_members(&call(vec![place], WitnessAsk::Look), &Cell::new(0)).await
+            ask_members(&call(vec![place], WitnessAsk::Look), &Cell::new(0), &log()).await
         })
     };
     assert_eq!(holds("10.0.0.1 5"), WitnessAnswer::Holds(Some(Held { claim: claim(5), revision: 7 })));
-    // Another program's value is no claim of ours.
-    assert_eq!(holds("hello"), WitnessAnswer::Unreachable);
+    // What no node has written is no claim, and the witness answers all the same.
+    for rubbish in ["hello", "", "10.0.0.1 05", "\u{0}"] {
+        assert_eq!(holds(rubbish), WitnessAnswer::Holds(None), "{rubbish:?}");
+    }
 }
 
 #[test]
@@ -113,7 +119,7 @@ fn nonsense_is_no_answer() {
             let told = String::from_utf8_lossy(&answer[..answer.len().min(80)]).into_owned();
             let got = run(async {
                 let place = member(answer.clone(), true).await;
-                ask_members(&call(vec![place], ask), &Cell::new(0)).await
+                ask_members(&call(vec![place], ask), &Cell::new(0), &log()).await
             });
             assert_eq!(got, WitnessAnswer::Unreachable, "{ask:?}: {told:?}");
         }
@@ -129,14 +135,14 @@ fn a_member_that_stalls_leaves_time_for_the_next() {
         let favourite = Cell::new(0);
         let began = Instant::now();
         let ask = call(vec![mute, drips, good], WitnessAsk::Confirm(claim(5)));
-        assert_eq!(ask_members(&ask, &favourite).await, WitnessAnswer::Granted);
+        assert_eq!(ask_members(&ask, &favourite, &log()).await, WitnessAnswer::Granted);
         assert!(began.elapsed() < PATIENCE);
         // It is the first to be asked from now on.
         let began = Instant::now();
-        assert_eq!(ask_members(&ask, &favourite).await, WitnessAnswer::Granted);
+        assert_eq!(ask_members(&ask, &favourite, &log()).await, WitnessAnswer::Granted);
         assert!(began.elapsed() < PATIENCE / 3);
         let ask = call(vec![mute, drips], WitnessAsk::Look);
-        assert_eq!(ask_members(&ask, &favourite).await, WitnessAnswer::Unreachable);
+        assert_eq!(ask_members(&ask, &favourite, &log()).await, WitnessAnswer::Unreachable);
     });
 }
 
@@ -145,7 +151,7 @@ fn a_later_question_replaces_the_one_before() {
     run(async {
         let mute = member(Vec::new(), false).await;
         let good = member(ok(&range("10.0.0.1 5")), true).await;
-        let client = WitnessClient::default();
+        let client = WitnessClient::new(Arc::new(log()));
         let (told, mut heard) = tokio::sync::mpsc::channel(2);
         for (number, place) in [(1, mute), (2, good)] {
             let told = told.clone();

@@ -139,3 +139,62 @@ fn every_promotion_announces_everything_anew() {
     lab.network.announce(at(50));
     assert_eq!(burst_sizes(&mut lab, 3_000), [(50, 2), (150, 2), (1_050, 2)]);
 }
+
+#[test]
+fn every_address_that_is_claimed_is_announced_again_however_many_there_are() {
+    let mut lab = Lab::with(&ipv4_only(3), &Limits::default());
+    lab.network.set_defends(true);
+    lab.network.announce(at(0));
+    burst_sizes(&mut lab, 2_000);
+    let claim = |lab: &mut Lab, ms| {
+        for last in 0..3 {
+            let claim = arp_request(client_net(last), OTHER_MAC, client_net(last));
+            assert_eq!(lab.arp(at(ms), CLIENT_PORT, claim), Verdict::Consumed);
+        }
+    };
+    for ms in [5_000, 5_300, 5_999] {
+        claim(&mut lab, ms);
+    }
+    let sizes = (5_000..=6_000).map(|ms| (ms, lab.run(at(ms)).len())).filter(|sent| sent.1 > 0);
+    assert_eq!(
+        sizes.collect::<Vec<_>>(),
+        [(5_000, 6), (5_100, 6), (6_000, 6)],
+        "the last round is after the last claim"
+    );
+    claim(&mut lab, 6_001);
+    assert_eq!(lab.run(at(6_001)).len(), 6, "the next claim is answered at once");
+}
+
+#[test]
+fn a_claim_is_worth_a_line_once_a_minute_for_each_address() {
+    let mut lab = Lab::with(&ipv4_only(2), &Limits::default());
+    let told = |lab: &mut Lab, s: u64, last: u8| {
+        lab.arp(at(s * 1_000), CLIENT_PORT, arp_request(client_net(last), OTHER_MAC, client_net(last)));
+        lab.network.take_claimed()
+    };
+    lab.network.announce(at(0));
+    assert_eq!(told(&mut lab, 1, 0), None, "the address may be the other node's");
+    lab.network.set_defends(true);
+    assert_eq!(told(&mut lab, 2, 0), Some((client_net(0), OTHER_MAC)));
+    assert_eq!(told(&mut lab, 3, 1), Some((client_net(1), OTHER_MAC)));
+    assert_eq!(told(&mut lab, 61, 0), None);
+    assert_eq!(told(&mut lab, 62, 0), Some((client_net(0), OTHER_MAC)));
+    lab.network.set_plan(&ipv4_only(1));
+    assert_eq!(told(&mut lab, 200, 1), None, "it is nobody's here");
+}
+
+#[test]
+fn a_rivals_claims_are_counted_and_not_answered() {
+    let mut lab = Lab::with(&ipv4_only(1), &Limits::default());
+    lab.network.set_defends(true);
+    lab.network.announce(at(0));
+    burst_sizes(&mut lab, 2_000);
+    lab.network.set_rivals(&[OTHER_MAC]);
+    let claim = arp_request(client_net(0), OTHER_MAC, client_net(0));
+    lab.arp(at(3_000), CLIENT_PORT, claim);
+    assert_eq!((lab.run(at(3_000)), lab.network.take_claimed()), (vec![], None));
+    assert_eq!(lab.network.counters().address_conflicts, 1);
+    lab.network.set_rivals(&[]);
+    lab.arp(at(3_001), CLIENT_PORT, claim);
+    assert_eq!(lab.run(at(3_001)).len(), 2);
+}

@@ -598,7 +598,7 @@ impl Engine {
         self.network.knows_host()
     }
 
-    /// The stations of another node that may lead; their claims of floating addresses are not answered.
+    /// The stations of another node that may lead; their claims of floating addresses are answered seldom.
     pub fn set_rivals(&mut self, rivals: &[MacAddr]) {
         self.network.set_rivals(rivals);
     }

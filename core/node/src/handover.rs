@@ -73,7 +73,8 @@ impl Node {
     /// A peer that says that it follows has no claim to floating addresses: who speaks in its name is lying. One that leads, or
     /// that is not heard, may have.
     pub(crate) fn tell_rivals(&mut self, peer: Option<Role>) {
-        let rivals = !matches!(peer, Some(Role::Init | Role::Secondary));
+        let paired = self.config.ha().peer.is_some();
+        let rivals = paired && !matches!(peer, Some(Role::Init | Role::Secondary));
         if self.handover.rivals.replace(rivals) != Some(rivals) {
             let stations = self.handover.stations.iter().filter(|_| rivals).map(|&(_, station)| station);
             self.engine.set_rivals(&stations.collect::<Vec<_>>());

@@ -18,7 +18,7 @@ use core::time::Duration;
 
 use holdfast_base::Instant;
 use holdfast_config::Config;
-use holdfast_wire::Addr;
+use holdfast_wire::{Addr, MacAddr};
 
 use crate::effect::Level;
 use crate::fitness::question;
@@ -134,12 +134,12 @@ impl Hearing {
 
     /// When something is due. `limit`: silence after which neighbours are asked; `patience`: see [`Hearing::is_in_doubt`].
     fn poll_timeout(&self, limit: Duration, patience: Duration) -> Option<Instant> {
-        let silence = match self.asked {
-            None => self.may_ask().then_some(self.heard + limit),
+        match self.asked {
+            None => self.may_ask().then_some(self.heard + limit).into_iter().chain(self.next_round).min(),
             Some(asked) if self.told => Some((asked + patience).min(self.next_question)),
+            // Rounds are for nodes that hear.
             Some(_) => Some(self.next_question),
-        };
-        silence.into_iter().chain(self.next_round).min()
+        }
     }
 
     /// Questions asked, since the start; each counts once for all ports.
@@ -174,6 +174,13 @@ impl Node {
         // Who was silent because nobody could be heard can answer now.
         self.hearing.strike();
         self.ask_neighbours(true);
+    }
+
+    /// Whether a frame to many is one of this node's own: where two ports lead to the same wire, it comes back by the other.
+    pub(crate) fn is_own_echo(&self, frame: &[u8]) -> bool {
+        let Some((to, rest)) = frame.split_first_chunk::<6>() else { return false };
+        let to_many = MacAddr(*to).is_group();
+        to_many && self.ports.iter().filter_map(|state| state.port).any(|own| rest.starts_with(&own.mac.0))
     }
 
     /// When [`Node::watch_hearing`] has something to do.

@@ -21,7 +21,11 @@ impl Node {
             // A power cut closes nothing: the connection of the life that it ended may close when the
             // next one has long joined, and says nothing about that one.
             StreamEvent::Closed | StreamEvent::Cut if self.stream_is_of_former_life() => {}
-            StreamEvent::Closed => self.ha.handle_peer_closed(now),
+            StreamEvent::Closed => {
+                // A connection ends with a segment that came in.
+                self.hear_somebody(now, None);
+                self.ha.handle_peer_closed(now);
+            }
             StreamEvent::Cut => self.ha.handle_peer_cut(now),
         }
         self.drain_ha(now);

@@ -45,6 +45,8 @@ use crate::world::{CLIENT_SIDE, SERVER_SIDE};
 
 /// So long after the last disturbance a pair counts as whole, whatever it says.
 pub const HEALED_WITHIN: Duration = Duration::from_secs(15);
+/// Two nodes that find each other have met within this time.
+const MEETING: Duration = Duration::from_secs(1);
 /// Messages are forgotten after this long: nothing is under way longer than the longest freeze.
 const MESSAGE_LIFE: Duration = Duration::from_secs(20);
 
@@ -640,6 +642,10 @@ impl Reference {
                 None => Statement::MustSurvive("any node can rebuild it".into()),
             },
             (Promise::Disabled, None) => {
+                let met = |(at, _): &(Instant, String)| *at <= connection.opened && connection.opened < *at + MEETING;
+                if self.ruins.iter().any(met) {
+                    return Statement::MayBeLost("both nodes may have led when it began".into());
+                }
                 if self.unwitnessed.iter().any(|&(from, to)| from <= ended && connection.opened <= to) {
                     return Statement::MayBeLost("its node may have given way for want of the witness".into());
                 }

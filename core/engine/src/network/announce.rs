@@ -19,6 +19,10 @@ const MEMBERSHIP_PAUSE: Duration = Duration::from_secs(60);
 /// corrected by the repetitions, whose last one ends the pause.
 const DEFENCE_PAUSE: Duration = Duration::from_secs(1);
 
+/// The same where the other one may lead and claim the address with the same right (DEFEND_INTERVAL of RFC 5227): the first
+/// answer tells it that it is not alone; if each answered each, hosts would turn from one to the other all the while.
+const RIVAL_PAUSE: Duration = Duration::from_secs(10);
+
 /// Pause between two lines in the log about one address.
 const TOLD_PAUSE: Duration = Duration::from_secs(60);
 
@@ -81,18 +85,18 @@ impl Announcer {
 
     /// Somebody claims `addr`, if it is announced at all: announces it from the beginning, unless that was done a moment
     /// ago. Returns whether the claim is worth a line in the log.
-    pub(super) fn defend(&mut self, now: Instant, addr: Addr) -> bool {
+    pub(super) fn defend(&mut self, now: Instant, addr: Addr, rival: bool) -> bool {
         let campaign = self.campaign.wrapping_add(1);
         let rested = |last: Option<Instant>, pause| last.is_none_or(|at| now.since(at) >= pause);
         let Some(held) = self.held.get_mut(&addr) else { return false };
-        if rested(held.defended, DEFENCE_PAUSE) {
+        if rested(held.defended, if rival { RIVAL_PAUSE } else { DEFENCE_PAUSE }) {
             (self.campaign, held.campaign, held.defended) = (campaign, campaign, Some(now));
             self.rounds[0].push_back(Turn { due: now + PAUSES[0], addr, campaign });
         }
         if rested(self.told.0, TOLD_PAUSE) {
             self.told = (Some(now), 0);
         }
-        let tell = rested(held.told, TOLD_PAUSE) && self.told.1 < MAX_TOLD;
+        let tell = !rival && rested(held.told, TOLD_PAUSE) && self.told.1 < MAX_TOLD;
         if tell {
             held.told = Some(now);
             self.told.1 += 1;

@@ -421,13 +421,13 @@ impl Network {
     /// behind a closed gate, the address may well be the other node's.
     fn defend(&mut self, now: Instant, addr: Addr, mac: MacAddr) {
         self.counters.address_conflicts += 1;
-        if self.defends && !self.rivals.contains(&mac) && self.announcer.defend(now, addr) {
+        if self.defends && self.announcer.defend(now, addr, self.rivals.contains(&mac)) {
             self.claimed = Some((addr, mac));
         }
     }
 
-    /// The stations of another node that may lead: the election decides between the two, and announces. If each answered the
-    /// other's announcements, hosts would turn from one to the other all the while.
+    /// The stations of another node that may lead: the election decides between the two, and announces. Their claims are
+    /// answered seldom, and are no news for the log.
     pub(crate) fn set_rivals(&mut self, rivals: &[MacAddr]) {
         self.rivals = rivals.to_vec();
     }

@@ -65,6 +65,8 @@ fn silence_is_in_doubt_a_moment_after_the_question_and_any_frame_ends_it() {
     (hearing.asked, hearing.next_question) = (Some(at(1200)), at(1400));
     assert_eq!(hearing.poll_timeout(LIMIT, PATIENCE), Some(at(1250)));
     assert!(!hearing.is_in_doubt(at(1249), PATIENCE) && hearing.is_in_doubt(at(1250), PATIENCE));
+    (hearing.told, hearing.next_round) = (false, Some(at(1210)));
+    assert_eq!(hearing.poll_timeout(LIMIT, PATIENCE), Some(at(1400)), "a round that is due does not keep it busy");
     assert!(hearing.note(at(1260)) && !hearing.note(at(1261)), "that somebody is heard is news once");
     assert!(!hearing.is_in_doubt(at(1300), PATIENCE));
 }

@@ -184,17 +184,18 @@ fn a_claim_is_worth_a_line_once_a_minute_for_each_address() {
 }
 
 #[test]
-fn a_rivals_claims_are_counted_and_not_answered() {
+fn a_rivals_claims_are_counted_and_answered_seldom() {
     let mut lab = Lab::with(&ipv4_only(1), &Limits::default());
     lab.network.set_defends(true);
     lab.network.announce(at(0));
     burst_sizes(&mut lab, 2_000);
     lab.network.set_rivals(&[OTHER_MAC]);
-    let claim = arp_request(client_net(0), OTHER_MAC, client_net(0));
-    lab.arp(at(3_000), CLIENT_PORT, claim);
-    assert_eq!((lab.run(at(3_000)), lab.network.take_claimed()), (vec![], None));
-    assert_eq!(lab.network.counters().address_conflicts, 1);
-    lab.network.set_rivals(&[]);
-    lab.arp(at(3_001), CLIENT_PORT, claim);
-    assert_eq!(lab.run(at(3_001)).len(), 2);
+    let mut claim = |ms| {
+        lab.arp(at(ms), CLIENT_PORT, arp_request(client_net(0), OTHER_MAC, client_net(0)));
+        (lab.run(at(ms)).len(), lab.network.take_claimed())
+    };
+    assert_eq!(claim(3_000), (2, None), "it is told at once that it is not alone");
+    assert_eq!([claim(3_050), claim(12_999)].map(|(_, told)| told), [None, None]);
+    assert_eq!(claim(13_000), (2, None));
+    assert_eq!(lab.network.counters().address_conflicts, 4);
 }

@@ -110,7 +110,7 @@ impl Machine {
             HaStatus::StaySecondary | HaStatus::Disabled => true,
         };
         // It may change its mind; until then nothing of what it has may be missing there.
-        let helpless = excluded && !heard.hello.ready && heard.hello.caught_up;
+        let helpless = excluded && !heard.hello.ready && self.is_current(&heard.hello);
         let turn = theirs == self.health && now.since(self.since) >= FLIP_EVERY;
         let better = theirs < self.health || !self.is_fit() || turn;
         if better && self.peer_could_lead() && now >= self.unhealthy_after {

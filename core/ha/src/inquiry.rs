@@ -190,8 +190,8 @@ impl Machine {
             Role::Primary => false,
             Role::Init | Role::Secondary => able && !self.outranks_peer(now),
             Role::Draining if self.is_overdue(now) => false,
-            Role::Draining if able && hello.caught_up && !self.drained => return,
-            Role::Draining => able && hello.caught_up,
+            Role::Draining if able && self.is_current(hello) && !self.drained => return,
+            Role::Draining => able && self.is_current(hello),
         };
         let mut promise_ms = 0;
         if grants {
@@ -211,12 +211,16 @@ impl Machine {
     /// As primary: whether the peer has heard nothing of what we said for so
     /// long that it is about to promote. It sent many probes before this one.
     pub(crate) fn is_given_up(&self, hello: &Hello) -> bool {
+        // A draining node takes its role back, whether it is ready or not.
+        (hello.ready || hello.role == Role::Draining) && self.goes_unheard(hello)
+    }
+
+    /// Whether the peer has heard nothing of us for almost as long as it bears.
+    pub(crate) fn goes_unheard(&self, hello: &Hello) -> bool {
         let patience = self.peer.patience(self.settings.dead());
         let limit = if hello.caught_up { patience } else { patience.max(self.settings.start_up()) };
         let limit = limit.saturating_sub(self.settings.hello / 4);
-        // A draining node takes its role back, whether it is ready or not.
-        let acts = hello.ready || hello.role == Role::Draining;
-        acts && hello.silence_ms >= millis(limit)
+        hello.silence_ms >= millis(limit)
     }
 
     /// The peer answered our probe.

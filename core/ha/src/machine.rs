@@ -101,6 +101,10 @@ pub struct Machine {
     pub(crate) flips: Flips,
     /// Something came in since those were asked that are known to answer; see [`Machine::handle_hearing`].
     pub(crate) hears: bool,
+    /// When the peer was first heard, or heard again.
+    pub(crate) met: Instant,
+    /// What the peer was caught up with when it was lost: not with what has happened since.
+    pub(crate) stale: Option<(u64, u32)>,
     /// The peer goes on alone, and said so: this node does not take its place.
     pub(crate) released: bool,
     /// That nobody serves was told.
@@ -170,6 +174,8 @@ impl Machine {
             flips: Flips::default(),
             hears: true,
             released: false,
+            stale: None,
+            met: now,
             nobody_told: false,
             ending: Ending::No,
             witness: Witness::new(now),
@@ -318,8 +324,9 @@ impl Machine {
     pub fn handle_hearing(&mut self, now: Instant, hears: bool) {
         self.enter(now);
         if hears && self.is_deaf() {
-            // The peer may have spoken all the while: it is asked first.
-            self.leave_room(now);
+            // The peer may have spoken, and led, all the while; and it takes a hello interval to find out what we are.
+            self.listen_until = self.listen_until.max(now + self.settings.dead());
+            self.peer.quiet_since = now;
         }
         self.hears = hears;
         self.settle(now);
@@ -328,7 +335,8 @@ impl Machine {
     /// Whether it is this node that does not hear, rather than the peer that says nothing: nothing comes in at all, for as
     /// long as a peer may be silent.
     pub fn is_deaf(&self) -> bool {
-        !self.hears && self.now.since(self.peer.quiet_since) >= self.peer.patience(self.settings.dead())
+        let paired = self.settings.peer.is_some();
+        paired && !self.hears && self.now.since(self.peer.quiet_since) >= self.peer.patience(self.settings.dead())
     }
 
     /// The operator ends the pair: the peer, if it is there, is told which of the two goes on. To be called before the
@@ -609,6 +617,7 @@ impl Machine {
         let parted = !self.peer.joined;
         if parted {
             self.peer.joined = true;
+            self.met = now;
             self.effects.push_back(Effect::PeerJoined { boot: hello.boot });
             if lost {
                 self.begin_reunion(now);
@@ -630,13 +639,10 @@ impl Machine {
 
     /// The pair has ended while both nodes live. If the peer leads, it goes on alone.
     fn hear_release(&mut self, hello: &Hello) {
-        if self.peer.alive().is_none() {
-            return;
-        }
         self.lose(LostCause::Goodbye);
         self.peer.lost = Some(LostCause::Goodbye);
         let follows = matches!(self.role(), Role::Init | Role::Secondary);
-        if follows && matches!(hello.role, Role::Primary | Role::Draining) {
+        if follows && !self.released && matches!(hello.role, Role::Primary | Role::Draining) {
             self.released = true;
             self.event(Event::Released);
         }
@@ -647,6 +653,8 @@ impl Machine {
         let Some(boot) = self.peer.alive().map(|heard| heard.hello.boot) else { return };
         self.peer.joined = false;
         self.peer.lost = Some(cause);
+        self.stale =
+            self.peer.heard.map(|heard| (heard.hello.boot, heard.hello.synced_session)).filter(|stale| stale.1 != 0);
         (self.inquiry, self.reunion) = (None, None);
         self.effects.push_back(Effect::PeerLost { boot, cause });
     }
@@ -711,13 +719,17 @@ impl Machine {
 
     /// Whether we would promote if it were our turn.
     pub(crate) fn is_ready(&self, now: Instant) -> bool {
+        self.hears && self.would_lead(now)
+    }
+
+    /// The same, if it heard anybody.
+    pub(crate) fn would_lead(&self, now: Instant) -> bool {
         let willing = match self.settings.status {
             HaStatus::Enabled | HaStatus::StayPrimary => true,
             HaStatus::StaySecondary | HaStatus::Disabled => false,
         };
         willing
             && self.is_fit()
-            && self.hears
             && !self.released
             && self.ending == Ending::No
             && !self.terms.is_stuck(now, self.settings.dead())

@@ -19,7 +19,7 @@ pub enum HaStatus {
     #[default]
     Enabled,
     /// Never promotes itself; a primary with this status hands over as soon as
-    /// the peer has caught up. A standalone node with it leads nobody.
+    /// the peer has caught up. A standalone node with it does not begin to lead.
     StaySecondary,
     /// Takes over from a peer without this status as soon as it has caught
     /// up, and refuses a forced failover.

@@ -110,6 +110,13 @@ impl Machine {
             self.counts.dual_primary += 1;
             self.event(Event::DualPrimary { peer_term: term });
         }
+        // Where nodes have just met, both have been silent to each other.
+        let settled = now >= self.met + self.settings.hello + self.round_trip * 2;
+        if second && settled && self.goes_unheard(hello) && !self.is_witnessed() {
+            // Only who hears can give way.
+            self.yield_to_peer(now, Cause::Unheard);
+            return;
+        }
         let peer = self.settings.peer.map_or(0, |node| node.0);
         if (self.term, self.settings.node.0) > (term, peer) {
             if hello.role == Role::Draining && self.is_given_up(hello) {
@@ -189,11 +196,7 @@ impl Machine {
     pub(crate) fn decide(&mut self, now: Instant) {
         match self.state {
             State::Primary { outbid: None } => {
-                if self.settings.peer.is_none() && self.settings.status == HaStatus::StaySecondary {
-                    self.become_secondary(now, Cause::Forced);
-                    return;
-                }
-                if self.is_deaf() && self.peer.alive().is_none() {
+                if self.is_deaf() && self.peer.alive().is_none() && self.would_lead(now) {
                     // It serves nobody; the other one may.
                     self.become_secondary(now, Cause::Deaf);
                     return;
@@ -399,7 +402,13 @@ impl Machine {
     }
 
     pub(crate) fn peer_could_lead(&self) -> bool {
-        self.peer.alive().is_some_and(|heard| heard.hello.ready && heard.hello.caught_up)
+        self.peer.alive().is_some_and(|heard| heard.hello.ready && self.is_current(&heard.hello))
+    }
+
+    /// As primary: whether the peer holds what we have. One that we had lost says so of what it held before, until it has
+    /// caught up with another session.
+    pub(crate) fn is_current(&self, hello: &Hello) -> bool {
+        hello.caught_up && self.stale != Some((hello.boot, hello.synced_session))
     }
 
     pub(crate) fn drain(&mut self, now: Instant, cause: Cause) {

@@ -27,6 +27,11 @@ pub struct Claim {
     pub term: u64,
 }
 
+impl Claim {
+    /// The highest term that a pair reaches. A cell with a higher one is damaged.
+    pub const MAX_TERM: u64 = Terms::MAX;
+}
+
 /// What to do with the witness's cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WitnessAsk {

@@ -294,13 +294,13 @@ fn a_disabled_node_keeps_its_role_whatever_the_peer_wants() {
 
 #[test]
 fn a_standalone_node_that_stays_secondary_leads_nobody() {
-    let mut machine = pair_kit::standalone();
-    assert_eq!(machine.role(), Role::Primary);
     let settings = |status| Settings { status, ..Settings::new(NodeId(1), None) };
-    machine.set_settings(Instant::ZERO, settings(HaStatus::StaySecondary));
+    let mut machine = Machine::new(Instant::ZERO, settings(HaStatus::StaySecondary), 1, 0);
     assert_eq!(machine.role(), Role::Secondary);
     machine.set_settings(Instant::ZERO, settings(HaStatus::Enabled));
     assert_eq!(machine.role(), Role::Primary);
+    machine.set_settings(Instant::ZERO, settings(HaStatus::StaySecondary));
+    assert_eq!(machine.role(), Role::Primary, "there is nobody to whom it could give what it serves");
 }
 
 #[test]

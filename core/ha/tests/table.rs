@@ -20,6 +20,9 @@ enum Input {
     HearReleaseBySecondary,
     HearsNobody,
     HearsNobodyForDeadInterval,
+    HearsNobodyAndThenSomebody,
+    HearsNobodyAndPeerRemoved,
+    HearsNobodyDisabled,
     HearOtherBoot,
     HearStranger,
     HearPromise,
@@ -65,6 +68,9 @@ const TABLE: &[(Input, [Role; 4])] = &[
     (Input::HearReleaseBySecondary, [I, P, P, P]),
     (Input::HearsNobody, [I, S, P, D]),
     (Input::HearsNobodyForDeadInterval, [I, S, S, S]),
+    (Input::HearsNobodyAndThenSomebody, [I, S, S, S]),
+    (Input::HearsNobodyAndPeerRemoved, [P, P, P, P]),
+    (Input::HearsNobodyDisabled, [I, S, P, P]),
     (Input::HearOtherBoot, [I, S, P, D]),
     (Input::HearStranger, [I, S, P, D]),
     (Input::HearPromise, [P, P, P, P]),
@@ -217,6 +223,20 @@ impl Fixture {
             Input::HearsNobodyForDeadInterval => {
                 self.machine.handle_hearing(self.now, false);
                 self.pass(Settings::DEAD + Duration::from_millis(1));
+            }
+            Input::HearsNobodyAndThenSomebody => {
+                self.feed(Input::HearsNobodyForDeadInterval);
+                self.machine.handle_hearing(self.now, true);
+                self.pass(Settings::DEAD / 2);
+            }
+            Input::HearsNobodyAndPeerRemoved => {
+                self.feed(Input::HearsNobodyForDeadInterval);
+                self.feed(Input::PeerRemoved);
+                self.pass(Settings::DEAD * 2);
+            }
+            Input::HearsNobodyDisabled => {
+                self.set(|settings| settings.status = HaStatus::Disabled);
+                self.feed(Input::HearsNobodyForDeadInterval);
             }
             Input::HearOtherBoot => {
                 // The first boot that an Init node hears needs no proof.

@@ -122,7 +122,8 @@ impl Node {
         let text = match applied {
             Ok(_) => {
                 self.config_unsettled = true;
-                "the peer's operator has removed this node (rm HA node), and the peer goes on alone: this node is STAYSECONDARY now;                  remove the peer here, too, or add this node there again"
+                "the peer's operator has removed this node (rm HA node), and the peer goes on alone: this node is STAYSECONDARY now. \
+                 Remove the peer here, too; or add this node there again, and set HA node -haStatus ENABLED here"
                     .to_owned()
             }
             Err(error) => error.to_string(),

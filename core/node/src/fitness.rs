@@ -255,9 +255,7 @@ impl Node {
     /// Looks at a frame before anybody else does.
     pub(crate) fn overhear(&mut self, now: Instant, frame: &[u8]) {
         let speaker = speaker_of(frame);
-        if !self.is_own_echo(frame) {
-            self.hear_somebody(now, speaker);
-        }
+        self.hear_frame(now, frame, speaker);
         if speaker.is_some_and(|speaker| self.fitness.hear(speaker)) {
             self.judge_fitness(now);
         }

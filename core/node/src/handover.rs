@@ -11,7 +11,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use holdfast_base::Instant;
-use holdfast_engine::{Frame, OwnedFrame, PortId, Verdict};
+use holdfast_engine::{Frame, Gate, OwnedFrame, PortId, Verdict};
 use holdfast_ha::Role;
 use holdfast_wire::{MacAddr, set_macs};
 
@@ -49,6 +49,11 @@ impl Handover {
         self.rivals = None;
     }
 
+    /// There is another peer, or none.
+    pub fn forget_stations(&mut self) {
+        (self.stations, self.rivals) = (Vec::new(), None);
+    }
+
     /// When passing on ends, if it is under way.
     pub fn ends(&self) -> Option<Instant> {
         self.until
@@ -72,12 +77,18 @@ impl Handover {
 impl Node {
     /// A peer that says that it follows has no claim to floating addresses: who speaks in its name is lying. One that leads, or
     /// that is not heard, may have.
-    pub(crate) fn tell_rivals(&mut self, peer: Option<Role>) {
-        let paired = self.config.ha().peer.is_some();
-        let rivals = paired && !matches!(peer, Some(Role::Init | Role::Secondary));
-        if self.handover.rivals.replace(rivals) != Some(rivals) {
-            let stations = self.handover.stations.iter().filter(|_| rivals).map(|&(_, station)| station);
-            self.engine.set_rivals(&stations.collect::<Vec<_>>());
+    pub(crate) fn tell_rivals(&mut self, now: Instant) {
+        let follows = self.ha.status().peer.is_some_and(|peer| matches!(peer.role, Role::Init | Role::Secondary));
+        let rivals = self.config.ha().peer.is_some() && !follows;
+        let before = self.handover.rivals.replace(rivals);
+        if before == Some(rivals) {
+            return;
+        }
+        let stations = self.handover.stations.iter().filter(|_| rivals).map(|&(_, station)| station);
+        self.engine.set_rivals(&stations.collect::<Vec<_>>());
+        if before == Some(true) && self.gate() == Gate::Open {
+            // It may have announced after us before it gave way.
+            self.engine.announce(now);
         }
     }
 

@@ -23,7 +23,7 @@ impl Node {
             StreamEvent::Closed | StreamEvent::Cut if self.stream_is_of_former_life() => {}
             StreamEvent::Closed => {
                 // A connection ends with a segment that came in.
-                self.hear_somebody(now, None);
+                self.hear_somebody(now, true);
                 self.ha.handle_peer_closed(now);
             }
             StreamEvent::Cut => self.ha.handle_peer_cut(now),

@@ -254,7 +254,7 @@ impl Node {
     /// A datagram from the peer's address on the peer link.
     pub fn handle_peer_datagram(&mut self, now: Instant, bytes: &[u8]) {
         self.begin(now);
-        self.hear_somebody(now, None);
+        self.hear_somebody(now, true);
         self.peer_datagram(now, channel::LINK, None, bytes);
     }
 
@@ -541,7 +541,7 @@ impl Node {
                 }
                 ha::Effect::PeerLost { cause, .. } => {
                     self.note_apart(now);
-                    self.tell_rivals(None);
+                    self.tell_rivals(now);
                     self.offers.note_lost();
                     self.peer_boot = None;
                     self.timeline.note_lost(now);
@@ -671,6 +671,7 @@ impl Node {
     }
 
     fn letter(&mut self, now: Instant, path: PathId, letter: &Letter) {
+        self.hear_somebody(now, true);
         let header = letter.header;
         match header.kind {
             MessageKind::Hello => match Hello::decode(&letter.payload) {
@@ -681,7 +682,7 @@ impl Node {
                     self.hear_ports(&letter.payload);
                     self.ha.handle_hello(now, path, header.term, NodeId(header.node), &hello);
                     self.drain_ha(now);
-                    self.tell_rivals(self.peer_boot.map(|_| hello.role));
+                    self.tell_rivals(now);
                     self.note_maker(hello.boot);
                     self.follow_intake(now, intake);
                     // Before what it says of being caught up: that would begin another session at once.

@@ -53,6 +53,7 @@ impl Node {
         self.refit(now);
         self.know_neighbours(now);
         self.drain_ha(now);
+        self.tell_rivals(now);
     }
 
     /// Sessions with the peer, in the words of the log.
@@ -97,6 +98,7 @@ impl Node {
         if link != self.link {
             let pair = |link: &Option<PeerLink>| link.as_ref().map(|link| (link.local, link.peer));
             if pair(&link) != pair(&self.link) {
+                self.handover.forget_stations();
                 self.channel.readdress(settings.node.0, settings.peer.map_or(0, |peer| peer.0));
                 self.derived_from = None;
             }

@@ -127,11 +127,11 @@ pub fn claim_text(claim: Claim) -> String {
     format!("{} {}", address(claim.owner), claim.term)
 }
 
-/// Reads what [`claim_text`] wrote; `None` for anything else.
+/// Reads what [`claim_text`] wrote; `None` for anything else, and for a term that no pair reaches.
 pub fn parse_claim(text: &str) -> Option<Claim> {
     let (owner, term) = text.split_once(' ')?;
     let owner: IpAddr = owner.parse().ok()?;
-    let claim = Claim { owner: node_id(owner), term: term.parse().ok()? };
+    let claim = Claim { owner: node_id(owner), term: term.parse().ok().filter(|term| *term <= Claim::MAX_TERM)? };
     // Only what is written so is ours.
     (claim_text(claim) == text).then_some(claim)
 }
@@ -152,11 +152,20 @@ mod tests {
 
     #[test]
     fn a_claim_is_read_as_it_was_written_and_nothing_else_is() {
-        for text in ["10.0.0.1 7", "2001:db8::1 18446744073709551615", "10.0.0.1 0"] {
+        for text in ["10.0.0.1 7", "2001:db8::1 281474976710655", "10.0.0.1 0"] {
             assert_eq!(parse_claim(text).map(claim_text).as_deref(), Some(text));
         }
-        for text in ["", "10.0.0.1", "10.0.0.1 07", "10.0.0.1 -1", "10.0.0.1  7", "x 7", "10.0.0.1 7 ", "10.0.0.1 7\n"]
-        {
+        for text in [
+            "",
+            "10.0.0.1",
+            "10.0.0.1 07",
+            "10.0.0.1 -1",
+            "10.0.0.1  7",
+            "x 7",
+            "10.0.0.1 7 ",
+            "10.0.0.1 7\n",
+            "10.0.0.1 18446744073709551615",
+        ] {
             assert_eq!(parse_claim(text), None, "{text:?}");
         }
     }

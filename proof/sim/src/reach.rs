@@ -22,6 +22,11 @@ impl World {
 
     /// Whether nothing gets from one station to another, as the network is cut.
     pub(crate) fn is_apart(&self, one: Station, other: Station) -> bool {
+        if let (Station::Machine(_), Station::Machine(hearer)) = (one, other)
+            && self.unheard[hearer]
+        {
+            return true;
+        }
         let side = |station| match station {
             Station::Machine(machine) => Some(machine),
             Station::Client(host) | Station::Server(host) => self.divided.then(|| side_of(host)),

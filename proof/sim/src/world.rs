@@ -135,6 +135,8 @@ pub struct World {
     pub peer_deaf: [bool; 2],
     /// Machines at which nothing arrives.
     pub deaf: [bool; 2],
+    /// Machines at which no frame of the other one arrives.
+    pub unheard: [bool; 2],
     /// Datagrams lost on the peer link on top of its manners, per thousand.
     pub peer_loss: u64,
     stream_open: bool,
@@ -189,6 +191,7 @@ impl World {
             extra_loss: 0,
             peer_deaf: [false; 2],
             deaf: [false; 2],
+            unheard: [false; 2],
             peer_loss: 0,
             stream_open: false,
             timers: [None; 2],
@@ -418,7 +421,7 @@ impl World {
         }
         self.witness.heal();
         self.reference.witness_mended(self.now);
-        (self.extra_loss, self.peer_loss, self.peer_deaf) = (0, 0, [false; 2]);
+        (self.extra_loss, self.peer_loss, self.peer_deaf, self.unheard) = (0, 0, [false; 2], [false; 2]);
         if self.split {
             self.apply(if self.divided { Fault::Divide(false) } else { Fault::Split(false) });
         }

@@ -223,50 +223,165 @@ fn one_silent_path_is_shown_and_moves_nothing() {
     story.end();
 }
 
-/// A story with connections that talk, in which a machine goes deaf.
-fn with_a_deaf(primary: bool, scenario: Scenario) -> (Story, usize, usize) {
+/// A story with a connection that talks, in which a machine goes deaf.
+fn with_a_deaf(primary: bool, scenario: Scenario) -> (Story, usize, usize, usize) {
     let mut story = Story::whole(scenario);
     let old = story.primary();
+    let number = story.connect_for_long(SNAT, false);
     let deaf = if primary { old } else { 1 - old };
     story.fault(Fault::Deaf(deaf, true));
-    (story, old, deaf)
+    (story, old, deaf, number)
+}
+
+/// A host tells everybody something, and this machine takes it although it hears nothing else.
+fn stray(story: &mut Story, machine: usize) {
+    let frame = [&[0xff; 6][..], &[2, 0, 0, 0, 9, 9, 0x12, 0x34], &[0; 46]].concat();
+    story.world.give(machine, Input::Frame(holdfast_engine::PortId(0), frame));
+}
+
+/// Runs, and counts primaries all the while.
+fn run_with_one_primary(story: &mut Story, ms: u64) {
+    for _ in 0..ms {
+        story.run_ms(1);
+        let leads =
+            |machine: &holdfast_sim::machine::Machine| machine.node.as_ref().is_some_and(|n| n.role() == Role::Primary);
+        assert!(story.world.machines.iter().filter(|machine| leads(machine)).count() <= 1, "two lead\n{}", story.log());
+    }
 }
 
 #[test]
 fn a_secondary_that_hears_nobody_at_all_does_not_take_over() {
-    let (mut story, old, deaf) = with_a_deaf(false, Scenario::quiet(1));
-    story.run_ms(5000);
+    let (mut story, old, deaf, number) = with_a_deaf(false, Scenario::quiet(1));
+    // Longer than a round of questions.
+    run_with_one_primary(&mut story, 40_000);
     assert_eq!(story.primary(), old, "it is heard, and serves");
     assert!(logged(&story, deaf, "seems to be deaf") && !logged(&story, old, "Unheard"));
     assert!(story.command(deaf, "show HA node 0").contains("Hears Nothing Since"));
     story.heal();
     assert!(logged(&story, deaf, "hears the network again"));
     assert!(!story.command(deaf, "show HA node 0").contains("Hears Nothing Since"));
+    assert!(story.connection(number).ended.is_none() || story.end_of(number) == Outcome::Finished);
     story.end();
 }
 
 #[test]
 fn a_primary_that_hears_nobody_at_all_gives_its_role_away() {
     for witness in [false, true] {
-        let (mut story, old, deaf) = with_a_deaf(true, Scenario { witness, ..Scenario::quiet(1) });
+        let (mut story, old, deaf, number) = with_a_deaf(true, Scenario { witness, ..Scenario::quiet(1) });
         let at = story.world.now;
         story.until("the other leads", |world| world.primary() == Some(1 - old));
         let took = story.world.now.since(at).as_millis();
         assert!((600..1500).contains(&took), "two dead intervals: {took} ms");
         assert!(logged(&story, deaf, "cause Deaf") || witness && logged(&story, deaf, "cause Unwitnessed"));
+        run_with_one_primary(&mut story, 3_000);
         story.heal();
+        assert_eq!(story.end_of(number), Outcome::Finished);
         story.end();
     }
 }
 
 #[test]
+fn what_strangers_say_now_and_then_makes_no_deaf_node_lead() {
+    for primary in [false, true] {
+        for every in [150, 320, 1_000] {
+            let (mut story, old, _, _) = with_a_deaf(primary, Scenario::quiet(1));
+            let deaf = if primary { old } else { 1 - old };
+            for _ in 0..8_000 / every {
+                run_with_one_primary(&mut story, every);
+                stray(&mut story, deaf);
+            }
+            if every > 200 {
+                assert_eq!(story.world.primary(), Some(1 - deaf), "a word each {every} ms, deaf primary: {primary}");
+            }
+            story.heal();
+            story.end();
+        }
+    }
+}
+
+#[test]
+fn at_the_shortest_intervals_that_are_allowed_a_deaf_secondary_does_not_take_over_either() {
+    for (hello, dead) in [(10, "0.03"), (100, "0.3"), (200, "0.6")] {
+        for phase in 0..20 {
+            let mut scenario = Scenario::quiet(1);
+            for config in &mut scenario.extra_config {
+                config.push_str(&format!("set HA node -helloInterval {hello} -deadInterval {dead}\n"));
+            }
+            let mut story = Story::whole(scenario);
+            let old = story.primary();
+            story.world.run_until(story.world.now + Duration::from_micros(hello * 50 * phase), |_| false);
+            story.fault(Fault::Deaf(1 - old, true));
+            stray(&mut story, 1 - old);
+            run_with_one_primary(&mut story, 1_000);
+            assert_eq!(story.world.primary(), Some(old), "{hello} ms, phase {phase}\n{}", story.log());
+        }
+    }
+}
+
+/// It hears everybody again but the other node: one of them leads, and it is the one that can be told nothing.
+#[test]
+fn who_was_deaf_and_still_does_not_hear_its_peer_leads_alone() {
+    for primary in [false, true] {
+        for deaf_for in [500, 1_500, 3_000] {
+            let (mut story, old, deaf, number) = with_a_deaf(primary, Scenario::quiet(1));
+            run_with_one_primary(&mut story, deaf_for);
+            story.world.unheard[deaf] = true;
+            story.fault(Fault::PeerDeaf(deaf));
+            story.fault(Fault::Deaf(deaf, false));
+            let mut twice = 0;
+            for _ in 0..3_000 {
+                story.run_ms(1);
+                twice += u32::from(
+                    story.world.primary().is_none()
+                        && story
+                            .world
+                            .machines
+                            .iter()
+                            .all(|m| m.node.as_ref().is_some_and(|n| n.role() == Role::Primary)),
+                );
+            }
+            assert!(twice < 10, "two led for {twice} ms\n{}", story.log());
+            assert_eq!(story.world.primary(), Some(deaf), "old {old}, deaf for {deaf_for} ms\n{}", story.log());
+            story.heal();
+            assert_eq!(story.end_of(number), Outcome::Finished);
+        }
+    }
+}
+
+/// A node that was lost does not get the role with what it knew then.
+#[test]
+fn nobody_hands_over_to_a_peer_that_comes_back_with_an_old_state() {
+    for fault in [Fault::Deaf(9, true), Fault::Cable(9, 9, false)] {
+        let mut story = Story::whole(Scenario::quiet(1));
+        let old = story.primary();
+        let strike = |story: &mut Story, back: bool| match fault {
+            Fault::Deaf(..) => story.fault(Fault::Deaf(1 - old, !back)),
+            _ => {
+                story.fault(Fault::Cable(1 - old, CLIENT_SIDE, back));
+                story.fault(Fault::Cable(1 - old, SERVER_SIDE, back));
+                story.fault(Fault::PeerLink(back));
+            }
+        };
+        strike(&mut story, false);
+        story.run_ms(3000);
+        let number = story.connect_for_long(SNAT, false);
+        story.run_ms(500);
+        story.command(old, "set HA node -haStatus STAYSECONDARY");
+        strike(&mut story, true);
+        story.until("it has the role", |world| world.primary() == Some(1 - old));
+        story.run_ms(30_000);
+        assert_eq!(story.end_of(number), Outcome::Finished, "{}", story.log());
+    }
+}
+
+#[test]
 fn a_deaf_secondary_is_not_waited_for() {
-    let (mut story, old, _) = with_a_deaf(false, Scenario::quiet(1));
+    let (mut story, old, _, _) = with_a_deaf(false, Scenario::quiet(1));
     story.until("its primary goes on alone", |world| {
         world.machines[old].node.as_ref().is_some_and(|node| !node.mirrors())
     });
-    let request = story.command(old, "show HA node 1");
-    assert!(request.contains("DOWN"), "{request}");
+    let shown = story.command(old, "show HA node 1");
+    assert!(shown.contains("DOWN"), "{shown}");
     story.heal();
     story.end();
 }
@@ -289,7 +404,7 @@ fn who_could_hear_nobody_takes_over_with_the_first_answer() {
 
 #[test]
 fn who_hears_nobody_takes_over_where_nobody_is_known_to_answer() {
-    let mut story = Story::whole(Scenario { servers: 0, clients: 0, opens: Vec::new(), ..Scenario::quiet(1) });
+    let mut story = Story::whole(Scenario { servers: 0, clients: 0, ..Scenario::quiet(1) });
     let old = story.primary();
     let took = takeover(&mut story, Fault::PowerOff(old), old).as_millis();
     assert!((300..500).contains(&took), "{took} ms");

@@ -180,7 +180,7 @@ pub(super) fn set_rpc_node(config: &mut Config, c: &Command) -> Applied {
     let Some((addr, _)) = c.network(0) else { return Err(CommandError::with(messages::ARGUMENT_MISSING, "IPAddress")) };
     let (password, encrypted) = (given_password(c, "password")?, c.option("encrypted").is_some());
     if let Some(Value::Address(Some(source))) = c.option("srcIP")
-        && source.is_ipv4() != addr.is_ipv4()
+        && (source.is_ipv4() != addr.is_ipv4() || check::host_address(*source).is_err())
     {
         return Err(CommandError::about(messages::INVALID_IP, "srcIP", &source.to_string()));
     }
@@ -190,7 +190,10 @@ pub(super) fn set_rpc_node(config: &mut Config, c: &Command) -> Applied {
         Some(clear) if !encrypted && clear.len() > MAX_PASSWORD => {
             return Err(CommandError::with(messages::STRING_TOO_LONG, "password"));
         }
-        Some(closed) if encrypted && !closed.bytes().all(|digit| digit.is_ascii_hexdigit()) => {
+        Some(closed)
+            if encrypted
+                && !(closed.len().is_multiple_of(2) && closed.bytes().all(|digit| digit.is_ascii_hexdigit())) =>
+        {
             return Err(CommandError::with(messages::INVALID_ARGUMENT_VALUE, "password"));
         }
         Some(_) => entry.encrypted = encrypted,

@@ -96,7 +96,7 @@ impl Announcer {
         if rested(self.told.0, TOLD_PAUSE) {
             self.told = (Some(now), 0);
         }
-        let tell = !rival && rested(held.told, TOLD_PAUSE) && self.told.1 < MAX_TOLD;
+        let tell = rested(held.told, TOLD_PAUSE) && self.told.1 < MAX_TOLD;
         if tell {
             held.told = Some(now);
             self.told.1 += 1;

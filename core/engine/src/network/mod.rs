@@ -427,7 +427,7 @@ impl Network {
     }
 
     /// The stations of another node that may lead: the election decides between the two, and announces. Their claims are
-    /// answered seldom, and are no news for the log.
+    /// answered seldom.
     pub(crate) fn set_rivals(&mut self, rivals: &[MacAddr]) {
         self.rivals = rivals.to_vec();
     }

@@ -1,7 +1,6 @@
 use super::*;
 
-const LIMIT: Duration = Duration::from_millis(200);
-const PATIENCE: Duration = Duration::from_millis(50);
+const PACE: Pace = Pace { limit: Duration::from_millis(175), patience: Duration::from_millis(25), joined: true };
 
 fn at(ms: u64) -> Instant {
     Instant::ZERO + Duration::from_millis(ms)
@@ -51,39 +50,51 @@ fn gateways_and_servers_that_no_gateway_is_needed_for_are_asked() {
 }
 
 #[test]
-fn where_nobody_is_known_to_answer_nothing_is_due() {
+fn where_nobody_is_known_to_answer_or_no_peer_was_there_nothing_is_due() {
     let mut hearing = acquainted();
+    assert_eq!(hearing.poll_timeout(Pace { joined: false, ..PACE }), None);
     hearing.neighbours.iter_mut().for_each(|known| known.answers = false);
-    assert_eq!((hearing.may_ask(), hearing.poll_timeout(LIMIT, PATIENCE)), (false, None));
+    assert_eq!((hearing.may_ask(), hearing.poll_timeout(PACE)), (false, None));
 }
 
 #[test]
-fn silence_is_in_doubt_a_moment_after_the_question_and_any_frame_ends_it() {
+fn silence_is_in_doubt_a_moment_after_the_question_and_only_a_proof_ends_it() {
     let mut hearing = acquainted();
-    hearing.note(at(1000));
-    assert_eq!(hearing.poll_timeout(LIMIT, PATIENCE), Some(at(1200)));
-    (hearing.asked, hearing.next_question) = (Some(at(1200)), at(1400));
-    assert_eq!(hearing.poll_timeout(LIMIT, PATIENCE), Some(at(1250)));
-    assert!(!hearing.is_in_doubt(at(1249), PATIENCE) && hearing.is_in_doubt(at(1250), PATIENCE));
+    hearing.note(at(1000), false);
+    assert_eq!(hearing.poll_timeout(PACE), Some(at(1175)));
+    (hearing.asked, hearing.next_question) = (Some(at(1175)), at(1350));
+    assert_eq!(hearing.poll_timeout(PACE), Some(at(1200)));
+    let in_doubt = |hearing: &Hearing, ms| hearing.is_in_doubt(at(ms), PACE.patience);
+    assert!(!in_doubt(&hearing, 1199) && in_doubt(&hearing, 1200));
     (hearing.told, hearing.next_round) = (false, Some(at(1210)));
-    assert_eq!(hearing.poll_timeout(LIMIT, PATIENCE), Some(at(1400)), "a round that is due does not keep it busy");
-    assert!(hearing.note(at(1260)) && !hearing.note(at(1261)), "that somebody is heard is news once");
-    assert!(!hearing.is_in_doubt(at(1300), PATIENCE));
+    assert_eq!(hearing.poll_timeout(PACE), Some(at(1350)), "a round that is due does not keep it busy");
+    assert!(!hearing.note(at(1250), false) && in_doubt(&hearing, 1251), "a stranger speaks to everybody");
+    assert!(hearing.note(at(1260), true) && !hearing.note(at(1261), true), "that somebody is heard is news once");
+    assert!(!in_doubt(&hearing, 1300));
 }
 
 #[test]
-fn who_does_not_answer_a_node_that_hears_is_not_counted_on() {
+fn who_does_not_answer_for_some_rounds_is_not_counted_on() {
     let mut hearing = acquainted();
-    // It was asked while others were heard, and has until the next occasion to answer.
-    hearing.neighbours.iter_mut().for_each(|known| known.owes = known.answers);
-    assert!(hearing.may_ask());
-    hearing.strike();
-    assert!(!hearing.may_ask());
-    hearing.note_speaker(addr("10.0.1.1"));
-    hearing.strike();
-    assert!(hearing.may_ask(), "it has answered since");
-    hearing.note_speaker(addr("192.0.2.7"));
-    assert_eq!(hearing.neighbours.iter().filter(|known| known.answers).count(), 1, "others are none of its business");
+    let counts = |hearing: &mut Hearing| {
+        hearing.begin_round(at(0));
+        hearing.may_ask()
+    };
+    assert_eq!([counts(&mut hearing), counts(&mut hearing), counts(&mut hearing)], [true, true, false]);
+    assert!(!hearing.note_speaker(addr("10.0.1.1")) && hearing.may_ask(), "it answers again, and was not known to");
+    assert!(counts(&mut hearing) && hearing.note_speaker(addr("10.0.1.1")) && counts(&mut hearing));
+    assert!(!hearing.note_speaker(addr("192.0.2.7")), "others are none of its business");
+}
+
+#[test]
+fn who_hears_strangers_for_a_minute_and_no_neighbour_believes_that_those_are_gone() {
+    let mut hearing = acquainted();
+    hearing.asked = Some(at(1000));
+    hearing.note(at(60_500), false);
+    assert!(!hearing.forget(at(60_900)) && hearing.asked.is_some());
+    assert!(!hearing.forget(at(61_600)), "the stranger is silent, too");
+    hearing.note(at(61_600), false);
+    assert!(hearing.forget(at(61_700)) && !hearing.may_ask() && hearing.asked.is_none());
 }
 
 #[test]
@@ -93,8 +104,10 @@ fn what_is_known_of_a_neighbour_outlives_a_change_of_the_configuration() {
     for line in ["add ns ip 10.0.1.5 24", "add route 0.0.0.0 0.0.0.0 10.0.1.1"] {
         config.apply_line(line).unwrap();
     }
+    hearing.next_round = Some(at(30_000));
     hearing.set_config(at(5), &config);
     assert!(hearing.may_ask() && hearing.neighbours.len() == 1);
+    assert_eq!(hearing.next_round, Some(at(30_000)), "nobody is new");
     hearing.set_config(at(6), &Config::default());
     assert_eq!((hearing.may_ask(), hearing.next_round), (false, None));
 }

@@ -99,7 +99,7 @@ pub struct Machine {
     /// The role is being given away for health's sake.
     pub(crate) flipping: bool,
     pub(crate) flips: Flips,
-    /// Something came in since those were asked that are known to answer; see [`Machine::handle_hearing`].
+    /// See [`Machine::handle_hearing`].
     pub(crate) hears: bool,
     /// When the peer was first heard, or heard again.
     pub(crate) met: Instant,
@@ -319,8 +319,8 @@ impl Machine {
         self.settle(now);
     }
 
-    /// Whether anything comes in here. `false`: neighbours that are known to answer were asked, and nothing came in from
-    /// anybody since. To be told at every change.
+    /// Whether anything comes in here. `false`: after a silence of everybody neighbours that are known to answer were asked, and
+    /// nothing has come in since that proves that this node hears. To be told at every change.
     pub fn handle_hearing(&mut self, now: Instant, hears: bool) {
         self.enter(now);
         if hears && self.is_deaf() {
@@ -451,6 +451,11 @@ impl Machine {
     /// Our role.
     pub fn role(&self) -> Role {
         self.state.role()
+    }
+
+    /// The role of the peer, while it is there.
+    pub fn peer_role(&self) -> Option<Role> {
+        self.peer.role()
     }
 
     /// Our term, for the envelope: our own as primary, that of the primary we

@@ -96,7 +96,7 @@ impl Node {
 
     /// The operator removes the peer in `next`. While the peer is there the role stays where it is.
     fn end_pair(&self, next: &mut Config) -> Result<Option<Warning>, CommandError> {
-        if self.ha.status().peer.is_none() {
+        if self.ha.peer_role().is_none() {
             return Ok(None);
         }
         match self.ha.role() {
@@ -142,7 +142,7 @@ impl Node {
     /// typed at a node that hands over would not reach the other one any more.
     fn follows_a_primary(&self) -> bool {
         self.ha.role() == Role::Draining
-            || self.ha.role() != Role::Primary && self.ha.status().peer.is_some_and(|peer| peer.role == Role::Primary)
+            || self.ha.role() != Role::Primary && self.ha.peer_role() == Some(Role::Primary)
     }
 
     fn act(

@@ -264,7 +264,7 @@ impl Node {
     /// Finds out how well this node can serve, and tells the election what has changed.
     pub(crate) fn judge_fitness(&mut self, now: Instant) {
         let (by_ports, failed) = interfaces(&self.config, &self.ports);
-        let some_port = !self.usable_ports().is_empty() || self.ports.is_empty();
+        let some_port = self.has_usable_port() || self.ports.is_empty();
         let fitness = &mut self.fitness;
         let asked = &fitness.asked;
         let answers = |addr: Addr| asked.iter().any(|asked| asked.addr == addr && !asked.is_silent());

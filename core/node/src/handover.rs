@@ -78,7 +78,7 @@ impl Node {
     /// A peer that says that it follows has no claim to floating addresses: who speaks in its name is lying. One that leads, or
     /// that is not heard, may have.
     pub(crate) fn tell_rivals(&mut self, now: Instant) {
-        let follows = self.ha.status().peer.is_some_and(|peer| matches!(peer.role, Role::Init | Role::Secondary));
+        let follows = matches!(self.ha.peer_role(), Some(Role::Init | Role::Secondary));
         let rivals = self.config.ha().peer.is_some() && !follows;
         let before = self.handover.rivals.replace(rivals);
         if before == Some(rivals) {

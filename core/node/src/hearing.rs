@@ -205,7 +205,7 @@ impl Node {
         }
     }
 
-    /// Whether a frame to many is one of this node's own: where two ports lead to the same wire, it comes back by the other.
+    /// Whether a frame is one of this node's own: where two ports lead to the same wire, it comes back by the other.
     fn is_own_echo(&self, frame: &[u8]) -> bool {
         frame.get(6..12).is_some_and(|from| self.own_stations().any(|own| own.0 == *from))
     }
@@ -226,7 +226,7 @@ impl Node {
         able.then(|| self.hearing.poll_timeout(self.pace()))?
     }
 
-    fn has_usable_port(&self) -> bool {
+    pub(crate) fn has_usable_port(&self) -> bool {
         self.ports.iter().any(|state| state.up && state.port.is_some())
     }
 

@@ -423,7 +423,7 @@ impl Node {
 
     /// As winner: a datagram of an offer. It is stored; a turn may have many, and judges a slice of them all.
     pub(crate) fn hear_offer(&mut self, now: Instant, boot: u64, payload: &[u8]) {
-        let follows = self.ha.status().peer.is_some_and(|peer| peer.role == Role::Secondary);
+        let follows = self.ha.peer_role() == Some(Role::Secondary);
         if self.peer_boot != Some(boot) || !follows || !self.may_offer() || self.quarantine.refuses() {
             return;
         }
@@ -514,7 +514,7 @@ impl Node {
         }
         if let Some((addr, mac)) = self.engine.take_claimed() {
             let text = format!(
-                "the station {mac} claims {}, which is this node's: hosts are told again where it is, once a second at most",
+                "the station {mac} claims {}, which is this node's: hosts are told again where it is, but not at every claim",
                 IpAddr::from(addr)
             );
             self.event(Level::Warn, text);
@@ -523,7 +523,7 @@ impl Node {
 
     /// The peer's hello says whether it has flows to offer, after the hello has had its consequences.
     pub(crate) fn hear_offering(&mut self, now: Instant) {
-        let follows = self.ha.status().peer.is_some_and(|peer| peer.role == Role::Secondary);
+        let follows = self.ha.peer_role() == Some(Role::Secondary);
         if self.ha.role() != Role::Primary || !follows {
             return;
         }

@@ -54,13 +54,6 @@ fn own(stage: &Stage<'_>, node: usize, key: &str) -> Result<Value> {
     Ok(stage.pair.nodes[node].ha()?.raw["hanode"][0][key].clone())
 }
 
-fn wait_primary(stage: &mut Stage<'_>, node: usize) -> Result<()> {
-    sys::wait_until("the role has moved", ROLE_LIMIT, || {
-        stage.pair.ensure_alive()?;
-        Ok(stage.pair.nodes[node].ha()?.is_primary().then_some(()))
-    })
-}
-
 /// Each cable of each node in turn, under load: a planned switchover, without a loss.
 fn interface_fails(stage: &mut Stage<'_>) -> Result<()> {
     let mut traffic = start_traffic(stage)?;
@@ -68,7 +61,7 @@ fn interface_fails(stage: &mut Stage<'_>) -> Result<()> {
         let primary = stage.pair.wait_whole()?;
         let pulled = Instant::now();
         plug(stage, primary, side, "down")?;
-        wait_primary(stage, 1 - primary)?;
+        stage.pair.wait_primary(1 - primary)?;
         println!("    cable pulled: the other node is seen to lead after {} ms", pulled.elapsed().as_millis());
         wait_recovered(&mut traffic)?;
         let (state, failed) = (own(stage, primary, "hastatus")?, own(stage, primary, "pfifaces")?);
@@ -116,7 +109,7 @@ fn both_fail(stage: &mut Stage<'_>, fail_safe: bool) -> Result<()> {
             Ok(views.iter().all(|view| view.is_secondary()).then_some(()))
         })?;
         plug(stage, 1 - primary, SERVER, "up")?;
-        wait_primary(stage, 1 - primary)?;
+        stage.pair.wait_primary(1 - primary)?;
     }
     let spoken = ends.ask("send", ANSWER_LIMIT)?;
     ensure!(spoken["answered"] == IDLE, "connections that waited: {spoken}");
@@ -143,7 +136,7 @@ fn route_fails(stage: &mut Stage<'_>) -> Result<()> {
         })?;
         let cable = CABLES[primary][SERVER];
         stage.lab.switch.ip_batch(&format!("link set {cable} nomaster\n"))?;
-        wait_primary(stage, 1 - primary)?;
+        stage.pair.wait_primary(1 - primary)?;
         let state = own(stage, primary, "hastatus")?;
         ensure!(state == "ROUTEMONITORFAIL", "the failed node says {state}");
         wait_recovered(&mut traffic)?;
@@ -172,7 +165,7 @@ fn virtual_mac(stage: &mut Stage<'_>) -> Result<()> {
         })?;
         if round == 1 {
             stage.pair.nodes[primary].cli(&["force", "ha", "failover", "-force"])?;
-            wait_primary(stage, 1 - primary)?;
+            stage.pair.wait_primary(1 - primary)?;
         } else {
             let outage = stage.pair.fail(&stage.lab, primary, Failure::Kill)?;
             wait_recovered(&mut traffic)?;
@@ -199,7 +192,7 @@ fn hooks(stage: &mut Stage<'_>) -> Result<()> {
     }
     let primary = stage.pair.wait_whole()?;
     stage.pair.nodes[primary].cli(&["force", "ha", "failover", "-force"])?;
-    wait_primary(stage, 1 - primary)?;
+    stage.pair.wait_primary(1 - primary)?;
     let address = |node: usize| crate::lab::peer_address(node as u8);
     let lines = [
         format!("{} Draining Forced {}", address(primary), address(1 - primary)),

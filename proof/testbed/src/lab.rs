@@ -231,6 +231,11 @@ impl Drop for Lab {
 /// A node's interfaces: client side, server side, peer link.
 pub const NODE_DEVICES: [&str; 3] = ["eth-c", "eth-s", "eth-p"];
 
+/// The switch's ends of a node's data cables, as a set of nftables.
+pub fn switch_ports(node: usize) -> &'static str {
+    [r#"{ "a-c", "a-s" }"#, r#"{ "b-c", "b-s" }"#][node]
+}
+
 /// The NSIP of a node, on the peer link.
 pub fn peer_address(node: u8) -> String {
     format!("203.0.113.{}", node + 1)

@@ -2,7 +2,7 @@
 //! pair.
 
 use crate::config::Vip;
-use crate::lab::{Family, peer_address};
+use crate::lab::{Family, peer_address, switch_ports};
 use crate::stories::{Stage, nothing_lost, start_traffic, wait_recovered};
 use crate::{sys, traffic};
 use anyhow::{Result, ensure};
@@ -35,7 +35,7 @@ fn deafen(stage: &Stage<'_>, node: usize, deaf: bool) -> Result<()> {
         switch.run("nft", &["delete", "table", "bridge", "deaf"], "")?;
         return namespace.run("nft", &["delete", "table", "netdev", "deaf"], "").map(drop);
     }
-    let ports = [r#"{ "a-c", "a-s" }"#, r#"{ "b-c", "b-s" }"#][node];
+    let ports = switch_ports(node);
     let to_node = format!(
         "table bridge deaf {{\n chain post {{\n  type filter hook postrouting priority 0\n  oifname {ports} drop\n }}\n}}\n"
     );
@@ -79,7 +79,7 @@ fn deaf_primary(stage: &mut Stage<'_>) -> Result<()> {
     let mut traffic = start_traffic(stage)?;
     let primary = stage.pair.wait_whole()?;
     deafen(stage, primary, true)?;
-    sys::wait_until("the other node leads", LIMIT, || Ok(leads(stage, 1 - primary)?.then_some(())))?;
+    stage.pair.wait_primary(1 - primary)?;
     wait_deaf(stage, primary)?;
     ensure!(!leads(stage, primary)?, "both lead");
     let log = std::fs::read_to_string(stage.pair.nodes[primary].log())?;
@@ -96,7 +96,7 @@ fn cut_off(stage: &mut Stage<'_>) -> Result<()> {
     let mut traffic = start_traffic(stage)?;
     let primary = stage.pair.wait_whole()?;
     let other = 1 - primary;
-    let ports = [r#"{ "a-c", "a-s" }"#, r#"{ "b-c", "b-s" }"#][other];
+    let ports = switch_ports(other);
     let rules = format!(
         "table bridge split {{\n chain pre {{\n  type filter hook prerouting priority 0\n  iifname {ports} drop\n }}\n \
          chain post {{\n  type filter hook postrouting priority 0\n  oifname {ports} drop\n }}\n}}\n"
@@ -136,7 +136,7 @@ fn pair_ended(stage: &mut Stage<'_>) -> Result<()> {
         ensure!(stage.pair.wait_whole()? == primary, "made again, another node leads");
     }
     stage.pair.nodes[primary].kill()?;
-    sys::wait_until("the other node leads", LIMIT, || Ok(leads(stage, 1 - primary)?.then_some(())))?;
+    stage.pair.wait_primary(1 - primary)?;
     let spoken = ends.ask("send", ANSWER_LIMIT)?;
     ensure!(spoken["answered"] == IDLE, "after a failover of the pair made again: {spoken}");
     Ok(())

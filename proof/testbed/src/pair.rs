@@ -86,6 +86,14 @@ impl Pair {
         outcome.with_context(|| format!("not UP:\n{seen}"))
     }
 
+    /// Waits until this node leads.
+    pub fn wait_primary(&mut self, node: usize) -> Result<()> {
+        sys::wait_until("the role has moved", TAKEOVER_LIMIT, || {
+            self.ensure_alive()?;
+            Ok(self.nodes[node].ha()?.is_primary().then_some(()))
+        })
+    }
+
     /// An error if a node that should live has ended by itself.
     pub fn ensure_alive(&mut self) -> Result<()> {
         self.nodes.iter_mut().filter(|node| node.pid().is_some()).try_for_each(Node::ensure_alive)

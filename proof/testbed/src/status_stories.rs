@@ -1,7 +1,7 @@
 //! Stories about what an operator tells a node: statuses, forced failovers that are refused, the words of the pair; and
 //! about a connection between the nodes that somebody else closes.
 
-use crate::lab::peer_address;
+use crate::lab::{peer_address, switch_ports};
 use crate::node::{Failure, Node};
 use crate::stories::{Stage, nothing_lost, start_traffic, wait_recovered};
 use crate::{config, sys};
@@ -43,10 +43,6 @@ fn set_status(stage: &Stage<'_>, node: usize, status: &str) -> Result<()> {
     })
 }
 
-fn wait_primary(stage: &Stage<'_>, node: usize) -> Result<()> {
-    sys::wait_until("the role has moved", ROLE_LIMIT, || Ok(stage.pair.nodes[node].ha()?.is_primary().then_some(())))
-}
-
 /// A node that is told never to lead does not, though its primary is dead; one that is told to lead gets the role from a
 /// willing peer without a loss.
 fn statuses(stage: &mut Stage<'_>) -> Result<()> {
@@ -66,14 +62,14 @@ fn statuses(stage: &mut Stage<'_>) -> Result<()> {
         let view = stage.pair.nodes[other].ha()?;
         ensure!(view.is_secondary(), "{status} beside a dead primary: {}", view.raw);
         stage.pair.nodes[other].cli(&["unset", "HA", "node", "-haStatus"])?;
-        wait_primary(stage, other)?;
+        stage.pair.wait_primary(other)?;
         stage.pair.nodes[primary].start(&stage.lab)?;
     }
     let mut traffic = start_traffic(stage)?;
     let primary = stage.pair.wait_whole()?;
     for leader in [1 - primary, primary] {
         set_status(stage, leader, "STAYPRIMARY")?;
-        wait_primary(stage, leader)?;
+        stage.pair.wait_primary(leader)?;
         wait_recovered(&mut traffic)?;
         stage.pair.wait_whole()?;
         stage.pair.nodes[leader].cli(&["unset", "HA", "node", "-haStatus"])?;
@@ -184,7 +180,7 @@ fn closed_connection(stage: &mut Stage<'_>) -> Result<()> {
 fn unheard(stage: &mut Stage<'_>) -> Result<()> {
     let mut traffic = start_traffic(stage)?;
     let primary = stage.pair.wait_whole()?;
-    let ports = [r#"{ "a-c", "a-s" }"#, r#"{ "b-c", "b-s" }"#][primary];
+    let ports = switch_ports(primary);
     let heartbeats = format!(
         "table bridge mute {{\n chain pre {{\n  type filter hook prerouting priority 0\n  iifname {ports} ether type 0x88b5 drop\n }}\n}}\n"
     );
@@ -192,7 +188,7 @@ fn unheard(stage: &mut Stage<'_>) -> Result<()> {
         "table inet mute {\n chain out {\n  type filter hook output priority 0\n  oifname \"eth-p\" drop\n }\n}\n";
     stage.lab.switch.run("nft", &["-f", "-"], &heartbeats)?;
     stage.lab.nodes[primary].run("nft", &["-f", "-"], link)?;
-    wait_primary(stage, 1 - primary)?;
+    stage.pair.wait_primary(1 - primary)?;
     let view = stage.pair.nodes[primary].ha()?;
     ensure!(!view.is_primary(), "both lead: {}", view.raw);
     let log = std::fs::read_to_string(stage.pair.nodes[primary].log())?;

@@ -190,11 +190,16 @@ impl Node {
     /// A frame came in; `speaker`: who says in it where it is.
     pub(crate) fn hear_frame(&mut self, now: Instant, frame: &[u8], speaker: Option<Addr>) {
         let answer = speaker.is_some_and(|speaker| self.hearing.note_speaker(speaker));
-        if self.hearing.asked.is_none() {
-            self.hearing.heard = now;
-        } else if !self.is_own_echo(frame) {
-            let proof = answer || self.is_to_us(frame);
-            self.hear_somebody(now, proof);
+        let in_doubt = self.hearing.asked.is_some();
+        // To ask of every packet who sent it would cost more than an echo in a thousand is worth: what comes back is what goes
+        // to all.
+        let to_all = frame.first().is_some_and(|first| first & 1 != 0);
+        if (in_doubt || to_all) && self.is_own_echo(frame) {
+            return;
+        }
+        match in_doubt {
+            true => self.hear_somebody(now, answer || self.is_to_us(frame)),
+            false => self.hearing.heard = now,
         }
     }
 

@@ -1,4 +1,7 @@
+use holdfast_engine::{Limits, Port, PortId};
+
 use super::*;
+use crate::{NodeOptions, PortState};
 
 const PACE: Pace = Pace { limit: Duration::from_millis(175), patience: Duration::from_millis(25), joined: true };
 
@@ -110,4 +113,36 @@ fn what_is_known_of_a_neighbour_outlives_a_change_of_the_configuration() {
     assert_eq!(hearing.next_round, Some(at(30_000)), "nobody is new");
     hearing.set_config(at(6), &Config::default());
     assert_eq!((hearing.may_ask(), hearing.next_round), (false, None));
+}
+
+#[test]
+fn its_own_broadcasts_that_come_back_by_another_port_are_nobody() {
+    let options = NodeOptions {
+        boot: 1,
+        seed: 1,
+        secret: [1; 32],
+        password_key: [1; 32],
+        stored_term: 0,
+        config: "set ns config -IPAddress 10.0.1.2 -netmask 255.255.255.0".into(),
+        limits: Limits { max_flows: 16, max_neighbours: 16, max_persistence: 4, ..Limits::default() },
+        unix_nanos_at_origin: 0,
+        host_name: "n".into(),
+    };
+    let mut node = Node::new(at(0), options).unwrap();
+    let port = |id: u8| PortState {
+        port: Some(Port { id: PortId(id), mac: MacAddr([2, 0, 0, 0, 0, id]), mtu: 1500 }),
+        id: format!("1/{}", id + 1),
+        device: format!("eth{}", id + 1),
+        up: true,
+    };
+    node.handle_ports(at(0), vec![port(0), port(1)]);
+    let heard_at = |node: &mut Node, ms, frame: [u8; 14]| {
+        node.hear_frame(at(ms), &frame, None);
+        node.hearing.heard
+    };
+    let frame = |to: u8, from: u8| [to, to, to, to, to, to, 2, 0, 0, 0, 0, from, 0x08, 0x06];
+    assert_eq!(heard_at(&mut node, 10, frame(0xff, 0)), at(0), "sent by one port, seen at the other");
+    assert_eq!(heard_at(&mut node, 20, frame(0xff, 9)), at(20));
+    node.hearing.asked = Some(at(20));
+    assert_eq!(heard_at(&mut node, 30, frame(0xff, 1)), at(20), "in doubt, too");
 }

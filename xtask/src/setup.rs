@@ -16,11 +16,18 @@ const NEEDED: &[(&str, &str)] = &[
     ("ps", "procps"),
     ("python3", "python3-minimal"),
     ("etcd", "etcd-server"),
+    ("bpftool", "bpftool"),
+    ("ethtool", "ethtool"),
 ];
 
 /// What the benches compare the product with, and load it with; without it they leave that out and say so.
-const FOR_BENCHES: &[(&str, &str)] =
-    &[("conntrackd", "conntrackd"), ("conntrack", "conntrack"), ("keepalived", "keepalived"), ("iperf3", "iperf3")];
+const FOR_BENCHES: &[(&str, &str)] = &[
+    ("conntrackd", "conntrackd"),
+    ("conntrack", "conntrack"),
+    ("keepalived", "keepalived"),
+    ("iperf3", "iperf3"),
+    ("haproxy", "haproxy"),
+];
 
 /// Installs what is missing.
 pub fn run(bench: bool) -> Result<()> {

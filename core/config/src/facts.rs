@@ -54,6 +54,25 @@ pub struct NodeFacts {
     pub ports_down: Vec<String>,
     /// Drops by reason, in the order of the engine's table; zeroes may be left out.
     pub drops: Vec<(&'static str, u64)>,
+    /// Which way packets go.
+    pub data_plane: DataPlaneFacts,
+}
+
+/// Which way packets go.
+#[derive(Clone, Debug, Default)]
+pub struct DataPlaneFacts {
+    /// `tc` or `xdp`, with a program in the kernel, or `user`.
+    pub way: &'static str,
+    /// Why it is this one.
+    pub why: String,
+    /// How each open interface is watched, by its id.
+    pub interfaces: Vec<(String, String)>,
+    /// Copies of flows in the kernel, one for each direction.
+    pub copies: u64,
+    /// Copies that found no room since the start.
+    pub refused: u64,
+    /// Packets that the program did not forward, by reason; zeroes may be left out.
+    pub not_forwarded: Vec<(&'static str, u64)>,
 }
 
 /// The part a node plays.

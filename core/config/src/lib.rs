@@ -46,9 +46,9 @@ pub use connections::{
 };
 pub use error::{CommandError, Message, Warning, messages};
 pub use facts::{
-    ChannelState, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts, NodeState,
-    PeerFacts, PeerPorts, ResyncFacts, RouteFacts, SecurityFacts, SecurityFailure, SecurityState, ServiceFacts,
-    SyncState, TakeoverFacts, VserverFacts, WitnessFacts,
+    ChannelState, ConfigFacts, DataPlaneFacts, DigestState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts,
+    NodeState, PeerFacts, PeerPorts, ResyncFacts, RouteFacts, SecurityFacts, SecurityFailure, SecurityState,
+    ServiceFacts, SyncState, TakeoverFacts, VserverFacts, WitnessFacts,
 };
 pub use model::{
     Binding, ConnFailover, FailoverSet, HaPeer, HaSettings, HaStatus, Hook, Interface, IpKind, LbVserver, Method,

@@ -686,13 +686,16 @@ impl Engine {
     /// expires while this node does not forward.
     fn expire(&mut self, now: Instant, slot: u32) {
         let Some(flow) = self.flows.live_at(slot) else { return };
-        let grace = if self.is_offloaded(slot) { REPORT_GRACE } else { Duration::ZERO };
-        let time_out = flow.time_out(&self.limits) + grace;
+        let time_out = flow.time_out(&self.limits);
         let deadline = flow.last_seen.max(self.rebased_at) + time_out;
         if self.gate == Gate::Closed {
             self.flows.arm(slot, now + time_out);
         } else if deadline > now {
             self.flows.arm(slot, deadline);
+        } else if self.is_offloaded(slot) {
+            // Its packets may pass elsewhere.
+            self.withdraw_offload(slot);
+            self.flows.arm(slot, now + REPORT_GRACE);
         } else {
             self.close(slot);
         }

@@ -15,20 +15,19 @@
 use std::collections::VecDeque;
 
 use holdfast_base::{Duration, Instant};
-use holdfast_wire::{Endpoint, MacAddr};
+use holdfast_wire::{Endpoint, MacAddr, Plain, plain};
 
 use crate::engine::{Engine, Gate};
 use crate::flow::tcp::TcpState;
 use crate::flow::tcp_seen::note_offloaded;
 use crate::flow::{FlowState, NONE, Side};
 use crate::frame::PortId;
-use crate::record::FlowKey;
+use crate::record::{FlowKey, L2Disc};
 
 /// Orders that wait to be polled; beyond it a new epoch stands for all of them.
 const MAX_ORDERS: usize = 65_536;
 
-/// A flow with copies lives so much longer than its idle time-out: the report of
-/// its last packet may be under way.
+/// A flow with copies that seems idle gets so much more time: they are taken out, and what they report then is the truth.
 pub(crate) const REPORT_GRACE: Duration = Duration::from_secs(2);
 
 /// A copy of one direction's rewrite.
@@ -36,6 +35,8 @@ pub(crate) const REPORT_GRACE: Duration = Duration::from_secs(2);
 pub struct OffloadEntry {
     /// How packets name it.
     pub key: FlowKey,
+    /// It is for packets of the client.
+    pub from_client: bool,
     /// The source that they leave with.
     pub src: Endpoint,
     /// The destination that they leave with.
@@ -189,7 +190,6 @@ impl Engine {
 
     fn count_offloaded(&mut self, slot: u32, side: Side, packets: u64, bytes: u64) {
         let (vserver, service) = (self.flows.at(slot).vserver, self.flows.at(slot).service);
-        self.client_seen |= side == Side::Client;
         if let Some(counters) = self.roster.vserver_counters(vserver) {
             counters.traffic.add_all(side, packets, bytes);
         }
@@ -249,6 +249,7 @@ impl Engine {
         let (src, dst) = flow.rewritten(side);
         Some(OffloadEntry {
             key: flow.key(side),
+            from_client: side == Side::Client,
             src,
             dst,
             port: port.id,
@@ -282,6 +283,22 @@ impl Engine {
         for key in keys {
             self.offloads.push(OffloadOrder::Remove(key));
         }
+    }
+
+    /// The copy for this frame, if it ends something: what has passed elsewhere must be told before the frame is handed in
+    /// (see [`Engine::handle_use`]), since a FIN or reset is believed only if its numbers fit.
+    pub fn copy_to_ask(&self, frame: &[u8]) -> Option<FlowKey> {
+        if !self.offloads.on {
+            return None;
+        }
+        let mut packet = Plain::default();
+        plain(frame, &mut packet).ok()?;
+        if !(packet.flags.fin() || packet.flags.rst()) {
+            return None;
+        }
+        let key = FlowKey { proto: packet.proto, l2: L2Disc(0), src: packet.source(), dst: packet.destination() };
+        let (slot, _) = self.flows.find(&key)?;
+        self.is_offloaded(slot).then_some(key)
     }
 
     /// Whether packets of the flow in `slot` may pass elsewhere.

@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
-use holdfast_engine::{Limits, Port};
+use holdfast_engine::{Limits, Port, PortId};
 use holdfast_ha::WitnessAsk;
 use holdfast_wire::MacAddr;
 
@@ -49,6 +49,23 @@ pub struct PortState {
     pub device: String,
     /// Carrier and administrative state.
     pub up: bool,
+}
+
+/// Which way packets go, as the driver knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DataPlane {
+    /// `tc`, `xdp` or `user`.
+    pub way: &'static str,
+    /// Why it is this one.
+    pub why: String,
+    /// How each open port is watched.
+    pub ports: Vec<(PortId, String)>,
+    /// Copies of rewrites in the fast path, two for each flow.
+    pub copies: u64,
+    /// Copies that found no room there since the start.
+    pub refused: u64,
+    /// Packets that the fast path did not forward, by reason; zeroes may be left out.
+    pub not_forwarded: Vec<(&'static str, u64)>,
 }
 
 /// What the idle TCP connection between the two data threads did. A hint only.

@@ -24,6 +24,7 @@ mod lower;
 mod mirroring;
 mod node;
 mod offer;
+mod offloading;
 mod onlooker;
 mod peer_ports;
 mod promote;
@@ -43,8 +44,8 @@ mod witness;
 
 pub use channel::PEER_ETHERTYPE;
 pub use effect::{
-    Effect, HookRun, Level, NodeOptions, PEER_PORT, PeerLink, PortState, ProbeKind, ProbeOutcome, ProbeRequest, Reply,
-    StartError, StreamEvent, WitnessCall,
+    DataPlane, Effect, HookRun, Level, NodeOptions, PEER_PORT, PeerLink, PortState, ProbeKind, ProbeOutcome,
+    ProbeRequest, Reply, StartError, StreamEvent, WitnessCall,
 };
 pub use node::Node;
 pub use onlooker::Onlooker;

@@ -14,7 +14,9 @@ use holdfast_wire::{Addr, Endpoint, MacAddr};
 
 use crate::channel::{self, Channel, Letter, Letterhead, Outgoing, Received};
 use crate::counters::LimitWatch;
-use crate::effect::{Effect, Level, NodeOptions, PeerLink, PortState, ProbeOutcome, Reply, StartError, StreamEvent};
+use crate::effect::{
+    DataPlane, Effect, Level, NodeOptions, PeerLink, PortState, ProbeOutcome, Reply, StartError, StreamEvent,
+};
 use crate::envelope::MessageKind;
 use crate::fitness::Fitness;
 use crate::ha_counters::HaCounters;
@@ -103,6 +105,7 @@ pub struct Node {
     pub(crate) interfaces: Vec<(String, String)>,
     pub(crate) floating_macs: Vec<(String, MacAddr)>,
     pub(crate) guarded: (Vec<IpAddr>, bool),
+    pub(crate) data_plane: DataPlane,
 }
 
 impl Node {
@@ -163,6 +166,7 @@ impl Node {
             interfaces: Vec::new(),
             floating_macs: Vec::new(),
             guarded: (Vec::new(), false),
+            data_plane: DataPlane::default(),
             options,
             config,
         };

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use core::time::Duration;
 use holdfast_base::Instant;
 use holdfast_config::{
-    ChannelState, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, LbVserver, MonitorFacts, NodeFacts,
-    NodeState, PeerFacts, ResyncFacts, SecurityFacts, SecurityFailure, SecurityState, Service, ServiceFacts,
+    ChannelState, ConfigFacts, DataPlaneFacts, DigestState, Facts, HaFacts, HaRole, Health, LbVserver, MonitorFacts,
+    NodeFacts, NodeState, PeerFacts, ResyncFacts, SecurityFacts, SecurityFailure, SecurityState, Service, ServiceFacts,
     TakeoverFacts, VserverFacts,
 };
 use holdfast_engine::{Drop, ServiceId, VserverId};
 use holdfast_ha::{HaStatus, NodeHealth, PeerView, Role};
 
+use crate::effect::PortState;
 use crate::envelope::Refused;
 use crate::node::Node;
 use crate::secure::Failure;
@@ -59,6 +60,23 @@ impl<'a> View<'a> {
             heard_on: self.heard_on(),
             ports: self.node.peer_ports.clone(),
         })
+    }
+
+    fn data_plane(&self) -> DataPlaneFacts {
+        let plane = &self.node.data_plane;
+        let how = |state: &PortState| {
+            let id = state.port?.id;
+            let (_, how) = plane.ports.iter().find(|(port, _)| *port == id)?;
+            Some((state.id.clone(), how.clone()))
+        };
+        DataPlaneFacts {
+            way: plane.way,
+            why: plane.why.clone(),
+            interfaces: self.node.ports.iter().filter_map(how).collect(),
+            copies: plane.copies,
+            refused: plane.refused,
+            not_forwarded: plane.not_forwarded.clone(),
+        }
     }
 
     /// The peer's configuration, as its last hello told.
@@ -216,6 +234,7 @@ impl Facts for View<'_> {
             version: env!("CARGO_PKG_VERSION").into(),
             ports_up: names(true),
             ports_down: names(false),
+            data_plane: self.data_plane(),
             drops: Drop::ALL.iter().map(|&reason| (reason.label(), counters.drops(reason))).collect(),
         }
     }

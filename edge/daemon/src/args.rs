@@ -1,5 +1,6 @@
 //! The command line of the daemon.
 
+use crate::dataplane::DataPlane;
 use crate::log::Format;
 use std::path::PathBuf;
 
@@ -26,6 +27,10 @@ pub struct Args {
     /// Size of the flow table. It is allocated at the start.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216))]
     pub max_flows: Option<u32>,
+
+    /// Which way packets of established flows go.
+    #[arg(long, value_name = "WAY", value_enum, default_value = "auto")]
+    pub dataplane: DataPlane,
 
     /// UNSAFE, for tests only: crash at a flow record of a client at 192.0.2.66 or 2001:db8::66,
     /// and do the harm that datagrams to this Unix socket ask for.

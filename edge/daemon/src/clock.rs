@@ -24,6 +24,11 @@ impl Clock {
         Instant::from_nanos(boot_nanos().saturating_sub(self.origin_nanos))
     }
 
+    /// CLOCK_BOOTTIME at the origin in nanoseconds.
+    pub fn origin_nanos(&self) -> u64 {
+        self.origin_nanos
+    }
+
     /// Unix time of the origin in nanoseconds.
     pub fn unix_nanos_at_origin(&self) -> u64 {
         self.unix_nanos_at_origin

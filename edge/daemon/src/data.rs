@@ -4,14 +4,17 @@ use crate::clock::Clock;
 use crate::crash::TRAIL;
 use crate::crash::trail::Phase;
 use crate::hooks;
+use crate::offloading::Offloading;
 use crate::peer::{DATAGRAMS, LISTENER, Peer, STREAM};
 use crate::poller::Poller;
 use crate::precedence::Precedence;
-use crate::queue::{Inbox, Input, Job, JobSender};
+use crate::queue::{Inbox, Input, Job, JobSender, Opened};
 use holdfast_base::Instant;
 use holdfast_engine::{PortId, Verdict};
-use holdfast_netio::{PacketPorts, PacketSocket, Ports, TURN_FRAMES};
-use holdfast_node::{Effect, Level, Node};
+use holdfast_fastpath::{FastPathError, FlowMaps};
+use holdfast_netio::{PacketPorts, PortSockets, Ports, TURN_FRAMES};
+use holdfast_node::{DataPlane, Effect, Level, Node};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -55,12 +58,21 @@ struct Tally {
     frames: u64,
 }
 
+/// Which way packets go, and why.
+pub type Way = (&'static str, String);
+
 /// The one owner of the node.
 pub struct Driver {
     clock: Clock,
     node: Node,
     ports: PacketPorts,
+    /// The fast path, if there is one.
+    fast: Option<Offloading>,
+    /// Which way packets go, and why.
+    way: Way,
     open: Vec<PortId>,
+    /// How each port is watched.
+    hows: BTreeMap<PortId, String>,
     rx_errors: u64,
     peer: Peer,
     poller: Poller,
@@ -78,15 +90,26 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Drives `node` from the calling thread, whose precedence it claims; nothing happens before `run`.
-    pub fn new(clock: Clock, node: Node, inbox: Inbox, jobs: JobSender, pulse: Arc<Pulse>) -> std::io::Result<Driver> {
+    /// Drives `node`, and its fast path, from the calling thread, whose precedence it claims; nothing happens before `run`.
+    pub fn new(
+        clock: Clock,
+        mut node: Node,
+        (way, maps): (Way, Option<FlowMaps>),
+        inbox: Inbox,
+        jobs: JobSender,
+        pulse: Arc<Pulse>,
+    ) -> std::io::Result<Driver> {
         let poller = Poller::new()?;
         poller.add(inbox.raw_fd(), WAKE, false)?;
+        let fast = maps.map(|maps| Offloading::new(maps, clock, &mut node));
         Ok(Driver {
             clock,
             node,
             ports: PacketPorts::new(),
+            fast,
+            way,
             open: Vec::new(),
+            hows: BTreeMap::new(),
             rx_errors: 0,
             peer: Peer::new(),
             poller,
@@ -135,6 +158,9 @@ impl Driver {
         self.node.handle_timeout(now);
         self.drain(now);
         self.flush();
+        if let Some(fast) = &mut self.fast {
+            fast.settle(now, &mut self.node, &mut self.jobs);
+        }
         self.peer.maintain(now, &self.poller, &mut self.jobs);
         if now >= self.next_tick {
             self.next_tick = now + TICK;
@@ -142,6 +168,7 @@ impl Driver {
             self.ports.collect_drops();
             self.notice_port_trouble();
             self.notice_lost_jobs();
+            self.tell_data_plane();
         }
         self.finish(now);
     }
@@ -180,12 +207,15 @@ impl Driver {
     }
 
     fn take_frames(&mut self, now: Instant) {
-        let Driver { node, ports, ready, open, tally, .. } = self;
+        let Driver { node, ports, fast, ready, open, tally, .. } = self;
         let ready: Vec<PortId> = open.iter().copied().filter(|id| ready.contains(&u64::from(id.0))).collect();
         let budget = TURN_FRAMES / ready.len().max(1);
         for id in ready {
             let count = ports.receive(id, budget.max(1), &mut |frame, outbox| {
                 TRAIL.frame(now, frame.port.0, frame.bytes);
+                if let Some(fast) = fast {
+                    fast.tell_of_copy(now, node, frame.bytes);
+                }
                 let out = match node.handle_frame(now, frame) {
                     Verdict::Forward(port) => Some(port),
                     Verdict::Consumed | Verdict::ForHost | Verdict::Drop(_) => None,
@@ -215,10 +245,14 @@ impl Driver {
         match input {
             Input::Ports { states, opened, closed } => {
                 self.swap_ports(opened, &closed);
+                if let Some(fast) = &mut self.fast {
+                    fast.set_port_macs(states.iter().filter_map(|state| state.port).map(|port| port.mac));
+                }
                 self.node.handle_ports(now, states);
             }
             Input::HostAddresses(list) => {
-                node.handle_host_addresses(now, list.iter().map(|own| own.addr.into()).collect());
+                self.guide(|fast| fast.set_host(list.iter().map(|own| own.addr)));
+                self.node.handle_host_addresses(now, list.iter().map(|own| own.addr.into()).collect());
             }
             Input::Command { request, line, json } => node.handle_command(now, request, &line, json),
             Input::PeerKey { request, key } => node.handle_peer_key(now, request, key),
@@ -233,16 +267,20 @@ impl Driver {
     }
 
     /// What was queued for a socket leaves before it goes.
-    fn swap_ports(&mut self, opened: Vec<(PortId, PacketSocket)>, closed: &[PortId]) {
+    fn swap_ports(&mut self, opened: Vec<Opened>, closed: &[PortId]) {
         self.flush();
         for id in closed {
             self.unwatch(*id);
+            self.guide(|fast| fast.close_port(*id));
             let old = self.ports.remove(*id);
             self.retire(old);
         }
-        for (id, socket) in opened {
+        for Opened { port: id, sockets, how } in opened {
             self.unwatch(id);
-            let old = self.ports.insert(id, socket);
+            self.hows.insert(id, how);
+            let (index, tap) = (sockets.index(), sockets.tap());
+            self.guide(|fast| fast.open_port(id, index, tap));
+            let old = self.ports.insert(id, sockets);
             self.retire(old);
             let watched = self.ports.raw_fd(id).map(|fd| self.poller.add(fd, u64::from(id.0), false));
             match watched {
@@ -251,6 +289,7 @@ impl Driver {
                 None => {}
             }
         }
+        self.tell_data_plane();
     }
 
     fn unwatch(&mut self, id: PortId) {
@@ -260,9 +299,16 @@ impl Driver {
         }
     }
 
-    fn retire(&mut self, socket: Option<PacketSocket>) {
-        if let Some(socket) = socket {
-            self.jobs.send(Job::Close(socket));
+    fn retire(&mut self, sockets: Option<PortSockets>) {
+        if let Some(sockets) = sockets {
+            self.jobs.send(Job::Close(sockets));
+        }
+    }
+
+    /// Tells the fast path something about the node.
+    fn guide(&mut self, tell: impl FnOnce(&mut Offloading) -> Result<(), FastPathError>) {
+        if let Some(Err(error)) = self.fast.as_mut().map(tell) {
+            self.jobs.log(Level::Error, error.to_string());
         }
     }
 
@@ -287,8 +333,16 @@ impl Driver {
             Effect::StoreConfig { request, text } => Job::StoreConfig { request, text },
             Effect::DeriveKey { request, password, salt } => Job::DeriveKey { request, password, salt },
             Effect::Interfaces(wanted) => Job::Interfaces(wanted),
-            Effect::FloatingMacs(list) => Job::FloatingMacs(list),
-            Effect::Guard { floating, transit } => Job::Guard { floating, transit },
+            Effect::FloatingMacs(list) => {
+                if let Some(fast) = &mut self.fast {
+                    fast.set_floating_macs(list.iter().map(|&(_, mac)| mac));
+                }
+                Job::FloatingMacs(list)
+            }
+            Effect::Guard { floating, transit } => {
+                self.guide(|fast| fast.set_floating(&floating, transit));
+                Job::Guard { floating, transit }
+            }
             Effect::Probe(request) => Job::Probe(request),
             Effect::Reply(reply) => Job::Reply(reply),
             Effect::Event(level, text) => {
@@ -309,6 +363,14 @@ impl Driver {
             self.jobs.send(Job::CheckLinks);
         }
         self.rx_errors = errors;
+    }
+
+    fn tell_data_plane(&mut self) {
+        let (way, why) = self.way.clone();
+        let ports = self.open.iter().filter_map(|id| Some((*id, self.hows.get(id)?.clone()))).collect();
+        let plane = DataPlane { way, why, ports, ..DataPlane::default() };
+        let plane = self.fast.as_mut().map_or(plane.clone(), |fast| fast.tell(plane));
+        self.node.handle_data_plane(plane);
     }
 
     /// A lost job is a duty not done: it is told as soon as a line has room again.
@@ -334,7 +396,8 @@ impl Driver {
         if !self.jobs.push_on() {
             return BACKLOG_SLEEP;
         }
-        let due = [self.node.poll_timeout(), self.peer.poll_timeout(), Some(self.next_tick)];
+        let reports = self.fast.as_ref().and_then(Offloading::poll_timeout);
+        let due = [self.node.poll_timeout(), self.peer.poll_timeout(), reports, Some(self.next_tick)];
         due.into_iter().flatten().map(|due| due.since(now)).fold(MAX_SLEEP, Duration::min)
     }
 

@@ -3,11 +3,12 @@
 //! Opening and closing packet sockets, `nft` and the like take milliseconds;
 //! here they keep nobody waiting.
 
+use crate::dataplane::Plane;
 use crate::log::Log;
-use crate::queue::{InboxSender, Input};
+use crate::queue::{InboxSender, Input, Opened};
 use holdfast_engine::{Port, PortId};
 use holdfast_netio::{
-    ExtraMac, Guard, GuardError, GuardPlan, HostAddress, Link, LinkEvents, PacketSocket, host_addresses, link,
+    ExtraMac, Guard, GuardError, GuardPlan, HostAddress, Link, LinkEvents, PortSockets, host_addresses, link,
 };
 use holdfast_node::PortState;
 use holdfast_wire::MacAddr;
@@ -44,7 +45,7 @@ pub enum LinkJob {
         transit: bool,
     },
     /// Close it here.
-    Close(PacketSocket),
+    Close(PortSockets),
     /// Look at the interfaces at once.
     Check,
     /// Take the guard away and end.
@@ -85,9 +86,11 @@ pub struct Links {
     inbox: InboxSender,
     log: Arc<Log>,
     shared: SharedAddresses,
+    plane: Plane,
     wanted: Vec<(String, String)>,
     ids: BTreeMap<String, PortId>,
-    open: BTreeMap<PortId, u32>,
+    /// Number and name of the interface of each open port.
+    open: BTreeMap<PortId, (u32, String)>,
     trouble: BTreeMap<PortId, Trouble>,
     told: Vec<PortState>,
     addresses: Option<Vec<HostAddress>>,
@@ -102,11 +105,12 @@ pub struct Links {
 
 impl Links {
     /// Nothing known yet.
-    pub fn new(inbox: InboxSender, log: Arc<Log>, shared: SharedAddresses) -> Links {
+    pub fn new(inbox: InboxSender, log: Arc<Log>, shared: SharedAddresses, plane: Plane) -> Links {
         Links {
             inbox,
             log,
             shared,
+            plane,
             wanted: Vec::new(),
             ids: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -180,7 +184,7 @@ impl Links {
                 None
             });
             let usable = found.and_then(|link| self.keep_open(port, &device, link, &mut opened));
-            if usable.is_none() && self.open.remove(&port).is_some() {
+            if usable.is_none() && self.leave(port) {
                 closed.push(port);
             }
             states.push(state_of(port, id, device, usable));
@@ -226,17 +230,27 @@ impl Links {
     }
 
     fn forget_unwanted(&mut self) -> Vec<PortId> {
-        let (wanted, open, trouble) = (&self.wanted, &mut self.open, &mut self.trouble);
+        let wanted = |id: &String| self.wanted.iter().any(|(wanted, _)| wanted == id);
+        let gone: Vec<(String, PortId)> =
+            self.ids.iter().filter(|(id, _)| !wanted(id)).map(|(id, port)| (id.clone(), *port)).collect();
         let mut closed = Vec::new();
-        self.ids.retain(|id, port| {
-            let keep = wanted.iter().any(|(wanted, _)| wanted == id);
-            if !keep {
-                trouble.remove(port);
-                closed.extend(open.remove(port).map(|_| *port));
+        for (id, port) in gone {
+            self.ids.remove(&id);
+            self.trouble.remove(&port);
+            if self.leave(port) {
+                closed.push(port);
             }
-            keep
-        });
+        }
         closed
+    }
+
+    /// Takes the fast path off a port that is closed; whether it was open.
+    fn leave(&mut self, port: PortId) -> bool {
+        let Some((_, device)) = self.open.remove(&port) else { return false };
+        if let Err(error) = self.plane.close(&device) {
+            self.log.warn(&error.to_string());
+        }
+        true
     }
 
     /// The lowest number that is free, and the same one for as long as the port is wanted.
@@ -253,24 +267,18 @@ impl Links {
     }
 
     /// Sees to it that the very interface `link` is open.
-    fn keep_open(
-        &mut self,
-        port: PortId,
-        device: &str,
-        link: Link,
-        opened: &mut Vec<(PortId, PacketSocket)>,
-    ) -> Option<Link> {
-        if self.open.get(&port) == Some(&link.index) {
+    fn keep_open(&mut self, port: PortId, device: &str, link: Link, opened: &mut Vec<Opened>) -> Option<Link> {
+        if self.open.get(&port).is_some_and(|(index, _)| *index == link.index) {
             return Some(link);
         }
         if self.trouble.get(&port).is_some_and(|trouble| Instant::now() < trouble.again_at) {
             return None;
         }
-        match PacketSocket::open(device, link.index) {
-            Ok(socket) => {
-                self.open.insert(port, link.index);
+        match self.plane.open(device, link.index) {
+            Ok((sockets, how)) => {
+                self.open.insert(port, (link.index, device.to_owned()));
                 self.trouble.remove(&port);
-                opened.push((port, socket));
+                opened.push(Opened { port, sockets, how });
                 Some(link)
             }
             Err(error) => {

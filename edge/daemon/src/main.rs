@@ -7,6 +7,7 @@ mod clock;
 mod control;
 mod crash;
 mod data;
+mod dataplane;
 mod heap;
 mod hooks;
 mod key;
@@ -14,6 +15,7 @@ mod links;
 mod log;
 mod manage;
 mod notify;
+mod offloading;
 mod peer;
 mod poller;
 mod precedence;
@@ -29,8 +31,10 @@ use anyhow::{Context, Result, bail};
 use args::Args;
 use clap::Parser;
 use clock::Clock;
-use data::{Driver, Pulse};
+use data::{Driver, Pulse, Way};
+use dataplane::Plane;
 use holdfast_engine::Limits;
+use holdfast_fastpath::FlowMaps;
 use holdfast_node::{Node, NodeOptions, Onlooker, StartError};
 use links::{LinkJob, Links, SharedAddresses};
 use log::Log;
@@ -110,11 +114,15 @@ fn serve(args: &Args, config: String) -> Result<()> {
     let (inbox_sender, inbox) = queue::inbox().context("cannot make the queue to the data thread")?;
     let (job_sender, jobs) = tokio::sync::mpsc::channel(JOB_LIMIT);
     let pulse = Arc::new(Pulse::default());
-    start_data_thread(clock, options, harm, inbox, JobSender::new(job_sender), Arc::clone(&pulse), &args.config)?;
+    let (plane, maps) = Plane::start(args.dataplane, options.limits.max_flows)?;
+    log.info(&format!("data plane: {} ({})", plane.name(), plane.why()));
+    let way = (plane.name(), plane.why().to_owned());
+    let beginning = Beginning { options, harm, fast: (way, maps) };
+    start_data_thread(clock, beginning, inbox, JobSender::new(job_sender), Arc::clone(&pulse), &args.config)?;
 
     let addresses = SharedAddresses::default();
     let (links, link_jobs) = sync_channel(LINK_JOB_LIMIT);
-    let watcher = Links::new(inbox_sender.clone(), Arc::clone(&log), Arc::clone(&addresses));
+    let watcher = Links::new(inbox_sender.clone(), Arc::clone(&log), Arc::clone(&addresses), plane);
     links::watch_events(links.clone(), &log)?;
     let watcher = thread::Builder::new().name("links".to_owned()).spawn(move || watcher.run(&link_jobs))?;
 
@@ -173,11 +181,17 @@ fn node_options(args: &Args, config: String, store: &Store, clock: Clock) -> Res
     })
 }
 
+/// What the data thread begins with.
+struct Beginning {
+    options: NodeOptions,
+    harm: Harm,
+    fast: (Way, Option<FlowMaps>),
+}
+
 /// Starts the data thread and waits until the node is born, or is not.
 fn start_data_thread(
     clock: Clock,
-    options: NodeOptions,
-    harm: Harm,
+    Beginning { options, harm, fast }: Beginning,
     inbox: Inbox,
     jobs: JobSender,
     pulse: Arc<Pulse>,
@@ -188,7 +202,7 @@ fn start_data_thread(
     let body = move || {
         crash::signals::prepare_this_thread();
         let driver = match new_node(clock, options, &harm) {
-            Ok(node) => Driver::new(clock, node, inbox, jobs, pulse).map_err(|error| error.to_string()),
+            Ok(node) => Driver::new(clock, node, fast, inbox, jobs, pulse).map_err(|error| error.to_string()),
             Err(error) => Err(format!("{place}:{}: {}", error.line, error.error)),
         };
         match driver {

@@ -3,7 +3,7 @@
 use crate::hooks::Hook;
 use holdfast_engine::PortId;
 use holdfast_ha::WitnessAnswer;
-use holdfast_netio::{HostAddress, PacketSocket};
+use holdfast_netio::{HostAddress, PortSockets};
 use holdfast_node::{HookRun, Level, PortState, ProbeOutcome, ProbeRequest, Reply, WitnessCall};
 use holdfast_wire::MacAddr;
 use std::collections::VecDeque;
@@ -28,8 +28,8 @@ pub enum Input {
     Ports {
         /// For the node.
         states: Vec<PortState>,
-        /// Freshly opened sockets.
-        opened: Vec<(PortId, PacketSocket)>,
+        /// Freshly opened ones.
+        opened: Vec<Opened>,
         /// Ports whose device went away.
         closed: Vec<PortId>,
     },
@@ -82,6 +82,16 @@ pub enum Input {
     Hook(Hook),
 }
 
+/// A port that was opened.
+pub struct Opened {
+    /// Its number.
+    pub port: PortId,
+    /// How it receives and sends.
+    pub sockets: PortSockets,
+    /// How the fast path watches it, for `show`.
+    pub how: String,
+}
+
 /// What the data thread wants done elsewhere.
 #[derive(Debug)]
 pub enum Job {
@@ -125,7 +135,7 @@ pub enum Job {
     /// Answer an operator.
     Reply(Reply),
     /// Close a socket where waiting does no harm.
-    Close(PacketSocket),
+    Close(PortSockets),
     /// A port failed: look at the interfaces now.
     CheckLinks,
     /// The hand-over is complete.

@@ -1,11 +1,13 @@
 //! The data thread's half: entries, the lease, the counters.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::maps::{MapData, PerCpuArray};
-use holdfast_fastpath_layout::{COUNTS, ENTRY_LEN, Entry, FLOATING, FLOWS, KEY_LEN, Key, MAX_FLOATING, NODE, Reason};
+use holdfast_fastpath_layout::{
+    COUNTS, ENTRY_LEN, Entry, FLOATING, FLOWS, HOST, KEY_LEN, Key, MAX_FLOATING, MAX_HOST, NODE, Reason, TAPS,
+};
 use holdfast_wire::{Addr, MacAddr};
 
 use crate::bpf::HashMap;
@@ -22,11 +24,13 @@ pub struct Cursor(Option<u32>);
 /// The maps that the program reads.
 pub struct FlowMaps {
     flows: OwnedFd,
-    floating: OwnedFd,
+    floating: AddressSet,
+    host: AddressSet,
+    taps: OwnedFd,
+    /// What is in [`TAPS`].
+    sorted: BTreeMap<u32, u32>,
     counts: PerCpuArray<MapData, u64>,
     node: MappedNode,
-    /// What is in [`FLOATING`].
-    addresses: BTreeSet<Addr>,
     /// Buffers of one batch.
     keys: Vec<[u8; KEY_LEN]>,
     values: Vec<[u8; ENTRY_LEN]>,
@@ -37,19 +41,24 @@ impl FlowMaps {
     ///
     /// The maps are those of the program, with the layout that this was built with.
     pub(crate) unsafe fn new(
-        flows: OwnedFd,
-        floating: OwnedFd,
-        node: OwnedFd,
+        [flows, floating, host, taps, node]: [OwnedFd; 5],
         counts: PerCpuArray<MapData, u64>,
     ) -> Result<FlowMaps, FastPathError> {
         // SAFETY: the caller's promise.
         let node = unsafe { MappedNode::new(node.as_fd()) }.map_err(failed(NODE, "map it into memory"))?;
         Ok(FlowMaps {
             flows,
-            floating,
+            floating: AddressSet {
+                name: FLOATING,
+                room: MAX_FLOATING as usize,
+                map: floating,
+                members: BTreeSet::new(),
+            },
+            host: AddressSet { name: HOST, room: MAX_HOST as usize, map: host, members: BTreeSet::new() },
+            taps,
+            sorted: BTreeMap::new(),
             counts,
             node,
-            addresses: BTreeSet::new(),
             keys: Vec::with_capacity(MAX_BATCH),
             values: Vec::with_capacity(MAX_BATCH),
         })
@@ -78,21 +87,45 @@ impl FlowMaps {
         self.node.set_macs(macs)
     }
 
-    /// Replaces the floating addresses, which a node without a lease keeps away
-    /// from. Those that come are in before those that go are out. Answers how
-    /// many found no room.
+    /// Whether the node routes: whether packets that are sent to its Ethernet
+    /// addresses and are for nobody here are kept from the host.
+    pub fn set_routes(&self, routes: bool) {
+        self.node.set_routes(routes);
+    }
+
+    /// When a client's packet was last forwarded, to a millisecond (CLOCK_BOOTTIME, nanoseconds); 0: never.
+    pub fn client_seen(&self) -> u64 {
+        self.node.client_seen()
+    }
+
+    /// Replaces the floating addresses: what is sent there is the engine's, and a
+    /// node without a lease keeps away from them. Answers how many found no room.
     pub fn set_floating(&mut self, wanted: &BTreeSet<Addr>) -> Result<usize, FastPathError> {
-        // SAFETY: the map's key is an address and its value four bytes.
-        let map = unsafe { HashMap::<16, 4>::new(self.floating.as_fd()) };
-        let room = MAX_FLOATING as usize;
-        for addr in wanted.iter().take(room).filter(|addr| !self.addresses.contains(addr)) {
-            map.set(&addr.0, &1u32.to_ne_bytes()).map_err(failed(FLOATING, "add an address"))?;
+        self.floating.replace(wanted)
+    }
+
+    /// Replaces the host's own addresses: what is sent there is the host's. Answers how many found no room.
+    pub fn set_host(&mut self, wanted: &BTreeSet<Addr>) -> Result<usize, FastPathError> {
+        self.host.replace(wanted)
+    }
+
+    /// Sorts what comes in at `interface` and is not forwarded: the engine's part
+    /// goes to the TAP of this number from here on; `None`: all goes up as it came.
+    pub fn set_tap(&mut self, interface: u32, tap: Option<u32>) -> Result<(), FastPathError> {
+        // SAFETY: the map's key and value are numbers of four bytes.
+        let map = unsafe { HashMap::<4, 4>::new(self.taps.as_fd()) };
+        let key = interface.to_ne_bytes();
+        match tap {
+            Some(tap) => {
+                map.set(&key, &tap.to_ne_bytes()).map_err(failed(TAPS, "put a TAP in"))?;
+                self.sorted.insert(interface, tap);
+            }
+            None if self.sorted.remove(&interface).is_some() => {
+                map.delete(&key).map_err(failed(TAPS, "take a TAP out"))?;
+            }
+            None => {}
         }
-        for addr in self.addresses.iter().filter(|addr| !wanted.contains(addr)) {
-            map.delete(&addr.0).map_err(failed(FLOATING, "remove an address"))?;
-        }
-        self.addresses = wanted.iter().take(room).copied().collect();
-        Ok(wanted.len().saturating_sub(room))
+        Ok(())
     }
 
     /// Puts entries in, or replaces them, in order. Answers how many are in: the
@@ -152,6 +185,30 @@ impl FlowMaps {
             Ok(values.iter().sum())
         };
         Reason::ALL.iter().map(of).collect()
+    }
+}
+
+/// Addresses in a map, and what is known to be there.
+struct AddressSet {
+    name: &'static str,
+    room: usize,
+    map: OwnedFd,
+    members: BTreeSet<Addr>,
+}
+
+impl AddressSet {
+    /// Those that come are in before those that go are out. Answers how many found no room.
+    fn replace(&mut self, wanted: &BTreeSet<Addr>) -> Result<usize, FastPathError> {
+        // SAFETY: the map's key is an address and its value four bytes.
+        let map = unsafe { HashMap::<16, 4>::new(self.map.as_fd()) };
+        for addr in wanted.iter().take(self.room).filter(|addr| !self.members.contains(addr)) {
+            map.set(&addr.0, &1u32.to_ne_bytes()).map_err(failed(self.name, "add an address"))?;
+        }
+        for addr in self.members.iter().filter(|addr| !wanted.contains(addr)) {
+            map.delete(&addr.0).map_err(failed(self.name, "remove an address"))?;
+        }
+        self.members = wanted.iter().take(self.room).copied().collect();
+        Ok(wanted.len().saturating_sub(self.room))
     }
 }
 

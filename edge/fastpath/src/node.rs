@@ -61,6 +61,18 @@ impl MappedNode {
         macs.len().saturating_sub(MAX_MACS)
     }
 
+    /// Whether packets for nobody here are the engine's alone.
+    pub(crate) fn set_routes(&self, routes: bool) {
+        // SAFETY: aligned, inside the mapping, and touched by atomic operations only.
+        let place = unsafe { AtomicU32::from_ptr(self.base.add(NodeState::ROUTES).as_ptr().cast()) };
+        place.store(routes.into(), Ordering::Release);
+    }
+
+    /// When a client's packet was last forwarded (CLOCK_BOOTTIME, nanoseconds); 0: never.
+    pub(crate) fn client_seen(&self) -> u64 {
+        self.word(NodeState::CLIENT_SEEN).load(Ordering::Acquire)
+    }
+
     fn word(&self, at: usize) -> &AtomicU64 {
         debug_assert!(at.is_multiple_of(8) && at + 8 <= NODE_LEN, "a field of the state");
         // SAFETY: the callers' places are aligned and inside the mapping.

@@ -1,6 +1,7 @@
 //! The other half: loading, attaching, running a program on a frame of one's own.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use aya::programs::tc::{self, NlOptions, SchedClassifierLinkId, TcAttachOptions,
 use aya::programs::xdp::XdpLinkId;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, TestRun, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
-use holdfast_fastpath_layout::{COUNTS, FLOATING, FLOWS, NODE};
+use holdfast_fastpath_layout::{COUNTS, FLOATING, FLOWS, HOST, NODE, TAPS};
 
 use crate::error::FastPathError;
 use crate::maps::FlowMaps;
@@ -57,6 +58,16 @@ pub enum Attachment {
     Xdp,
 }
 
+impl fmt::Display for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Attachment::Tcx => "tcx",
+            Attachment::Clsact => "clsact",
+            Attachment::Xdp => "XDP",
+        })
+    }
+}
+
 /// A frame for a test run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trial<'a> {
@@ -88,7 +99,7 @@ enum Link {
 /// The loaded programs and where they hang.
 pub struct Programs {
     ebpf: Ebpf,
-    links: BTreeMap<String, Link>,
+    links: BTreeMap<String, Vec<Link>>,
 }
 
 /// Loads both programs, attached to nothing. Their gate is closed: until
@@ -112,9 +123,10 @@ pub unsafe fn load_object(object: &[u8], limits: &Limits) -> Result<(Programs, F
         loader.load(object).map_err(|source| FastPathError::Load { what: "maps", source: Box::new(source) })?;
     classifier(&mut ebpf)?.load().map_err(refused("tc program"))?;
     xdp(&mut ebpf)?.load().map_err(refused("XDP program"))?;
-    let (flows, floating, node) = (hash(&ebpf, FLOWS)?, hash(&ebpf, FLOATING)?, array(&ebpf, NODE)?);
+    let [flows, floating, host, taps] = [FLOWS, FLOATING, HOST, TAPS].map(|name| hash(&ebpf, name));
+    let all = [flows?, floating?, host?, taps?, array(&ebpf, NODE)?];
     // SAFETY: the caller's promise.
-    let maps = unsafe { FlowMaps::new(flows, floating, node, counters(&mut ebpf)?) }?;
+    let maps = unsafe { FlowMaps::new(all, counters(&mut ebpf)?) }?;
     Ok((Programs { ebpf, links: BTreeMap::new() }, maps))
 }
 
@@ -126,12 +138,11 @@ impl Programs {
         let how = |how| {
             move |source: ProgramError| FastPathError::Attach { device: device.into(), how, source: Box::new(source) }
         };
-        self.detach(device)?;
         let program = classifier(&mut self.ebpf)?;
         let tcx = TcAttachOptions::TcxOrder(LinkOrder::first());
         match program.attach_with_options(device, TcAttachType::Ingress, tcx) {
             Ok(link) => {
-                self.links.insert(device.to_owned(), Link::Tc(link));
+                self.keep(device, Link::Tc(link));
                 return Ok(Attachment::Tcx);
             }
             Err(error) if lacks_tcx(&error) => {}
@@ -148,7 +159,6 @@ impl Programs {
             how: "clsact",
             source: Box::new(source),
         };
-        self.detach(device)?;
         match tc::qdisc_add_clsact(device) {
             Ok(()) => {}
             // It may be somebody else's; what matters is that it is there.
@@ -159,7 +169,7 @@ impl Programs {
         let first = TcAttachOptions::Netlink(NlOptions { priority: 1, ..NlOptions::default() });
         let link =
             classifier(&mut self.ebpf)?.attach_with_options(device, TcAttachType::Ingress, first).map_err(how)?;
-        self.links.insert(device.to_owned(), Link::Tc(link));
+        self.keep(device, Link::Tc(link));
         Ok(())
     }
 
@@ -167,30 +177,35 @@ impl Programs {
     /// generic form is slower than tc. Not where frames may come with a partial
     /// checksum (veth whose other end has `tx on`, virtio with `guest_csum`).
     pub fn attach_xdp(&mut self, device: &str) -> Result<Attachment, FastPathError> {
-        self.detach(device)?;
         let link = xdp(&mut self.ebpf)?.attach(device, XdpMode::Driver).map_err(|source| FastPathError::Attach {
             device: device.into(),
             how: "XDP",
             source: Box::new(source),
         })?;
-        self.links.insert(device.to_owned(), Link::Xdp(link));
+        self.keep(device, Link::Xdp(link));
         Ok(Attachment::Xdp)
+    }
+
+    fn keep(&mut self, device: &str, link: Link) {
+        self.links.entry(device.to_owned()).or_default().push(link);
     }
 
     /// Takes whatever hangs on `device` away. An interface that is gone has
     /// nothing any more: that is no error.
     pub fn detach(&mut self, device: &str) -> Result<(), FastPathError> {
-        let detached = match self.links.remove(device) {
-            None => return Ok(()),
-            Some(Link::Tc(link)) => classifier(&mut self.ebpf)?.detach(link),
-            Some(Link::Xdp(link)) => xdp(&mut self.ebpf)?.detach(link),
-        };
-        match detached {
-            Err(error) if !is_gone(&error) => {
-                Err(FastPathError::Attach { device: device.into(), how: "detaching", source: Box::new(error) })
+        for link in self.links.remove(device).unwrap_or_default() {
+            let detached = match link {
+                Link::Tc(link) => classifier(&mut self.ebpf)?.detach(link),
+                Link::Xdp(link) => xdp(&mut self.ebpf)?.detach(link),
+            };
+            if let Err(error) = detached
+                && !is_gone(&error)
+            {
+                let source = Box::new(error);
+                return Err(FastPathError::Attach { device: device.into(), how: "detaching", source });
             }
-            Ok(()) | Err(_) => Ok(()),
         }
+        Ok(())
     }
 
     /// How many instructions the verifier walked; `None` before Linux 5.16.

@@ -13,8 +13,8 @@ fn a_refusal_says_what_is_missing() {
 
 #[test]
 fn the_committed_object_names_what_the_owner_asks_for() {
-    let names = [layout::FLOWS, layout::NODE, layout::FLOATING, layout::COUNTS, "holdfast_tc", "holdfast_xdp"];
-    for name in names {
+    let maps = [layout::FLOWS, layout::NODE, layout::FLOATING, layout::HOST, layout::TAPS, layout::COUNTS];
+    for name in maps.into_iter().chain(["holdfast_tc", "holdfast_xdp"]) {
         let wanted = [&[0], name.as_bytes(), &[0]].concat();
         assert!(OBJECT.windows(wanted.len()).any(|window| window == wanted), "no {name} in the object");
     }

@@ -18,6 +18,8 @@ const STALE_AFTER: Duration = Duration::from_secs(60);
 pub struct FeedCounters {
     /// Copies put in.
     pub installed: u64,
+    /// Those of them that stand where another one stood.
+    pub replaced: u64,
     /// Copies that found no room, or no interface for their port: their flows stay on the slow path.
     pub refused: u64,
     /// Copies taken out.
@@ -61,12 +63,12 @@ impl Feed {
         &mut self.maps
     }
 
-    /// Number of the interface that a port is now; `None`: it is closed.
-    pub fn set_interface(&mut self, port: PortId, interface: Option<u32>) {
+    /// Number of the interface that a port is now; `None`: it is closed. Answers what it was.
+    pub fn set_interface(&mut self, port: PortId, interface: Option<u32>) -> Option<u32> {
         match interface {
             Some(number) => self.interfaces.insert(port, number),
             None => self.interfaces.remove(&port),
-        };
+        }
     }
 
     /// Nothing is forwarded from `until` on; `None`: this node has nobody to fear.
@@ -76,9 +78,10 @@ impl Feed {
         self.maps.set_lease(until);
     }
 
-    /// Nothing is forwarded.
-    pub fn close_gate(&self) {
-        self.maps.set_lease(0);
+    /// When a client's packet was last forwarded, to a millisecond; `None`: never.
+    pub fn client_seen(&self) -> Option<Instant> {
+        let at = self.maps.client_seen();
+        (at != 0).then(|| Instant::from_nanos(at.saturating_sub(self.origin)))
     }
 
     /// Carries an order out, or gathers it; appends the last use of copies that were taken out.
@@ -163,6 +166,7 @@ impl Feed {
         if copy.replaces
             && let Some(old) = self.maps.read(&key)?
         {
+            self.counters.replaced += 1;
             // Its counters go on; packets that pass between here and the flush are lost to them.
             (entry.packets, entry.bytes, entry.used) = (old.packets, old.bytes, old.used);
         }
@@ -198,6 +202,7 @@ fn entry_of(copy: &OffloadEntry, interface: u32) -> Entry {
     let ready = Ready::new((copy.key.src, copy.key.dst), (copy.src, copy.dst));
     let way = Way { interface, mtu: copy.mtu, to: copy.to, from: copy.from };
     let mut entry = Entry::new(copy.epoch, &ready, &way, kind_of(copy.dst.addr));
+    entry.from = if copy.from_client { Entry::CLIENTS } else { 0 };
     (entry.end, entry.ack) = (copy.end, copy.ack);
     entry
 }

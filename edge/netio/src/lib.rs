@@ -15,6 +15,7 @@ mod memory;
 mod packet;
 mod ports;
 mod socket;
+mod tap;
 mod transmit;
 mod vnet;
 
@@ -22,9 +23,10 @@ pub use feed::{Feed, FeedCounters};
 pub use guard::{Guard, GuardError, GuardPlan};
 pub use host::{HostAddress, Link, LinkEvents, host_addresses, link};
 pub use memory::MemoryPorts;
-pub use packet::PacketPorts;
+pub use packet::{PacketPorts, PortSockets};
 pub use ports::{BATCH, Outbox, PortCounters, Ports, TURN_FRAMES};
 pub use socket::{ExtraMac, OpenError, PacketSocket};
+pub use tap::Tap;
 pub use vnet::{VNET_HEADER_LEN, decode_offload, encode_offload};
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use crate::arena::{Arena, SLOT_LEN};
 use crate::ports::{BATCH, Outbox, PortCounters, Ports};
-use crate::socket::PacketSocket;
+use crate::socket::{OpenError, PacketSocket};
+use crate::tap::Tap;
 use crate::transmit::{Queue, send_queue};
 use crate::vnet::{VNET_HEADER_LEN, decode_offload};
 use holdfast_engine::{Frame, OwnedFrame, PortId};
@@ -10,9 +11,46 @@ use std::array;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
+/// How a port receives and sends. To be dropped on another thread than the data thread.
+#[derive(Debug)]
+pub struct PortSockets {
+    receive: PacketSocket,
+    /// Where frames leave, if not by the socket that receives.
+    send: Option<PacketSocket>,
+    tap: Option<Tap>,
+}
+
+impl PortSockets {
+    /// Receives all that comes in at the interface `device` of this number.
+    pub fn open(device: &str, index: u32) -> Result<PortSockets, OpenError> {
+        Ok(PortSockets { receive: PacketSocket::open(device, index)?, send: None, tap: None })
+    }
+
+    /// Receives what the fast path sorts out for the engine.
+    pub fn open_behind_tap(device: &str, index: u32) -> Result<PortSockets, OpenError> {
+        let tap = Tap::open(device)?;
+        let receive = PacketSocket::open_on_tap(tap.name(), tap.index())?;
+        Ok(PortSockets { receive, send: Some(PacketSocket::open_sender(device, index)?), tap: Some(tap) })
+    }
+
+    /// The number of the TAP that it receives from, if it does.
+    pub fn tap(&self) -> Option<u32> {
+        self.tap.as_ref().map(Tap::index)
+    }
+
+    /// The number of the interface.
+    pub fn index(&self) -> u32 {
+        self.sender().index()
+    }
+
+    fn sender(&self) -> &PacketSocket {
+        self.send.as_ref().unwrap_or(&self.receive)
+    }
+}
+
 /// One open interface and what is queued for it.
 struct Port {
-    socket: PacketSocket,
+    sockets: PortSockets,
     counters: PortCounters,
 }
 
@@ -36,26 +74,26 @@ impl PacketPorts {
         PacketPorts { arena: Arena::new(), ports: Vec::new(), queues: Vec::new() }
     }
 
-    /// Opens a port, or gives it another socket. Returns the old one, which is
+    /// Opens a port, or gives it other sockets. Returns the old ones, which are
     /// to be dropped on another thread.
-    pub fn insert(&mut self, id: PortId, socket: PacketSocket) -> Option<PacketSocket> {
+    pub fn insert(&mut self, id: PortId, sockets: PortSockets) -> Option<PortSockets> {
         let at = usize::from(id.0);
         if self.ports.len() <= at {
             self.ports.resize_with(at + 1, || None);
         }
         self.queue(id);
         let counters = self.counters(id);
-        self.ports[at].replace(Port { socket, counters }).map(|old| old.socket)
+        self.ports[at].replace(Port { sockets, counters }).map(|old| old.sockets)
     }
 
-    /// Closes a port. Returns its socket, which is to be dropped on another thread.
-    pub fn remove(&mut self, id: PortId) -> Option<PacketSocket> {
-        self.ports.get_mut(usize::from(id.0))?.take().map(|old| old.socket)
+    /// Closes a port. Returns its sockets, which are to be dropped on another thread.
+    pub fn remove(&mut self, id: PortId) -> Option<PortSockets> {
+        self.ports.get_mut(usize::from(id.0))?.take().map(|old| old.sockets)
     }
 
     /// The descriptor to wait on.
     pub fn raw_fd(&self, id: PortId) -> Option<RawFd> {
-        self.port(id).map(|port| port.socket.as_raw_fd())
+        self.port(id).map(|port| port.sockets.receive.as_raw_fd())
     }
 
     /// What an open port did so far; zeros for one that is not open.
@@ -67,7 +105,7 @@ impl PacketPorts {
     /// port: once a second is plenty.
     pub fn collect_drops(&mut self) {
         for port in self.ports.iter_mut().flatten() {
-            port.counters.rx_dropped += port.socket.take_dropped();
+            port.counters.rx_dropped += port.sockets.receive.take_dropped();
         }
     }
 
@@ -94,7 +132,7 @@ impl PacketPorts {
             message.msg_hdr.msg_iov = part;
             message.msg_hdr.msg_iovlen = 1;
         }
-        let (fd, flags) = (port.socket.as_raw_fd(), libc::MSG_DONTWAIT);
+        let (fd, flags) = (port.sockets.receive.as_raw_fd(), libc::MSG_DONTWAIT);
         // SAFETY: the first `want` messages each point at one part, and each part at SLOT_LEN bytes
         // of a slot of its own; all live until after the call.
         let rc = unsafe { libc::recvmmsg(fd, messages.as_mut_ptr(), want as _, flags as _, std::ptr::null_mut()) };
@@ -147,7 +185,8 @@ impl Ports for PacketPorts {
             if let Some(port) = self.ports.get_mut(at).and_then(Option::as_mut)
                 && all
             {
-                all = send_queue(port.socket.as_raw_fd(), queue, &mut self.arena, &mut port.counters, may_send);
+                all =
+                    send_queue(port.sockets.sender().as_raw_fd(), queue, &mut self.arena, &mut port.counters, may_send);
             }
             queue.clear(recycle);
         }

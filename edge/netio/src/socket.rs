@@ -46,7 +46,7 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {}
 
 /// An AF_PACKET socket bound to one interface: raw frames, each behind a
-/// virtio-net header, never those that the host itself sends.
+/// virtio-net header.
 ///
 /// Opening and dropping one can wait for kernel locks for milliseconds, so
 /// both belong on a thread that is not the data thread.
@@ -88,9 +88,31 @@ impl ExtraMac {
     }
 }
 
+/// What a packet socket is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Both,
+    Send,
+    Tap,
+}
+
 impl PacketSocket {
-    /// Opens the interface `device` with interface index `index`.
+    /// Receives what comes in at the interface `device` with this number, never what the host itself sends there, and sends.
     pub fn open(device: &str, index: u32) -> Result<PacketSocket, OpenError> {
+        PacketSocket::open_as(device, index, Use::Both)
+    }
+
+    /// Only sends: the fast path sees what comes in, and a socket would see all of that too.
+    pub fn open_sender(device: &str, index: u32) -> Result<PacketSocket, OpenError> {
+        PacketSocket::open_as(device, index, Use::Send)
+    }
+
+    /// Receives what is sent to the TAP `device` with this number.
+    pub fn open_on_tap(device: &str, index: u32) -> Result<PacketSocket, OpenError> {
+        PacketSocket::open_as(device, index, Use::Tap)
+    }
+
+    fn open_as(device: &str, index: u32, used: Use) -> Result<PacketSocket, OpenError> {
         let fail = |attempt| move |source| OpenError { device: device.to_owned(), attempt, source };
         // Protocol 0: nothing arrives before bind(), so nothing arrives from other interfaces.
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
@@ -100,11 +122,17 @@ impl PacketSocket {
         // SAFETY: `fd` is a descriptor that nobody else owns.
         let socket = PacketSocket { fd: unsafe { OwnedFd::from_raw_fd(fd) }, index };
         socket.set(libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1).map_err(fail("set PACKET_VNET_HDR"))?;
-        socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1).map_err(fail("set PACKET_IGNORE_OUTGOING"))?;
+        let ignores = c_int::from(used == Use::Both);
+        socket
+            .set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &ignores)
+            .map_err(fail("set PACKET_IGNORE_OUTGOING"))?;
         socket.refuse_tagged_frames().map_err(fail("attach the VLAN filter"))?;
         socket.set_buffers().map_err(fail("size the socket buffers"))?;
-        socket.join_all_multicast().map_err(fail("receive all multicast frames"))?;
-        socket.bind().map_err(fail("bind the packet socket"))?;
+        if used != Use::Tap {
+            socket.join_all_multicast().map_err(fail("receive all multicast frames"))?;
+        }
+        let protocol = if used == Use::Send { 0 } else { libc::ETH_P_ALL };
+        socket.bind(protocol).map_err(fail("bind the packet socket"))?;
         Ok(socket)
     }
 
@@ -174,11 +202,12 @@ impl PacketSocket {
         self.set(libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
     }
 
-    fn bind(&self) -> io::Result<()> {
+    /// Protocol 0 receives nothing.
+    fn bind(&self, protocol: c_int) -> io::Result<()> {
         // SAFETY: all-zero is a valid sockaddr_ll.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_protocol = (protocol as u16).to_be();
         address.sll_ifindex = self.index as c_int;
         let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
         let address: *const libc::sockaddr_ll = &raw const address;

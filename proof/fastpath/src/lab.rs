@@ -98,6 +98,8 @@ pub enum Fate {
     Forward(Vec<u8>),
     /// It goes up as it came, for this reason.
     Up(Reason),
+    /// It goes to the engine alone, as it came, for this reason.
+    Taken(Reason),
     /// It was thrown away, for this reason.
     Drop(Reason),
 }
@@ -209,7 +211,7 @@ impl Lab {
                 );
                 self.forwarded += 1;
             }
-            Fate::Up(_) => {}
+            Fate::Up(_) | Fate::Taken(_) => {}
             Fate::Drop(reason) => {
                 ensure!(
                     verdict == Verdict::Drop(Drop::GateClosed),
@@ -240,6 +242,10 @@ impl Lab {
         self.seen.extend(&moved);
         match (which, ran.answer, &moved[..]) {
             (Which::Tc, TC_REDIRECT, []) | (Which::Xdp, XDP_REDIRECT, []) => Ok(Fate::Forward(out)),
+            (Which::Tc, TC_REDIRECT, &[reason]) => {
+                ensure!(out == frame, "{reason:?}: what is taken was changed: {} to {}", hex(frame), hex(&out));
+                Ok(Fate::Taken(reason))
+            }
             (Which::Tc, TC_NEXT, &[reason]) | (Which::Xdp, XDP_PASS, &[reason]) => {
                 ensure!(out == frame, "{reason:?}: what goes up was changed: {} to {}", hex(frame), hex(&out));
                 Ok(Fate::Up(reason))
@@ -405,6 +411,7 @@ fn show(fate: &Fate) -> String {
     match fate {
         Fate::Forward(bytes) => format!("forward {}", hex(bytes)),
         Fate::Up(reason) => format!("up, {}", reason.label()),
+        Fate::Taken(reason) => format!("to the engine, {}", reason.label()),
         Fate::Drop(reason) => format!("drop, {}", reason.label()),
     }
 }

@@ -55,6 +55,7 @@ pub fn run() -> Result<()> {
 fn attach(programs: &mut Programs, clsact: bool) -> Result<Attachment> {
     let mut attached = Attachment::Clsact;
     for device in DEVICES {
+        programs.detach(device)?;
         if clsact {
             programs.attach_clsact(device)?;
         } else {

@@ -1,5 +1,7 @@
 //! Cases with a name: each reason to go up, the lease, and what a copy remembers.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 use holdfast_engine::{Gate, PortId};
 use holdfast_fastpath::layout::{Reason, Seen};
@@ -24,6 +26,7 @@ pub fn run(lab: &mut Lab) -> Result<()> {
         ("a stale copy forwards nothing", stale_copies_forward_nothing),
         ("without a lease nothing of the node's passes", the_lease_fences),
         ("a copy remembers what passed", a_copy_remembers),
+        ("what is not forwarded is the engine's, the host's, or both's", what_goes_up_is_sorted),
     ];
     for (name, case) in cases {
         lab.clear()?;
@@ -174,7 +177,7 @@ fn the_lease_fences(lab: &mut Lab) -> Result<()> {
         CLIENTS => flow.frame(CLIENTS, &data(b"data")),
         _ => flow.frame(side, &from_server(b"data")),
     };
-    lab.feed.close_gate();
+    lab.feed.maps().set_lease(0);
     lab.engine.set_gate(lab.now, Gate::Closed);
     for flow in &flows {
         for side in [CLIENTS, SERVERS] {
@@ -225,4 +228,45 @@ fn a_copy_remembers(lab: &mut Lab) -> Result<()> {
     let unused: PortId = SERVERS;
     ensure!(lab.entry(&flow, unused)?.is_some_and(|entry| entry.used == 0 && entry.packets == 0), "the other copy");
     Ok(())
+}
+
+/// Test runs come in at the loopback interface, whose number is 1 in every namespace.
+const LOOPBACK: u32 = 1;
+
+fn what_goes_up_is_sorted(lab: &mut Lab) -> Result<()> {
+    let flow = lab.open(V4)?;
+    let (client, vip) = flow.ends[0];
+    let at = |last| Endpoint { addr: host(false, 1, last), port: 7 };
+    let (here, elsewhere, stranger) = (at(1), at(77), Endpoint { port: 9, ..client });
+    lab.feed.maps().set_tap(LOOPBACK, Some(4713))?;
+    lab.feed.maps().set_host(&[here.addr].into())?;
+    let to = |end| frames::tcp(link(CLIENTS), (stranger, end), &data(b"data"));
+    let expect = |lab: &mut Lab, frame: &[u8], wanted: Fate, what: &str| {
+        let fate = lab.run(holdfast_fastpath::Which::Tc, frame, 0)?;
+        ensure!(fate == wanted, "{what}: {fate:?}");
+        Ok(())
+    };
+    expect(lab, &to(vip), Fate::Taken(Reason::Unknown), "a new flow's packet")?;
+    let echo = frames::echo(link(CLIENTS), (client, vip));
+    expect(lab, &echo, Fate::Taken(Reason::Protocol), "an echo request to a floating address")?;
+    let fin = flow.frame(CLIENTS, &Tcp { flags: TcpFlags::FIN.with(TcpFlags::ACK), ..data(b"") });
+    expect(lab, &fin, Fate::Taken(Reason::Fin), "a FIN of a known flow")?;
+    expect(lab, &to(here), Fate::Up(Reason::Unknown), "a packet to the host")?;
+    expect(lab, &to(elsewhere), Fate::Up(Reason::Unknown), "a packet to nobody here, and a copy of it")?;
+    lab.feed.maps().set_routes(true);
+    expect(lab, &to(elsewhere), Fate::Taken(Reason::Unknown), "a packet to nobody here, of a node that routes")?;
+    expect(lab, &to(here), Fate::Up(Reason::Unknown), "a packet to the host, of a node that routes")?;
+    let mut others = to(elsewhere);
+    set_macs(&mut others, MacAddr([2, 9, 9, 9, 9, 9]), MacAddr([2, 0, 0, 0, 0, 1]));
+    expect(lab, &others, Fate::Up(Reason::Unknown), "a packet to another machine")?;
+    let mut all = to(elsewhere);
+    set_macs(&mut all, MacAddr::BROADCAST, MacAddr([2, 0, 0, 0, 0, 1]));
+    expect(lab, &all, Fate::Up(Reason::Unknown), "a packet to all, and a copy of it")?;
+    lab.feed.maps().set_lease(0);
+    expect(lab, &to(vip), Fate::Drop(Reason::Fenced), "a new flow's packet without a lease")?;
+    lab.feed.set_lease(None);
+    lab.feed.maps().set_routes(false);
+    lab.feed.maps().set_tap(LOOPBACK, None)?;
+    lab.feed.maps().set_host(&BTreeSet::new())?;
+    expect(lab, &to(vip), Fate::Up(Reason::Unknown), "nothing is sorted any more")
 }

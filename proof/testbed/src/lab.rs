@@ -125,6 +125,18 @@ impl Lab {
         &self.directory
     }
 
+    /// What XDP at the nodes needs: hosts that finish their checksums, since the program cannot see that one is partial, and
+    /// switch ports that take what a driver's program sends.
+    pub fn suit_xdp(&self) -> Result<()> {
+        for host in self.servers.iter().chain([&self.client]) {
+            host.run("ethtool", &["-K", "eth0", "tx", "off"], "")?;
+        }
+        for port in ["a-c", "a-s", "b-c", "b-s"] {
+            self.switch.run("ethtool", &["-K", port, "gro", "on"], "")?;
+        }
+        Ok(())
+    }
+
     fn lay_cables(&self) -> Result<()> {
         self.switch.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
         let mut lines = String::new();

@@ -27,6 +27,7 @@ mod mirror_stories;
 mod node;
 mod ns;
 mod pair;
+mod plane_stories;
 mod poison;
 mod recorder;
 mod role;
@@ -54,6 +55,9 @@ struct Cli {
     /// Folder of `holdfastd` and `holdfast`; default: the folder of this program.
     #[arg(long, global = true)]
     bin_dir: Option<PathBuf>,
+    /// Which way the nodes let packets go: auto, tc, xdp or user.
+    #[arg(long, global = true, default_value = "auto")]
+    dataplane: String,
     #[command(subcommand)]
     command: Cmd,
 }
@@ -103,7 +107,7 @@ fn run(cli: Cli) -> Result<()> {
         return role::play(role);
     }
     sys::catch_signals()?;
-    let binaries = || Binaries::find(cli.bin_dir.as_deref());
+    let binaries = || Binaries::find(cli.bin_dir.as_deref(), &cli.dataplane);
     match &cli.command {
         Cmd::Demo(options) => demo::run(options, &binaries()?),
         Cmd::Test(options) => stories::run(options, &binaries()?),

@@ -25,11 +25,13 @@ pub struct Binaries {
     pub daemon: PathBuf,
     /// `holdfast`.
     pub cli: PathBuf,
+    /// Which way packets go, as `holdfastd --dataplane` wants it.
+    pub data_plane: String,
 }
 
 impl Binaries {
     /// Looks in `directory`, or beside this program.
-    pub fn find(directory: Option<&Path>) -> Result<Binaries> {
+    pub fn find(directory: Option<&Path>, data_plane: &str) -> Result<Binaries> {
         let own = std::env::current_exe()?;
         let directory = directory.or(own.parent()).context("the folder of this program")?;
         let (daemon, cli) = (directory.join("holdfastd"), directory.join("holdfast"));
@@ -40,7 +42,7 @@ impl Binaries {
                 program.display()
             );
         }
-        Ok(Binaries { daemon, cli })
+        Ok(Binaries { daemon, cli, data_plane: data_plane.into() })
     }
 }
 
@@ -130,6 +132,10 @@ pub struct Node {
     pub conf: Option<String>,
     /// Further arguments of the daemon; used at the next start.
     pub arguments: Vec<String>,
+    /// Which way its packets go; used at the next start.
+    pub data_plane: String,
+    /// What runs the daemon, if something does; used at the next start.
+    pub wrapper: Vec<String>,
     directory: PathBuf,
     binaries: Binaries,
     child: Option<Child>,
@@ -146,6 +152,8 @@ impl Node {
             debug_hooks: false,
             conf: None,
             arguments: Vec::new(),
+            data_plane: binaries.data_plane.clone(),
+            wrapper: Vec::new(),
             directory,
             binaries: binaries.clone(),
             child: None,
@@ -185,19 +193,41 @@ impl Node {
     /// Starts the daemon, whatever becomes of it.
     pub fn spawn(&mut self, lab: &Lab) -> Result<()> {
         ensure!(self.child.is_none(), "node {} runs already", self.name());
+        let log = File::options().create(true).append(true).open(self.log())?;
+        let mut command = self.command(lab)?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.child = Some(command.spawn().context("start holdfastd")?);
+        Ok(())
+    }
+
+    /// Starts the daemon, which must refuse to run; what it says.
+    pub fn start_refused(&mut self, lab: &Lab) -> Result<String> {
+        let output = self.command(lab)?.stdin(Stdio::null()).output().context("start holdfastd")?;
+        ensure!(!output.status.success(), "node {} does run", self.name());
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    fn command(&self, lab: &Lab) -> Result<Command> {
         let conf = self.directory.join("ns.conf");
         let text = self.conf.clone().unwrap_or_else(|| config::ns_conf(self.index, &self.settings));
         std::fs::write(&conf, text)?;
-        let log = File::options().create(true).append(true).open(self.log())?;
-        let mut command = lab.nodes[usize::from(self.index)].command(&self.binaries.daemon)?;
-        command.arg("--config").arg(&conf).arg("--state").arg(self.state()).arg("--socket").arg(self.socket());
+        let daemon = self.binaries.daemon.display().to_string();
+        let words: Vec<&str> = self.wrapper.iter().map(String::as_str).chain([daemon.as_str()]).collect();
+        let mut command = lab.nodes[usize::from(self.index)].command(words[0])?;
+        command
+            .args(&words[1..])
+            .arg("--config")
+            .arg(&conf)
+            .arg("--state")
+            .arg(self.state())
+            .arg("--socket")
+            .arg(self.socket());
+        command.arg("--dataplane").arg(&self.data_plane);
         command.args(&self.arguments);
         if self.debug_hooks {
             command.arg("--debug-hooks").arg(self.hooks());
         }
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        self.child = Some(command.spawn().context("start holdfastd")?);
-        Ok(())
+        Ok(command)
     }
 
     /// Its configuration as it is on the disk.

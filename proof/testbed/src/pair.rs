@@ -30,9 +30,21 @@ pub struct Outage {
     watch: Watch,
 }
 
+/// How long a node that has failed so may forward: the kernel of a frozen one does until its lease is over, which is two margins
+/// of 20 ms before the dead interval is (by default 400 ms).
+fn may_go_on(failure: Failure) -> Duration {
+    match failure {
+        Failure::Kill | Failure::Power => Duration::ZERO,
+        Failure::Freeze => Duration::from_millis(360),
+    }
+}
+
 impl Pair {
     /// Two nodes that have not been started.
     pub fn new(lab: &Lab, binaries: &Binaries) -> Result<Pair> {
+        if binaries.data_plane == "xdp" {
+            lab.suit_xdp()?;
+        }
         Ok(Pair { nodes: [Node::new(lab, 0, binaries)?, Node::new(lab, 1, binaries)?] })
     }
 
@@ -102,7 +114,7 @@ impl Pair {
     /// Lets node `victim` fail, begins to watch its cables, and waits until the other one is primary.
     pub fn fail(&mut self, lab: &Lab, victim: usize, failure: Failure) -> Result<Outage> {
         self.nodes[victim].fail(lab, failure)?;
-        let watch = Watch::start(lab, victim)?;
+        let watch = Watch::start_after(lab, victim, may_go_on(failure))?;
         let survivor = 1 - victim;
         sys::wait_until(&format!("node {} takes over", self.nodes[survivor].name()), TAKEOVER_LIMIT, || {
             self.nodes[survivor].ensure_alive()?;

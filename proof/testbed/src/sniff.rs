@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Room for what comes while the listener is not run: a burst of a thousand frames does not fit into the usual buffer.
 const RECEIVE_BUFFER: usize = 16 << 20;
@@ -43,11 +43,18 @@ pub type Announcements = Listener<BTreeMap<IpAddr, Instant>>;
 impl Watch {
     /// Watches from now on.
     pub fn start(lab: &Lab, node: usize) -> Result<Watch> {
+        Watch::start_after(lab, node, Duration::ZERO)
+    }
+
+    /// Watches when `grace` is over.
+    pub fn start_after(lab: &Lab, node: usize, grace: Duration) -> Result<Watch> {
         let own = Family::ALL.map(|family| family.server_net(11 + node as u8));
         let own: Vec<IpAddr> = own.iter().filter_map(|address| address.parse().ok()).collect();
         let started = Instant::now();
         Listener::open(lab, node, move |seen: &mut Seen, frame| {
-            if let Some(story) = floating(frame, &own) {
+            if started.elapsed() >= grace
+                && let Some(story) = floating(frame, &own)
+            {
                 seen.count += 1;
                 let now = Instant::now();
                 seen.span = Some((seen.span.map_or(now, |(first, _)| first), now));

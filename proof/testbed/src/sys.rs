@@ -317,6 +317,18 @@ pub fn ask_for_real_time() -> bool {
     false
 }
 
+/// Binds the calling thread to a processor, before everybody else there; whether that was allowed.
+pub fn pin_first_of_all(processor: usize) -> bool {
+    let wish = libc::sched_param { sched_priority: 99 };
+    // SAFETY: a set of zeros is a valid empty one, and both calls read locals through valid pointers; 0 is the calling thread.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(processor, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set) == 0
+            && libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const wish) == 0
+    }
+}
+
 /// Cuts what a packet socket receives to so many bytes.
 pub fn truncate_received(socket: &impl AsRawFd, length: u32) -> std::io::Result<()> {
     filter(socket, &[instruction(libc::BPF_RET, 0, 0, length)])

@@ -212,6 +212,41 @@ pub(super) fn version_json(s: &Scene<'_>) -> Json {
     Json::Object(vec![("version", version_text(s).into()), ("mode", "0".into())])
 }
 
+/// Our own view: the market's boxes have one way.
+pub(super) fn data_plane(s: &Scene<'_>) -> String {
+    let plane = s.facts.node().data_plane;
+    let mut text = format!("\tData Plane: {} ({})\n", plane.way, plane.why);
+    for (id, how) in &plane.interfaces {
+        text += &format!("\tInterface {id}: {how}\n");
+    }
+    text += &format!("\tFast Path Entries: {}  Refused: {}\n", plane.copies, plane.refused);
+    let counted = plane.not_forwarded.iter().filter(|(_, count)| *count > 0);
+    let counted: Vec<String> = counted.map(|(reason, count)| format!("{reason} {count}")).collect();
+    text + &format!(
+        "\tPackets Not Forwarded By It: {}\n",
+        if counted.is_empty() { "None".into() } else { counted.join(", ") }
+    )
+}
+
+pub(super) fn data_plane_json(s: &Scene<'_>) -> Json {
+    let plane = s.facts.node().data_plane;
+    let interface = |(id, how): &(String, String)| {
+        Json::Object(vec![("id", id.clone().into()), ("attachment", how.clone().into())])
+    };
+    let reason = |&(reason, count): &(&'static str, u64)| (reason, count.into());
+    Json::Object(vec![
+        ("dataplane", plane.way.into()),
+        ("reason", plane.why.into()),
+        ("interfaces", Json::List(plane.interfaces.iter().map(interface).collect())),
+        ("entries", plane.copies.into()),
+        ("refused", plane.refused.into()),
+        (
+            "notforwarded",
+            Json::Object(plane.not_forwarded.iter().filter(|(_, count)| *count > 0).map(reason).collect()),
+        ),
+    ])
+}
+
 pub(super) fn connection_table(command: &Command) -> Result<String, CommandError> {
     let filter = ConnectionFilter::parse(command.connection_filter().unwrap_or_default())?;
     Ok(connection_header(&filter) + "\n")

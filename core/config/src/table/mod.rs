@@ -149,6 +149,7 @@ pub(crate) enum View {
     Hook,
     RunningConfig,
     ConnectionTable,
+    DataPlane,
     Version,
     StatVserver,
     StatService,

@@ -154,6 +154,8 @@ pub(super) const ROWS: &[Row] = &[
     .opts(&[Opt::new("withDefaults", Type::Flag, "withdefaults", "With settings that have their default.")])
     .nitro("nsrunningconfig"),
     Row::new("show", &["ns", "version"], Effect::Show(View::Version), "Shows the version.").nitro("nsversion"),
+    Row::new("show", &["ns", "dataplane"], Effect::Show(View::DataPlane), "Shows which way packets go, and why.")
+        .nitro("nsdataplane"),
     Row::new("show", &["ns", "connectiontable"], Effect::Show(View::ConnectionTable), "Shows flows.")
         .args(&[Arg::optional(
             "filterexpression",

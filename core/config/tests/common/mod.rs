@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use holdfast_config::{
-    ChannelState, Config, ConfigFacts, DigestState, Facts, HaFacts, HaRole, Health, Kind, MonitorFacts, NodeFacts,
+    ChannelState, Config, ConfigFacts, DataPlaneFacts, DigestState, Facts, HaFacts, HaRole, Health, Kind, MonitorFacts, NodeFacts,
     NodeState, PeerFacts, PeerPorts, ResyncFacts, RouteFacts, SecurityFacts, SecurityFailure, SecurityState,
     ServiceFacts, SyncState, TakeoverFacts, VserverFacts, complete, help, parse_all, show, show_json,
 };
@@ -29,6 +29,14 @@ impl Facts for Fixed {
             ports_up: vec!["1/1".to_owned()],
             ports_down: vec!["1/2".to_owned()],
             drops: vec![("GateClosed", 3), ("NoRoute", 1)],
+            data_plane: DataPlaneFacts {
+                way: "tc",
+                why: "the kernel takes the program".to_owned(),
+                interfaces: vec![("1/1".to_owned(), "tcx".to_owned()), ("1/2".to_owned(), "clsact".to_owned())],
+                copies: 24,
+                refused: 0,
+                not_forwarded: vec![("unknown", 12), ("not_ip", 0), ("fin", 4)],
+            },
         }
     }
 

@@ -59,6 +59,7 @@ fn a_flow_gets_both_copies_with_the_packet_that_establishes_it() {
         let [client, answer] = installed(&mut lab);
         let expected = OffloadEntry {
             key: key(net.client, net.vip),
+            from_client: true,
             src: source,
             dst: server,
             port: SERVER_PORT,
@@ -72,6 +73,7 @@ fn a_flow_gets_both_copies_with_the_packet_that_establishes_it() {
         };
         assert_eq!(client, expected);
         assert_eq!((answer.key, answer.src, answer.dst), (key(server, source), net.vip, net.client));
+        assert!(!answer.from_client);
         assert_eq!((answer.port, answer.to, answer.from), (CLIENT_PORT, CLIENT_MAC, OWN_MACS[0]));
         lab.client(ACK, 101, 501, b"data");
         assert_eq!(orders(&mut lab), [], "once");
@@ -183,11 +185,54 @@ fn use_keeps_a_flow_alive_and_is_counted_once() {
     lab.engine.handle_use(lab.now, &report);
     assert_eq!(lab.engine.counts().flows, 1);
     assert_eq!(traffic(&lab), (before.0 + 10_000, before.1 + 7));
-    assert!(lab.engine.take_client_seen());
     lab.pass(Duration::from_secs(305));
     assert_eq!(lab.engine.counts().flows, 0, "nothing has been used since");
     assert_eq!(orders(&mut lab).len(), 2);
     lab.engine.handle_use(lab.now, &OffloadUse { last: true, ..report });
+}
+
+#[test]
+fn a_flow_that_seems_idle_is_asked_what_passed_elsewhere_before_it_ends() {
+    let (mut lab, _) = lab(v4(), disabled(&v4()));
+    lab.establish();
+    let [client, _] = installed(&mut lab);
+    // Nobody has reported for the whole time-out.
+    let mut asked = Vec::new();
+    for _ in 0..400 {
+        lab.pass(Duration::from_secs(1));
+        asked.extend(orders(&mut lab));
+        if !asked.is_empty() {
+            break;
+        }
+    }
+    assert!(asked.contains(&OffloadOrder::Remove(client.key)) && asked.len() == 2, "{asked:?}");
+    let last = OffloadUse { last: true, ..used(&lab, client.key, 9, (101, 501)) };
+    lab.engine.handle_use(lab.now, &OffloadUse { used: Some(lab.now - Duration::from_secs(20)), ..last });
+    lab.pass(Duration::from_secs(100));
+    assert_eq!(lab.engine.counts().flows, 1, "it was used 20 s before it was asked");
+    lab.pass(Duration::from_secs(300));
+    assert_eq!(lab.engine.counts().flows, 0, "and not since");
+}
+
+#[test]
+fn only_what_ends_a_copy_asks_for_its_use() {
+    let (mut lab, _) = lab(v4(), disabled(&v4()));
+    lab.establish();
+    let frame = |lab: &Lab, flags| {
+        let link = Link::new(OWN_MACS[0], CLIENT_MAC);
+        let (src, dst) = (lab.net.client, lab.net.vip);
+        let segment = Segment { src, dst, seq: 101, ack: 501, flags, window: 500, mss: None, payload: b"" };
+        let mut bytes = vec![0; build::MAX_REPLY];
+        let len = build::tcp_segment(&mut bytes, link, &segment);
+        bytes.truncate(len);
+        bytes
+    };
+    let [client, _] = installed(&mut lab);
+    let asks = |lab: &Lab, flags| lab.engine.copy_to_ask(&frame(lab, flags));
+    assert_eq!((asks(&lab, ACK), asks(&lab, SYN)), (None, None));
+    assert_eq!((asks(&lab, FIN_ACK), asks(&lab, RST)), (Some(client.key), Some(client.key)));
+    lab.client(FIN_ACK, 101, 501, b"");
+    assert_eq!(asks(&lab, FIN_ACK), None, "its copies are withdrawn");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! One walk, built twice: as a tc classifier and as an XDP program. It knows
 //! entries only; whatever it does not know, or does not like, goes up as it
-//! came. Without a valid lease nothing that concerns the node passes at all, so
+//! came: the engine's to the TAP that stands for the interface, the host's to the host.
+//! Without a valid lease nothing that concerns the node passes at all, so
 //! that a process that is frozen stops forwarding by itself.
 //!
 //! `walk.rs` tells the story of a frame, `head.rs` is the part of it that is
@@ -19,7 +20,7 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use holdfast_fastpath_layout::{Entry, Key, MAX_FLOATING, NodeState, Reason};
+use holdfast_fastpath_layout::{Entry, Key, MAX_FLOATING, MAX_HOST, MAX_TAPS, NodeState, Reason};
 
 /// Room for entries unless the owner asks for another size when it loads the program.
 const DEFAULT_ENTRIES: u32 = 65_536;
@@ -32,6 +33,12 @@ static NODE: Array<NodeState> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[map]
 static FLOATING: HashMap<[u32; 4], u32> = HashMap::with_max_entries(MAX_FLOATING, BPF_F_NO_PREALLOC);
+
+#[map]
+static HOST: HashMap<[u32; 4], u32> = HashMap::with_max_entries(MAX_HOST, BPF_F_NO_PREALLOC);
+
+#[map]
+static TAPS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_TAPS, BPF_F_NO_PREALLOC);
 
 #[map]
 static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);

@@ -1,9 +1,12 @@
 //! A frame as an skb.
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::{bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use aya_ebpf::helpers::{
+    bpf_clone_redirect, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_load_bytes, bpf_skb_store_bytes,
+};
 use holdfast_wire::{IpVersion, Plain, Ready, checksum_at, hop_limit_change, proto};
 
+use crate::TAPS;
 use crate::head::Head;
 use crate::walk::Carrier;
 
@@ -72,6 +75,20 @@ impl Carrier for Skb {
     fn redirect(&self, interface: u32) -> i32 {
         // SAFETY: the helper has no conditions.
         unsafe { bpf_redirect(interface, 0) as i32 }
+    }
+
+    #[inline(always)]
+    fn tap(&self) -> Option<u32> {
+        // SAFETY: `self.0` is the program's context.
+        let interface = unsafe { (*self.0).ifindex };
+        // SAFETY: the owner replaces a value as a whole, and a number that is gone is one to which nothing is sent.
+        unsafe { TAPS.get(&interface).copied() }
+    }
+
+    #[inline(always)]
+    fn copy_to(&self, interface: u32) {
+        // SAFETY: `self.0` is the program's context. A copy that finds no room is lost, as on any wire.
+        unsafe { bpf_clone_redirect(self.0, interface, 0) };
     }
 }
 

@@ -1,16 +1,25 @@
-//! The story of a frame: ours? → known? → may it? → rewrite → out.
+//! The story of a frame: ours? → known? → may it? → rewrite → out. What is not forwarded is the engine's, the host's, or
+//! of interest to both.
 
 use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use holdfast_fastpath_layout::{Entry, Key, NodeState, Reason, Seen, network, objection};
-use holdfast_wire::{Plain, Ready, Words, addresses, plain, proto};
+use holdfast_wire::{Load, Plain, Ready, Words, addresses, ethertype, plain, proto};
 
 use crate::head::Head;
-use crate::{COUNTS, FLOATING, FLOWS, NODE};
+use crate::{COUNTS, FLOATING, FLOWS, HOST, NODE};
 
 /// The largest window of TCP.
 const WINDOW: u32 = 16 << 20;
+/// The messages of neighbour discovery about one neighbour.
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+/// A client's packet is noted so often at most, nanoseconds.
+const CLIENT_NOTE: u64 = 1_000_000;
+/// The bit of the first byte of an Ethernet address that says that it is a group's, in the word of
+/// [`Head::first_word`].
+const GROUP: u64 = u64::from_ne_bytes([0, 0, 1, 0, 0, 0, 0, 0]);
 
 /// A frame in one of the two forms in which the kernel hands it over.
 pub trait Carrier {
@@ -34,6 +43,21 @@ pub trait Carrier {
     fn store(&self, head: &mut Head, packet: &Plain, ready: &Ready) -> bool;
     /// Lets the frame leave by the interface of this number.
     fn redirect(&self, interface: u32) -> Self::Action;
+    /// The TAP that stands for the interface, if what goes up is sorted here.
+    fn tap(&self) -> Option<u32>;
+    /// Gives a copy to the interface of this number.
+    fn copy_to(&self, interface: u32);
+}
+
+/// Whom a frame that is not forwarded is for.
+#[derive(PartialEq, Eq)]
+enum Whose {
+    /// The engine and nobody else: the host must not answer or forward it.
+    Engine,
+    /// The host.
+    Host,
+    /// What is told to everybody, or may be for either.
+    Both,
 }
 
 /// The way of a frame.
@@ -61,7 +85,68 @@ pub fn walk<C: Carrier>(carrier: &C) -> C::Action {
         },
         Err(unusual) => unusual.into(),
     };
-    if fenced && concerns_us(head) { fence::<C>() } else { up::<C>(reason) }
+    match fenced {
+        true if concerns_us(head) => fence::<C>(),
+        true => up::<C>(reason),
+        false => sort(carrier, head, node, reason),
+    }
+}
+
+/// A frame without an entry, with a valid lease.
+#[inline(always)]
+fn sort<C: Carrier>(carrier: &C, head: &Head, node: &NodeState, reason: Reason) -> C::Action {
+    count(reason);
+    let Some(tap) = carrier.tap() else { return C::UP };
+    match whose(head, node) {
+        Whose::Engine => carrier.redirect(tap),
+        Whose::Both => {
+            carrier.copy_to(tap);
+            C::UP
+        }
+        Whose::Host => C::UP,
+    }
+}
+
+/// Whom a frame without an entry is for.
+#[inline(always)]
+fn whose(head: &Head, node: &NodeState) -> Whose {
+    let first = head.first_word();
+    if first & GROUP != 0 {
+        return Whose::Both;
+    }
+    let Some((_, dst)) = addresses(head) else { return Whose::Both };
+    let place = network(dst);
+    if FLOATING.get_ptr(&place).is_some() {
+        Whose::Engine
+    } else if tells_where(head) {
+        Whose::Both
+    } else if !node.is_own(first) || HOST.get_ptr(&place).is_some() {
+        Whose::Host
+    } else if node.routes != 0 {
+        Whose::Engine
+    } else {
+        Whose::Both
+    }
+}
+
+/// Whether somebody says where it is, or asks (RFC 4861 section 4): the host may have asked, and the node hears who is there.
+#[inline(always)]
+fn tells_where(head: &Head) -> bool {
+    const NEXT_HEADER: usize = 14 + 6;
+    const TYPE: usize = 14 + 40;
+    head.be16(12) == Some(ethertype::IPV6)
+        && head.u8(NEXT_HEADER) == Some(proto::ICMPV6)
+        && matches!(head.u8(TYPE), Some(SOLICITATION | ADVERTISEMENT))
+}
+
+/// A packet of a known flow goes to the engine.
+#[inline(always)]
+fn hand_over<C: Carrier>(carrier: &C, reason: Reason) -> C::Action {
+    count(reason);
+    match carrier.tap() {
+        Some(tap) => carrier.redirect(tap),
+        None => C::UP,
+    }
 }
 
 /// A packet of a known flow, with a valid lease.
@@ -78,10 +163,10 @@ fn forward<C: Carrier>(
     let known = unsafe { &*entry };
     if let Some(reason) = objection(packet, known, node.epoch, carrier.segment()) {
         note_passed_up(entry, reason);
-        return up::<C>(reason);
+        return hand_over(carrier, reason);
     }
     if !node.is_own(head.first_word()) {
-        return up::<C>(Reason::NotForUs);
+        return hand_over(carrier, Reason::NotForUs);
     }
     let ready = known.ready();
     head.set_lead(known.lead());
@@ -91,6 +176,9 @@ fn forward<C: Carrier>(
         return C::DROP;
     }
     note_forwarded(entry, packet, now);
+    if known.from == Entry::CLIENTS && now.wrapping_sub(node.client_seen) > CLIENT_NOTE {
+        note_client(now);
+    }
     carrier.redirect(known.interface)
 }
 
@@ -112,6 +200,15 @@ fn note_forwarded(entry: *mut Entry, packet: &Plain, now: u64) {
             advance(&raw mut (*entry).end, packet.seq.wrapping_add(packet.payload_len()));
             advance(&raw mut (*entry).ack, packet.ack);
         }
+    }
+}
+
+/// Clients' packets pass here: of two nodes that both lead, the one that serves goes on.
+#[inline(always)]
+fn note_client(now: u64) {
+    if let Some(node) = NODE.get_ptr_mut(0) {
+        // SAFETY: an aligned field of a map value; nobody but this program writes it.
+        unsafe { (&raw mut (*node).client_seen).write_volatile(now) };
     }
 }
 

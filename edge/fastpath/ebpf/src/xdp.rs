@@ -68,4 +68,13 @@ impl Carrier for Buffer {
         // SAFETY: the helper has no conditions.
         unsafe { bpf_redirect(interface, 0) as u32 }
     }
+
+    /// What goes up is sorted by the tc program on the same interface.
+    #[inline(always)]
+    fn tap(&self) -> Option<u32> {
+        None
+    }
+
+    #[inline(always)]
+    fn copy_to(&self, _interface: u32) {}
 }

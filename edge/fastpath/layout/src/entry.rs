@@ -129,7 +129,7 @@ pub struct Way {
 /// ```text
 ///   0        8        16       24    28   32   36     40      44   46   48
 ///  +--------+--------+--------+-----+----+----+------+-------+----+----+----
-///  | packets| bytes  | used   |seen |end |ack |epoch | inter-| MTU| 0  | 0 0
+///  | packets| bytes  | used   |seen |end |ack |epoch | inter-| MTU|from| 0 0
 ///  |        |        |        |     |    |    |      | face  |    |    |
 ///  +--------+--------+--------+-----+----+----+------+-------+----+----+----
 ///    50          64          80          96      100        102      104
@@ -162,7 +162,8 @@ pub struct Entry {
     pub interface: u32,
     /// The largest IP packet that fits there.
     pub mtu: u16,
-    zero: u16,
+    /// Whose packets it is for: [`Entry::CLIENTS`], or 0 for the server's.
+    pub from: u16,
     lead: [u64; 2],
     src: [u32; 4],
     dst: [u32; 4],
@@ -174,6 +175,9 @@ pub struct Entry {
 const _: () = assert!(size_of::<Entry>() == ENTRY_LEN && offset_of!(Entry, lead) == 48 && offset_of!(Entry, src) == 64);
 
 impl Entry {
+    /// [`Entry::from`]: it is for packets of the client.
+    pub const CLIENTS: u16 = 1;
+
     /// Bits that are set in [`Entry::seen`] and cleared never.
     pub const fn seen(&self) -> Seen {
         Seen(self.seen)
@@ -229,6 +233,7 @@ impl Entry {
         out[36..40].copy_from_slice(&self.epoch.to_ne_bytes());
         out[40..44].copy_from_slice(&self.interface.to_ne_bytes());
         out[44..46].copy_from_slice(&self.mtu.to_ne_bytes());
+        out[46..48].copy_from_slice(&self.from.to_ne_bytes());
         out[48..56].copy_from_slice(&self.lead[0].to_ne_bytes());
         out[56..64].copy_from_slice(&self.lead[1].to_ne_bytes());
         out[64..80].copy_from_slice(&address_bytes(&self.src));
@@ -251,7 +256,7 @@ impl Entry {
             epoch: u32::from_ne_bytes(piece(bytes, 36)),
             interface: u32::from_ne_bytes(piece(bytes, 40)),
             mtu: u16::from_ne_bytes(piece(bytes, 44)),
-            zero: 0,
+            from: u16::from_ne_bytes(piece(bytes, 46)),
             lead: [u64::from_ne_bytes(piece(bytes, 48)), u64::from_ne_bytes(piece(bytes, 56))],
             src: address_at(bytes, 64),
             dst: address_at(bytes, 80),

@@ -6,6 +6,8 @@
 //! | [`FLOWS`] | hash | [`Key`] | [`Entry`] |
 //! | [`NODE`] | array of one, mapped into the owner | 0 | [`NodeState`] |
 //! | [`FLOATING`] | hash | an address, 16 bytes | 1 |
+//! | [`HOST`] | hash | an address, 16 bytes | 1 |
+//! | [`TAPS`] | hash | number of a data interface | number of the TAP that stands for it |
 //! | [`COUNTS`] | array, per processor | [`Reason`] | packets, `u64` |
 //!
 //! What is compared with packets or written into them (addresses, ports,
@@ -37,8 +39,16 @@ pub const FLOWS: &str = "FLOWS";
 pub const NODE: &str = "NODE";
 /// Name of the map of floating addresses.
 pub const FLOATING: &str = "FLOATING";
+/// Name of the map of the host's own addresses.
+pub const HOST: &str = "HOST";
+/// Name of the map of TAPs.
+pub const TAPS: &str = "TAPS";
 /// Name of the map of counters.
 pub const COUNTS: &str = "COUNTS";
 
 /// Addresses in [`FLOATING`] at most; more are refused, and the owner says so.
 pub const MAX_FLOATING: u32 = 65_536;
+/// Addresses in [`HOST`] at most; more are refused, and the owner says so.
+pub const MAX_HOST: u32 = 4096;
+/// Interfaces in [`TAPS`] at most: as many as a node has ports.
+pub const MAX_TAPS: u32 = 256;

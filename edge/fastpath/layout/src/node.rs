@@ -9,19 +9,20 @@ use holdfast_wire::MacAddr;
 pub const MAX_MACS: usize = 16;
 
 /// Size of a [`NodeState`].
-pub const NODE_LEN: usize = 16 + 8 * MAX_MACS;
+pub const NODE_LEN: usize = 24 + 8 * MAX_MACS;
 
 /// The lease of a node that has nobody to fear: it never ends.
 pub const NEVER: u64 = u64::MAX;
 
-/// The node's state. The owner has it mapped, and writes each field by one store.
+/// The node's state. The owner has it mapped, and writes each field by one store, but for the one that the program writes.
 ///
 /// ```text
-///   0                8       12     16      24              144
-///  +----------------+-------+------+-------+------ ... ----+
-///  | lease ends at  | epoch | 0    | 0 0 + MAC, 8 bytes    |
-///  |                |       |      | each, zero: no more   |
-///  +----------------+-------+------+-------+------ ... ----+
+///   0                8       12       16            24              152
+///  +----------------+-------+--------+-------------+------ ... ----+
+///  | lease ends at  | epoch | routes | client seen | 0 0 + MAC, 8  |
+///  |                |       | 1 or 0 |             | bytes each,   |
+///  |                |       |        |             | zero: no more |
+///  +----------------+-------+--------+-------------+------ ... ----+
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(8))]
@@ -31,7 +32,12 @@ pub struct NodeState {
     pub lease: u64,
     /// Entries of another epoch are stale.
     pub epoch: u32,
-    zero: u32,
+    /// Not 0: packets to our Ethernet addresses that are for nobody here are the
+    /// engine's alone, because the node routes; 0: the host sees them, too.
+    pub routes: u32,
+    /// When a client's packet was last forwarded, to a millisecond: CLOCK_BOOTTIME,
+    /// nanoseconds. The program writes it.
+    pub client_seen: u64,
     macs: [u64; MAX_MACS],
 }
 
@@ -42,8 +48,12 @@ impl NodeState {
     pub const LEASE: usize = 0;
     /// Offset of the epoch.
     pub const EPOCH: usize = 8;
+    /// Offset of the word that says whether the node routes.
+    pub const ROUTES: usize = 12;
+    /// Offset of the time of a client's packet.
+    pub const CLIENT_SEEN: usize = 16;
     /// Offset of the list of Ethernet addresses.
-    pub const MACS: usize = 16;
+    pub const MACS: usize = 24;
 
     /// A state with these Ethernet addresses, the gate closed.
     pub fn with_macs(macs: &[u64]) -> NodeState {

@@ -40,7 +40,7 @@ fn the_key_of_a_packet_is_that_of_its_ends() {
 fn an_entry_comes_back_from_its_bytes() {
     let mut entry = entry();
     (entry.packets, entry.bytes, entry.used) = (1, 2, 3);
-    (entry.seen, entry.end, entry.ack) = (4, 5, 6);
+    (entry.seen, entry.end, entry.ack, entry.from) = (4, 5, 6, Entry::CLIENTS);
     let bytes = entry.to_bytes();
     assert_eq!(Entry::from_bytes(&bytes), entry);
     assert_eq!(bytes[48..64], [0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 8, 0], "the Ethernet header");
@@ -55,7 +55,10 @@ fn the_program_reads_an_entry_where_its_bytes_stand() {
     assert_eq!((offset_of!(Entry, packets), offset_of!(Entry, bytes), offset_of!(Entry, used)), (0, 8, 16));
     assert_eq!((offset_of!(Entry, seen), offset_of!(Entry, end), offset_of!(Entry, ack)), (24, 28, 32));
     assert_eq!((offset_of!(Entry, epoch), offset_of!(Entry, interface), offset_of!(Entry, mtu)), (36, 40, 44));
+    assert_eq!(offset_of!(Entry, from), 46);
     assert_eq!((offset_of!(NodeState, lease), offset_of!(NodeState, epoch)), (NodeState::LEASE, NodeState::EPOCH));
+    assert_eq!(offset_of!(NodeState, routes), NodeState::ROUTES);
+    assert_eq!(offset_of!(NodeState, client_seen), NodeState::CLIENT_SEEN);
 }
 
 #[test]

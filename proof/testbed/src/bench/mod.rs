@@ -10,6 +10,7 @@ mod million;
 mod mirror;
 mod peers;
 mod stage;
+mod standstill;
 mod takeover;
 mod vrrp;
 

@@ -9,6 +9,7 @@ use super::measure::quantile;
 use super::million::{self, SPARE_FLOWS};
 use super::peers::KERNEL_VIP;
 use super::stage::{Front, Stage};
+use super::standstill::Standstill;
 use super::vrrp::{self, Vrrp};
 use super::{Report, note};
 use crate::campaign::keep_evidence;
@@ -33,6 +34,8 @@ const RECOVERY_LIMIT: Duration = Duration::from_secs(8);
 const AFTERMATH: Duration = Duration::from_millis(700);
 /// A client that waits no longer is served.
 const SERVED_MS: f64 = 100.0;
+/// A run in which no processor stood still for so long is of a machine that was itself.
+const QUIET_MS: f64 = 2.0;
 /// Long connections of a run, the time between their messages, and short connections a second.
 const CLIENTS: [&str; 6] = ["--connections", "100", "--interval-ms", "20", "--new-per-second", "20"];
 /// Flows that are resident with `--million`.
@@ -106,12 +109,15 @@ struct Play {
     subject: Subject,
     vrrp: Option<Vrrp>,
     probe: Option<Role>,
+    standstill: Standstill,
 }
 
 /// What one failure did.
 struct Run {
     gap: f64,
     lost: u64,
+    /// The longest time in which a processor ran nobody, milliseconds.
+    standstill: f64,
     waits: Vec<f64>,
     served: bool,
     end: Value,
@@ -122,7 +128,8 @@ pub fn run(options: &Options, binaries: &Binaries) -> Result<()> {
     let mut report = Report::new("Takeover", options.out.as_deref());
     let size = if options.million { vec!["--max-flows".into(), (RESIDENT + SPARE_FLOWS).to_string()] } else { vec![] };
     let stage = Stage::build(binaries, &size)?;
-    let mut play = Play { stage, subject: Subject::Default, vrrp: None, probe: None };
+    let standstill = Standstill::watch()?;
+    let mut play = Play { stage, subject: Subject::Default, vrrp: None, probe: None, standstill };
     let outcome = play.run(options, &mut report);
     if outcome.is_err() {
         keep_evidence(&play.stage.lab, &play.stage.pair, &options.evidence)?;
@@ -231,7 +238,11 @@ impl Play {
                 let run = self.one(*blow).with_context(|| name.clone())?;
                 let tcp = [quantile(&run.waits, 0.5), quantile(&run.waits, 1.0)];
                 let (gap, lost, served) = (run.gap, run.lost, if run.served { "" } else { ", NOT TAKEN OVER" });
-                note(&format!("{name}: gap {gap:.1} ms, {lost} lost, TCP {:.0} / {:.0} ms{served}", tcp[0], tcp[1]));
+                let still = run.standstill;
+                note(&format!(
+                    "{name}: gap {gap:.1} ms, {lost} lost, stood still {still:.1} ms, TCP {:.0} / {:.0} ms{served}",
+                    tcp[0], tcp[1]
+                ));
                 list.push(run);
             }
         }
@@ -247,6 +258,7 @@ impl Play {
         let begun = tcp.progress()?["at_ms"].as_f64();
         tcp.ask("window", ANSWER_LIMIT)?;
         probe.ask("window", ANSWER_LIMIT)?;
+        self.standstill.take_ms();
         match &mut self.vrrp {
             Some(vrrp) => vrrp.strike(&mut self.stage, primary, blow)?,
             None => blow::strike(&mut self.stage, primary, blow)?,
@@ -256,6 +268,7 @@ impl Play {
         let led = blow == Blow::None || self.wait_led(1 - primary)?;
         let served = led && wait_served(&mut tcp, &mut probe, begun)?;
         sys::pause(LATE);
+        let standstill = self.standstill.take_ms();
         let told = probe.ask("report", ANSWER_LIMIT)?;
         ensure!(told["changed_server"] == 0, "the probe's flow moved to another server: {told}");
         let waits = tcp.ask("report", ANSWER_LIMIT)?;
@@ -267,6 +280,7 @@ impl Play {
         Ok(Run {
             gap: told["gap"]["max_ms"].as_f64().context("a gap")?,
             lost: told["lost"].as_u64().context("lost datagrams")?,
+            standstill,
             waits: waits["waits_ms"].as_array().context("waits")?.iter().filter_map(Value::as_f64).collect(),
             served,
             end: tcp.ask("stop", DRAIN_LIMIT)?,
@@ -319,20 +333,28 @@ fn wait_served(tcp: &mut Role, probe: &mut Role, begun: Option<f64>) -> Result<b
     })
 }
 
-fn row(subject: &str, blow: Blow, resident: &str, runs: &[Run]) -> Vec<String> {
-    let three = |values: &[f64]| match values {
+/// Median, 99 of 100, and the worst.
+fn three(values: &[f64]) -> String {
+    match values {
         [] => "–".to_string(),
         _ => format!("{:.1} / {:.1} / {:.1}", quantile(values, 0.5), quantile(values, 0.99), quantile(values, 1.0)),
-    };
+    }
+}
+
+fn row(subject: &str, blow: Blow, resident: &str, runs: &[Run]) -> Vec<String> {
+    let of = |value: fn(&Run) -> f64, runs: &[&Run]| three(&runs.iter().map(|run| value(run)).collect::<Vec<_>>());
+    let (all, quiet): (Vec<&Run>, Vec<&Run>) =
+        (runs.iter().collect(), runs.iter().filter(|run| run.standstill < QUIET_MS).collect());
     let count = |name: &str| runs.iter().map(|run| run.end[name].as_u64().unwrap_or_default()).sum::<u64>();
-    let lost: Vec<f64> = runs.iter().map(|run| run.lost as f64).collect();
     vec![
         subject.into(),
         blow.name().into(),
         resident.into(),
         runs.len().to_string(),
-        three(&runs.iter().map(|run| run.gap).collect::<Vec<_>>()),
-        format!("{:.0} / {:.0} / {:.0}", quantile(&lost, 0.5), quantile(&lost, 0.99), quantile(&lost, 1.0)),
+        of(|run| run.gap, &all),
+        of(|run| run.lost as f64, &all),
+        of(|run| run.standstill, &all),
+        format!("{} of {}", of(|run| run.gap, &quiet), quiet.len()),
         three(&runs.iter().flat_map(|run| run.waits.clone()).collect::<Vec<_>>()),
         (count("long_established") + count("short_established")).to_string(),
         count("lost").to_string(),
@@ -347,14 +369,15 @@ fn tell(report: &mut Report, rows: &[Vec<String>]) {
         "Takeover",
         &format!(
             "*gap*: longest time without an answer to a UDP probe that sends every millisecond. *datagrams lost*: those of the probe \
-             without an answer, in a run. *TCP wait*: longest wait for an answer of each of 100 connections that send every 20 ms and were not lost; a \
+             without an answer, in a run. *stood still*: the longest time in which a processor of this machine ran nobody, not even a thread \
+             of the highest priority; *gap, quiet*: of the runs in which that was less than {QUIET_MS} ms, and how many those are. *TCP wait*: longest wait for an answer of each of 100 connections that send every 20 ms and were not lost; a \
              lost segment costs a retransmission time-out of at least 200 ms. Connections (long ones and 20 new ones a second): \
              *lost* were established and were then reset, ended or silent for 20 s; *not opened* had no answer to their connect. \
-             *not taken over*: runs in which the other node or host did not lead, or the probe was not answered, within {} s; \
+             *not taken over*: runs in which the other node or host did not lead, or the probe was not answered, within {limit} s; \
              their gap is what had passed by then. \
              keepalived's planned switchover is a watched file that makes the master give up its addresses; a killed or frozen \
              keepalived leaves a kernel that goes on forwarding.",
-            RECOVERY_LIMIT.as_secs()
+            limit = RECOVERY_LIMIT.as_secs()
         ),
         &[
             "subject",
@@ -363,6 +386,8 @@ fn tell(report: &mut Report, rows: &[Vec<String>]) {
             "runs",
             "gap p50 / p99 / max ms",
             "datagrams lost p50 / p99 / max",
+            "stood still p50 / p99 / max ms",
+            "gap, quiet p50 / p99 / max ms",
             "TCP wait p50 / p99 / max ms",
             "connections established",
             "lost",

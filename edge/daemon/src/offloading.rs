@@ -1,0 +1,181 @@
+//! The data thread's part of the fast path: the engine's orders go in, use comes back, and the lease is written.
+
+use crate::clock::Clock;
+use crate::queue::JobSender;
+use holdfast_base::Instant;
+use holdfast_engine::{Gate, OffloadOrder, OffloadUse, PortId};
+use holdfast_fastpath::layout::Reason;
+use holdfast_fastpath::{FastPathError, FlowMaps};
+use holdfast_netio::Feed;
+use holdfast_node::{DataPlane, Level, Node};
+use holdfast_wire::{Addr, MacAddr};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// A node whose gate is closed, and that lives, is handed what comes in: for so long after each turn. Longer than it ever sleeps.
+const ALIVE: Duration = Duration::from_secs(2);
+/// All copies are asked for their use so often at most.
+const ROUND: Duration = Duration::from_secs(1);
+/// Pause between two batches of a round: a batch takes some 0.1 ms.
+const BATCH_PAUSE: Duration = Duration::from_millis(5);
+
+/// The feed, and what the program must know of the node.
+pub struct Offloading {
+    feed: Feed,
+    uses: Vec<OffloadUse>,
+    next_batch: Instant,
+    round_began: Instant,
+    client_seen: Option<Instant>,
+    /// Ethernet addresses of the ports, and floating ones.
+    macs: [BTreeSet<MacAddr>; 2],
+    /// Nothing is ordered any more.
+    broken: bool,
+}
+
+impl Offloading {
+    /// Feeds `maps` with what `node` orders from here on.
+    pub fn new(maps: FlowMaps, clock: Clock, node: &mut Node) -> Offloading {
+        node.set_offload(clock.now(), true);
+        Offloading {
+            feed: Feed::new(maps, clock.origin_nanos()),
+            uses: Vec::new(),
+            next_batch: Instant::ZERO,
+            round_began: Instant::ZERO,
+            client_seen: None,
+            macs: [BTreeSet::new(), BTreeSet::new()],
+            broken: false,
+        }
+    }
+
+    /// A port is open; `tap` stands for it, or all that comes in there goes up.
+    pub fn open_port(&mut self, port: PortId, interface: u32, tap: Option<u32>) -> Result<(), FastPathError> {
+        self.close_port(port)?;
+        self.feed.set_interface(port, Some(interface));
+        self.feed.maps().set_tap(interface, tap)
+    }
+
+    /// A port is closed.
+    pub fn close_port(&mut self, port: PortId) -> Result<(), FastPathError> {
+        match self.feed.set_interface(port, None) {
+            Some(interface) => self.feed.maps().set_tap(interface, None),
+            None => Ok(()),
+        }
+    }
+
+    /// The ports' own Ethernet addresses.
+    pub fn set_port_macs(&mut self, macs: impl Iterator<Item = MacAddr>) {
+        self.macs[0] = macs.collect();
+        self.write_macs();
+    }
+
+    /// The floating Ethernet addresses.
+    pub fn set_floating_macs(&mut self, macs: impl Iterator<Item = MacAddr>) {
+        self.macs[1] = macs.collect();
+        self.write_macs();
+    }
+
+    /// Frames to those that find no room go to the engine.
+    fn write_macs(&mut self) {
+        let all: Vec<MacAddr> = self.macs[0].union(&self.macs[1]).copied().collect();
+        self.feed.maps().set_macs(&all);
+    }
+
+    /// What is the engine's: packets to floating addresses and, if the node routes, to nobody here.
+    pub fn set_floating(&mut self, floating: &[IpAddr], routes: bool) -> Result<(), FastPathError> {
+        self.feed.maps().set_routes(routes);
+        let addresses: BTreeSet<Addr> = floating.iter().map(|addr| Addr::from(*addr)).collect();
+        self.feed.maps().set_floating(&addresses).map(drop)
+    }
+
+    /// What is the host's.
+    pub fn set_host(&mut self, addresses: impl Iterator<Item = IpAddr>) -> Result<(), FastPathError> {
+        let addresses: BTreeSet<Addr> = addresses.map(Addr::from).collect();
+        self.feed.maps().set_host(&addresses).map(drop)
+    }
+
+    /// Before a frame is handed in: what the node must know of the copy that it may end.
+    pub fn tell_of_copy(&mut self, now: Instant, node: &mut Node, frame: &[u8]) {
+        if let Some(key) = node.copy_to_ask(frame)
+            && let Ok(Some(report)) = self.feed.report_one(&key)
+        {
+            node.handle_use(now, &report);
+        }
+    }
+
+    /// At the end of a turn, behind its frames: orders, the lease, and some reports of use.
+    pub fn settle(&mut self, now: Instant, node: &mut Node, jobs: &mut JobSender) {
+        if !self.broken
+            && let Err(error) = self.follow(now, node)
+        {
+            self.give_up(now, node);
+            jobs.log(Level::Error, format!("the fast path is given up, all packets pass through the engine: {error}"));
+        }
+        self.write_lease(now, node);
+        if let Some(seen) = self.feed.client_seen()
+            && self.client_seen.replace(seen) != Some(seen)
+        {
+            node.handle_client_seen(seen);
+        }
+    }
+
+    fn follow(&mut self, now: Instant, node: &mut Node) -> Result<(), FastPathError> {
+        while let Some(order) = node.poll_offload() {
+            self.feed.order(order, &mut self.uses)?;
+        }
+        self.feed.flush()?;
+        self.ask_some(now)?;
+        for report in self.uses.drain(..) {
+            node.handle_use(now, &report);
+        }
+        Ok(())
+    }
+
+    /// The next batch of a round, if it is time.
+    fn ask_some(&mut self, now: Instant) -> Result<(), FastPathError> {
+        if now < self.next_batch || self.feed.counters().installed == 0 {
+            return Ok(());
+        }
+        self.next_batch = now + BATCH_PAUSE;
+        if self.feed.report_some(now, &mut self.uses)? {
+            self.next_batch = self.next_batch.max(self.round_began + ROUND);
+            self.round_began = self.next_batch;
+        }
+        Ok(())
+    }
+
+    /// No copy is valid any more, and none is made; what comes in still finds its way to the engine.
+    fn give_up(&mut self, now: Instant, node: &mut Node) {
+        self.broken = true;
+        self.uses.clear();
+        node.set_offload(now, false);
+        while let Some(OffloadOrder::Epoch(epoch)) = node.poll_offload() {
+            self.feed.maps().set_epoch(epoch);
+        }
+    }
+
+    /// While the gate is closed no copy is valid, but the node must hear what comes in.
+    fn write_lease(&mut self, now: Instant, node: &Node) {
+        match node.gate() {
+            Gate::Closed => self.feed.set_lease(Some(now + ALIVE)),
+            Gate::Open | Gate::Draining => self.feed.set_lease(node.lease_expiry()),
+        }
+    }
+
+    /// When the next reports are due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        (!self.broken && self.feed.counters().installed > 0).then_some(self.next_batch)
+    }
+
+    /// What `show` tells of it.
+    pub fn tell(&mut self, plane: DataPlane) -> DataPlane {
+        let counters = self.feed.counters();
+        let counts = self.feed.maps().counts().unwrap_or_default();
+        DataPlane {
+            copies: counters.installed.saturating_sub(counters.removed + counters.replaced),
+            refused: counters.refused,
+            not_forwarded: Reason::ALL.iter().map(|reason| reason.label()).zip(counts).collect(),
+            ..plane
+        }
+    }
+}

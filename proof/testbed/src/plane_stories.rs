@@ -1,0 +1,195 @@
+//! Stories about the way that packets go: in the kernel, through the engine, or nowhere.
+
+use crate::config::{ECHO_PORT, Vip};
+use crate::lab::Family;
+use crate::node::{Failure, Node};
+use crate::role::Role;
+use crate::sniff::Watch;
+use crate::stories::{Stage, nothing_lost, start_traffic, wait_recovered};
+use crate::{ns, sys, traffic};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Time for something to be seen.
+const LIMIT: Duration = Duration::from_secs(10);
+/// So long packets are counted.
+const WHILE: Duration = Duration::from_secs(2);
+/// Datagrams a second while they are.
+const RATE: u64 = 1000;
+/// The longest time that a frozen node's kernel goes on: the dead interval less two margins, and what a busy machine adds to what the
+/// listener calls now.
+const LEASE: Duration = Duration::from_millis(360 + 20);
+/// A node without the rights for eBPF, and with all others that it needs.
+const WITHOUT_BPF: [&str; 2] = ["setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin"];
+
+/// A story.
+type Story = fn(&mut Stage<'_>) -> Result<()>;
+
+/// Name and story of each.
+pub const STORIES: &[(&str, Story)] = &[
+    ("packets_of_known_flows_do_not_visit_the_engine", in_the_kernel),
+    ("a_frozen_primary_forwards_nothing_after_its_lease", frozen),
+    ("a_killed_daemon_leaves_nothing_in_the_kernel", nothing_left),
+    ("without_rights_for_the_kernel_packets_pass_through_the_engine", without_rights),
+];
+
+/// What a node says about its data plane.
+fn plane(node: &Node) -> Result<Value> {
+    let text = node.cli(&["--json", "show", "ns", "dataplane"])?;
+    Ok(serde_json::from_str::<Value>(&text)?["nsdataplane"].take())
+}
+
+/// Packets that the program in the kernel has not forwarded.
+fn not_forwarded(node: &Node) -> Result<u64> {
+    let told = plane(node)?;
+    let counts = told["notforwarded"].as_object().with_context(|| format!("counts: {told}"))?;
+    Ok(counts.values().filter_map(Value::as_u64).sum())
+}
+
+/// Where there is no program the story says so and has nothing to show.
+fn is_user(stage: &Stage<'_>) -> Result<bool> {
+    Ok(plane(&stage.pair.nodes[0])?["dataplane"] == "user")
+}
+
+/// A datagram a millisecond there and back: without a program in the kernel the engine would see each of them.
+fn in_the_kernel(stage: &mut Stage<'_>) -> Result<()> {
+    let wanted = stage.pair.nodes[0].data_plane.clone();
+    let told = plane(&stage.pair.nodes[0])?;
+    ensure!(wanted == "auto" && told["dataplane"] == "tc" || told["dataplane"] == wanted.as_str(), "{wanted}: {told}");
+    if is_user(stage)? {
+        return Ok(());
+    }
+    let attached = told["interfaces"].as_array().map_or(0, Vec::len);
+    ensure!(attached == 2, "two interfaces are watched: {told}");
+    let target = Family::V4.endpoint(&Vip::Nat.address(Family::V4), ECHO_PORT);
+    let rate = RATE.to_string();
+    let args = ["udp-client", "--flows", "1", "--rate", &rate, "--target", &target, "--from", "192.0.2.10"];
+    let mut probe = Role::start(&stage.lab.client, &args.map(String::from), &traffic::role_log(&stage.lab))?;
+    probe.expect("ready", LIMIT)?;
+    let primary = stage.pair.wait_whole()?;
+    let node = &stage.pair.nodes[primary];
+    sys::wait_until("the flow is in the fast path", LIMIT, || {
+        Ok((plane(node)?["entries"].as_u64() >= Some(2)).then_some(()))
+    })?;
+    let before = not_forwarded(node)?;
+    probe.ask("window", LIMIT)?;
+    sys::pause(WHILE);
+    let report = probe.ask("report", LIMIT)?;
+    let seen = not_forwarded(node)? - before;
+    let passed = 2 * RATE * WHILE.as_secs();
+    ensure!(report["lost"] == 0, "{report}");
+    ensure!(seen < passed / 4, "of {passed} packets {seen} were not forwarded in the kernel: {}", plane(node)?);
+    Ok(())
+}
+
+/// Its process does nothing any more, and its kernel only what the lease allows: nothing once the other node may lead.
+fn frozen(stage: &mut Stage<'_>) -> Result<()> {
+    let user = is_user(stage)?;
+    let mut traffic = start_traffic(stage)?;
+    for _ in 0..2 {
+        let primary = stage.pair.wait_whole()?;
+        wait_recovered(&mut traffic)?;
+        stage.pair.nodes[primary].fail(&stage.lab, Failure::Freeze)?;
+        let stopped = Instant::now();
+        let watches = [Watch::start(&stage.lab, primary)?, Watch::start(&stage.lab, 1 - primary)?];
+        stage.pair.wait_primary(1 - primary)?;
+        wait_recovered(&mut traffic)?;
+        let [old, new] = watches.map(Watch::finish);
+        let (old, new) = (old?, new?);
+        let first = new.span.context("the new primary speaks")?.0;
+        ensure!(user || old.count > 0, "the kernel of the frozen node forwarded nothing at all: is it the fast path?");
+        if let Some((_, last)) = old.span {
+            let after = last - stopped;
+            ensure!(after < LEASE, "the frozen node forwarded {} ms after its end", after.as_millis());
+            ensure!(last < first, "two forwarders: the frozen node spoke {:?} after the new one", last - first);
+            println!(
+                "    the frozen node's kernel forwarded for {} ms; {:.1} ms later the other node did",
+                after.as_millis(),
+                (first - last).as_secs_f64() * 1e3
+            );
+        }
+        stage.pair.nodes[primary].revive(&stage.lab, Failure::Freeze)?;
+    }
+    stage.pair.wait_whole()?;
+    wait_recovered(&mut traffic)?;
+    nothing_lost(traffic)
+}
+
+/// Programs of ours in this kernel, of all nodes.
+fn programs() -> Result<usize> {
+    let mut command = Command::new("bpftool");
+    command.args(["prog", "show"]);
+    let listed = ns::run(command, "").context("bpftool (cargo xtask setup)")?;
+    Ok(listed.matches("name holdfast_tc").count())
+}
+
+/// While a child of a hook lives on, too: what belongs to the process must not belong to it.
+fn nothing_left(stage: &mut Stage<'_>) -> Result<()> {
+    let folder = stage.lab.directory().to_owned();
+    let (program, told) = (folder.join("hook"), folder.join("child"));
+    std::fs::write(&program, format!("#!/bin/sh\necho $$ >>{}\nexec sleep 60\n", told.display()))?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700))?;
+    for node in &stage.pair.nodes {
+        node.cli(&["add", "HA", "hook", "stay", "-command", &program.display().to_string(), "-timeout", "60"])?;
+    }
+    let former = stage.pair.wait_whole()?;
+    stage.pair.nodes[former].cli(&["force", "ha", "failover", "-force"])?;
+    stage.pair.wait_primary(1 - former)?;
+    let primary = stage.pair.wait_whole()?;
+    let children = sys::wait_until("both nodes run their hooks", LIMIT, || {
+        let pids: Vec<u32> =
+            std::fs::read_to_string(&told).unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect();
+        Ok((pids.len() >= 2).then_some(pids))
+    })?;
+    let user = is_user(stage)?;
+    let before = programs()?;
+    ensure!(user || before >= 2, "{before} programs of two nodes");
+    stage.pair.nodes[primary].kill()?;
+    ensure!(children.iter().any(|pid| sys::process_state(*pid).is_some()), "no child of a hook has outlived its node");
+    if !user {
+        sys::wait_until("the program is gone", LIMIT, || Ok((programs()? < before).then_some(())))?;
+    }
+    let host = &stage.lab.nodes[primary];
+    let taps = host.ip(&["-o", "link", "show", "type", "tun"])?;
+    ensure!(taps.is_empty(), "left behind: {taps}");
+    for device in ["eth-c", "eth-s"] {
+        let link = host.ip(&["link", "show", "dev", device])?;
+        ensure!(!link.contains("xdp"), "left behind: {link}");
+        let mut tc = host.command("tc")?;
+        tc.args(["qdisc", "show", "dev", device]);
+        let queues = ns::run(tc, "")?;
+        ensure!(!queues.contains("clsact"), "left behind: {queues}");
+    }
+    for child in children {
+        // Those of the living node are ended by it.
+        let _ = sys::signal(child, libc::SIGKILL);
+    }
+    stage.pair.nodes[primary].start(&stage.lab)?;
+    stage.pair.wait_whole().map(drop)
+}
+
+/// `auto` says why and goes on; who asks for the fast path is told what is missing.
+fn without_rights(stage: &mut Stage<'_>) -> Result<()> {
+    let mut traffic = start_traffic(stage)?;
+    let primary = stage.pair.wait_whole()?;
+    let poor = 1 - primary;
+    stage.pair.nodes[poor].stop()?;
+    stage.pair.nodes[poor].wrapper = WITHOUT_BPF.map(String::from).to_vec();
+    stage.pair.nodes[poor].data_plane = "tc".into();
+    let refused = stage.pair.nodes[poor].start_refused(&stage.lab)?;
+    ensure!(refused.contains("CAP_BPF"), "what is missing is said: {refused}");
+    stage.pair.nodes[poor].data_plane = "auto".into();
+    stage.pair.nodes[poor].start(&stage.lab)?;
+    stage.pair.wait_whole()?;
+    let told = plane(&stage.pair.nodes[poor])?;
+    let why = told["reason"].as_str().unwrap_or_default();
+    ensure!(told["dataplane"] == "user" && why.contains("CAP_BPF"), "what is in use, and why: {told}");
+    let outage = stage.pair.fail(&stage.lab, primary, Failure::Kill)?;
+    wait_recovered(&mut traffic)?;
+    stage.pair.heal(&stage.lab, outage)?;
+    wait_recovered(&mut traffic)?;
+    nothing_lost(traffic)
+}

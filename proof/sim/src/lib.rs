@@ -11,6 +11,7 @@ pub mod apps;
 pub mod check;
 pub mod clock;
 pub mod host;
+pub mod kernel;
 pub mod link;
 pub mod machine;
 pub mod reach;

@@ -11,6 +11,8 @@ use holdfast_node::{
 };
 use holdfast_wire::MacAddr;
 
+use crate::kernel::{Fate, Kernel};
+
 /// Data ports of each machine: client side and server side.
 pub const PORTS: [(&str, &str); 2] = [("1/1", "client-side"), ("1/2", "server-side")];
 
@@ -115,6 +117,12 @@ pub struct Machine {
     pub index: usize,
     /// The process.
     pub node: Option<Node>,
+    /// Its fast path, if it has one: known while the process runs.
+    pub kernel: Option<Kernel>,
+    /// It has a fast path.
+    pub offloads: bool,
+    /// Packets that never visited its process, in all lives.
+    pub bypassed: u64,
     /// Lives so far.
     pub boot: u64,
     /// What its disk says.
@@ -125,6 +133,8 @@ pub struct Machine {
     pub disk_full: bool,
     /// Not before then does the process get a turn.
     pub frozen_until: Option<Instant>,
+    /// When it was last frozen.
+    pub frozen_at: Instant,
     /// What arrived while it was frozen.
     pub backlog: Vec<Input>,
     /// Size of its flow table.
@@ -163,11 +173,15 @@ impl Machine {
             lease: None,
             index,
             node: None,
+            kernel: None,
+            bypassed: 0,
+            offloads: StableHasher::new(seed, 0x0ff1_0ad0 + index as u64).finish().is_multiple_of(2),
             boot: 0,
             stored_term: 0,
             stored_config: config,
             disk_full: false,
             frozen_until: None,
+            frozen_at: Instant::ZERO,
             backlog: Vec::new(),
             max_flows: 2048,
             max_persistence: 512,
@@ -213,7 +227,13 @@ impl Machine {
             host_name: format!("node-{}", self.index),
         };
         match Node::new(self.seen(now), options) {
-            Ok(node) => self.node = Some(node),
+            Ok(mut node) => {
+                if self.offloads {
+                    node.set_offload(self.seen(now), true);
+                }
+                self.kernel = self.offloads.then(Kernel::new);
+                self.node = Some(node);
+            }
             Err(error) => panic!("configuration of machine {}: line {}: {}", self.index, error.line, error.error),
         }
     }
@@ -226,16 +246,25 @@ impl Machine {
         !self.disk_full
     }
 
+    /// A frame comes in: what the kernel makes of it. Nothing of a process that is gone is left there.
+    pub fn kernel_takes(&mut self, now: Instant, frame: &[u8]) -> Fate {
+        let at = self.seen(now);
+        let fate = self.kernel.as_mut().map_or(Fate::Up, |kernel| kernel.take(at, frame));
+        self.bypassed += u64::from(matches!(fate, Fate::Forward(..)));
+        fate
+    }
+
     /// Ends the process at once.
     pub fn stop(&mut self) {
         self.node = None;
+        self.kernel = None;
         self.frozen_until = None;
         self.backlog.clear();
     }
 
     /// Stops the process's clock turns until `until`.
     pub fn freeze(&mut self, now: Instant, until: Instant) {
-        self.frozen_until = Some(until);
+        (self.frozen_at, self.frozen_until) = (now, Some(until));
         if self.sabotage == Sabotage::ForgetLease {
             self.hidden += until.since(now);
         }
@@ -343,12 +372,18 @@ impl Machine {
             if let (Some(overheard), Input::Peer(bytes)) = (&mut self.overheard, &input) {
                 overheard.push(bytes.clone());
             }
+            if let (Some(kernel), Input::Frame(_, bytes)) = (&self.kernel, &input) {
+                kernel.tell_of_copy(at, node, bytes);
+            }
             feed(node, at, &ports, input, &mut wishes);
         }
         node.handle_timeout(at);
         while let Some(frame) = node.poll_frame() {
             wishes.push(Wish::Frame(frame.port, frame.bytes.clone()));
             node.recycle(frame.bytes);
+        }
+        if let Some(kernel) = &mut self.kernel {
+            kernel.settle(at, node);
         }
         let mut effects = Vec::new();
         while let Some(effect) = node.poll_effect() {

@@ -28,12 +28,13 @@ fn main() -> ExitCode {
     if by_step {
         return every_step();
     }
-    let (mut established, mut promotions, mut short, mut failed) = (0, 0, 0u64, 0u64);
+    let (mut established, mut promotions, mut bypassed, mut short, mut failed) = (0, 0, 0u64, 0u64, 0u64);
     let mut tally = Tally::default();
     for seed in first..first + seeds {
         let report = if traced { run_traced(seed) } else { run_seed(seed) };
         established += report.established;
         promotions += report.promotions;
+        bypassed += report.bypassed;
         tally.add(report.tally);
         short += u64::from(report.short_of_room);
         if verbose {
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "sim: {} passed, {failed} failed; {established} connections, {promotions} promotions; in {short} seeds a standby was short of room",
+        "sim: {} passed, {failed} failed; {established} connections, {promotions} promotions; {bypassed} packets by fast paths; in {short} seeds a standby was short of room",
         seeds - failed
     );
     println!(

@@ -36,6 +36,8 @@ pub struct Report {
     pub tally: Tally,
     /// Promotions.
     pub promotions: u64,
+    /// Packets that fast paths have forwarded.
+    pub bypassed: u64,
     /// A standby had no room for a flow.
     pub short_of_room: bool,
     /// Events handled.
@@ -333,6 +335,7 @@ fn report(seed: u64, world: World) -> Report {
         established: world.clients.iter().flat_map(|c| &c.connections).filter(|c| c.established.is_some()).count(),
         tally: world.tally,
         promotions: world.checker.promotions,
+        bypassed: world.machines.iter().map(|machine| machine.bypassed).sum(),
         short_of_room: world.machines.iter().any(|machine| machine.ever_without_room),
         steps: world.steps,
         log: log.into_iter().map(|(_, line)| line).collect(),

@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 use holdfast_config::{
-    ChannelState, Config, ConfigFacts, DataPlaneFacts, DigestState, Facts, HaFacts, HaRole, Health, Kind, MonitorFacts, NodeFacts,
-    NodeState, PeerFacts, PeerPorts, ResyncFacts, RouteFacts, SecurityFacts, SecurityFailure, SecurityState,
+    ChannelState, Config, ConfigFacts, DataPlaneFacts, DigestState, Facts, HaFacts, HaRole, Health, Kind, MonitorFacts,
+    NodeFacts, NodeState, PeerFacts, PeerPorts, ResyncFacts, RouteFacts, SecurityFacts, SecurityFailure, SecurityState,
     ServiceFacts, SyncState, TakeoverFacts, VserverFacts, complete, help, parse_all, show, show_json,
 };
 

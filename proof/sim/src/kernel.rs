@@ -1,0 +1,145 @@
+//! The fast path of a machine: what its kernel forwards without the process.
+//!
+//! The program's parser, judgement and rewrite are those that the eBPF program is made of; its maps are plain ones here. The orders are
+//! the engine's own, carried out at the end of each turn, as the daemon does. A frozen process's kernel goes on until its
+//! lease is over.
+
+use std::collections::BTreeMap;
+
+use core::time::Duration;
+
+use holdfast_base::Instant;
+use holdfast_engine::{FlowKey, Gate, L2Disc, OffloadEntry, OffloadOrder, OffloadUse, PortId};
+use holdfast_fastpath_layout::{Entry, Way, objection};
+use holdfast_node::Node;
+use holdfast_wire::{Checksum, Plain, Ready, ethertype, plain, set_macs};
+
+/// A node whose gate is closed is handed what comes in for so long after each turn.
+const ALIVE: Duration = Duration::from_secs(2);
+/// All copies are asked for their use so often.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// What becomes of a frame.
+pub enum Fate {
+    /// It is for the process.
+    Up,
+    /// It leaves so, by this port.
+    Forward(PortId, Vec<u8>),
+    /// It is thrown away: the lease is over.
+    Drop,
+}
+
+/// A copy of a rewrite.
+struct Copy {
+    order: OffloadEntry,
+    entry: Entry,
+    used: Option<Instant>,
+}
+
+/// The program's maps.
+pub struct Kernel {
+    copies: BTreeMap<FlowKey, Copy>,
+    epoch: u32,
+    /// Nothing is forwarded from then on; `None`: it never ends.
+    lease: Option<Instant>,
+    client_seen: Option<Instant>,
+    next_round: Instant,
+}
+
+impl Kernel {
+    /// No copies, and no lease.
+    pub(crate) fn new() -> Kernel {
+        Kernel {
+            copies: BTreeMap::new(),
+            epoch: 0,
+            lease: Some(Instant::ZERO),
+            client_seen: None,
+            next_round: Instant::ZERO,
+        }
+    }
+
+    /// A frame comes in.
+    pub fn take(&mut self, now: Instant, frame: &[u8]) -> Fate {
+        let mut packet = Plain::default();
+        if plain(frame, &mut packet).is_err() {
+            return Fate::Up;
+        }
+        let key = FlowKey { proto: packet.proto, l2: L2Disc(0), src: packet.source(), dst: packet.destination() };
+        let Some(copy) = self.copies.get_mut(&key) else { return Fate::Up };
+        if self.lease.is_some_and(|end| now >= end) {
+            return Fate::Drop;
+        }
+        if objection(&packet, &copy.entry, self.epoch, 0).is_some() {
+            return Fate::Up;
+        }
+        let mut bytes = frame.to_vec();
+        let ready = copy.entry.ready();
+        ready.write(&mut bytes[..], &packet);
+        ready.mend_transport(&mut bytes[..], &packet, Checksum::Complete);
+        set_macs(&mut bytes, copy.order.to, copy.order.from);
+        copy.entry.packets += 1;
+        copy.entry.bytes += u64::from(packet.total_len);
+        copy.used = Some(now);
+        (copy.entry.end, copy.entry.ack) = (packet.seq.wrapping_add(packet.payload_len()), packet.ack);
+        if copy.order.from_client {
+            self.client_seen = Some(now);
+        }
+        Fate::Forward(copy.order.port, bytes)
+    }
+
+    /// Before a frame is handed in: what the node must know of the copy that it may end.
+    pub fn tell_of_copy(&self, now: Instant, node: &mut Node, frame: &[u8]) {
+        if let Some(key) = node.copy_to_ask(frame)
+            && let Some(copy) = self.copies.get(&key)
+        {
+            node.handle_use(now, &copy.report(key, false));
+        }
+    }
+
+    /// The end of a turn.
+    pub fn settle(&mut self, now: Instant, node: &mut Node) {
+        let mut uses = Vec::new();
+        while let Some(order) = node.poll_offload() {
+            match order {
+                OffloadOrder::Epoch(epoch) => self.epoch = epoch,
+                OffloadOrder::Install(order) => self.install(order),
+                OffloadOrder::Remove(key) => uses.extend(self.copies.remove(&key).map(|copy| copy.report(key, true))),
+            }
+        }
+        if now >= self.next_round {
+            self.next_round = now + ROUND;
+            uses.extend(self.copies.iter().map(|(key, copy)| copy.report(*key, false)));
+        }
+        for report in uses {
+            node.handle_use(now, &report);
+        }
+        if let Some(seen) = self.client_seen.take() {
+            node.handle_client_seen(seen);
+        }
+        self.lease = match node.gate() {
+            Gate::Closed => Some(now + ALIVE),
+            Gate::Open | Gate::Draining => node.lease_expiry(),
+        };
+    }
+
+    fn install(&mut self, order: OffloadEntry) {
+        let ready = Ready::new((order.key.src, order.key.dst), (order.src, order.dst));
+        let way = Way { interface: order.port.0.into(), mtu: order.mtu, to: order.to, from: order.from };
+        let kind = if order.dst.addr.is_v4() { ethertype::IPV4 } else { ethertype::IPV6 };
+        let mut entry = Entry::new(order.epoch, &ready, &way, kind);
+        (entry.end, entry.ack) = (order.end, order.ack);
+        let former = self.copies.get(&order.key).filter(|_| order.replaces);
+        let used = former.and_then(|copy| copy.used);
+        if let Some(former) = former {
+            (entry.packets, entry.bytes) = (former.entry.packets, former.entry.bytes);
+        }
+        self.copies.insert(order.key, Copy { order, entry, used });
+    }
+}
+
+impl Copy {
+    fn report(&self, key: FlowKey, last: bool) -> OffloadUse {
+        let Entry { packets, bytes, end, ack, .. } = self.entry;
+        OffloadUse { key, packets, bytes, used: self.used, end, ack, last }
+    }
+}

@@ -18,6 +18,10 @@ const CI_SEEDS: &str = "200";
 /// The slice of the soak.
 const CI_SOAK: [&str; 3] = ["soak", "--minutes", "5"];
 
+/// The namespace tests that also run with the data planes that `auto` does not choose here.
+const CI_OTHER_WAYS: &[&str] =
+    &["loses_nothing", "udp_flows", "do_not_visit_the_engine", "after_its_lease", "in_the_kernel"];
+
 /// The slice of the random campaign: a seed whose schedule begins with every way to fail.
 const CI_CAMPAIGN: [&str; 5] = ["campaign", "--kills", "40", "--seed", "141"];
 
@@ -144,6 +148,11 @@ fn ci(no_namespaces: bool) -> Result<()> {
         soak.end()?;
         step("lab instruments", program("holdfast-testbed", &["selftest".into()])?)?;
         step("namespace tests", program("holdfast-testbed", &["test".into()])?)?;
+        for way in ["xdp", "user"] {
+            let words = [&["--dataplane", way, "test"], CI_OTHER_WAYS].concat();
+            let words: Vec<String> = words.into_iter().map(String::from).collect();
+            step("namespace tests, a slice with another data plane", program("holdfast-testbed", &words)?)?;
+        }
         for bench in ["mirror", "takeover", "million"] {
             let words = ["bench", bench, "--smoke"].map(String::from);
             step("benches, a few seconds of each", program("holdfast-testbed", &words)?)?;

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use holdfast_fastpath::{FastPathError, FlowMaps, Limits, Programs, load};
-use holdfast_netio::{OpenError, PortSockets};
+use holdfast_netio::{OpenError, PortSockets, Tap};
 
 /// What the command line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -32,6 +32,13 @@ impl Plane {
         let user = |why: String| (Plane { programs: None, xdp: false, why }, None);
         if wanted == DataPlane::User {
             return Ok(user("asked for".into()));
+        }
+        if let Some(why) = Tap::missing() {
+            // Without one the program would have nobody to hand packets to.
+            return match wanted {
+                DataPlane::Auto => Ok(user(why)),
+                _ => Err(FastPathError::Host(why)),
+            };
         }
         match load(&Limits { entries: max_flows.saturating_mul(2) }) {
             Ok((programs, maps)) => {
@@ -66,14 +73,15 @@ impl Plane {
         };
         // Those of a device that was replaced are gone with it.
         let _ = programs.detach(device);
-        let sockets = PortSockets::open_behind_tap(device, index)?;
-        match attach(programs, device, self.xdp) {
-            Ok(how) => Ok((sockets, how)),
-            Err(error) => {
-                let _ = programs.detach(device);
-                Ok((PortSockets::open(device, index)?, format!("packet socket ({error})")))
-            }
-        }
+        let sockets = PortSockets::open_behind_tap(device, index);
+        let watched = sockets.map_err(|error| error.to_string()).and_then(|sockets| {
+            let how = attach(programs, device, self.xdp).map_err(|error| error.to_string())?;
+            Ok((sockets, how))
+        });
+        watched.or_else(|why| {
+            let _ = programs.detach(device);
+            Ok((PortSockets::open(device, index)?, format!("packet socket ({why})")))
+        })
     }
 
     /// Takes the programs off an interface; one that is gone has none.

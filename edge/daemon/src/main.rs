@@ -32,7 +32,7 @@ use args::Args;
 use clap::Parser;
 use clock::Clock;
 use data::{Driver, Pulse, Way};
-use dataplane::Plane;
+use dataplane::{DataPlane, Plane};
 use holdfast_engine::Limits;
 use holdfast_fastpath::FlowMaps;
 use holdfast_node::{Node, NodeOptions, Onlooker, StartError};
@@ -115,7 +115,13 @@ fn serve(args: &Args, config: String) -> Result<()> {
     let (job_sender, jobs) = tokio::sync::mpsc::channel(JOB_LIMIT);
     let pulse = Arc::new(Pulse::default());
     let (plane, maps) = Plane::start(args.dataplane, options.limits.max_flows)?;
-    log.info(&format!("data plane: {} ({})", plane.name(), plane.why()));
+    let told = format!("data plane: {} ({})", plane.name(), plane.why());
+    let fell_back = args.dataplane == DataPlane::Auto && maps.is_none();
+    if fell_back {
+        log.warn(&told)
+    } else {
+        log.info(&told)
+    }
     let way = (plane.name(), plane.why().to_owned());
     let beginning = Beginning { options, harm, fast: (way, maps) };
     start_data_thread(clock, beginning, inbox, JobSender::new(job_sender), Arc::clone(&pulse), &args.config)?;

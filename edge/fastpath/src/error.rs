@@ -31,6 +31,8 @@ pub enum FastPathError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The host lacks something.
+    Host(String),
     /// The object lacks a map or program: it was built from other sources.
     Missing(&'static str),
 }
@@ -47,6 +49,7 @@ impl fmt::Display for FastPathError {
                 write_causes(f, source.as_ref())
             }
             FastPathError::Map { map, attempt, source } => write!(f, "map {map}: cannot {attempt}: {source}"),
+            FastPathError::Host(why) => write!(f, "no fast path on this host: {why}"),
             FastPathError::Missing(name) => write!(f, "the fast path's object has no {name}"),
         }
     }
@@ -57,15 +60,30 @@ impl std::error::Error for FastPathError {}
 /// An error and what caused it. Without rights the last cause is EPERM: what is
 /// missing is said beside it.
 fn write_causes(f: &mut fmt::Formatter<'_>, error: &(dyn std::error::Error + 'static)) -> fmt::Result {
-    write!(f, "{error}")?;
+    f.write_str(&brief(&error.to_string()))?;
     let mut cause = error.source();
     let mut refused = is_refusal(error);
     while let Some(next) = cause {
-        write!(f, ": {next}")?;
+        write!(f, ": {}", brief(&next.to_string()))?;
         refused |= is_refusal(next);
         cause = next.source();
     }
-    if refused { f.write_str(" (needs CAP_BPF and CAP_NET_ADMIN: run as root, or grant them)") } else { Ok(()) }
+    if refused {
+        f.write_str(" (needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: run as root, or grant them)")
+    } else {
+        Ok(())
+    }
+}
+
+/// Without the verifier's walk, which may be thousands of lines: what it said last is why.
+fn brief(text: &str) -> String {
+    let Some((before, walk)) = text.split_once(" Verifier output:") else { return text.into() };
+    let counts = ["processed ", "stack depth ", "verification time "];
+    let said = |line: &&str| !line.is_empty() && !counts.iter().any(|count| line.starts_with(count));
+    match walk.lines().map(str::trim).rfind(said) {
+        Some(last) => format!("{before} The verifier says: {last}"),
+        None => before.into(),
+    }
 }
 
 fn is_refusal(error: &(dyn std::error::Error + 'static)) -> bool {

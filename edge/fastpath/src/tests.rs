@@ -7,8 +7,15 @@ use std::io;
 fn a_refusal_says_what_is_missing() {
     let refused =
         |kind| FastPathError::Load { what: "tc program", source: Box::new(io::Error::from(kind)) }.to_string();
-    assert!(refused(io::ErrorKind::PermissionDenied).contains("needs CAP_BPF and CAP_NET_ADMIN"));
+    assert!(refused(io::ErrorKind::PermissionDenied).contains("needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"));
     assert!(!refused(io::ErrorKind::NotFound).contains("CAP_BPF"));
+}
+
+#[test]
+fn of_the_verifiers_walk_only_its_last_word_is_told() {
+    let walk = "refused. Verifier output: 0: (bf) r6 = r1\n1: (61) r1\nR2 is no pointer\nprocessed 2 insns\n";
+    let told = FastPathError::Load { what: "tc program", source: Box::new(io::Error::other(walk)) }.to_string();
+    assert!(told.ends_with("refused. The verifier says: R2 is no pointer"), "{told}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Opening a packet socket the right way round.
 
+use holdfast_fastpath::layout::TAKEN;
 use holdfast_wire::MacAddr;
 use std::ffi::c_int;
 use std::fmt;
@@ -18,6 +19,8 @@ const SEND_BUFFER: c_int = 32 << 20;
 /// Auxiliary data of classic BPF, from `linux/filter.h`: -0x1000 is the base,
 /// 48 asks whether a VLAN tag was taken off the frame.
 const VLAN_TAG_PRESENT: u32 = 0xffff_f000 + 48;
+/// 20 asks for the mark.
+const MARK: u32 = 0xffff_f000 + 20;
 
 /// An interface that could not be opened.
 #[derive(Debug)]
@@ -126,7 +129,7 @@ impl PacketSocket {
         socket
             .set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &ignores)
             .map_err(fail("set PACKET_IGNORE_OUTGOING"))?;
-        socket.refuse_tagged_frames().map_err(fail("attach the VLAN filter"))?;
+        socket.refuse_others(used).map_err(fail("attach the filter"))?;
         socket.set_buffers().map_err(fail("size the socket buffers"))?;
         if used != Use::Tap {
             socket.join_all_multicast().map_err(fail("receive all multicast frames"))?;
@@ -167,12 +170,17 @@ impl PacketSocket {
     }
 
     /// The kernel takes VLAN tags off before a packet socket sees the frame; a
-    /// frame of another VLAN would look untagged. The filter drops such frames.
-    fn refuse_tagged_frames(&self) -> io::Result<()> {
+    /// frame of another VLAN would look untagged. The filter drops such frames, and, on a TAP,
+    /// what the host itself sends: it would look as if it had come in at the port.
+    fn refuse_others(&self, used: Use) -> io::Result<()> {
         let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+        let is = |wanted, otherwise| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, otherwise, wanted);
+        let mark = if used == Use::Tap { TAKEN } else { 0 };
         let mut program = [
             step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, VLAN_TAG_PRESENT),
-            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, 0),
+            is(0, 3),
+            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, MARK),
+            is(mark, u8::from(used == Use::Tap)),
             step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
             step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
         ];

@@ -43,6 +43,12 @@ pub struct Tap {
 }
 
 impl Tap {
+    /// Why no TAP can be made on this host, if that is so.
+    pub fn missing() -> Option<String> {
+        let opened = OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+        opened.err().map(|error| format!("/dev/net/tun: {error}"))
+    }
+
     /// A TAP for `device`, up, with nobody to read it.
     pub fn open(device: &str) -> Result<Tap, OpenError> {
         let fail = |attempt| move |source| OpenError { device: device.to_owned(), attempt, source };
@@ -85,8 +91,8 @@ impl Tap {
         check(unsafe { libc::ioctl(self._file.as_raw_fd(), SET_FILTER, &raw const filter) }).map(drop)
     }
 
-    /// What the host says on its own on an interface that is up would look as if it had come in at the port. Without IPv6
-    /// in the kernel there is nothing to silence.
+    /// What the host says on its own on an interface that is up is refused by the socket's filter; it need not be said at all.
+    /// Where that may not be switched off, or there is no IPv6, it is no harm.
     fn keep_host_silent(&self) {
         let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", self.name), "1");
     }

@@ -27,8 +27,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// Arguments.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Only stories whose name contains this.
-    filter: Option<String>,
+    /// Only stories whose name contains one of these.
+    filter: Vec<String>,
     /// Only names the stories.
     #[arg(long)]
     list: bool,
@@ -59,7 +59,9 @@ type Story = Box<dyn Fn(&mut Stage<'_>) -> Result<()>>;
 pub fn run(options: &Options, binaries: &Binaries) -> Result<()> {
     let stories: Vec<(String, Story)> = all()
         .into_iter()
-        .filter(|(name, _)| options.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str())))
+        .filter(|(name, _)| {
+            options.filter.is_empty() || options.filter.iter().any(|filter| name.contains(filter.as_str()))
+        })
         .collect();
     if options.list {
         stories.iter().for_each(|(name, _)| println!("{name}"));

@@ -4,6 +4,7 @@ use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::{
     bpf_clone_redirect, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
+use holdfast_fastpath_layout::TAKEN;
 use holdfast_wire::{IpVersion, Plain, Ready, checksum_at, hop_limit_change, proto};
 
 use crate::TAPS;
@@ -86,9 +87,21 @@ impl Carrier for Skb {
     }
 
     #[inline(always)]
-    fn copy_to(&self, interface: u32) {
-        // SAFETY: `self.0` is the program's context. A copy that finds no room is lost, as on any wire.
-        unsafe { bpf_clone_redirect(self.0, interface, 0) };
+    fn hand_to(&self, tap: u32) -> i32 {
+        // SAFETY: `self.0` is the program's context, and the mark may be written.
+        unsafe { (*self.0).mark = TAKEN };
+        self.redirect(tap)
+    }
+
+    #[inline(always)]
+    fn copy_to(&self, tap: u32) {
+        // SAFETY: as above. A copy that finds no room is lost, as on any wire.
+        unsafe {
+            let mark = (*self.0).mark;
+            (*self.0).mark = TAKEN;
+            bpf_clone_redirect(self.0, tap, 0);
+            (*self.0).mark = mark;
+        }
     }
 }
 

@@ -45,8 +45,10 @@ pub trait Carrier {
     fn redirect(&self, interface: u32) -> Self::Action;
     /// The TAP that stands for the interface, if what goes up is sorted here.
     fn tap(&self) -> Option<u32>;
-    /// Gives a copy to the interface of this number.
-    fn copy_to(&self, interface: u32);
+    /// Gives the frame to the TAP of this number.
+    fn hand_to(&self, tap: u32) -> Self::Action;
+    /// Gives a copy to the TAP of this number.
+    fn copy_to(&self, tap: u32);
 }
 
 /// Whom a frame that is not forwarded is for.
@@ -98,7 +100,7 @@ fn sort<C: Carrier>(carrier: &C, head: &Head, node: &NodeState, reason: Reason) 
     count(reason);
     let Some(tap) = carrier.tap() else { return C::UP };
     match whose(head, node) {
-        Whose::Engine => carrier.redirect(tap),
+        Whose::Engine => carrier.hand_to(tap),
         Whose::Both => {
             carrier.copy_to(tap);
             C::UP
@@ -144,7 +146,7 @@ fn tells_where(head: &Head) -> bool {
 fn hand_over<C: Carrier>(carrier: &C, reason: Reason) -> C::Action {
     count(reason);
     match carrier.tap() {
-        Some(tap) => carrier.redirect(tap),
+        Some(tap) => carrier.hand_to(tap),
         None => C::UP,
     }
 }

@@ -76,5 +76,10 @@ impl Carrier for Buffer {
     }
 
     #[inline(always)]
-    fn copy_to(&self, _interface: u32) {}
+    fn hand_to(&self, _tap: u32) -> u32 {
+        XDP_PASS
+    }
+
+    #[inline(always)]
+    fn copy_to(&self, _tap: u32) {}
 }

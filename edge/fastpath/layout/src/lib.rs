@@ -50,5 +50,7 @@ pub const COUNTS: &str = "COUNTS";
 pub const MAX_FLOATING: u32 = 65_536;
 /// Addresses in [`HOST`] at most; more are refused, and the owner says so.
 pub const MAX_HOST: u32 = 4096;
+/// The mark of an skb that the program hands to a TAP. What the host itself sends there does not have it.
+pub const TAKEN: u32 = 0x4846_5450;
 /// Interfaces in [`TAPS`] at most: as many as a node has ports.
 pub const MAX_TAPS: u32 = 256;

@@ -67,9 +67,9 @@ enum Chore {
     /// Builds or checks the eBPF program.
     Ebpf(ebpf::Options),
     /// Measures: `cargo xtask bench` the engine alone; `cargo xtask bench fastpath` the fast path's programs;
-    /// `cargo xtask bench mirror`, `… takeover` and `… million` the real daemons.
+    /// `cargo xtask bench mirror`, `… plane`, `… takeover` and `… million` the real daemons.
     Bench {
-        /// `mirror`, `takeover` or `million` and their arguments; `fastpath` or none: holdfast-bench.
+        /// `mirror`, `plane`, `takeover` or `million` and their arguments; `fastpath` or none: holdfast-bench.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -107,6 +107,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Ebpf(options) => ebpf::run(&root, &options),
         Chore::Bench { arguments } if arguments.first().is_some_and(|word| word != "fastpath") => {
             build_testbed()?;
+            step("build", cargo(&["build", "--release", "-p", "holdfast-bench"]))?;
             step("measurements", program("holdfast-testbed", &[&["bench".into()], &arguments[..]].concat())?)
         }
         Chore::Bench { arguments } => {
@@ -153,7 +154,8 @@ fn ci(no_namespaces: bool) -> Result<()> {
             let words: Vec<String> = words.into_iter().map(String::from).collect();
             step("namespace tests, a slice with another data plane", program("holdfast-testbed", &words)?)?;
         }
-        for bench in ["mirror", "takeover", "million"] {
+        step("build", cargo(&["build", "--release", "-p", "holdfast-bench"]))?;
+        for bench in ["mirror", "plane", "takeover", "million"] {
             let words = ["bench", bench, "--smoke"].map(String::from);
             step("benches, a few seconds of each", program("holdfast-testbed", &words)?)?;
         }

@@ -18,7 +18,7 @@ use holdfast_wire::build::{Link, MAX_HEADERS, Segment, tcp_segment, udp_datagram
 use holdfast_wire::{Addr, Endpoint, MacAddr, Ready, TcpFlags, checksum, ethertype, proto};
 
 /// The minimal program, as built by `cargo xtask ebpf`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../dnat.o");
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../dnat.o");
 
 /// Runs in a row: fewer than the TTL allows.
 const IN_A_ROW: u32 = 250;

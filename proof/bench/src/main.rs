@@ -4,10 +4,12 @@
 //!
 //! `holdfast-bench fastpath [--smoke] [<object>]`: what a packet costs in the fast
 //! path's programs, beside the least that does the same work (needs root).
+//! `holdfast-bench dnat`: the latter, at work (for `cargo xtask bench plane`).
 
 mod bulk;
 mod engine;
 mod fastpath;
+mod holder;
 mod mirror;
 
 use std::process::ExitCode;
@@ -15,16 +17,21 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.split_first() {
-        Some((word, rest)) if word == "fastpath" => match fastpath::run(rest) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                ExitCode::FAILURE
+        Some((word, rest)) => {
+            let ran = match word.as_str() {
+                "fastpath" => fastpath::run(rest),
+                "dnat" => holder::run(rest),
+                _ => Err(anyhow::anyhow!(
+                    "usage: holdfast-bench [fastpath [--smoke] [<object>] | dnat tc|xdp <device>…]"
+                )),
+            };
+            match ran {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("error: {error:#}");
+                    ExitCode::FAILURE
+                }
             }
-        },
-        Some(_) => {
-            eprintln!("usage: holdfast-bench [fastpath [--smoke] [<object>]]");
-            ExitCode::FAILURE
         }
         None => {
             without_kernel();

@@ -1,4 +1,4 @@
-//! The least that rewrites a TCP flow over IPv4: a look-up, both addresses and
+//! The least that rewrites a TCP or UDP flow over IPv4: a look-up, both addresses and
 //! ports, the checksums, a redirect. No clock, no lease, no counters, no TTL, no
 //! MTU, no second IP version. It is the bound that the fast path is measured
 //! against, as a tc classifier and as an XDP program.
@@ -6,17 +6,19 @@
 #![no_main]
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS};
-use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_F_PSEUDO_HDR};
+use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_NO_PREALLOC, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::{bpf_csum_diff, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_redirect, bpf_skb_store_bytes};
 use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::HashMap;
 use aya_ebpf::programs::{TcContext, XdpContext};
 
-/// Offsets in an Ethernet frame with a TCP packet behind 20 bytes of IPv4 header.
+/// Offsets in an Ethernet frame behind 20 bytes of IPv4 header.
 const HEADER_CHECKSUM: usize = 24;
 const ADDRESSES: usize = 26;
+const UDP_CHECKSUM: usize = 40;
+const UDP_HEADERS: usize = 42;
 const TCP_CHECKSUM: usize = 50;
-const HEADERS: usize = 54;
+const TCP_HEADERS: usize = 54;
 
 /// `TC_ACT_OK`, `TC_ACT_SHOT`.
 const OK: i32 = 0;
@@ -35,21 +37,23 @@ struct Target {
 }
 
 #[map]
-static TARGETS: HashMap<Ends, Target> = HashMap::with_max_entries(1 << 18, BPF_F_NO_PREALLOC);
+static TARGETS: HashMap<Ends, Target> = HashMap::with_max_entries(1 << 19, BPF_F_NO_PREALLOC);
 
 /// As a tc classifier: the kernel's helpers mend the checksums.
 #[classifier]
 pub fn dnat_tc(ctx: TcContext) -> i32 {
-    let Some(old) = ends(ctx.data(), ctx.data_end()) else { return OK };
+    let Some((old, udp)) = ends(ctx.data(), ctx.data_end()) else { return OK };
     let Some(target) = TARGETS.get_ptr(&old) else { return OK };
     // SAFETY: a map value lives until the program ends.
     let target = unsafe { &*target };
+    let (place, flags) =
+        if udp { (UDP_CHECKSUM, u64::from(BPF_F_MARK_MANGLED_0)) } else { (TCP_CHECKSUM, 0) };
     let (addresses, ports) = (difference(&old, &target.ends, 2), port_difference(&old, &target.ends));
     let skb = ctx.skb.skb;
     // SAFETY: `skb` is the program's context, and the lengths are those of the values.
     let refused = unsafe {
-        bpf_l4_csum_replace(skb, TCP_CHECKSUM as u32, 0, addresses, u64::from(BPF_F_PSEUDO_HDR))
-            | bpf_l4_csum_replace(skb, TCP_CHECKSUM as u32, 0, ports, 0)
+        bpf_l4_csum_replace(skb, place as u32, 0, addresses, u64::from(BPF_F_PSEUDO_HDR) | flags)
+            | bpf_l4_csum_replace(skb, place as u32, 0, ports, flags)
             | bpf_l3_csum_replace(skb, HEADER_CHECKSUM as u32, 0, addresses, 0)
             | bpf_skb_store_bytes(skb, ADDRESSES as u32, (&raw const target.ends).cast(), 12, 0)
             | bpf_skb_store_bytes(skb, 0, (&raw const target.macs).cast(), 12, 0)
@@ -65,44 +69,50 @@ pub fn dnat_tc(ctx: TcContext) -> i32 {
 #[xdp]
 pub fn dnat_xdp(ctx: XdpContext) -> u32 {
     let start = ctx.data();
-    let Some(old) = ends(start, ctx.data_end()) else { return XDP_PASS };
+    let Some((old, udp)) = ends(start, ctx.data_end()) else { return XDP_PASS };
     let Some(target) = TARGETS.get_ptr(&old) else { return XDP_PASS };
     // SAFETY: a map value lives until the program ends.
     let target = unsafe { &*target };
     let (addresses, all) = (difference(&old, &target.ends, 2), difference(&old, &target.ends, 3));
-    if start + HEADERS > ctx.data_end() {
+    if start + UDP_HEADERS > ctx.data_end() || !udp && start + TCP_HEADERS > ctx.data_end() {
         return XDP_ABORTED;
     }
-    // SAFETY: all places lie before `HEADERS`, which lies in the frame.
+    // SAFETY: all places lie in the frame.
     unsafe {
         mend((start + HEADER_CHECKSUM) as *mut u16, addresses);
-        mend((start + TCP_CHECKSUM) as *mut u16, all);
+        if udp {
+            mend((start + UDP_CHECKSUM) as *mut u16, all);
+        } else {
+            mend((start + TCP_CHECKSUM) as *mut u16, all);
+        }
         *((start + ADDRESSES) as *mut [u16; 6]) = core::mem::transmute::<Ends, [u16; 6]>(target.ends);
         *(start as *mut [u16; 6]) = core::mem::transmute::<[u32; 3], [u16; 6]>(target.macs);
         bpf_redirect(target.interface, 0) as u32
     }
 }
 
-/// Names the flow of a TCP packet without IP options that is not part of a
-/// datagram and neither begins nor ends a connection.
+/// Names the flow of a packet without IP options that is not part of a larger one, and, of TCP,
+/// neither begins nor ends a connection; whether it is a datagram.
 #[inline(always)]
-fn ends(start: usize, end: usize) -> Option<Ends> {
-    if start + HEADERS > end {
+fn ends(start: usize, end: usize) -> Option<(Ends, bool)> {
+    if start + UDP_HEADERS > end {
         return None;
     }
-    // SAFETY: all places lie before `HEADERS`, which lies in the frame.
+    // SAFETY: all places lie before `UDP_HEADERS`, which lies in the frame, or are looked for first.
     unsafe {
         let ethertype = *((start + 12) as *const u16);
         let version = *((start + 14) as *const u8);
         let fragment = *((start + 20) as *const u16);
-        let proto = *((start + 23) as *const u8);
-        let flags = *((start + 47) as *const u8);
-        let usual = ethertype == 0x0800u16.to_be() && version == 0x45 && proto == 6 && flags & 0x17 == 0x10;
-        if !usual || fragment & 0x3fffu16.to_be() != 0 {
+        let udp = match *((start + 23) as *const u8) {
+            17 => true,
+            6 if start + TCP_HEADERS <= end && *((start + 47) as *const u8) & 0x17 == 0x10 => false,
+            _ => return None,
+        };
+        if ethertype != 0x0800u16.to_be() || version != 0x45 || fragment & 0x3fffu16.to_be() != 0 {
             return None;
         }
         let words = *((start + ADDRESSES) as *const [u16; 6]);
-        Some(core::mem::transmute::<[u16; 6], Ends>(words))
+        Some((core::mem::transmute::<[u16; 6], Ends>(words), udp))
     }
 }
 

@@ -1,14 +1,17 @@
-//! The benches with the real programs in namespaces: what mirroring costs, how fast a successor takes over, and a million flows.
+//! The benches with the real programs in namespaces: what mirroring and forwarding cost, how fast a successor takes over, and a million
+//! flows.
 //!
 //! Every comparison is made within one run, in rounds that take turns, so that a machine whose speed drifts moves all columns
 //! alike; the tables show medians. No figure is an assertion: a bench fails only when something does not work.
 
 mod blow;
+mod forwarders;
 mod loads;
 mod measure;
 mod million;
 mod mirror;
 mod peers;
+mod plane;
 mod stage;
 mod standstill;
 mod takeover;
@@ -34,6 +37,8 @@ enum Bench {
     Mirror(mirror::Options),
     /// How long clients wait when the primary fails, or hands over; beside it keepalived with conntrackd.
     Takeover(takeover::Options),
+    /// Bulk TCP, small datagrams and latency through each data plane, beside other forwarders.
+    Plane(plane::Options),
     /// Memory, bulk transfer and takeover with a million mirrored flows.
     Million(million::Options),
 }
@@ -43,6 +48,7 @@ pub fn run(options: &Options, binaries: &Binaries) -> Result<()> {
     match &options.bench {
         Bench::Mirror(options) => mirror::run(options, binaries),
         Bench::Takeover(options) => takeover::run(options, binaries),
+        Bench::Plane(options) => plane::run(options, binaries),
         Bench::Million(options) => million::run(options, binaries),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Client number *n* is one of the given addresses and one of [`PORTS`] ports. `open N` sends one datagram for each of
 //! the first N and goes on until all are answered; `check K` does the same for K of them, evenly spread, and counts those
-//! whose answer tells of another server or source than the first one did. Datagrams leave through a raw IP socket, so the
+//! whose answer tells of another server or source than the first one did. `blast MS` sends as fast as it can for so long, one
+//! datagram of each client in turn, and waits for nothing. Datagrams leave through a raw IP socket, so the
 //! kernel finds the way (and learns a new one after a takeover); answers are read from a raw UDP socket.
 
 use super::poller::{Poller, STDIN};
@@ -94,6 +95,9 @@ impl Clients<'_> {
         let (word, count) = line.split_once(' ').context("a command and a number")?;
         let count: u32 = count.parse()?;
         let total = self.first.len();
+        if word == "blast" {
+            return self.blast(Duration::from_millis(count.into()));
+        }
         let asked: Vec<u32> = match word {
             "open" => {
                 self.first = vec![0; count as usize];
@@ -105,6 +109,17 @@ impl Clients<'_> {
         let begun = Instant::now();
         let exchange = self.exchange(&asked)?;
         say(&told(word, &exchange, begun.elapsed()))
+    }
+
+    fn blast(&mut self, time: Duration) -> Result<()> {
+        let numbers: Vec<u32> = (0..self.first.len() as u32).cycle().take(self.first.len().max(BATCH)).collect();
+        let (begun, mut sent, mut next) = (Instant::now(), 0_usize, 0);
+        while begun.elapsed() < time {
+            let end = numbers.len().min(next + BATCH);
+            sent += self.send(&numbers[next..end])?;
+            next = if end == numbers.len() { 0 } else { end };
+        }
+        say(&json!({ "event": "blast", "sent": sent, "seconds": begun.elapsed().as_secs_f64() }))
     }
 
     /// Sends to the virtual server from each of `asked` until each has its answer, or time is over.

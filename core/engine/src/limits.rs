@@ -42,6 +42,9 @@ pub struct Limits {
     pub reset_linger: Duration,
     /// Replies the node makes itself (resets, ICMP errors), per second.
     pub replies_per_second: u32,
+    /// Packets that the engine forwards of a flow that could have copies in a fast path before it gets some: a connection
+    /// that is over after a question and an answer would cost more by them than they save.
+    pub offload_after: u8,
 }
 
 impl Default for Limits {
@@ -63,6 +66,7 @@ impl Default for Limits {
             closing_linger: Duration::from_secs(40),
             reset_linger: Duration::from_secs(4),
             replies_per_second: 10_000,
+            offload_after: 0,
         }
     }
 }

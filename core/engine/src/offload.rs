@@ -98,8 +98,11 @@ struct Copies {
     epoch: u32,
     /// They were not withdrawn since they were put in.
     live: bool,
-    /// Packets and bytes reported so far, by side.
-    told: [(u64, u64); 2],
+    /// Packets of the flow that came here while it could have had some.
+    passed: u8,
+    /// Packets (modulo 2^32) and bytes reported so far, by side.
+    packets: [u32; 2],
+    bytes: [u64; 2],
 }
 
 /// Which flows have copies, and what the fast path has still to be told.
@@ -112,7 +115,8 @@ pub(crate) struct Offloads {
     /// Generation of the network tables that the epoch was begun with.
     network: u32,
     orders: VecDeque<OffloadOrder>,
-    /// By slot of the flow; empty while off.
+    /// By slot of the flow, all at once; empty while off. Of a flow that is gone nothing is left that counts: the next one in its slot has
+    /// another generation.
     copies: Vec<Copies>,
 }
 
@@ -120,6 +124,11 @@ impl Offloads {
     /// The copies of the flow of this generation in `slot`, if it has any.
     fn of(&mut self, slot: u32, flow: u32) -> Option<&mut Copies> {
         self.copies.get_mut(slot as usize).filter(|copies| copies.flow == flow && flow != 0)
+    }
+
+    /// What is known of the copies of whatever flow is in `slot`.
+    fn slot(&mut self, slot: u32) -> &mut Copies {
+        &mut self.copies[slot as usize]
     }
 
     /// From here on every copy is stale. The fast path hears of it before
@@ -145,7 +154,8 @@ impl Engine {
             return;
         }
         self.offloads.on = on;
-        self.offloads.copies = Vec::new();
+        let slots = if on { self.limits.max_flows as usize } else { 0 };
+        self.offloads.copies = vec![Copies::default(); slots];
         self.offloads.orders.clear();
         self.offloads.network = self.network.generation();
         self.offloads.begin_epoch();
@@ -171,11 +181,13 @@ impl Engine {
         let Some((slot, side)) = self.flows.find(&report.key) else { return };
         let generation = self.flows.at(slot).generation;
         let Some(copies) = self.offloads.of(slot, generation) else { return };
-        let told = &mut copies.told[side as usize];
+        let (packets_told, bytes_told) = (&mut copies.packets[side as usize], &mut copies.bytes[side as usize]);
         // Fewer than before: the copy was lost, and another one began at zero.
-        let packets = report.packets.checked_sub(told.0).unwrap_or(report.packets);
-        let bytes = report.bytes.checked_sub(told.1).unwrap_or(report.bytes);
-        *told = if report.last { (0, 0) } else { (report.packets, report.bytes) };
+        let (bytes, packets) = match report.bytes.checked_sub(*bytes_told) {
+            Some(bytes) => (bytes, (report.packets as u32).wrapping_sub(*packets_told).into()),
+            None => (report.bytes, report.packets),
+        };
+        (*packets_told, *bytes_told) = if report.last { (0, 0) } else { (report.packets as u32, report.bytes) };
         let Some(used) = report.used else { return };
         let flow = self.flows.at_mut(slot);
         flow.last_seen = flow.last_seen.max(used.min(now));
@@ -210,6 +222,9 @@ impl Engine {
         if live == Some(epoch) || !self.may_offload(slot) || self.offloads.orders.len() + 2 > MAX_ORDERS {
             return;
         }
+        if live.is_none() && !self.lasts(slot, generation) {
+            return;
+        }
         let (Some(client), Some(server)) =
             (self.copy_for(now, slot, Side::Client), self.copy_for(now, slot, Side::Server))
         else {
@@ -220,6 +235,19 @@ impl Engine {
             let replaces = live.is_some();
             self.offloads.push(OffloadOrder::Install(OffloadEntry { epoch, replaces, ..copy }));
         }
+    }
+
+    /// Counts a packet of a flow that could have copies; whether it has had enough of them to get some.
+    fn lasts(&mut self, slot: u32, flow: u32) -> bool {
+        if self.limits.offload_after == 0 {
+            return true;
+        }
+        let copies = self.offloads.slot(slot);
+        if copies.flow != flow {
+            *copies = Copies { flow, ..Copies::default() };
+        }
+        copies.passed = copies.passed.saturating_add(1);
+        copies.passed > self.limits.offload_after
     }
 
     /// Both ends believe in the flow and nothing of it waits.
@@ -264,13 +292,9 @@ impl Engine {
     }
 
     fn note_copies(&mut self, slot: u32, flow: u32, epoch: u32) {
-        let at = slot as usize;
-        if self.offloads.copies.len() <= at {
-            self.offloads.copies.resize(at + 1, Copies::default());
-        }
-        let copies = &mut self.offloads.copies[at];
-        let told = if copies.flow == flow { copies.told } else { [(0, 0); 2] };
-        *copies = Copies { flow, epoch, live: true, told };
+        let copies = self.offloads.slot(slot);
+        let known = if copies.flow == flow { *copies } else { Copies::default() };
+        *copies = Copies { flow, epoch, live: true, ..known };
     }
 
     /// The flow in `slot` begins to close, or ends: its packets come here again.
@@ -311,7 +335,6 @@ impl Engine {
     /// Every flow is gone.
     pub(crate) fn forget_offloads(&mut self) {
         if self.offloads.on {
-            self.offloads.copies.clear();
             self.offloads.orders.clear();
             self.offloads.begin_epoch();
         }

@@ -81,6 +81,25 @@ fn a_flow_gets_both_copies_with_the_packet_that_establishes_it() {
 }
 
 #[test]
+fn a_flow_gets_no_copies_before_it_has_lasted_for_some_packets() {
+    let limits = Limits { offload_after: 3, ..Limits::default() };
+    let mut lab = Lab::with_limits(v4(), disabled(&v4()), limits);
+    lab.engine.set_offload(true);
+    orders(&mut lab);
+    lab.establish();
+    for _ in 0..2 {
+        lab.client(ACK, 101, 501, b"data");
+        assert_eq!(orders(&mut lab), [], "it may be over in a moment");
+    }
+    lab.client(ACK, 101, 501, b"data");
+    let [client, _] = installed(&mut lab);
+    lab.set_plan(disabled(&v4()));
+    orders(&mut lab);
+    lab.client(ACK, 101, 501, b"data");
+    assert_eq!(installed(&mut lab)[0].key, client.key, "one that had some has lasted");
+}
+
+#[test]
 fn a_copy_says_what_the_engine_does() {
     let (mut lab, _) = lab(v6(), disabled(&v6()));
     lab.establish();

@@ -235,7 +235,13 @@ impl Play {
         for number in 1..=runs {
             for (blow, list) in blows.iter().zip(&mut all) {
                 let name = format!("{}, {}, {number}", self.subject.name(), blow.name());
-                let run = self.one(*blow).with_context(|| name.clone())?;
+                // The machine may have stood still, and the role moved, since the pair was whole.
+                let again = |error: anyhow::Error| note(&format!("{name}: not struck ({error:#}); once more"));
+                let run = self.one(*blow).or_else(|error| {
+                    again(error);
+                    self.one(*blow)
+                });
+                let run = run.with_context(|| name.clone())?;
                 let tcp = [quantile(&run.waits, 0.5), quantile(&run.waits, 1.0)];
                 let (gap, lost, served) = (run.gap, run.lost, if run.served { "" } else { ", NOT TAKEN OVER" });
                 let still = run.standstill;
@@ -259,9 +265,13 @@ impl Play {
         tcp.ask("window", ANSWER_LIMIT)?;
         probe.ask("window", ANSWER_LIMIT)?;
         self.standstill.take_ms();
-        match &mut self.vrrp {
-            Some(vrrp) => vrrp.strike(&mut self.stage, primary, blow)?,
-            None => blow::strike(&mut self.stage, primary, blow)?,
+        let struck = match &mut self.vrrp {
+            Some(vrrp) => vrrp.strike(&mut self.stage, primary, blow),
+            None => blow::strike(&mut self.stage, primary, blow),
+        };
+        if let Err(error) = struck {
+            self.probe = Some(probe);
+            return Err(error);
         }
         // Nothing is asked of anybody while the successor works: the machine is shared.
         sys::pause(AFTERMATH);

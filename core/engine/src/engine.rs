@@ -365,6 +365,7 @@ impl Engine {
             self.sessions.poll_timeout(),
             self.fragments.poll_timeout(),
             self.network.poll_timeout(),
+            self.offload_due(),
         ];
         due.into_iter().flatten().min()
     }

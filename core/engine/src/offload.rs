@@ -27,6 +27,10 @@ use crate::record::{FlowKey, L2Disc};
 /// Orders that wait to be polled; beyond it a new epoch stands for all of them.
 const MAX_ORDERS: usize = 65_536;
 
+/// Pause between two epochs that ports, plan or neighbours begin: a neighbour that says every moment that it is elsewhere must not
+/// bring every packet of every flow here.
+const NETWORK_PAUSE: Duration = Duration::from_millis(100);
+
 /// A flow with copies that seems idle gets so much more time: they are taken out, and what they report then is the truth.
 pub(crate) const REPORT_GRACE: Duration = Duration::from_secs(2);
 
@@ -112,8 +116,9 @@ pub(crate) struct Offloads {
     epoch: u32,
     /// The epoch that the fast path was told of last.
     told: u32,
-    /// Generation of the network tables that the epoch was begun with.
+    /// Generation of the network tables that the epoch was begun with, and when it was.
     network: u32,
+    network_at: Instant,
     orders: VecDeque<OffloadOrder>,
     /// By slot of the flow, all at once; empty while off. Of a flow that is gone nothing is left that counts: the next one in its slot has
     /// another generation.
@@ -164,8 +169,8 @@ impl Engine {
     /// The next thing that the fast path must be told. Drain it last, after the
     /// frames: a packet that waits here must not be overtaken for longer than
     /// it takes to send it.
-    pub fn poll_offload(&mut self) -> Option<OffloadOrder> {
-        self.follow_network();
+    pub fn poll_offload(&mut self, now: Instant) -> Option<OffloadOrder> {
+        self.follow_network(now);
         let Offloads { epoch, told, .. } = self.offloads;
         if epoch != told {
             self.offloads.told = epoch;
@@ -216,7 +221,7 @@ impl Engine {
         if !self.offloads.on || self.gate != Gate::Open {
             return;
         }
-        self.follow_network();
+        self.follow_network(now);
         let (generation, epoch) = (self.flows.at(slot).generation, self.offloads.epoch);
         let live = self.offloads.of(slot, generation).filter(|copies| copies.live).map(|copies| copies.epoch);
         if live == Some(epoch) || !self.may_offload(slot) || self.offloads.orders.len() + 2 > MAX_ORDERS {
@@ -309,9 +314,10 @@ impl Engine {
         }
     }
 
-    /// The copy for this frame, if it ends something: what has passed elsewhere must be told before the frame is handed in
-    /// (see [`Engine::handle_use`]), since a FIN or reset is believed only if its numbers fit.
-    pub fn copy_to_ask(&self, frame: &[u8]) -> Option<FlowKey> {
+    /// Both copies of a flow that this frame may end: what has passed elsewhere must be told before the frame is handed in
+    /// (see [`Engine::handle_use`]), since a FIN or reset is believed only if its numbers fit, and those are compared with what
+    /// the other end has acknowledged.
+    pub fn copies_to_ask(&self, frame: &[u8]) -> Option<[FlowKey; 2]> {
         if !self.offloads.on {
             return None;
         }
@@ -322,7 +328,8 @@ impl Engine {
         }
         let key = FlowKey { proto: packet.proto, l2: L2Disc(0), src: packet.source(), dst: packet.destination() };
         let (slot, _) = self.flows.find(&key)?;
-        self.is_offloaded(slot).then_some(key)
+        let flow = self.flows.at(slot);
+        self.is_offloaded(slot).then(|| [flow.key(Side::Client), flow.key(Side::Server)])
     }
 
     /// Whether packets of the flow in `slot` may pass elsewhere.
@@ -349,11 +356,17 @@ impl Engine {
     }
 
     /// Plan, ports or neighbours have changed: no copy is right any more.
-    fn follow_network(&mut self) {
-        let generation = self.network.generation();
-        if self.offloads.on && self.offloads.network != generation {
-            self.offloads.network = generation;
+    fn follow_network(&mut self, now: Instant) {
+        if self.offload_due().is_some_and(|due| now >= due) {
+            self.offloads.network = self.network.generation();
+            self.offloads.network_at = now;
             self.offloads.begin_epoch();
         }
+    }
+
+    /// When the fast path must be told that copies are not right any more, if that waits.
+    pub(crate) fn offload_due(&self) -> Option<Instant> {
+        let changed = self.offloads.on && self.offloads.network != self.network.generation();
+        changed.then(|| self.offloads.network_at + NETWORK_PAUSE)
     }
 }

@@ -16,13 +16,13 @@ impl Node {
     }
 
     /// The next thing that the fast path must be told. Drain it last, after the frames.
-    pub fn poll_offload(&mut self) -> Option<OffloadOrder> {
-        self.engine.poll_offload()
+    pub fn poll_offload(&mut self, now: Instant) -> Option<OffloadOrder> {
+        self.engine.poll_offload(now)
     }
 
-    /// The copy that must be asked for its use, and its use be told by [`Node::handle_use`], before this frame is handed in.
-    pub fn copy_to_ask(&self, frame: &[u8]) -> Option<FlowKey> {
-        self.engine.copy_to_ask(frame)
+    /// The copies that must be asked for their use, and their use be told by [`Node::handle_use`], before this frame is handed in.
+    pub fn copies_to_ask(&self, frame: &[u8]) -> Option<[FlowKey; 2]> {
+        self.engine.copies_to_ask(frame)
     }
 
     /// What `show ns dataplane` tells; complete, now and then.

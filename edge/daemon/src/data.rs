@@ -157,6 +157,9 @@ impl Driver {
         TRAIL.enter(Phase::Timers);
         self.node.handle_timeout(now);
         self.drain(now);
+        if let Some(fast) = &mut self.fast {
+            fast.withdraw(now, &mut self.node, &mut self.jobs);
+        }
         self.flush();
         if let Some(fast) = &mut self.fast {
             fast.settle(now, &mut self.node, &mut self.jobs);
@@ -214,7 +217,7 @@ impl Driver {
             let count = ports.receive(id, budget.max(1), &mut |frame, outbox| {
                 TRAIL.frame(now, frame.port.0, frame.bytes);
                 if let Some(fast) = fast {
-                    fast.tell_of_copy(now, node, frame.bytes);
+                    fast.tell_of_copies(now, node, frame.bytes);
                 }
                 let out = match node.handle_frame(now, frame) {
                     Verdict::Forward(port) => Some(port),

@@ -52,6 +52,22 @@ pub enum LinkJob {
     Stop,
 }
 
+/// An open interface.
+struct Open {
+    index: u32,
+    device: String,
+    /// The TAP that stands for it, by name and number.
+    tap: Option<(String, u32)>,
+}
+
+impl Open {
+    /// Whether its TAP, if it has one, is there and up: without it what comes in goes nowhere.
+    fn has_tap(&self) -> bool {
+        let Some((name, index)) = &self.tap else { return true };
+        link(name).is_ok_and(|tap| tap.is_some_and(|tap| tap.index == *index && tap.up))
+    }
+}
+
 /// An interface that could not be opened.
 struct Trouble {
     text: String,
@@ -89,8 +105,8 @@ pub struct Links {
     plane: Plane,
     wanted: Vec<(String, String)>,
     ids: BTreeMap<String, PortId>,
-    /// Number and name of the interface of each open port.
-    open: BTreeMap<PortId, (u32, String)>,
+    /// What is open at each port.
+    open: BTreeMap<PortId, Open>,
     trouble: BTreeMap<PortId, Trouble>,
     told: Vec<PortState>,
     addresses: Option<Vec<HostAddress>>,
@@ -164,7 +180,9 @@ impl Links {
     /// Whether an open interface has lost or found its carrier since the last look.
     fn carriers_changed(&self) -> bool {
         let open = self.told.iter().filter(|state| state.port.is_some());
-        open.into_iter().any(|state| link(&state.device).is_ok_and(|now| now.is_some_and(|link| link.up) != state.up))
+        let moved =
+            |state: &PortState| link(&state.device).is_ok_and(|now| now.is_some_and(|link| link.up) != state.up);
+        open.into_iter().any(moved) || !self.open.values().all(Open::has_tap)
     }
 
     /// Compares the host with what the data thread was told.
@@ -246,8 +264,8 @@ impl Links {
 
     /// Takes the fast path off a port that is closed; whether it was open.
     fn leave(&mut self, port: PortId) -> bool {
-        let Some((_, device)) = self.open.remove(&port) else { return false };
-        if let Err(error) = self.plane.close(&device) {
+        let Some(open) = self.open.remove(&port) else { return false };
+        if let Err(error) = self.plane.close(&open.device) {
             self.log.warn(&error.to_string());
         }
         true
@@ -268,15 +286,18 @@ impl Links {
 
     /// Sees to it that the very interface `link` is open.
     fn keep_open(&mut self, port: PortId, device: &str, link: Link, opened: &mut Vec<Opened>) -> Option<Link> {
-        if self.open.get(&port).is_some_and(|(index, _)| *index == link.index) {
-            return Some(link);
+        if let Some(open) = self.open.get(&port).filter(|open| open.index == link.index) {
+            if open.has_tap() {
+                return Some(link);
+            }
+            self.log.warn(&format!("interface {device}: its TAP is gone or down; it is opened again"));
         }
         if self.trouble.get(&port).is_some_and(|trouble| Instant::now() < trouble.again_at) {
             return None;
         }
         match self.plane.open(device, link.index) {
             Ok((sockets, how)) => {
-                self.open.insert(port, (link.index, device.to_owned()));
+                self.open.insert(port, Open { index: link.index, device: device.to_owned(), tap: sockets.tap_named() });
                 self.trouble.remove(&port);
                 opened.push(Opened { port, sockets, how });
                 Some(link)
@@ -331,7 +352,9 @@ fn state_of(port: PortId, id: String, device: String, link: Option<Link>) -> Por
     PortState { port: link.map(number), id, device, up: link.is_some_and(|link| link.up) }
 }
 
-/// Whether `pid` is a running daemon of ours: its guard is not ours to remove.
+/// Whether `pid` is a running daemon of ours: its guard is not ours to remove. One that was killed and that nobody has waited for yet
+/// does not run.
 fn is_our_daemon(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "holdfastd")
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.split_once(" (holdfastd) ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }

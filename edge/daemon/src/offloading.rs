@@ -94,23 +94,28 @@ impl Offloading {
         self.feed.maps().set_host(&addresses).map(drop)
     }
 
-    /// Before a frame is handed in: what the node must know of the copy that it may end.
-    pub fn tell_of_copy(&mut self, now: Instant, node: &mut Node, frame: &[u8]) {
-        if let Some(key) = node.copy_to_ask(frame)
-            && let Ok(Some(report)) = self.feed.report_one(&key)
-        {
-            node.handle_use(now, &report);
+    /// Before a frame is handed in: what the node must know of the flow that it may end.
+    pub fn tell_of_copies(&mut self, now: Instant, node: &mut Node, frame: &[u8]) {
+        for key in node.copies_to_ask(frame).into_iter().flatten() {
+            if let Ok(Some(report)) = self.feed.report_one(&key) {
+                node.handle_use(now, &report);
+            }
         }
     }
 
-    /// At the end of a turn, behind its frames: orders, the lease, and some reports of use.
+    /// Before a turn's frames leave: copies that must go are gone, so that what answers a FIN comes to the engine.
+    pub fn withdraw(&mut self, now: Instant, node: &mut Node, jobs: &mut JobSender) {
+        self.attempt(now, node, jobs, Offloading::follow);
+    }
+
+    /// Behind the frames of a turn: new copies, the lease, and some reports of use.
     pub fn settle(&mut self, now: Instant, node: &mut Node, jobs: &mut JobSender) {
-        if !self.broken
-            && let Err(error) = self.follow(now, node)
-        {
-            self.give_up(now, node);
-            jobs.log(Level::Error, format!("the fast path is given up, all packets pass through the engine: {error}"));
-        }
+        self.attempt(now, node, jobs, |fast, now, node| {
+            fast.feed.flush()?;
+            fast.ask_some(now)?;
+            fast.report(now, node);
+            Ok(())
+        });
         self.write_lease(now, node);
         if let Some(seen) = self.feed.client_seen()
             && self.client_seen.replace(seen) != Some(seen)
@@ -119,16 +124,34 @@ impl Offloading {
         }
     }
 
+    /// An error of the kernel is the end of the fast path, and of nothing else.
+    fn attempt(
+        &mut self,
+        now: Instant,
+        node: &mut Node,
+        jobs: &mut JobSender,
+        work: impl FnOnce(&mut Offloading, Instant, &mut Node) -> Result<(), FastPathError>,
+    ) {
+        if !self.broken
+            && let Err(error) = work(self, now, node)
+        {
+            self.give_up(now, node);
+            jobs.log(Level::Error, format!("the fast path is given up, all packets pass through the engine: {error}"));
+        }
+    }
+
     fn follow(&mut self, now: Instant, node: &mut Node) -> Result<(), FastPathError> {
-        while let Some(order) = node.poll_offload() {
+        while let Some(order) = node.poll_offload(now) {
             self.feed.order(order, &mut self.uses)?;
         }
-        self.feed.flush()?;
-        self.ask_some(now)?;
+        self.report(now, node);
+        Ok(())
+    }
+
+    fn report(&mut self, now: Instant, node: &mut Node) {
         for report in self.uses.drain(..) {
             node.handle_use(now, &report);
         }
-        Ok(())
     }
 
     /// The next batch of a round, if it is time.
@@ -149,7 +172,7 @@ impl Offloading {
         self.broken = true;
         self.uses.clear();
         node.set_offload(now, false);
-        while let Some(OffloadOrder::Epoch(epoch)) = node.poll_offload() {
+        while let Some(OffloadOrder::Epoch(epoch)) = node.poll_offload(now) {
             self.feed.maps().set_epoch(epoch);
         }
     }

@@ -28,8 +28,8 @@ pub struct FeedCounters {
 
 /// The data thread's hold on the fast path.
 ///
-/// Orders are carried out in order; copies to put in are gathered, and go in
-/// by batches with [`Feed::flush`]. An error of the kernel is no reason to stop:
+/// Copies to put in are gathered, and go in by batches with [`Feed::flush`]; what takes
+/// copies out, or makes them stale, is done at once. An error of the kernel is no reason to stop:
 /// the caller begins a new epoch and goes on, or without a fast path.
 pub struct Feed {
     maps: FlowMaps,
@@ -98,7 +98,8 @@ impl Feed {
                 }
             }
             OffloadOrder::Remove(key) => {
-                self.flush()?;
+                let name = key_of(&key);
+                self.waiting.retain(|(waiting, _)| *waiting != name);
                 self.remove(key, uses)?;
             }
         }
@@ -113,7 +114,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Puts the gathered copies in. Call it when the orders are drained.
+    /// Puts the gathered copies in. Call it when the orders are drained, and the frames of the turn have left.
     pub fn flush(&mut self) -> Result<(), FastPathError> {
         let done = self.maps.install(&self.waiting);
         let all = self.waiting.len();

@@ -38,6 +38,11 @@ impl PortSockets {
         self.tap.as_ref().map(Tap::index)
     }
 
+    /// Name and number of the TAP, if there is one.
+    pub fn tap_named(&self) -> Option<(String, u32)> {
+        self.tap.as_ref().map(|tap| (tap.name().to_owned(), tap.index()))
+    }
+
     /// The number of the interface.
     pub fn index(&self) -> u32 {
         self.sender().index()

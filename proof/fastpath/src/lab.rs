@@ -295,7 +295,7 @@ impl Lab {
             }
         }
         let mut uses = Vec::new();
-        while let Some(order) = self.engine.poll_offload() {
+        while let Some(order) = self.engine.poll_offload(self.now) {
             self.feed.order(order, &mut uses)?;
         }
         self.feed.flush()?;

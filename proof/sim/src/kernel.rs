@@ -87,19 +87,19 @@ impl Kernel {
         Fate::Forward(copy.order.port, bytes)
     }
 
-    /// Before a frame is handed in: what the node must know of the copy that it may end.
-    pub fn tell_of_copy(&self, now: Instant, node: &mut Node, frame: &[u8]) {
-        if let Some(key) = node.copy_to_ask(frame)
-            && let Some(copy) = self.copies.get(&key)
-        {
-            node.handle_use(now, &copy.report(key, false));
+    /// Before a frame is handed in: what the node must know of the flow that it may end.
+    pub fn tell_of_copies(&self, now: Instant, node: &mut Node, frame: &[u8]) {
+        for key in node.copies_to_ask(frame).into_iter().flatten() {
+            if let Some(copy) = self.copies.get(&key) {
+                node.handle_use(now, &copy.report(key, false));
+            }
         }
     }
 
     /// The end of a turn.
     pub fn settle(&mut self, now: Instant, node: &mut Node) {
         let mut uses = Vec::new();
-        while let Some(order) = node.poll_offload() {
+        while let Some(order) = node.poll_offload(now) {
             match order {
                 OffloadOrder::Epoch(epoch) => self.epoch = epoch,
                 OffloadOrder::Install(order) => self.install(order),

@@ -373,7 +373,7 @@ impl Machine {
                 overheard.push(bytes.clone());
             }
             if let (Some(kernel), Input::Frame(_, bytes)) = (&self.kernel, &input) {
-                kernel.tell_of_copy(at, node, bytes);
+                kernel.tell_of_copies(at, node, bytes);
             }
             feed(node, at, &ports, input, &mut wishes);
         }

@@ -6,7 +6,7 @@ use crate::node::{Failure, Node};
 use crate::role::Role;
 use crate::sniff::Watch;
 use crate::stories::{Stage, nothing_lost, start_traffic, wait_recovered};
-use crate::{ns, sys, traffic};
+use crate::{ftp, ns, sys, traffic};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
@@ -33,6 +33,8 @@ pub const STORIES: &[(&str, Story)] = &[
     ("packets_of_known_flows_do_not_visit_the_engine", in_the_kernel),
     ("a_frozen_primary_forwards_nothing_after_its_lease", frozen),
     ("a_killed_daemon_leaves_nothing_in_the_kernel", nothing_left),
+    ("bulk_connections_that_passed_in_the_kernel_close_in_order", bulk_closes),
+    ("a_tap_that_is_taken_away_is_made_again", tap_taken_away),
     ("without_rights_for_the_kernel_packets_pass_through_the_engine", without_rights),
 ];
 
@@ -169,6 +171,50 @@ fn nothing_left(stage: &mut Stage<'_>) -> Result<()> {
     }
     stage.pair.nodes[primary].start(&stage.lab)?;
     stage.pair.wait_whole().map(drop)
+}
+
+/// What passes between two reports may be more than any window: the end of such a connection must be believed all the same, or it
+/// stays in the table for hours.
+fn bulk_closes(stage: &mut Stage<'_>) -> Result<()> {
+    let files = ftp::Servers::start(&stage.lab, 96)?;
+    let mut downloads = Vec::new();
+    for family in Family::ALL {
+        downloads.push(ftp::Download::start(&stage.lab, &files, family, Duration::from_millis(700))?);
+    }
+    for download in &mut downloads {
+        let verdict = download.finish(Duration::from_secs(30))?;
+        ensure!(verdict.equal, "the download differs: {}", verdict.message);
+    }
+    let primary = stage.pair.wait_whole()?;
+    let node = &stage.pair.nodes[primary];
+    let ended = |state: &str| node.cli(&["show", "ns", "connectiontable"]).map(|table| table.matches(state).count());
+    sys::wait_until("control and data connections have ended", LIMIT, || {
+        Ok((ended("TIME_WAIT")? >= 4 && ended("ESTABLISHED")? == 0).then_some(()))
+    })?;
+    ensure!(ended("CLOSING")? == 0, "{}", node.cli(&["show", "ns", "connectiontable"])?);
+    Ok(())
+}
+
+/// Deleted, taken down: the interface is opened again, and new connections go on.
+fn tap_taken_away(stage: &mut Stage<'_>) -> Result<()> {
+    if is_user(stage)? {
+        return Ok(());
+    }
+    let mut traffic = start_traffic(stage)?;
+    let primary = stage.pair.wait_whole()?;
+    for harm in [&["link", "del"][..], &["link", "set", "down", "dev"]] {
+        let host = &stage.lab.nodes[primary];
+        let listed = host.ip(&["-o", "link", "show", "type", "tun"])?;
+        let names: Vec<&str> =
+            listed.lines().filter_map(|line| line.split(": ").nth(1)).map(|name| name.trim_end_matches(':')).collect();
+        ensure!(names.len() == 2, "two TAPs: {listed}");
+        for name in names {
+            host.ip(&[harm, &[name]].concat())?;
+        }
+        wait_recovered(&mut traffic)?;
+    }
+    ensure!(stage.pair.wait_whole()? == primary, "the role has moved");
+    nothing_lost(traffic)
 }
 
 /// `auto` says why and goes on; who asks for the fast path is told what is missing.

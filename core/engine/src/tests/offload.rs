@@ -18,7 +18,7 @@ fn lab(net: Net, plan: Plan) -> (Lab, u32) {
 }
 
 fn orders(lab: &mut Lab) -> Vec<OffloadOrder> {
-    std::iter::from_fn(|| lab.engine.poll_offload()).collect()
+    std::iter::from_fn(|| lab.engine.poll_offload(lab.now)).collect()
 }
 
 /// Both copies of a flow, client's side first; nothing else must have been ordered.
@@ -246,10 +246,11 @@ fn only_what_ends_a_copy_asks_for_its_use() {
         bytes.truncate(len);
         bytes
     };
-    let [client, _] = installed(&mut lab);
-    let asks = |lab: &Lab, flags| lab.engine.copy_to_ask(&frame(lab, flags));
+    let [client, answer] = installed(&mut lab);
+    let asks = |lab: &Lab, flags| lab.engine.copies_to_ask(&frame(lab, flags));
+    let both = Some([client.key, answer.key]);
     assert_eq!((asks(&lab, ACK), asks(&lab, SYN)), (None, None));
-    assert_eq!((asks(&lab, FIN_ACK), asks(&lab, RST)), (Some(client.key), Some(client.key)));
+    assert_eq!((asks(&lab, FIN_ACK), asks(&lab, RST)), (both, both));
     lab.client(FIN_ACK, 101, 501, b"");
     assert_eq!(asks(&lab, FIN_ACK), None, "its copies are withdrawn");
 }
@@ -264,6 +265,25 @@ fn a_change_of_plan_makes_every_copy_stale_and_the_next_packet_renews_it() {
     lab.client(ACK, 101, 501, b"data");
     let [client, _] = installed(&mut lab);
     assert_eq!((client.epoch, client.replaces), (epoch + 1, true));
+}
+
+#[test]
+fn a_neighbour_that_moves_all_the_time_makes_copies_stale_ten_times_a_second_at_most() {
+    let (mut lab, _) = lab(v4(), disabled(&v4()));
+    lab.establish();
+    installed(&mut lab);
+    lab.pass(Duration::from_secs(2));
+    let mut epochs = 0;
+    for round in 0..100_u8 {
+        let link = Link::new(MacAddr::BROADCAST, MacAddr([2, 0, 0, 0, 9, round]));
+        let mut bytes = vec![0; build::MAX_REPLY];
+        let len = build::arp_request(&mut bytes, link, lab.net.client.addr, lab.net.vip.addr);
+        bytes.truncate(len);
+        lab.give(CLIENT_PORT, bytes);
+        epochs += orders(&mut lab).iter().filter(|order| matches!(order, OffloadOrder::Epoch(_))).count();
+        lab.pass(Duration::from_millis(5));
+    }
+    assert!((2..=6).contains(&epochs), "{epochs} epochs in half a second");
 }
 
 #[test]

@@ -224,9 +224,8 @@ unsafe fn add(place: *mut u64, number: u64) {
 }
 
 /// Moves a number of TCP on, and not back by what was sent again; 0 is "not known
-/// yet". A number that is further behind than any window stands as well: the one
-/// before it may have been forged. Two processors that do so at once may leave the
-/// smaller one: the next packet mends it.
+/// yet". What is further ahead than any window, or behind, is no end's. Two processors
+/// that do so at once may leave the smaller one: the next packet mends it.
 ///
 /// # Safety
 ///
@@ -235,7 +234,7 @@ unsafe fn add(place: *mut u64, number: u64) {
 unsafe fn advance(place: *mut u32, number: u32) {
     // SAFETY: aligned, and alive until the program ends.
     let known = unsafe { place.read_volatile() };
-    if known == 0 || known.wrapping_sub(number) > WINDOW {
+    if known == 0 || number.wrapping_sub(known) <= WINDOW {
         // SAFETY: as above.
         unsafe { place.write_volatile(number) };
     }

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Roles say what they have to say within this time.
 const SAY_LIMIT: Duration = Duration::from_secs(60);
+/// Lone datagrams that may stay without an answer: a forwarder whose table is full of flows now and then throws one away.
+const MAX_UNANSWERED: u64 = 10;
 /// Flows in the table of small datagrams.
 const CROWDS: [u32; 3] = [1, 10_000, 100_000];
 
@@ -204,7 +206,8 @@ fn latency(field: &Field, forwarder: Forwarder, count: u32) -> Result<Row> {
     let args = ["bench-probe", "--datagrams", "--target", &target, "--from", &Stage::probe_source(), "--count", &count];
     let done = play_inside(&field.stage.lab.client, &args.map(String::from), SAY_LIMIT, &role_log(&field.stage.lab))?;
     let times: Vec<f64> = done["connect_us"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
-    ensure!(done["failed"] == 0, "{done}");
+    let failed = done["failed"].as_u64().context("failed")?;
+    ensure!(failed <= MAX_UNANSWERED, "{failed} datagrams without an answer");
     Ok(Row {
         forwarder,
         what: "datagram".into(),

@@ -154,8 +154,7 @@ fn ci(no_namespaces: bool) -> Result<()> {
             let words: Vec<String> = words.into_iter().map(String::from).collect();
             step("namespace tests, a slice with another data plane", program("holdfast-testbed", &words)?)?;
         }
-        step("build", cargo(&["build", "--release", "-p", "holdfast-bench"]))?;
-        for bench in ["mirror", "plane", "takeover", "million"] {
+        for bench in ["mirror", "takeover", "million"] {
             let words = ["bench", bench, "--smoke"].map(String::from);
             step("benches, a few seconds of each", program("holdfast-testbed", &words)?)?;
         }

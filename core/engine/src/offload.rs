@@ -9,8 +9,8 @@
 //! may be lost at any time: that is slower, and nothing else.
 //!
 //! The engine does not know what the fast path is. It writes orders, and hears
-//! of the use of copies about once a second, and before each packet of a flow
-//! with copies that comes here all the same.
+//! of the use of copies now and then, and before each FIN or reset of a flow
+//! with copies.
 
 use std::collections::VecDeque;
 
@@ -131,9 +131,13 @@ impl Offloads {
         self.copies.get_mut(slot as usize).filter(|copies| copies.flow == flow && flow != 0)
     }
 
-    /// What is known of the copies of whatever flow is in `slot`.
-    fn slot(&mut self, slot: u32) -> &mut Copies {
-        &mut self.copies[slot as usize]
+    /// What is known of the copies of the flow of this generation in `slot`: nothing, if they were of another one.
+    fn known(&mut self, slot: u32, flow: u32) -> &mut Copies {
+        let copies = &mut self.copies[slot as usize];
+        if copies.flow != flow {
+            *copies = Copies { flow, ..Copies::default() };
+        }
+        copies
     }
 
     /// From here on every copy is stale. The fast path hears of it before
@@ -166,9 +170,9 @@ impl Engine {
         self.offloads.begin_epoch();
     }
 
-    /// The next thing that the fast path must be told. Drain it last, after the
-    /// frames: a packet that waits here must not be overtaken for longer than
-    /// it takes to send it.
+    /// The next thing that the fast path must be told. What makes copies stale or takes them out
+    /// is to be done before the frames of the turn leave: what answers a FIN must come here. New ones
+    /// are put in after them: a packet that waits here must not be overtaken.
     pub fn poll_offload(&mut self, now: Instant) -> Option<OffloadOrder> {
         self.follow_network(now);
         let Offloads { epoch, told, .. } = self.offloads;
@@ -235,7 +239,8 @@ impl Engine {
         else {
             return;
         };
-        self.note_copies(slot, generation, epoch);
+        let known = self.offloads.known(slot, generation);
+        (known.epoch, known.live) = (epoch, true);
         for copy in [client, server] {
             let replaces = live.is_some();
             self.offloads.push(OffloadOrder::Install(OffloadEntry { epoch, replaces, ..copy }));
@@ -247,10 +252,7 @@ impl Engine {
         if self.limits.offload_after == 0 {
             return true;
         }
-        let copies = self.offloads.slot(slot);
-        if copies.flow != flow {
-            *copies = Copies { flow, ..Copies::default() };
-        }
+        let copies = self.offloads.known(slot, flow);
         copies.passed = copies.passed.saturating_add(1);
         copies.passed > self.limits.offload_after
     }
@@ -294,12 +296,6 @@ impl Engine {
             ack: flow.stream(side.other()).acked(),
             replaces: false,
         })
-    }
-
-    fn note_copies(&mut self, slot: u32, flow: u32, epoch: u32) {
-        let copies = self.offloads.slot(slot);
-        let known = if copies.flow == flow { *copies } else { Copies::default() };
-        *copies = Copies { flow, epoch, live: true, ..known };
     }
 
     /// The flow in `slot` begins to close, or ends: its packets come here again.

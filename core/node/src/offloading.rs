@@ -15,7 +15,7 @@ impl Node {
         self.engine.forgive_idleness(now);
     }
 
-    /// The next thing that the fast path must be told. Drain it last, after the frames.
+    /// The next thing that the fast path must be told, see [`holdfast_engine::Engine::poll_offload`].
     pub fn poll_offload(&mut self, now: Instant) -> Option<OffloadOrder> {
         self.engine.poll_offload(now)
     }

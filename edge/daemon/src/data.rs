@@ -12,7 +12,7 @@ use crate::queue::{Inbox, Input, Job, JobSender, Opened};
 use holdfast_base::Instant;
 use holdfast_engine::{PortId, Verdict};
 use holdfast_fastpath::{FastPathError, FlowMaps};
-use holdfast_netio::{PacketPorts, PortSockets, Ports, TURN_FRAMES};
+use holdfast_netio::{PacketPorts, PortSockets, Ports, TURN_FRAMES, Tap};
 use holdfast_node::{DataPlane, Effect, Level, Node};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -281,7 +281,7 @@ impl Driver {
         for Opened { port: id, sockets, how } in opened {
             self.unwatch(id);
             self.hows.insert(id, how);
-            let (index, tap) = (sockets.index(), sockets.tap());
+            let (index, tap) = (sockets.index(), sockets.tap().map(Tap::index));
             self.guide(|fast| fast.open_port(id, index, tap));
             let old = self.ports.insert(id, sockets);
             self.retire(old);
@@ -371,8 +371,10 @@ impl Driver {
     fn tell_data_plane(&mut self) {
         let (way, why) = self.way.clone();
         let ports = self.open.iter().filter_map(|id| Some((*id, self.hows.get(id)?.clone()))).collect();
-        let plane = DataPlane { way, why, ports, ..DataPlane::default() };
-        let plane = self.fast.as_mut().map_or(plane.clone(), |fast| fast.tell(plane));
+        let mut plane = DataPlane { way, why, ports, ..DataPlane::default() };
+        if let Some(fast) = &mut self.fast {
+            plane = fast.tell(plane);
+        }
         self.node.handle_data_plane(plane);
     }
 

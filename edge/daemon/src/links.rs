@@ -297,7 +297,8 @@ impl Links {
         }
         match self.plane.open(device, link.index) {
             Ok((sockets, how)) => {
-                self.open.insert(port, Open { index: link.index, device: device.to_owned(), tap: sockets.tap_named() });
+                let tap = sockets.tap().map(|tap| (tap.name().to_owned(), tap.index()));
+                self.open.insert(port, Open { index: link.index, device: device.to_owned(), tap });
                 self.trouble.remove(&port);
                 opened.push(Opened { port, sockets, how });
                 Some(link)

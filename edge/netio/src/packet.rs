@@ -33,14 +33,9 @@ impl PortSockets {
         Ok(PortSockets { receive, send: Some(PacketSocket::open_sender(device, index)?), tap: Some(tap) })
     }
 
-    /// The number of the TAP that it receives from, if it does.
-    pub fn tap(&self) -> Option<u32> {
-        self.tap.as_ref().map(Tap::index)
-    }
-
-    /// Name and number of the TAP, if there is one.
-    pub fn tap_named(&self) -> Option<(String, u32)> {
-        self.tap.as_ref().map(|tap| (tap.name().to_owned(), tap.index()))
+    /// The TAP that it receives from, if it does.
+    pub fn tap(&self) -> Option<&Tap> {
+        self.tap.as_ref()
     }
 
     /// The number of the interface.

@@ -72,8 +72,8 @@ struct Row {
     what: String,
     /// What is compared: more is better, or less.
     values: Vec<f64>,
-    /// Further figures of the same loads.
-    beside: Vec<[f64; 2]>,
+    /// A further figure of the same loads.
+    beside: Vec<f64>,
 }
 
 /// Runs the bench.
@@ -168,7 +168,7 @@ fn bulk(field: &Field, forwarder: Forwarder, streams: u32, seconds: f64) -> Resu
     let bits = told["end"]["sum_received"]["bits_per_second"].as_f64().context("bits per second")?;
     let bytes = told["end"]["sum_received"]["bytes"].as_f64().context("bytes")?;
     let what = format!("{streams} {}", if streams == 1 { "stream" } else { "streams" });
-    Ok(Row { forwarder, what, values: vec![bits / 1e9], beside: vec![[cpu / (bytes / 1e9), 0.0]] })
+    Ok(Row { forwarder, what, values: vec![bits / 1e9], beside: vec![cpu / (bytes / 1e9)] })
 }
 
 /// Datagrams that arrive at the servers, thousands a second; beside it those sent.
@@ -196,7 +196,7 @@ fn packets(field: &mut Field, forwarder: Forwarder, flows: u32, seconds: f64) ->
         forwarder,
         what: format!("{flows} {}", if flows == 1 { "flow" } else { "flows" }),
         values: vec![arrived as f64 / took / 1e3],
-        beside: vec![[sent / took / 1e3, 0.0]],
+        beside: vec![sent / took / 1e3],
     })
 }
 
@@ -213,7 +213,7 @@ fn latency(field: &Field, forwarder: Forwarder, count: u32) -> Result<Row> {
         forwarder,
         what: "datagram".into(),
         values: vec![quantile(&times, 0.5)],
-        beside: vec![[quantile(&times, 0.99), 0.0]],
+        beside: vec![quantile(&times, 0.99)],
     })
 }
 
@@ -252,12 +252,11 @@ fn tell(report: &mut Report, part: Part, rows: &[&Row]) {
             Some(format!("{:.2}", median(&ratios)))
         };
         let against = |of: Forwarder| bound(of).unwrap_or_else(|| "–".into());
-        let second: Vec<f64> = row.beside.iter().map(|[first, _]| *first).collect();
         table.push(vec![
             row.forwarder.name().into(),
             row.what.clone(),
             format!("{:.1}", median(&row.values)),
-            format!("{:.2}", median(&second)),
+            format!("{:.2}", median(&row.beside)),
             against(row.forwarder.bound()),
             against(Forwarder::Nft),
             row.values.iter().map(|value| format!("{value:.1}")).collect::<Vec<_>>().join(", "),

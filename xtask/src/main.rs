@@ -69,7 +69,7 @@ enum Chore {
     /// Measures: `cargo xtask bench` the engine alone; `cargo xtask bench fastpath` the fast path's programs;
     /// `cargo xtask bench mirror`, `… plane`, `… takeover` and `… million` the real daemons.
     Bench {
-        /// `mirror`, `plane`, `takeover` or `million` and their arguments; `fastpath` or none: holdfast-bench.
+        /// `mirror`, `plane`, `takeover` or `million` and their arguments; `fastpath`, `instructions` or none: holdfast-bench.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -105,13 +105,15 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Model(options) => model::run(&root, &options),
         Chore::Coverage(options) => coverage::run(&root, &options),
         Chore::Ebpf(options) => ebpf::run(&root, &options),
-        Chore::Bench { arguments } if arguments.first().is_some_and(|word| word != "fastpath") => {
+        Chore::Bench { arguments }
+            if arguments.first().is_some_and(|word| !["fastpath", "instructions"].contains(&word.as_str())) =>
+        {
             build_testbed()?;
-            step("build", cargo(&["build", "--release", "-p", "holdfast-bench"]))?;
+            build_bench()?;
             step("measurements", program("holdfast-testbed", &[&["bench".into()], &arguments[..]].concat())?)
         }
         Chore::Bench { arguments } => {
-            step("build", cargo(&["build", "--release", "-p", "holdfast-bench"]))?;
+            build_bench()?;
             step("measurements", program("holdfast-bench", &arguments)?)
         }
         Chore::Docs => step("documentation", {
@@ -154,7 +156,8 @@ fn ci(no_namespaces: bool) -> Result<()> {
             let words: Vec<String> = words.into_iter().map(String::from).collect();
             step("namespace tests, a slice with another data plane", program("holdfast-testbed", &words)?)?;
         }
-        for bench in ["mirror", "takeover", "million"] {
+        build_bench()?;
+        for bench in ["mirror", "plane", "takeover", "million"] {
             let words = ["bench", bench, "--smoke"].map(String::from);
             step("benches, a few seconds of each", program("holdfast-testbed", &words)?)?;
         }
@@ -178,6 +181,10 @@ fn is_there(subcommand: &'static str, left_out: &mut Vec<&'static str>) -> bool 
 fn build_testbed() -> Result<()> {
     let packages = ["-p", "holdfastd", "-p", "holdfast-cli", "-p", "holdfast-testbed"];
     step("build", cargo(&[&["build", "--release"], &packages[..]].concat()))
+}
+
+fn build_bench() -> Result<()> {
+    step("build", cargo(&["build", "--release", "-p", "holdfast-bench"]))
 }
 
 /// The workspace's root: the folder above this crate.

@@ -27,6 +27,7 @@ const FOR_BENCHES: &[(&str, &str)] = &[
     ("keepalived", "keepalived"),
     ("iperf3", "iperf3"),
     ("haproxy", "haproxy"),
+    ("valgrind", "valgrind"),
 ];
 
 /// Installs what is missing.

@@ -34,6 +34,10 @@ const NETWORK_PAUSE: Duration = Duration::from_millis(100);
 /// A flow with copies that seems idle gets so much more time: they are taken out, and what they report then is the truth.
 pub(crate) const REPORT_GRACE: Duration = Duration::from_secs(2);
 
+/// Slots that [`Engine::next_copies`] looks at by one call, and flows whose copies it names, at most.
+const SLOTS_AT_ONCE: u32 = 4096;
+const FLOWS_AT_ONCE: usize = 128;
+
 /// A copy of one direction's rewrite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OffloadEntry {
@@ -72,6 +76,8 @@ pub enum OffloadOrder {
     Install(OffloadEntry),
     /// Take the copy with this key out, and report its use a last time.
     Remove(FlowKey),
+    /// Orders were thrown away: take out what is of other epochs, sooner or later. Nobody else would.
+    Sweep,
 }
 
 /// What a copy has been used for.
@@ -120,6 +126,10 @@ pub(crate) struct Offloads {
     network: u32,
     network_at: Instant,
     orders: VecDeque<OffloadOrder>,
+    /// The fast path must be told that orders were thrown away.
+    sweep: bool,
+    /// Where [`Engine::next_copies`] goes on.
+    next: u32,
     /// By slot of the flow, all at once; empty while off. Of a flow that is gone nothing is left that counts: the next one in its slot has
     /// another generation.
     copies: Vec<Copies>,
@@ -146,11 +156,17 @@ impl Offloads {
         self.epoch = self.epoch.wrapping_add(1);
     }
 
+    /// A new epoch stands for all orders that wait.
+    fn throw_away(&mut self) {
+        self.orders.clear();
+        self.sweep = true;
+        self.begin_epoch();
+    }
+
     /// Appends an order that must not be lost.
     fn push(&mut self, order: OffloadOrder) {
         if self.orders.len() >= MAX_ORDERS {
-            self.orders.clear();
-            self.begin_epoch();
+            self.throw_away();
         }
         self.orders.push_back(order);
     }
@@ -180,7 +196,32 @@ impl Engine {
             self.offloads.told = epoch;
             return Some(OffloadOrder::Epoch(epoch));
         }
+        if std::mem::take(&mut self.offloads.sweep) {
+            return Some(OffloadOrder::Sweep);
+        }
         self.offloads.orders.pop_front()
+    }
+
+    /// Appends the keys of some more copies that may be in use, to be asked for their use (see [`Engine::handle_use`]). `true`:
+    /// those were the last ones of a round, and the next call begins another. A call looks at a bounded part of the table, however
+    /// few copies there are.
+    pub fn next_copies(&mut self, keys: &mut Vec<FlowKey>) -> bool {
+        let end = (self.flows.slots()).min(self.offloads.copies.len() as u32);
+        let last = self.offloads.next.saturating_add(SLOTS_AT_ONCE).min(end);
+        let mut named = 0;
+        while self.offloads.next < last && named < FLOWS_AT_ONCE {
+            let slot = self.offloads.next;
+            self.offloads.next += 1;
+            if self.is_offloaded(slot) {
+                named += 1;
+                keys.extend([Side::Client, Side::Server].map(|side| self.flows.at(slot).key(side)));
+            }
+        }
+        let is_over = self.offloads.next >= end;
+        if is_over {
+            self.offloads.next = 0;
+        }
+        is_over
     }
 
     /// A copy has been used: its flow lives, and so do its client's session and
@@ -328,18 +369,17 @@ impl Engine {
         self.is_offloaded(slot).then(|| [flow.key(Side::Client), flow.key(Side::Server)])
     }
 
-    /// Whether packets of the flow in `slot` may pass elsewhere.
+    /// Whether packets of the flow in `slot` may pass elsewhere; `false` for a slot that is not in use.
     pub(crate) fn is_offloaded(&self, slot: u32) -> bool {
-        let generation = self.flows.at(slot).generation;
+        let Some(flow) = self.flows.live_at(slot) else { return false };
         let copies = self.offloads.copies.get(slot as usize);
-        copies.is_some_and(|copies| copies.live && copies.flow == generation)
+        copies.is_some_and(|copies| copies.live && copies.flow == flow.generation)
     }
 
     /// Every flow is gone.
     pub(crate) fn forget_offloads(&mut self) {
         if self.offloads.on {
-            self.offloads.orders.clear();
-            self.offloads.begin_epoch();
+            self.offloads.throw_away();
         }
     }
 

@@ -20,6 +20,11 @@ impl Node {
         self.engine.poll_offload(now)
     }
 
+    /// Some more copies to be asked for their use, see [`holdfast_engine::Engine::next_copies`].
+    pub fn next_copies(&mut self, keys: &mut Vec<FlowKey>) -> bool {
+        self.engine.next_copies(keys)
+    }
+
     /// The copies that must be asked for their use, and their use be told by [`Node::handle_use`], before this frame is handed in.
     pub fn copies_to_ask(&self, frame: &[u8]) -> Option<[FlowKey; 2]> {
         self.engine.copies_to_ask(frame)

@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::queue::JobSender;
 use holdfast_base::Instant;
-use holdfast_engine::{Gate, OffloadOrder, OffloadUse, PortId};
+use holdfast_engine::{FlowKey, Gate, OffloadOrder, OffloadUse, PortId};
 use holdfast_fastpath::layout::Reason;
 use holdfast_fastpath::{FastPathError, FlowMaps};
 use holdfast_netio::Feed;
@@ -17,13 +17,14 @@ use std::time::Duration;
 const ALIVE: Duration = Duration::from_secs(2);
 /// All copies are asked for their use so often at most.
 const ROUND: Duration = Duration::from_secs(1);
-/// Pause between two batches of a round: a batch takes some 0.1 ms.
+/// Pause between two batches of a round: a batch takes some 0.2 ms.
 const BATCH_PAUSE: Duration = Duration::from_millis(5);
 
 /// The feed, and what the program must know of the node.
 pub struct Offloading {
     feed: Feed,
     uses: Vec<OffloadUse>,
+    asked: Vec<FlowKey>,
     next_batch: Instant,
     round_began: Instant,
     client_seen: Option<Instant>,
@@ -40,6 +41,7 @@ impl Offloading {
         Offloading {
             feed: Feed::new(maps, clock.origin_nanos()),
             uses: Vec::new(),
+            asked: Vec::new(),
             next_batch: Instant::ZERO,
             round_began: Instant::ZERO,
             client_seen: None,
@@ -112,7 +114,7 @@ impl Offloading {
     pub fn settle(&mut self, now: Instant, node: &mut Node, jobs: &mut JobSender) {
         self.attempt(now, node, jobs, |fast, now, node| {
             fast.feed.flush()?;
-            fast.ask_some(now)?;
+            fast.ask_some(now, node)?;
             fast.report(now, node);
             Ok(())
         });
@@ -155,12 +157,17 @@ impl Offloading {
     }
 
     /// The next batch of a round, if it is time.
-    fn ask_some(&mut self, now: Instant) -> Result<(), FastPathError> {
-        if now < self.next_batch || self.feed.counters().installed == 0 {
+    fn ask_some(&mut self, now: Instant, node: &mut Node) -> Result<(), FastPathError> {
+        if now < self.next_batch || self.feed.copies() == 0 {
             return Ok(());
         }
         self.next_batch = now + BATCH_PAUSE;
-        if self.feed.report_some(now, &mut self.uses)? {
+        self.asked.clear();
+        let is_over = node.next_copies(&mut self.asked);
+        for key in &self.asked {
+            self.uses.extend(self.feed.report_one(key)?);
+        }
+        if !self.feed.sweep_some(&mut self.uses)? && is_over {
             self.next_batch = self.next_batch.max(self.round_began + ROUND);
             self.round_began = self.next_batch;
         }
@@ -187,16 +194,15 @@ impl Offloading {
 
     /// When the next reports are due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        (!self.broken && self.feed.counters().installed > 0).then_some(self.next_batch)
+        (!self.broken && self.feed.copies() > 0).then_some(self.next_batch)
     }
 
     /// What `show` tells of it.
     pub fn tell(&mut self, plane: DataPlane) -> DataPlane {
-        let counters = self.feed.counters();
         let counts = self.feed.maps().counts().unwrap_or_default();
         DataPlane {
-            copies: counters.installed.saturating_sub(counters.removed + counters.replaced),
-            refused: counters.refused,
+            copies: self.feed.copies(),
+            refused: self.feed.counters().refused,
             not_forwarded: Reason::ALL.iter().map(|reason| reason.label()).zip(counts).collect(),
             ..plane
         }

@@ -3,15 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use holdfast_base::{Duration, Instant};
+use holdfast_base::Instant;
 use holdfast_engine::{FlowKey, L2Disc, OffloadEntry, OffloadOrder, OffloadUse, PortId};
 use holdfast_fastpath::layout::{Entry, Key, Way};
 use holdfast_fastpath::{Cursor, FastPathError, FlowMaps, MAX_BATCH};
 use holdfast_wire::{Addr, Ready, ethertype};
-
-/// A copy of an earlier epoch that has not been used for so long is taken out: its
-/// flow may be gone, and nobody would order it.
-const STALE_AFTER: Duration = Duration::from_secs(60);
 
 /// What the feed did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,7 +34,8 @@ pub struct Feed {
     origin: u64,
     epoch: u32,
     waiting: Vec<(Key, Entry)>,
-    cursor: Cursor,
+    /// Where a sweep goes on, while one is under way.
+    sweep: Option<Cursor>,
     read: Vec<(Key, Entry)>,
     counters: FeedCounters,
 }
@@ -52,7 +49,7 @@ impl Feed {
             origin,
             epoch: 0,
             waiting: Vec::with_capacity(MAX_BATCH),
-            cursor: Cursor::default(),
+            sweep: None,
             read: Vec::with_capacity(MAX_BATCH),
             counters: FeedCounters::default(),
         }
@@ -102,6 +99,7 @@ impl Feed {
                 self.waiting.retain(|(waiting, _)| *waiting != name);
                 self.remove(key, uses)?;
             }
+            OffloadOrder::Sweep => self.sweep = Some(Cursor::default()),
         }
         Ok(())
     }
@@ -132,24 +130,28 @@ impl Feed {
         Ok(entry.map(|entry| self.use_of(*key, &entry)))
     }
 
-    /// Appends what some more copies have been used for, [`MAX_BATCH`] at most, and
-    /// takes out those that are stale and idle. `true`: those were the last ones,
-    /// and the next call begins again.
-    pub fn report_some(&mut self, now: Instant, uses: &mut Vec<OffloadUse>) -> Result<bool, FastPathError> {
+    /// Goes on with a sweep: of [`MAX_BATCH`] copies at most those of other epochs are taken out. `true`: there is more to do.
+    ///
+    /// The kernel passes over empty places of the map within one call: with few copies in a map for a million flows that is some
+    /// 10 ms. So nothing that is done again and again may walk the map.
+    pub fn sweep_some(&mut self, uses: &mut Vec<OffloadUse>) -> Result<bool, FastPathError> {
+        let Some(mut cursor) = self.sweep.take() else { return Ok(false) };
         let mut read = std::mem::take(&mut self.read);
         read.clear();
-        let done = self.maps.read_on(&mut self.cursor, &mut read);
-        for (key, entry) in &read {
-            let (key, report) = (flow_key(key), self.use_of(flow_key(key), entry));
-            let is_idle = report.used.is_none_or(|used| now.since(used) > STALE_AFTER);
-            if entry.epoch != self.epoch && is_idle {
-                self.remove(key, uses)?;
-            } else {
-                uses.push(report);
-            }
+        let is_over = self.maps.read_on(&mut cursor, &mut read)?;
+        let epoch = self.epoch;
+        for (key, _) in read.iter().filter(|(_, entry)| entry.epoch != epoch) {
+            self.remove(flow_key(key), uses)?;
         }
         self.read = read;
-        done
+        self.sweep = (!is_over).then_some(cursor);
+        Ok(!is_over)
+    }
+
+    /// Copies in the map.
+    pub fn copies(&self) -> u64 {
+        let FeedCounters { installed, replaced, removed, .. } = self.counters;
+        installed.saturating_sub(removed + replaced)
     }
 
     /// What it did so far.

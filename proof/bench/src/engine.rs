@@ -22,7 +22,7 @@ const CLIENT_SNIP: Addr = Addr::v4([10, 0, 0, 5]);
 const SNIPS: [Addr; 4] =
     [Addr::v4([10, 0, 2, 5]), Addr::v4([10, 0, 2, 6]), Addr::v4([10, 0, 2, 7]), Addr::v4([10, 0, 2, 8])];
 /// Packets measured in each run.
-const PACKETS: usize = 2_000_000;
+pub const PACKETS: usize = 2_000_000;
 const DATA: TcpFlags = TcpFlags(0x18);
 const SYN_ACK: TcpFlags = TcpFlags(0x12);
 
@@ -32,8 +32,8 @@ struct Lab {
     buffer: [u8; 2048],
 }
 
-/// Nanoseconds per packet of `flows` established flows, both directions in turn.
-pub fn established(flows: u32) -> f64 {
+/// Nanoseconds for each of so many `packets` of `flows` established flows, both directions in turn.
+pub fn established(flows: u32, packets: usize) -> f64 {
     let mut lab = Lab::new(flows + 1024);
     let opened: Vec<(Endpoint, Endpoint)> = (0..flows).map(|number| lab.open(client(number))).collect();
     let mut frames = Vec::new();
@@ -49,12 +49,12 @@ pub fn established(flows: u32) -> f64 {
             let forwarded = lab.forward(*port, bytes);
             assert!(forwarded, "a packet of an established flow is forwarded");
             done += 1;
-            if done == PACKETS {
+            if done == packets {
                 break 'all;
             }
         }
     }
-    start.elapsed().as_nanos() as f64 / PACKETS as f64
+    start.elapsed().as_nanos() as f64 / packets as f64
 }
 
 /// Nanoseconds per connection set-up: SYN, SYN-ACK, ACK.

@@ -5,11 +5,13 @@
 //! `holdfast-bench fastpath [--smoke] [<object>]`: what a packet costs in the fast
 //! path's programs, beside the least that does the same work (needs root).
 //! `holdfast-bench dnat`: the latter, at work (for `cargo xtask bench plane`).
+//! `holdfast-bench instructions`: what the processor does for a packet, counted by callgrind.
 
 mod bulk;
 mod engine;
 mod fastpath;
 mod holder;
+mod instructions;
 mod mirror;
 
 use std::process::ExitCode;
@@ -21,8 +23,9 @@ fn main() -> ExitCode {
             let ran = match word.as_str() {
                 "fastpath" => fastpath::run(rest),
                 "dnat" => holder::run(rest),
+                "instructions" => instructions::run(rest),
                 _ => Err(anyhow::anyhow!(
-                    "usage: holdfast-bench [fastpath [--smoke] [<object>] | dnat tc|xdp <device>…]"
+                    "usage: holdfast-bench [fastpath [--smoke] [<object>] | dnat tc|xdp <device>… | instructions]"
                 )),
             };
             match ran {
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
 fn without_kernel() {
     println!("{:<44} {:>12} {:>14}", "engine, one thread", "ns/packet", "packets/s");
     for flows in [1, 10_000, 100_000] {
-        let nanos = engine::established(flows);
+        let nanos = engine::established(flows, engine::PACKETS);
         println!(
             "{:<44} {:>12.0} {:>14.0}",
             format!("established TCP, {flows} flows, 64-byte data"),

@@ -16,8 +16,9 @@ use holdfast_wire::{Checksum, Plain, Ready, ethertype, plain, set_macs};
 
 /// A node whose gate is closed is handed what comes in for so long after each turn.
 const ALIVE: Duration = Duration::from_secs(2);
-/// All copies are asked for their use so often.
+/// All copies are asked for their use so often at most, and by batches.
 const ROUND: Duration = Duration::from_secs(1);
+const BATCH_PAUSE: Duration = Duration::from_millis(5);
 
 /// What becomes of a frame.
 pub enum Fate {
@@ -43,7 +44,8 @@ pub struct Kernel {
     /// Nothing is forwarded from then on; `None`: it never ends.
     lease: Option<Instant>,
     client_seen: Option<Instant>,
-    next_round: Instant,
+    next_batch: Instant,
+    round_began: Instant,
 }
 
 impl Kernel {
@@ -54,7 +56,8 @@ impl Kernel {
             epoch: 0,
             lease: Some(Instant::ZERO),
             client_seen: None,
-            next_round: Instant::ZERO,
+            next_batch: Instant::ZERO,
+            round_began: Instant::ZERO,
         }
     }
 
@@ -104,11 +107,11 @@ impl Kernel {
                 OffloadOrder::Epoch(epoch) => self.epoch = epoch,
                 OffloadOrder::Install(order) => self.install(order),
                 OffloadOrder::Remove(key) => uses.extend(self.copies.remove(&key).map(|copy| copy.report(key, true))),
+                OffloadOrder::Sweep => self.sweep(&mut uses),
             }
         }
-        if now >= self.next_round {
-            self.next_round = now + ROUND;
-            uses.extend(self.copies.iter().map(|(key, copy)| copy.report(*key, false)));
+        if now >= self.next_batch {
+            self.ask_some(now, node, &mut uses);
         }
         for report in uses {
             node.handle_use(now, &report);
@@ -120,6 +123,22 @@ impl Kernel {
             Gate::Closed => Some(now + ALIVE),
             Gate::Open | Gate::Draining => node.lease_expiry(),
         };
+    }
+
+    fn ask_some(&mut self, now: Instant, node: &mut Node, uses: &mut Vec<OffloadUse>) {
+        let mut keys = Vec::new();
+        self.next_batch = now + BATCH_PAUSE;
+        if node.next_copies(&mut keys) {
+            self.next_batch = self.next_batch.max(self.round_began + ROUND);
+            self.round_began = self.next_batch;
+        }
+        uses.extend(keys.iter().filter_map(|key| Some(self.copies.get(key)?.report(*key, false))));
+    }
+
+    fn sweep(&mut self, uses: &mut Vec<OffloadUse>) {
+        let epoch = self.epoch;
+        let stale = self.copies.extract_if(.., |_, copy| copy.order.epoch != epoch);
+        uses.extend(stale.map(|(key, copy)| copy.report(key, true)));
     }
 
     fn install(&mut self, order: OffloadEntry) {

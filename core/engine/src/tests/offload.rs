@@ -311,7 +311,7 @@ fn a_neighbour_that_moves_and_a_gate_that_closes_make_them_stale() {
         match order {
             OffloadOrder::Epoch(epoch) => (valid, copies) = (epoch, 0),
             OffloadOrder::Install(copy) => copies += usize::from(copy.epoch == valid),
-            OffloadOrder::Remove(_) => panic!("the flow lives"),
+            OffloadOrder::Remove(_) | OffloadOrder::Sweep => panic!("the flow lives"),
         }
     }
     assert_eq!(copies, 2, "two copies of the latest epoch");
@@ -322,5 +322,23 @@ fn clearing_leaves_nothing_valid_behind() {
     let (mut lab, epoch) = lab(v4(), disabled(&v4()));
     lab.establish();
     lab.engine.clear(lab.now);
-    assert_eq!(orders(&mut lab), [OffloadOrder::Epoch(epoch + 1)]);
+    assert_eq!(orders(&mut lab), [OffloadOrder::Epoch(epoch + 1), OffloadOrder::Sweep]);
+}
+
+#[test]
+fn a_round_names_the_copies_of_every_flow_that_has_some_once() {
+    let (mut lab, _) = lab(v4(), disabled(&v4()));
+    let round = |lab: &mut Lab| {
+        let mut keys = Vec::new();
+        while !lab.engine.next_copies(&mut keys) {}
+        keys
+    };
+    lab.establish();
+    let [client, answer] = installed(&mut lab);
+    assert_eq!(round(&mut lab), [client.key, answer.key]);
+    assert_eq!(round(&mut lab).len(), 2, "and again in the next round");
+    lab.client(FIN_ACK, 101, 501, b"");
+    assert_eq!(round(&mut lab), [], "its copies are withdrawn");
+    lab.engine.clear(lab.now);
+    assert_eq!(round(&mut lab), [], "it is gone");
 }

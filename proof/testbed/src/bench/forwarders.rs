@@ -18,10 +18,12 @@ use std::time::Duration;
 const BULK_PORT: u16 = 5201;
 /// Port of the datagrams' virtual server, and one of the servers' ports.
 const DATAGRAMS: (u16, u16) = (53, 7100);
-/// The kernel pair's address for clients, and towards servers; another one for the second crowd of flows, so that each keeps its
-/// clients' ports.
+/// The kernel pair's address for clients, and towards servers; others for the second crowd of flows and for the lone datagram, so
+/// that each keeps its client's ports.
 const KERNEL_VIP: &str = "192.0.2.120";
-const KERNEL_SOURCES: [&str; 2] = ["198.51.100.6", "198.51.100.7"];
+const KERNEL_SOURCES: [&str; 3] = ["198.51.100.6", "198.51.100.7", "198.51.100.8"];
+/// The client's own choice of ports: the minimal program's map has no others.
+const CLIENT_PORTS: &str = "32768 60999";
 /// The second crowd.
 const SECOND_CROWD: &str = "192.0.2.41";
 /// Programs are ready within this time.
@@ -124,7 +126,12 @@ impl Field {
                 ),
             );
         }
-        stage.peers.hosts[0].ip_batch(&format!("addr add {}/32 dev eth-s\n", KERNEL_SOURCES[1]))?;
+        stage.lab.client.sysctl("net/ipv4/ip_local_port_range", CLIENT_PORTS)?;
+        for source in &KERNEL_SOURCES[1..] {
+            stage.peers.hosts[0].ip_batch(&format!("addr add {source}/32 dev eth-s\n"))?;
+        }
+        // What HAProxy sends goes by the same algorithm as what the client does (see `bulk`).
+        stage.peers.hosts[0].ip_batch("route change 198.51.100.0/24 dev eth-s congctl cubic\n")?;
         let log = std::fs::File::create(stage.lab.directory().join("iperf3.log"))?;
         let mut command = stage.lab.servers[0].command("iperf3")?;
         command.args(["-s", "-p", &BULK_PORT.to_string()]).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -243,11 +250,11 @@ impl Field {
     /// Host 0 of the kernel pair translates what all loads use, to one server.
     fn start_nat(&self) -> Result<()> {
         let (server, (front, back)) = (server_v4(0), DATAGRAMS);
-        let [first, second] = KERNEL_SOURCES;
+        let ([first, second, third], lone) = (KERNEL_SOURCES, Stage::probe_source());
         let rules = format!(
             "table ip plane {{\n chain pre {{ type nat hook prerouting priority -100;\n  ip daddr {KERNEL_VIP} tcp dport {BULK_PORT} dnat \
              to {server}:{BULK_PORT}\n  ip daddr {KERNEL_VIP} udp dport {front} dnat to {server}:{back}\n }}\n chain post {{ type nat hook \
-             postrouting priority 100;\n  oifname \"eth-s\" ip saddr {SECOND_CROWD} ct status dnat snat to {second}\n  oifname \"eth-s\" ct status dnat snat to {first}\n }}\n}}\n"
+             postrouting priority 100;\n  oifname \"eth-s\" ip saddr {SECOND_CROWD} ct status dnat snat to {second}\n  oifname \"eth-s\" ip saddr {lone} ct status dnat snat to {third}\n  oifname \"eth-s\" ct status dnat snat to {first}\n }}\n}}\n"
         );
         let host = &self.stage.peers.hosts[0];
         host.sysctl("net/netfilter/nf_conntrack_tcp_be_liberal", "1")?;
@@ -309,13 +316,16 @@ impl Field {
         let there = format!("eth-s,{},{}", mac(&self.stage.lab.servers[0], "eth0")?, own("eth-s")?);
         let back = format!("eth-c,{},{}", mac(&self.stage.lab.client, "eth0")?, own("eth-c")?);
         let (server, (front, port)) = (server_v4(0), DATAGRAMS);
-        let [first, second] = KERNEL_SOURCES;
+        let [first, second, third] = KERNEL_SOURCES;
         let mut lines =
-            format!("192.0.2.10 32768 60999 {KERNEL_VIP}:{BULK_PORT} {first} {server}:{BULK_PORT} {there} {back}\n");
+            format!("192.0.2.10 {CLIENT_PORTS} {KERNEL_VIP}:{BULK_PORT} {first} {server}:{BULK_PORT} {there} {back}\n");
         let flows = self.flow_addresses(100_000)?.into_iter().map(|address| address.to_string());
         for client in flows.chain([Stage::probe_source()]) {
-            let ports = if client == Stage::probe_source() { "32768 60999" } else { "10000 59999" };
-            let source = if client == SECOND_CROWD { second } else { first };
+            let (ports, source) = match client.as_str() {
+                lone if lone == Stage::probe_source() => (CLIENT_PORTS, third),
+                SECOND_CROWD => ("10000 59999", second),
+                _ => ("10000 59999", first),
+            };
             lines += &format!("{client} {ports} {KERNEL_VIP}:{front} {source} {server}:{port} {there} {back}\n");
         }
         Ok(lines)

@@ -30,6 +30,10 @@ const CHECK_LIMIT: Duration = Duration::from_secs(150);
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
 /// How long the probe is watched after a failure.
 const AFTERMATH: Duration = Duration::from_millis(1500);
+/// How long flows are busy before a failure: nearly all of them have been heard since the last one.
+const WARM_UP: Duration = Duration::from_secs(3);
+/// Datagrams and answers of each flow before that: more than it takes to be copied into the fast path.
+const TALKS: u32 = 5;
 /// Between two readings of the link while a bulk transfer runs.
 const LINK_INTERVAL: Duration = Duration::from_millis(2);
 /// A bulk transfer carries more than this in one such interval; heartbeats and a few connections do not.
@@ -49,6 +53,9 @@ pub struct Options {
     /// Flows whose server is asked after each takeover.
     #[arg(long, default_value_t = 20_000)]
     sample: u32,
+    /// All flows send while nodes fail: 50,000 datagrams a second, one of each flow in turn, and their answers.
+    #[arg(long)]
+    busy: bool,
     /// A small table and one of everything, to see that it works; the figures mean nothing.
     #[arg(long)]
     smoke: bool,
@@ -66,6 +73,7 @@ struct Plan {
     flows: u32,
     repetitions: u32,
     sample: u32,
+    busy: bool,
 }
 
 /// Stage and clients.
@@ -78,11 +86,12 @@ struct Play {
 
 /// Runs the bench.
 pub fn run(options: &Options, binaries: &Binaries) -> Result<()> {
-    let mut plan = Plan { flows: options.flows, repetitions: options.repetitions, sample: options.sample };
+    let Options { flows, repetitions, sample, busy, .. } = *options;
+    let mut plan = Plan { flows, repetitions, sample, busy };
     if options.smoke {
-        plan = Plan { flows: 20_000, repetitions: 1, sample: 2_000 };
+        plan = Plan { flows: 20_000, repetitions: 1, sample: 2_000, busy };
     }
-    let mut report = Report::new("A million mirrored flows", options.out.as_deref());
+    let mut report = Report::new("Very many mirrored flows", options.out.as_deref());
     let stage = Stage::build(binaries, &["--max-flows".into(), SMALL_TABLE.to_string()])?;
     let mut play = Play { plan, stage, flows: None, probe: None };
     let outcome = play.run(&mut report);
@@ -111,6 +120,12 @@ impl Play {
         self.tell_memory(report, small, empty, full);
         self.bulk(report)?;
         self.takeovers(&self.plan.flows.to_string(), &mut rows, &mut raw)?;
+        if self.plan.busy {
+            report.say(&format!(
+                "The flows are busy while nodes fail: {} datagrams a second, one of each in turn, and their answers.\n",
+                crate::role::BUSY
+            ));
+        }
         tell_takeovers(report, &rows, &raw);
         Ok(())
     }
@@ -153,7 +168,10 @@ impl Play {
     }
 
     fn open_flows(&mut self, report: &mut Report) -> Result<()> {
-        let (flows, opened) = open(&self.stage, self.plan.flows)?;
+        let (mut flows, opened) = open(&self.stage, self.plan.flows)?;
+        for _ in 0..if self.plan.busy { TALKS } else { 0 } {
+            flows.ask(&format!("check {}", self.plan.flows), OPEN_LIMIT)?;
+        }
         let seconds = opened["seconds"].as_f64().unwrap_or(f64::NAN);
         let primary = self.stage.pair.wait_whole()?;
         let [there, copy] =
@@ -331,6 +349,12 @@ impl Play {
         let primary = self.stage.pair.wait_whole()?;
         // A restarted node has the defaults of its file.
         self.set_timers("10", "0.03")?;
+        let busy = self.flows.as_mut().filter(|_| self.plan.busy);
+        let is_busy = busy.is_some();
+        if let Some(flows) = busy {
+            flows.tell(&format!("busy {}", (WARM_UP + AFTERMATH).as_millis()))?;
+            sys::pause(WARM_UP);
+        }
         self.open_window()?;
         let logged = std::fs::metadata(self.stage.pair.nodes[1 - primary].log())?.len();
         let begun = measure::time_of_day();
@@ -340,6 +364,10 @@ impl Play {
         }
         sys::pause(AFTERMATH);
         let gap = self.gap()?;
+        if is_busy && let Some(flows) = &mut self.flows {
+            let told = flows.expect("busy", CHECK_LIMIT)?;
+            note(&format!("{} datagrams in {:.1} s", told["sent"], told["seconds"].as_f64().unwrap_or_default()));
+        }
         let Some(failure) = failure else { return Ok(Takeover { gap, ..Takeover::default() }) };
         let pair = &mut self.stage.pair;
         let line = wait_for_line(&mut pair.nodes[1 - primary], logged, " primary, term", TAKEOVER_LIMIT)?;

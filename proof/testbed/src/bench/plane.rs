@@ -19,8 +19,6 @@ use std::time::Duration;
 
 /// Roles say what they have to say within this time.
 const SAY_LIMIT: Duration = Duration::from_secs(60);
-/// Lone datagrams that may stay without an answer: a forwarder whose table is full of flows now and then throws one away.
-const MAX_UNANSWERED: u64 = 10;
 /// Flows in the table of small datagrams.
 const CROWDS: [u32; 3] = [1, 10_000, 100_000];
 
@@ -152,6 +150,9 @@ fn measure(field: &mut Field, forwarder: Forwarder, part: Part, seconds: f64, sm
 }
 
 /// Gbit/s that arrive; beside it CPU seconds of the whole machine for each GB.
+///
+/// Client and server share one core: on virtual cables a stream that two cores carry arrives out of order, now more, now less, and
+/// what is measured then is the sender's recovery. For the same reason not BBR, whose estimates live on the time between packets.
 fn bulk(field: &Field, forwarder: Forwarder, streams: u32, seconds: f64) -> Result<Row> {
     let target = field.bulk_target(forwarder);
     let (address, port) = target.rsplit_once(':').context("a port")?;
@@ -160,7 +161,23 @@ fn bulk(field: &Field, forwarder: Forwarder, streams: u32, seconds: f64) -> Resu
     let seconds_text = format!("{}", seconds.ceil());
     let text = field.stage.lab.client.run(
         "iperf3",
-        &["-c", address, "-p", port, "-B", "192.0.2.10", "-P", &streams_text, "-t", &seconds_text, "-J"],
+        &[
+            "-c",
+            address,
+            "-p",
+            port,
+            "-B",
+            "192.0.2.10",
+            "-P",
+            &streams_text,
+            "-t",
+            &seconds_text,
+            "-A",
+            "0,0",
+            "-C",
+            "cubic",
+            "-J",
+        ],
         "",
     )?;
     let cpu = (measure::machine_ns()? - before) as f64 / 1e9;
@@ -208,7 +225,7 @@ fn latency(field: &Field, forwarder: Forwarder, count: u32) -> Result<Row> {
     let done = play_inside(&field.stage.lab.client, &args.map(String::from), SAY_LIMIT, &role_log(&field.stage.lab))?;
     let times: Vec<f64> = done["connect_us"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
     let failed = done["failed"].as_u64().context("failed")?;
-    ensure!(failed <= MAX_UNANSWERED, "{failed} datagrams without an answer");
+    ensure!(failed == 0, "{failed} datagrams without an answer");
     Ok(Row {
         forwarder,
         what: "datagram".into(),

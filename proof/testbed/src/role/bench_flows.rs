@@ -3,7 +3,8 @@
 //! Client number *n* is one of the given addresses and one of [`PORTS`] ports. `open N` sends one datagram for each of
 //! the first N and goes on until all are answered; `check K` does the same for K of them, evenly spread, and counts those
 //! whose answer tells of another server or source than the first one did. `blast MS` sends as fast as it can for so long, one
-//! datagram of each client in turn, and waits for nothing. Datagrams leave through a raw IP socket, so the
+//! datagram of each client in turn, and waits for nothing; `busy MS` does so at [`BUSY`] datagrams a second, and throws the answers
+//! away. Datagrams leave through a raw IP socket, so the
 //! kernel finds the way (and learns a new one after a takeover); answers are read from a raw UDP socket.
 
 use super::poller::{Poller, STDIN};
@@ -28,6 +29,8 @@ const LENGTH: usize = 20 + 8 + 8;
 const WINDOW: usize = 1024;
 /// Without an answer for this long, what is under way counts as lost and is sent again later.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// Datagrams a second of `busy`.
+pub const BUSY: u32 = 50_000;
 /// All answers must have come within this time.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -49,6 +52,22 @@ struct Clients<'o> {
     round: u32,
     /// What the first answer to each client said: server and source.
     first: Vec<u64>,
+}
+
+/// All clients in turn, without an end.
+struct Batches {
+    clients: u32,
+    next: u32,
+}
+
+impl Batches {
+    fn next(&mut self) -> [u32; BATCH] {
+        std::array::from_fn(|_| {
+            let number = self.next;
+            self.next = (self.next + 1) % self.clients.max(1);
+            number
+        })
+    }
 }
 
 /// How an exchange went.
@@ -95,8 +114,10 @@ impl Clients<'_> {
         let (word, count) = line.split_once(' ').context("a command and a number")?;
         let count: u32 = count.parse()?;
         let total = self.first.len();
-        if word == "blast" {
-            return self.blast(Duration::from_millis(count.into()));
+        match word {
+            "blast" => return self.blast(Duration::from_millis(count.into())),
+            "busy" => return self.keep_busy(Duration::from_millis(count.into())),
+            _ => {}
         }
         let asked: Vec<u32> = match word {
             "open" => {
@@ -112,14 +133,32 @@ impl Clients<'_> {
     }
 
     fn blast(&mut self, time: Duration) -> Result<()> {
-        let numbers: Vec<u32> = (0..self.first.len() as u32).cycle().take(self.first.len().max(BATCH)).collect();
-        let (begun, mut sent, mut next) = (Instant::now(), 0_usize, 0);
+        let mut batches = self.all_in_turn();
+        let (begun, mut sent) = (Instant::now(), 0);
         while begun.elapsed() < time {
-            let end = numbers.len().min(next + BATCH);
-            sent += self.send(&numbers[next..end])?;
-            next = if end == numbers.len() { 0 } else { end };
+            sent += self.send(&batches.next())?;
         }
         say(&json!({ "event": "blast", "sent": sent, "seconds": begun.elapsed().as_secs_f64() }))
+    }
+
+    fn keep_busy(&mut self, time: Duration) -> Result<()> {
+        let mut batches = self.all_in_turn();
+        let (begun, mut sent, mut nobody) = (Instant::now(), 0, Vec::new());
+        self.round += 1;
+        while begun.elapsed() < time {
+            let due = (begun.elapsed().as_secs_f64() * f64::from(BUSY)) as usize;
+            if sent < due {
+                sent += self.send(&batches.next())?;
+            } else {
+                self.wait_readable();
+            }
+            self.receive(&mut nobody, &mut Exchange::default())?;
+        }
+        say(&json!({ "event": "busy", "sent": sent, "seconds": begun.elapsed().as_secs_f64() }))
+    }
+
+    fn all_in_turn(&self) -> Batches {
+        Batches { clients: self.first.len() as u32, next: 0 }
     }
 
     /// Sends to the virtual server from each of `asked` until each has its answer, or time is over.

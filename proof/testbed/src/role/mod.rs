@@ -26,7 +26,7 @@ mod syn_flood;
 mod udp;
 mod who;
 
-pub use bench_flows::PORTS as FLOWS_PER_ADDRESS;
+pub use bench_flows::{BUSY, PORTS as FLOWS_PER_ADDRESS};
 pub use clock::monotonic_ms;
 pub use handle::{Role, play_inside};
 pub use pattern::mix;

@@ -236,6 +236,7 @@ impl Engine {
     /// Replaces the data ports.
     pub fn set_ports(&mut self, ports: &[Port]) {
         self.network.set_ports(ports);
+        self.renew_offloads();
     }
 
     /// Replaces the floating Ethernet addresses: ports that answer for floating
@@ -262,6 +263,7 @@ impl Engine {
     /// sorted by id.
     pub fn set_plan(&mut self, now: Instant, plan: Arc<Plan>) {
         self.network.set_plan(&plan);
+        self.renew_offloads();
         self.turns.retain(|id| plan.vservers.binary_search_by_key(&id, |vserver| vserver.id).is_ok());
         self.roster.set_plan(plan);
         self.release_unmirrored(now);

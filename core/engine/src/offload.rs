@@ -27,9 +27,10 @@ use crate::record::{FlowKey, L2Disc};
 /// Orders that wait to be polled; beyond it a new epoch stands for all of them.
 const MAX_ORDERS: usize = 65_536;
 
-/// Pause between two epochs that ports, plan or neighbours begin: a neighbour that says every moment that it is elsewhere must not
-/// bring every packet of every flow here.
+/// Pause between two epochs that neighbours begin, and how much longer it is for each flow with copies: a neighbour that says every
+/// moment that it is elsewhere must not bring every packet of every flow here. To make the copies of a flow anew takes some 10 µs.
 const NETWORK_PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_FOR_EACH: Duration = Duration::from_micros(20);
 
 /// A flow with copies that seems idle gets so much more time: they are taken out, and what they report then is the truth.
 pub(crate) const REPORT_GRACE: Duration = Duration::from_secs(2);
@@ -128,8 +129,10 @@ pub(crate) struct Offloads {
     orders: VecDeque<OffloadOrder>,
     /// The fast path must be told that orders were thrown away.
     sweep: bool,
-    /// Where [`Engine::next_copies`] goes on.
+    /// Where [`Engine::next_copies`] goes on; flows with copies that its round has met, and that the last one met.
     next: u32,
+    met: u32,
+    live: u32,
     /// By slot of the flow, all at once; empty while off. Of a flow that is gone nothing is left that counts: the next one in its slot has
     /// another generation.
     copies: Vec<Copies>,
@@ -178,12 +181,17 @@ impl Engine {
         if self.offloads.on == on {
             return;
         }
-        self.offloads.on = on;
         let slots = if on { self.limits.max_flows as usize } else { 0 };
+        let Offloads { epoch, told, network_at, .. } = self.offloads;
+        self.offloads = Offloads { on, epoch, told, network_at, ..Offloads::default() };
         self.offloads.copies = vec![Copies::default(); slots];
-        self.offloads.orders.clear();
         self.offloads.network = self.network.generation();
         self.offloads.begin_epoch();
+    }
+
+    /// Flows with copies, as the last round of [`Engine::next_copies`] has met them.
+    pub fn offloaded_flows(&self) -> u32 {
+        self.offloads.live
     }
 
     /// The next thing that the fast path must be told. What makes copies stale or takes them out
@@ -218,7 +226,9 @@ impl Engine {
             }
         }
         let is_over = self.offloads.next >= end;
+        self.offloads.met += named as u32;
         if is_over {
+            self.offloads.live = std::mem::take(&mut self.offloads.met);
             self.offloads.next = 0;
         }
         is_over
@@ -383,15 +393,16 @@ impl Engine {
         }
     }
 
-    /// No copy is right any more: the node speaks under other Ethernet
+    /// No copy is right any more: plan or ports are others, the node speaks under other Ethernet
     /// addresses, or its gate has moved.
     pub(crate) fn renew_offloads(&mut self) {
         if self.offloads.on {
+            self.offloads.network = self.network.generation();
             self.offloads.begin_epoch();
         }
     }
 
-    /// Plan, ports or neighbours have changed: no copy is right any more.
+    /// Neighbours have changed: no copy is right any more.
     fn follow_network(&mut self, now: Instant) {
         if self.offload_due().is_some_and(|due| now >= due) {
             self.offloads.network = self.network.generation();
@@ -403,6 +414,6 @@ impl Engine {
     /// When the fast path must be told that copies are not right any more, if that waits.
     pub(crate) fn offload_due(&self) -> Option<Instant> {
         let changed = self.offloads.on && self.offloads.network != self.network.generation();
-        changed.then(|| self.offloads.network_at + NETWORK_PAUSE)
+        changed.then(|| self.offloads.network_at + NETWORK_PAUSE + PAUSE_FOR_EACH * self.offloads.live)
     }
 }

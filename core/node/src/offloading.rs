@@ -25,6 +25,11 @@ impl Node {
         self.engine.next_copies(keys)
     }
 
+    /// Flows with copies, see [`holdfast_engine::Engine::offloaded_flows`].
+    pub fn offloaded_flows(&self) -> u32 {
+        self.engine.offloaded_flows()
+    }
+
     /// The copies that must be asked for their use, and their use be told by [`Node::handle_use`], before this frame is handed in.
     pub fn copies_to_ask(&self, frame: &[u8]) -> Option<[FlowKey; 2]> {
         self.engine.copies_to_ask(frame)

@@ -157,10 +157,7 @@ impl Driver {
         TRAIL.enter(Phase::Timers);
         self.node.handle_timeout(now);
         self.drain(now);
-        if let Some(fast) = &mut self.fast {
-            fast.withdraw(now, &mut self.node, &mut self.jobs);
-        }
-        self.flush();
+        self.flush(now);
         if let Some(fast) = &mut self.fast {
             fast.settle(now, &mut self.node, &mut self.jobs);
         }
@@ -176,10 +173,13 @@ impl Driver {
         self.finish(now);
     }
 
-    /// Sends what the turn has queued, unless the process was stopped in the
+    /// Sends what the turn has queued, copies that must go being gone, unless the process was stopped in the
     /// middle of it for so long that the peer may lead by now. Looked at before
     /// every batch; what is left is the moment between the look and the call.
-    fn flush(&mut self) {
+    fn flush(&mut self, now: Instant) {
+        if let Some(fast) = &mut self.fast {
+            fast.withdraw(now, &mut self.node, &mut self.jobs);
+        }
         let (lease, clock) = (self.node.lease_expiry(), self.clock);
         let mut may_send = || lease.is_none_or(|end| clock.now() < end);
         let node = &mut self.node;
@@ -247,10 +247,10 @@ impl Driver {
         let node = &mut self.node;
         match input {
             Input::Ports { states, opened, closed } => {
-                self.swap_ports(opened, &closed);
-                if let Some(fast) = &mut self.fast {
-                    fast.set_port_macs(states.iter().filter_map(|state| state.port).map(|port| port.mac));
-                }
+                self.swap_ports(now, opened, &closed);
+                self.guide(|fast| {
+                    fast.set_port_macs(states.iter().filter_map(|state| state.port).map(|port| port.mac))
+                });
                 self.node.handle_ports(now, states);
             }
             Input::HostAddresses(list) => {
@@ -270,8 +270,8 @@ impl Driver {
     }
 
     /// What was queued for a socket leaves before it goes.
-    fn swap_ports(&mut self, opened: Vec<Opened>, closed: &[PortId]) {
-        self.flush();
+    fn swap_ports(&mut self, now: Instant, opened: Vec<Opened>, closed: &[PortId]) {
+        self.flush(now);
         for id in closed {
             self.unwatch(*id);
             self.guide(|fast| fast.close_port(*id));
@@ -337,9 +337,7 @@ impl Driver {
             Effect::DeriveKey { request, password, salt } => Job::DeriveKey { request, password, salt },
             Effect::Interfaces(wanted) => Job::Interfaces(wanted),
             Effect::FloatingMacs(list) => {
-                if let Some(fast) = &mut self.fast {
-                    fast.set_floating_macs(list.iter().map(|&(_, mac)| mac));
-                }
+                self.guide(|fast| fast.set_floating_macs(list.iter().map(|&(_, mac)| mac)));
                 Job::FloatingMacs(list)
             }
             Effect::Guard { floating, transit } => {
@@ -373,7 +371,7 @@ impl Driver {
         let ports = self.open.iter().filter_map(|id| Some((*id, self.hows.get(id)?.clone()))).collect();
         let mut plane = DataPlane { way, why, ports, ..DataPlane::default() };
         if let Some(fast) = &mut self.fast {
-            plane = fast.tell(plane);
+            plane = fast.tell(&self.node, plane);
         }
         self.node.handle_data_plane(plane);
     }

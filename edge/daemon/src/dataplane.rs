@@ -1,7 +1,7 @@
 //! Which way packets go: through the fast path's program in the kernel, or through the engine alone.
 
 use clap::ValueEnum;
-use holdfast_fastpath::{FastPathError, FlowMaps, Limits, Programs, load};
+use holdfast_fastpath::{FastPathError, FlowMaps, Limits, Programs, load, remove_stale};
 use holdfast_netio::{OpenError, PortSockets, Tap};
 
 /// What the command line asks for.
@@ -68,6 +68,10 @@ impl Plane {
     /// Opens an interface. Where the program cannot be attached the engine sees every packet of this interface.
     /// Answers how it is watched, too.
     pub fn open(&mut self, device: &str, index: u32) -> Result<(PortSockets, String), OpenError> {
+        // Whatever the way is now: before Linux 6.6 an earlier process, killed, has left a filter, which drops what is no longer ours.
+        if let Err(error) = remove_stale(device) {
+            return Ok((PortSockets::open(device, index)?, format!("packet socket ({error})")));
+        }
         let Some(programs) = &mut self.programs else {
             return Ok((PortSockets::open(device, index)?, "packet socket".into()));
         };

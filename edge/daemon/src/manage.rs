@@ -12,6 +12,7 @@ use crate::role_hooks::RoleHooks;
 use crate::store::Store;
 use crate::witness::WitnessClient;
 use anyhow::{Context, Result};
+use holdfast_fastpath::Sweeper;
 use holdfast_node::{Level, ProbeRequest};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -161,6 +162,9 @@ impl Desk {
             Job::FloatingMacs(list) => manager.link_job(LinkJob::FloatingMacs(list)),
             Job::Guard { floating, transit } => manager.link_job(LinkJob::Guard { floating, transit }),
             Job::Close(socket) => manager.link_job(LinkJob::Close(socket)),
+            Job::Sweep(sweeper) => {
+                spawn_local(sweep(Rc::clone(manager), sweeper));
+            }
             Job::CheckLinks => manager.link_job(LinkJob::Check),
             Job::Probe(request) => {
                 spawn_local(run_probe(Rc::clone(manager), Arc::clone(&self.probes), request));
@@ -217,6 +221,14 @@ async fn derive_key(manager: Rc<Manager>, request: u64, password: String, salt: 
         Ok(Ok(key)) => manager.inbox.deliver(Input::PeerKey { request, key }).await,
         Ok(Err(error)) => manager.log.error(&format!("cannot derive the peer key: {error}")),
         Err(error) => manager.log.error(&format!("cannot derive the peer key: {error}")),
+    }
+}
+
+async fn sweep(manager: Rc<Manager>, sweeper: Sweeper) {
+    match spawn_blocking(move || sweeper.run()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => manager.log.error(&format!("old copies stay in the fast path: {error}")),
+        Err(error) => manager.log.error(&format!("old copies stay in the fast path: {error}")),
     }
 }
 

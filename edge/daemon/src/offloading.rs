@@ -1,7 +1,7 @@
 //! The data thread's part of the fast path: the engine's orders go in, use comes back, and the lease is written.
 
 use crate::clock::Clock;
-use crate::queue::JobSender;
+use crate::queue::{Job, JobSender};
 use holdfast_base::Instant;
 use holdfast_engine::{FlowKey, Gate, OffloadOrder, OffloadUse, PortId};
 use holdfast_fastpath::layout::Reason;
@@ -52,9 +52,9 @@ impl Offloading {
 
     /// A port is open; `tap` stands for it, or all that comes in there goes up.
     pub fn open_port(&mut self, port: PortId, interface: u32, tap: Option<u32>) -> Result<(), FastPathError> {
-        self.close_port(port)?;
+        let closed = self.close_port(port);
         self.feed.set_interface(port, Some(interface));
-        self.feed.maps().set_tap(interface, tap)
+        closed.and(self.feed.maps().set_tap(interface, tap))
     }
 
     /// A port is closed.
@@ -66,34 +66,33 @@ impl Offloading {
     }
 
     /// The ports' own Ethernet addresses.
-    pub fn set_port_macs(&mut self, macs: impl Iterator<Item = MacAddr>) {
+    pub fn set_port_macs(&mut self, macs: impl Iterator<Item = MacAddr>) -> Result<(), FastPathError> {
         self.macs[0] = macs.collect();
-        self.write_macs();
+        self.write_macs()
     }
 
     /// The floating Ethernet addresses.
-    pub fn set_floating_macs(&mut self, macs: impl Iterator<Item = MacAddr>) {
+    pub fn set_floating_macs(&mut self, macs: impl Iterator<Item = MacAddr>) -> Result<(), FastPathError> {
         self.macs[1] = macs.collect();
-        self.write_macs();
+        self.write_macs()
     }
 
-    /// Frames to those that find no room go to the engine.
-    fn write_macs(&mut self) {
+    fn write_macs(&mut self) -> Result<(), FastPathError> {
         let all: Vec<MacAddr> = self.macs[0].union(&self.macs[1]).copied().collect();
-        self.feed.maps().set_macs(&all);
+        all_found_room(self.feed.maps().set_macs(&all), "Ethernet addresses")
     }
 
     /// What is the engine's: packets to floating addresses and, if the node routes, to nobody here.
     pub fn set_floating(&mut self, floating: &[IpAddr], routes: bool) -> Result<(), FastPathError> {
         self.feed.maps().set_routes(routes);
         let addresses: BTreeSet<Addr> = floating.iter().map(|addr| Addr::from(*addr)).collect();
-        self.feed.maps().set_floating(&addresses).map(drop)
+        all_found_room(self.feed.maps().set_floating(&addresses)?, "floating addresses")
     }
 
     /// What is the host's.
     pub fn set_host(&mut self, addresses: impl Iterator<Item = IpAddr>) -> Result<(), FastPathError> {
         let addresses: BTreeSet<Addr> = addresses.map(Addr::from).collect();
-        self.feed.maps().set_host(&addresses).map(drop)
+        all_found_room(self.feed.maps().set_host(&addresses)?, "addresses of the host")
     }
 
     /// Before a frame is handed in: what the node must know of the flow that it may end.
@@ -112,12 +111,17 @@ impl Offloading {
 
     /// Behind the frames of a turn: new copies, the lease, and some reports of use.
     pub fn settle(&mut self, now: Instant, node: &mut Node, jobs: &mut JobSender) {
+        let mut sweeper = None;
         self.attempt(now, node, jobs, |fast, now, node| {
             fast.feed.flush()?;
             fast.ask_some(now, node)?;
             fast.report(now, node);
+            sweeper = fast.feed.poll_sweep()?;
             Ok(())
         });
+        if let Some(sweeper) = sweeper {
+            jobs.send(Job::Sweep(sweeper));
+        }
         self.write_lease(now, node);
         if let Some(seen) = self.feed.client_seen()
             && self.client_seen.replace(seen) != Some(seen)
@@ -138,6 +142,7 @@ impl Offloading {
             && let Err(error) = work(self, now, node)
         {
             self.give_up(now, node);
+            self.feed.maps().sweeper().into_iter().for_each(|sweeper| jobs.send(Job::Sweep(sweeper)));
             jobs.log(Level::Error, format!("the fast path is given up, all packets pass through the engine: {error}"));
         }
     }
@@ -158,7 +163,7 @@ impl Offloading {
 
     /// The next batch of a round, if it is time.
     fn ask_some(&mut self, now: Instant, node: &mut Node) -> Result<(), FastPathError> {
-        if now < self.next_batch || self.feed.copies() == 0 {
+        if now < self.next_batch {
             return Ok(());
         }
         self.next_batch = now + BATCH_PAUSE;
@@ -167,7 +172,7 @@ impl Offloading {
         for key in &self.asked {
             self.uses.extend(self.feed.report_one(key)?);
         }
-        if !self.feed.sweep_some(&mut self.uses)? && is_over {
+        if is_over {
             self.next_batch = self.next_batch.max(self.round_began + ROUND);
             self.round_began = self.next_batch;
         }
@@ -194,17 +199,22 @@ impl Offloading {
 
     /// When the next reports are due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        (!self.broken && self.feed.copies() > 0).then_some(self.next_batch)
+        (!self.broken).then_some(self.next_batch)
     }
 
     /// What `show` tells of it.
-    pub fn tell(&mut self, plane: DataPlane) -> DataPlane {
+    pub fn tell(&mut self, node: &Node, plane: DataPlane) -> DataPlane {
         let counts = self.feed.maps().counts().unwrap_or_default();
         DataPlane {
-            copies: self.feed.copies(),
+            copies: 2 * u64::from(node.offloaded_flows()),
             refused: self.feed.counters().refused,
             not_forwarded: Reason::ALL.iter().map(|reason| reason.label()).zip(counts).collect(),
             ..plane
         }
     }
+}
+
+/// Says that some did not.
+fn all_found_room(left_out: usize, what: &'static str) -> Result<(), FastPathError> {
+    if left_out == 0 { Ok(()) } else { Err(FastPathError::Room { left_out, what }) }
 }

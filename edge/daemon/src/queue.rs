@@ -2,6 +2,7 @@
 
 use crate::hooks::Hook;
 use holdfast_engine::PortId;
+use holdfast_fastpath::Sweeper;
 use holdfast_ha::WitnessAnswer;
 use holdfast_netio::{HostAddress, PortSockets};
 use holdfast_node::{HookRun, Level, PortState, ProbeOutcome, ProbeRequest, Reply, WitnessCall};
@@ -136,6 +137,8 @@ pub enum Job {
     Reply(Reply),
     /// Close a socket where waiting does no harm.
     Close(PortSockets),
+    /// Take out copies that nobody names any more.
+    Sweep(Sweeper),
     /// A port failed: look at the interfaces now.
     CheckLinks,
     /// The hand-over is complete.

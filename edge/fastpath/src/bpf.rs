@@ -12,6 +12,8 @@ const DELETE: libc::c_long = 3;
 const LOOKUP_AND_DELETE: libc::c_long = 21;
 const LOOKUP_BATCH: libc::c_long = 24;
 const UPDATE_BATCH: libc::c_long = 26;
+/// A flag of updates: only where there is none.
+const NO_EXIST: u64 = 1;
 
 /// The part of `union bpf_attr` for one element.
 #[repr(C)]
@@ -54,24 +56,32 @@ impl<'a, const K: usize, const V: usize> HashMap<'a, K, V> {
     /// The value of `key`.
     pub(crate) fn get(&self, key: &[u8; K]) -> io::Result<Option<[u8; V]>> {
         let mut value = [0; V];
-        let found = self.element(LOOKUP, key, value.as_mut_ptr().addr());
+        let found = self.element(LOOKUP, key, value.as_mut_ptr().addr(), 0);
         absent_is_none(found).map(|found| found.map(|()| value))
     }
 
     /// Puts a value in, or replaces one.
     pub(crate) fn set(&self, key: &[u8; K], value: &[u8; V]) -> io::Result<()> {
-        self.element(UPDATE, key, value.as_ptr().addr())
+        self.element(UPDATE, key, value.as_ptr().addr(), 0)
+    }
+
+    /// Puts a value in, unless there is one.
+    pub(crate) fn set_new(&self, key: &[u8; K], value: &[u8; V]) -> io::Result<()> {
+        match self.element(UPDATE, key, value.as_ptr().addr(), NO_EXIST) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            result => result,
+        }
     }
 
     /// Takes a value out; `false`: there was none.
     pub(crate) fn delete(&self, key: &[u8; K]) -> io::Result<bool> {
-        absent_is_none(self.element(DELETE, key, 0)).map(|found| found.is_some())
+        absent_is_none(self.element(DELETE, key, 0, 0)).map(|found| found.is_some())
     }
 
     /// Takes a value out and answers it (Linux 5.14).
     pub(crate) fn take(&self, key: &[u8; K]) -> io::Result<Option<[u8; V]>> {
         let mut value = [0; V];
-        let found = self.element(LOOKUP_AND_DELETE, key, value.as_mut_ptr().addr());
+        let found = self.element(LOOKUP_AND_DELETE, key, value.as_mut_ptr().addr(), 0);
         absent_is_none(found).map(|found| found.map(|()| value))
     }
 
@@ -114,10 +124,10 @@ impl<'a, const K: usize, const V: usize> HashMap<'a, K, V> {
         }
     }
 
-    fn element(&self, command: libc::c_long, key: &[u8; K], value: usize) -> io::Result<()> {
+    fn element(&self, command: libc::c_long, key: &[u8; K], value: usize, flags: u64) -> io::Result<()> {
         let map_fd = self.fd.as_raw_fd() as u32;
         let key = key.as_ptr().addr() as u64;
-        let mut attr = ElementAttr { map_fd, zero: 0, key, value: value as u64, flags: 0 };
+        let mut attr = ElementAttr { map_fd, zero: 0, key, value: value as u64, flags };
         // SAFETY: key and value have the sizes that the map has.
         unsafe { call(command, &mut attr) }
     }

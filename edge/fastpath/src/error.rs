@@ -33,6 +33,13 @@ pub enum FastPathError {
     },
     /// The host lacks something.
     Host(String),
+    /// A map is too small.
+    Room {
+        /// How many found none.
+        left_out: usize,
+        /// What they are.
+        what: &'static str,
+    },
     /// The object lacks a map or program: it was built from other sources.
     Missing(&'static str),
 }
@@ -50,6 +57,12 @@ impl fmt::Display for FastPathError {
             }
             FastPathError::Map { map, attempt, source } => write!(f, "map {map}: cannot {attempt}: {source}"),
             FastPathError::Host(why) => write!(f, "no fast path on this host: {why}"),
+            FastPathError::Room { left_out, what } => {
+                write!(
+                    f,
+                    "the fast path has no room for {left_out} {what}: their frames pass through the engine, and through the host"
+                )
+            }
             FastPathError::Missing(name) => write!(f, "the fast path's object has no {name}"),
         }
     }

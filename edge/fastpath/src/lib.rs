@@ -22,5 +22,5 @@ mod tests;
 
 pub use error::FastPathError;
 pub use holdfast_fastpath_layout as layout;
-pub use maps::{Cursor, FlowMaps, MAX_BATCH};
+pub use maps::{FlowMaps, MAX_BATCH, Sweeper};
 pub use programs::{Attachment, Limits, OBJECT, Programs, Ran, Trial, Which, load, load_object, remove_stale};

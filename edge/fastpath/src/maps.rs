@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use aya::maps::{MapData, PerCpuArray};
 use holdfast_fastpath_layout::{
@@ -13,13 +14,10 @@ use holdfast_wire::{Addr, MacAddr};
 use crate::bpf::HashMap;
 use crate::error::FastPathError;
 use crate::node::MappedNode;
+use crate::programs::Which;
 
 /// Entries put in or read by one call at most: about 0.1 ms.
 pub const MAX_BATCH: usize = 256;
-
-/// A place in the map of entries, for [`FlowMaps::read_on`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cursor(Option<u32>);
 
 /// The maps that the program reads.
 pub struct FlowMaps {
@@ -30,7 +28,7 @@ pub struct FlowMaps {
     /// What is in [`TAPS`].
     sorted: BTreeMap<u32, u32>,
     counts: PerCpuArray<MapData, u64>,
-    node: MappedNode,
+    node: Arc<MappedNode>,
     /// Buffers of one batch.
     keys: Vec<[u8; KEY_LEN]>,
     values: Vec<[u8; ENTRY_LEN]>,
@@ -58,7 +56,7 @@ impl FlowMaps {
             taps,
             sorted: BTreeMap::new(),
             counts,
-            node,
+            node: Arc::new(node),
             keys: Vec::with_capacity(MAX_BATCH),
             values: Vec::with_capacity(MAX_BATCH),
         })
@@ -69,11 +67,6 @@ impl FlowMaps {
     /// [`crate::layout::NEVER`] leaves it open. One store: no call, no lock.
     pub fn set_lease(&self, until: u64) {
         self.node.set_lease(until);
-    }
-
-    /// When the lease ends.
-    pub fn lease(&self) -> u64 {
-        self.node.lease()
     }
 
     /// Makes every entry of another epoch stale, at once.
@@ -128,24 +121,26 @@ impl FlowMaps {
         Ok(())
     }
 
-    /// Puts entries in, or replaces them, in order. Answers how many are in: the
+    /// Puts entries in, or replaces them, in order. Answers how many found no room: the
     /// map may be full, and flows without an entry are only slower.
     pub fn install(&mut self, entries: &[(Key, Entry)]) -> Result<usize, FastPathError> {
-        let mut done = 0;
-        for batch in entries.chunks(MAX_BATCH) {
+        let (mut rest, mut refused) = (entries, 0);
+        while !rest.is_empty() {
+            let batch = &rest[..rest.len().min(MAX_BATCH)];
             self.keys.clear();
             self.values.clear();
             self.keys.extend(batch.iter().map(|(key, _)| key.to_bytes()));
             self.values.extend(batch.iter().map(|(_, entry)| entry.to_bytes()));
             let (count, result) = flows(&self.flows).set_all(&self.keys, &self.values);
-            done += count;
+            rest = &rest[count..];
             match result {
                 Ok(()) => {}
-                Err(error) if is_full(&error) => return Ok(done),
+                // One behind it may replace another one, and need no room.
+                Err(error) if is_full(&error) => (rest, refused) = (rest.get(1..).unwrap_or_default(), refused + 1),
                 Err(source) => return Err(failed(FLOWS, "put entries in")(source)),
             }
         }
-        Ok(done)
+        Ok(refused)
     }
 
     /// Takes an entry out and answers what it has seen last; `None`: there was none.
@@ -160,27 +155,30 @@ impl FlowMaps {
         Ok(found.map(|bytes| Entry::from_bytes(&bytes)))
     }
 
-    /// Reads up to [`MAX_BATCH`] entries behind `cursor` and appends them. `true`:
-    /// the whole map has been read, and the next call begins again. Entries that
-    /// come or go meanwhile may be missed, or come twice.
-    pub fn read_on(&mut self, cursor: &mut Cursor, out: &mut Vec<(Key, Entry)>) -> Result<bool, FastPathError> {
-        self.keys.resize(MAX_BATCH, [0; KEY_LEN]);
-        self.values.resize(MAX_BATCH, [0; ENTRY_LEN]);
-        let (count, next) = flows(&self.flows)
-            .read_on(cursor.0, &mut self.keys, &mut self.values)
-            .map_err(failed(FLOWS, "read entries"))?;
-        let read = self.keys.iter().zip(&self.values).take(count);
-        out.extend(read.map(|(key, value)| (Key::from_bytes(key), Entry::from_bytes(value))));
-        *cursor = Cursor(next);
-        Ok(next.is_none())
+    /// What takes out the entries of other epochs.
+    pub fn sweeper(&self) -> Result<Sweeper, FastPathError> {
+        let flows = self.flows.try_clone().map_err(failed(FLOWS, "copy its descriptor"))?;
+        Ok(Sweeper { flows, node: Arc::clone(&self.node) })
     }
 
-    /// Packets that were not forwarded, for each of [`Reason::ALL`], over all processors.
+    /// Packets that were not forwarded, for each of [`Reason::ALL`], over all processors. What the XDP program lets up is counted by
+    /// the tc program below it, and by that one alone here; what it drops nobody else sees.
     pub fn counts(&self) -> Result<Vec<u64>, FastPathError> {
+        let (tc, xdp) = (self.counts_of(Which::Tc)?, self.counts_of(Which::Xdp)?);
+        let of = |(reason, (tc, xdp)): (&Reason, (u64, u64))| match reason {
+            Reason::Fenced | Reason::Failed => tc + xdp,
+            _ => tc,
+        };
+        Ok(Reason::ALL.iter().zip(tc.into_iter().zip(xdp)).map(of).collect())
+    }
+
+    /// What one of the programs has counted, for each of [`Reason::ALL`].
+    pub fn counts_of(&self, which: Which) -> Result<Vec<u64>, FastPathError> {
+        let first = if which == Which::Tc { 0 } else { Reason::COUNT };
         let of = |reason: &Reason| {
             let values = self
                 .counts
-                .get(&(*reason as u32), 0)
+                .get(&(first + *reason as u32), 0)
                 .map_err(|error| failed(COUNTS, "read a counter")(io::Error::other(error)))?;
             Ok(values.iter().sum())
         };
@@ -197,18 +195,88 @@ struct AddressSet {
 }
 
 impl AddressSet {
-    /// Those that come are in before those that go are out. Answers how many found no room.
+    /// Those that come are in before those that go are out, unless there is no room for both. Answers how many found none.
     fn replace(&mut self, wanted: &BTreeSet<Addr>) -> Result<usize, FastPathError> {
-        // SAFETY: the map's key is an address and its value four bytes.
-        let map = unsafe { HashMap::<16, 4>::new(self.map.as_fd()) };
-        for addr in wanted.iter().take(self.room).filter(|addr| !self.members.contains(addr)) {
-            map.set(&addr.0, &1u32.to_ne_bytes()).map_err(failed(self.name, "add an address"))?;
+        let kept: BTreeSet<Addr> = wanted.iter().take(self.room).copied().collect();
+        let fresh: Vec<Addr> = kept.difference(&self.members).copied().collect();
+        let gone: Vec<Addr> = self.members.difference(&kept).copied().collect();
+        if self.members.len() + fresh.len() > self.room {
+            self.remove(&gone)?;
+            self.add(&fresh)?;
+        } else {
+            self.add(&fresh)?;
+            self.remove(&gone)?;
         }
-        for addr in self.members.iter().filter(|addr| !wanted.contains(addr)) {
-            map.delete(&addr.0).map_err(failed(self.name, "remove an address"))?;
-        }
-        self.members = wanted.iter().take(self.room).copied().collect();
         Ok(wanted.len().saturating_sub(self.room))
+    }
+
+    fn add(&mut self, addresses: &[Addr]) -> Result<(), FastPathError> {
+        for addr in addresses {
+            self.map().set(&addr.0, &1u32.to_ne_bytes()).map_err(failed(self.name, "add an address"))?;
+            self.members.insert(*addr);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, addresses: &[Addr]) -> Result<(), FastPathError> {
+        for addr in addresses {
+            self.map().delete(&addr.0).map_err(failed(self.name, "remove an address"))?;
+            self.members.remove(addr);
+        }
+        Ok(())
+    }
+
+    fn map(&self) -> HashMap<'_, 16, 4> {
+        // SAFETY: the map's key is an address and its value four bytes.
+        unsafe { HashMap::new(self.map.as_fd()) }
+    }
+}
+
+/// Takes entries of other epochs out: of those that nobody names any more.
+///
+/// For a thread of its own. The kernel passes over the empty places of a map within one call: a map with room for a million flows and
+/// few in it keeps the caller for some 10 ms, a full one for a second.
+#[derive(Debug)]
+pub struct Sweeper {
+    flows: OwnedFd,
+    node: Arc<MappedNode>,
+}
+
+impl Sweeper {
+    /// Walks the whole map. Answers how many entries it took out. One that comes meanwhile is of the epoch in force; one that
+    /// changes under the sweeper's hands may be missing for a moment.
+    pub fn run(&self) -> Result<u64, FastPathError> {
+        let (mut keys, mut values) = (vec![[0; KEY_LEN]; MAX_BATCH], vec![[0; ENTRY_LEN]; MAX_BATCH]);
+        let (mut cursor, mut taken) = (None, 0);
+        loop {
+            let read = flows(&self.flows).read_on(cursor, &mut keys, &mut values);
+            let (count, next) = read.map_err(failed(FLOWS, "read entries"))?;
+            for (key, value) in keys.iter().zip(&values).take(count) {
+                if self.is_stale(value) {
+                    taken += u64::from(self.take_stale(key)?);
+                }
+            }
+            if next.is_none() {
+                return Ok(taken);
+            }
+            cursor = next;
+        }
+    }
+
+    fn is_stale(&self, value: &[u8; ENTRY_LEN]) -> bool {
+        Entry::from_bytes(value).epoch != self.node.epoch()
+    }
+
+    /// Takes the entry out, unless it has been renewed meanwhile.
+    fn take_stale(&self, key: &[u8; KEY_LEN]) -> Result<bool, FastPathError> {
+        let Some(value) = flows(&self.flows).take(key).map_err(failed(FLOWS, "take an entry out"))? else {
+            return Ok(false);
+        };
+        if self.is_stale(&value) {
+            return Ok(true);
+        }
+        flows(&self.flows).set_new(key, &value).map_err(failed(FLOWS, "put an entry back"))?;
+        Ok(false)
     }
 }
 

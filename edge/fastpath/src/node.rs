@@ -9,12 +9,15 @@ use holdfast_fastpath_layout::{MAX_MACS, NODE_LEN, NodeState, lead};
 use holdfast_wire::MacAddr;
 
 /// The map of one [`NodeState`] in this process's memory.
+#[derive(Debug)]
 pub(crate) struct MappedNode {
     base: NonNull<u8>,
 }
 
 // SAFETY: all access is by atomic operations on memory that lives until the drop.
 unsafe impl Send for MappedNode {}
+// SAFETY: as above.
+unsafe impl Sync for MappedNode {}
 
 impl MappedNode {
     /// # Safety
@@ -36,16 +39,14 @@ impl MappedNode {
         self.word(NodeState::LEASE).store(until, Ordering::Release);
     }
 
-    /// When the lease ends.
-    pub(crate) fn lease(&self) -> u64 {
-        self.word(NodeState::LEASE).load(Ordering::Acquire)
-    }
-
     /// Makes entries of other epochs stale.
     pub(crate) fn set_epoch(&self, epoch: u32) {
-        // SAFETY: aligned, inside the mapping, and touched by atomic operations only.
-        let place = unsafe { AtomicU32::from_ptr(self.base.add(NodeState::EPOCH).as_ptr().cast()) };
-        place.store(epoch, Ordering::Release);
+        self.half_word(NodeState::EPOCH).store(epoch, Ordering::Release);
+    }
+
+    /// The epoch in force.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.half_word(NodeState::EPOCH).load(Ordering::Acquire)
     }
 
     /// Replaces the node's Ethernet addresses; answers how many found no room.
@@ -63,14 +64,18 @@ impl MappedNode {
 
     /// Whether packets for nobody here are the engine's alone.
     pub(crate) fn set_routes(&self, routes: bool) {
-        // SAFETY: aligned, inside the mapping, and touched by atomic operations only.
-        let place = unsafe { AtomicU32::from_ptr(self.base.add(NodeState::ROUTES).as_ptr().cast()) };
-        place.store(routes.into(), Ordering::Release);
+        self.half_word(NodeState::ROUTES).store(routes.into(), Ordering::Release);
     }
 
     /// When a client's packet was last forwarded (CLOCK_BOOTTIME, nanoseconds); 0: never.
     pub(crate) fn client_seen(&self) -> u64 {
         self.word(NodeState::CLIENT_SEEN).load(Ordering::Acquire)
+    }
+
+    fn half_word(&self, at: usize) -> &AtomicU32 {
+        debug_assert!(at.is_multiple_of(4) && at + 4 <= NODE_LEN, "a field of the state");
+        // SAFETY: the callers' places are aligned and inside the mapping, and touched by atomic operations only.
+        unsafe { AtomicU32::from_ptr(self.base.add(at).as_ptr().cast()) }
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use holdfast_base::Instant;
-use holdfast_engine::{FlowKey, L2Disc, OffloadEntry, OffloadOrder, OffloadUse, PortId};
-use holdfast_fastpath::layout::{Entry, Key, Way};
-use holdfast_fastpath::{Cursor, FastPathError, FlowMaps, MAX_BATCH};
+use holdfast_engine::{FlowKey, OffloadEntry, OffloadOrder, OffloadUse, PortId};
+use holdfast_fastpath::layout::{Entry, Key, Way, advanced};
+use holdfast_fastpath::{FastPathError, FlowMaps, MAX_BATCH, Sweeper};
 use holdfast_wire::{Addr, Ready, ethertype};
 
 /// What the feed did.
@@ -14,8 +14,6 @@ use holdfast_wire::{Addr, Ready, ethertype};
 pub struct FeedCounters {
     /// Copies put in.
     pub installed: u64,
-    /// Those of them that stand where another one stood.
-    pub replaced: u64,
     /// Copies that found no room, or no interface for their port: their flows stay on the slow path.
     pub refused: u64,
     /// Copies taken out.
@@ -34,9 +32,8 @@ pub struct Feed {
     origin: u64,
     epoch: u32,
     waiting: Vec<(Key, Entry)>,
-    /// Where a sweep goes on, while one is under way.
-    sweep: Option<Cursor>,
-    read: Vec<(Key, Entry)>,
+    /// Somebody must sweep.
+    sweep: bool,
     counters: FeedCounters,
 }
 
@@ -49,8 +46,7 @@ impl Feed {
             origin,
             epoch: 0,
             waiting: Vec::with_capacity(MAX_BATCH),
-            sweep: None,
-            read: Vec::with_capacity(MAX_BATCH),
+            sweep: false,
             counters: FeedCounters::default(),
         }
     }
@@ -88,39 +84,35 @@ impl Feed {
                 self.epoch = epoch;
                 self.maps.set_epoch(epoch);
             }
-            OffloadOrder::Install(copy) => {
-                self.gather(&copy)?;
-                if self.waiting.len() == MAX_BATCH {
-                    self.flush()?;
-                }
-            }
+            OffloadOrder::Install(copy) => self.gather(&copy, uses)?,
             OffloadOrder::Remove(key) => {
                 let name = key_of(&key);
                 self.waiting.retain(|(waiting, _)| *waiting != name);
-                self.remove(key, uses)?;
+                if let Some(entry) = self.maps.remove(&name)? {
+                    self.counters.removed += 1;
+                    uses.push(OffloadUse { last: true, ..self.use_of(key, &entry) });
+                }
             }
-            OffloadOrder::Sweep => self.sweep = Some(Cursor::default()),
+            OffloadOrder::Sweep => self.sweep = true,
         }
         Ok(())
     }
 
-    fn remove(&mut self, key: FlowKey, uses: &mut Vec<OffloadUse>) -> Result<(), FastPathError> {
-        if let Some(entry) = self.maps.remove(&key_of(&key))? {
-            self.counters.removed += 1;
-            uses.push(OffloadUse { last: true, ..self.use_of(key, &entry) });
-        }
-        Ok(())
-    }
-
-    /// Puts the gathered copies in. Call it when the orders are drained, and the frames of the turn have left.
+    /// Puts the gathered copies in. Call it when the orders are drained, and the frames of the turn have left: a packet that
+    /// waits there must not be overtaken.
     pub fn flush(&mut self) -> Result<(), FastPathError> {
-        let done = self.maps.install(&self.waiting);
+        let refused = self.maps.install(&self.waiting);
         let all = self.waiting.len();
         self.waiting.clear();
-        let done = done?;
-        self.counters.installed += done as u64;
-        self.counters.refused += (all - done) as u64;
+        let refused = refused?;
+        self.counters.installed += (all - refused) as u64;
+        self.counters.refused += refused as u64;
         Ok(())
+    }
+
+    /// What was ordered to be swept: for a thread that may wait.
+    pub fn poll_sweep(&mut self) -> Result<Option<Sweeper>, FastPathError> {
+        std::mem::take(&mut self.sweep).then(|| self.maps.sweeper()).transpose()
     }
 
     /// What the copy with this key has been used for: ask it before a packet with
@@ -130,36 +122,12 @@ impl Feed {
         Ok(entry.map(|entry| self.use_of(*key, &entry)))
     }
 
-    /// Goes on with a sweep: of [`MAX_BATCH`] copies at most those of other epochs are taken out. `true`: there is more to do.
-    ///
-    /// The kernel passes over empty places of the map within one call: with few copies in a map for a million flows that is some
-    /// 10 ms. So nothing that is done again and again may walk the map.
-    pub fn sweep_some(&mut self, uses: &mut Vec<OffloadUse>) -> Result<bool, FastPathError> {
-        let Some(mut cursor) = self.sweep.take() else { return Ok(false) };
-        let mut read = std::mem::take(&mut self.read);
-        read.clear();
-        let is_over = self.maps.read_on(&mut cursor, &mut read)?;
-        let epoch = self.epoch;
-        for (key, _) in read.iter().filter(|(_, entry)| entry.epoch != epoch) {
-            self.remove(flow_key(key), uses)?;
-        }
-        self.read = read;
-        self.sweep = (!is_over).then_some(cursor);
-        Ok(!is_over)
-    }
-
-    /// Copies in the map.
-    pub fn copies(&self) -> u64 {
-        let FeedCounters { installed, replaced, removed, .. } = self.counters;
-        installed.saturating_sub(removed + replaced)
-    }
-
     /// What it did so far.
     pub fn counters(&self) -> FeedCounters {
         self.counters
     }
 
-    fn gather(&mut self, copy: &OffloadEntry) -> Result<(), FastPathError> {
+    fn gather(&mut self, copy: &OffloadEntry, uses: &mut Vec<OffloadUse>) -> Result<(), FastPathError> {
         let Some(&interface) = self.interfaces.get(&copy.port) else {
             self.counters.refused += 1;
             return Ok(());
@@ -169,9 +137,11 @@ impl Feed {
         if copy.replaces
             && let Some(old) = self.maps.read(&key)?
         {
-            self.counters.replaced += 1;
-            // Its counters go on; packets that pass between here and the flush are lost to them.
+            // Its counters go on; packets that pass between here and the flush are lost to them. What it knows of the connection is
+            // newer than what the engine has heard: the engine's numbers count only if they are those of packets since then.
             (entry.packets, entry.bytes, entry.used) = (old.packets, old.bytes, old.used);
+            (entry.end, entry.ack) = (advanced(old.end, entry.end), advanced(old.ack, entry.ack));
+            uses.push(self.use_of(copy.key, &old));
         }
         self.waiting.push((key, entry));
         Ok(())
@@ -193,11 +163,6 @@ impl Feed {
 
 fn key_of(key: &FlowKey) -> Key {
     Key::new(key.proto, key.l2.0, key.src, key.dst)
-}
-
-fn flow_key(key: &Key) -> FlowKey {
-    let (proto, l2, src, dst) = key.parts();
-    FlowKey { proto, l2: L2Disc(l2), src, dst }
 }
 
 /// The map's form of a copy.

@@ -127,8 +127,7 @@ fn fill(maps: &mut FlowMaps, count: u32) -> Result<()> {
             (Key::new(proto::TCP, 0, client, shape.ends()[1]), entry)
         })
         .collect();
-    let done = maps.install(&others)?;
-    ensure!(done == others.len(), "the map has room");
+    ensure!(maps.install(&others)? == 0, "the map has room");
     Ok(())
 }
 

@@ -146,11 +146,9 @@ impl Lab {
     pub fn clear(&mut self) -> Result<()> {
         self.engine.clear(self.now);
         self.settle()?;
-        let (mut cursor, mut all) = (holdfast_fastpath::Cursor::default(), Vec::new());
-        while !self.feed.maps().read_on(&mut cursor, &mut all)? {}
-        for (key, _) in all {
-            self.feed.maps().remove(&key)?;
-        }
+        let sweeper = self.feed.poll_sweep()?.context("cleared flows leave copies to be swept")?;
+        sweeper.run()?;
+        ensure!(sweeper.run()? == 0, "a sweep leaves nothing stale behind");
         Ok(())
     }
 
@@ -225,14 +223,14 @@ impl Lab {
 
     /// Runs one program on a frame.
     pub fn run(&mut self, which: Which, frame: &[u8], segment: u16) -> Result<Fate> {
-        let before = self.feed.maps().counts()?;
+        let before = self.feed.maps().counts_of(which)?;
         let mut out = vec![0; frame.len() + 256];
         let ran = self
             .programs
             .run(which, Trial { frame, segment, repeat: 1 }, &mut out)
             .with_context(|| format!("{which:?} on {}", hex(frame)))?;
         out.truncate(ran.len);
-        let after = self.feed.maps().counts()?;
+        let after = self.feed.maps().counts_of(which)?;
         let moved: Vec<Reason> = Reason::ALL
             .iter()
             .zip(before.iter().zip(&after))

@@ -1,7 +1,7 @@
 //! The fast path of a machine: what its kernel forwards without the process.
 //!
 //! The program's parser, judgement and rewrite are those that the eBPF program is made of; its maps are plain ones here. The orders are
-//! the engine's own, carried out at the end of each turn, as the daemon does. A frozen process's kernel goes on until its
+//! the engine's own, all carried out at the end of each turn. It has no Ethernet addresses of its own and no super-packets. A frozen process's kernel goes on until its
 //! lease is over.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use holdfast_base::Instant;
 use holdfast_engine::{FlowKey, Gate, L2Disc, OffloadEntry, OffloadOrder, OffloadUse, PortId};
-use holdfast_fastpath_layout::{Entry, Way, objection};
+use holdfast_fastpath_layout::{Entry, Way, advanced, objection};
 use holdfast_node::Node;
 use holdfast_wire::{Checksum, Plain, Ready, ethertype, plain, set_macs};
 
@@ -83,7 +83,8 @@ impl Kernel {
         copy.entry.packets += 1;
         copy.entry.bytes += u64::from(packet.total_len);
         copy.used = Some(now);
-        (copy.entry.end, copy.entry.ack) = (packet.seq.wrapping_add(packet.payload_len()), packet.ack);
+        copy.entry.end = advanced(copy.entry.end, packet.seq.wrapping_add(packet.payload_len()));
+        copy.entry.ack = advanced(copy.entry.ack, packet.ack);
         if copy.order.from_client {
             self.client_seen = Some(now);
         }
@@ -105,7 +106,7 @@ impl Kernel {
         while let Some(order) = node.poll_offload(now) {
             match order {
                 OffloadOrder::Epoch(epoch) => self.epoch = epoch,
-                OffloadOrder::Install(order) => self.install(order),
+                OffloadOrder::Install(order) => uses.extend(self.install(order)),
                 OffloadOrder::Remove(key) => uses.extend(self.copies.remove(&key).map(|copy| copy.report(key, true))),
                 OffloadOrder::Sweep => self.sweep(&mut uses),
             }
@@ -141,18 +142,21 @@ impl Kernel {
         uses.extend(stale.map(|(key, copy)| copy.report(key, true)));
     }
 
-    fn install(&mut self, order: OffloadEntry) {
+    /// Puts a copy in; what the one in its place has seen is told, and goes on in it, as in the daemon's feed.
+    fn install(&mut self, order: OffloadEntry) -> Option<OffloadUse> {
         let ready = Ready::new((order.key.src, order.key.dst), (order.src, order.dst));
         let way = Way { interface: order.port.0.into(), mtu: order.mtu, to: order.to, from: order.from };
         let kind = if order.dst.addr.is_v4() { ethertype::IPV4 } else { ethertype::IPV6 };
         let mut entry = Entry::new(order.epoch, &ready, &way, kind);
         (entry.end, entry.ack) = (order.end, order.ack);
         let former = self.copies.get(&order.key).filter(|_| order.replaces);
-        let used = former.and_then(|copy| copy.used);
-        if let Some(former) = former {
-            (entry.packets, entry.bytes) = (former.entry.packets, former.entry.bytes);
+        let (used, report) = (former.and_then(|copy| copy.used), former.map(|copy| copy.report(order.key, false)));
+        if let Some(Copy { entry: old, .. }) = former {
+            (entry.packets, entry.bytes) = (old.packets, old.bytes);
+            (entry.end, entry.ack) = (advanced(old.end, entry.end), advanced(old.ack, entry.ack));
         }
         self.copies.insert(order.key, Copy { order, entry, used });
+        report
     }
 }
 

@@ -537,7 +537,8 @@ impl Reference {
         let Some(proof) = tracked.proofs.get_mut(&key) else { return };
         let Some(arrived) = tracked.arrived[machine] else { return };
         let there = there.is_some_and(|since| tracked.seen.is_some_and(|seen| since <= seen));
-        if self.nodes[1 - machine].full {
+        // Two that lead and find each other again say a lot, but nothing of this.
+        if self.nodes[1 - machine].full || tracked.parted {
             return;
         }
         if node.echoed >= tracked.latest[machine].unwrap_or(arrived) || there && reused {

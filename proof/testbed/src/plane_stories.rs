@@ -120,12 +120,15 @@ fn frozen(stage: &mut Stage<'_>) -> Result<()> {
     nothing_lost(traffic)
 }
 
-/// Programs of ours in this kernel, of all nodes.
-fn programs() -> Result<usize> {
-    let mut command = Command::new("bpftool");
-    command.args(["prog", "show"]);
-    let listed = ns::run(command, "").context("bpftool (cargo xtask setup)")?;
-    Ok(listed.matches("name holdfast_tc").count())
+/// Programs and maps of ours in this kernel, of all nodes.
+fn objects() -> Result<[usize; 2]> {
+    let count = |kind: &str, name: &str| -> Result<usize> {
+        let mut command = Command::new("bpftool");
+        command.args([kind, "show"]);
+        let listed = ns::run(command, "").context("bpftool (cargo xtask setup)")?;
+        Ok(listed.matches(name).count())
+    };
+    Ok([count("prog", "name holdfast_")?, count("map", "name FLO")?])
 }
 
 /// While a child of a hook lives on, too: what belongs to the process must not belong to it.
@@ -147,12 +150,13 @@ fn nothing_left(stage: &mut Stage<'_>) -> Result<()> {
         Ok((pids.len() >= 2).then_some(pids))
     })?;
     let user = is_user(stage)?;
-    let before = programs()?;
-    ensure!(user || before >= 2, "{before} programs of two nodes");
+    let before = objects()?;
+    ensure!(user || before.iter().all(|count| *count >= 2), "programs and maps of two nodes: {before:?}");
     stage.pair.nodes[primary].kill()?;
     ensure!(children.iter().any(|pid| sys::process_state(*pid).is_some()), "no child of a hook has outlived its node");
     if !user {
-        sys::wait_until("the program is gone", LIMIT, || Ok((programs()? < before).then_some(())))?;
+        let half = before.map(|count| count / 2);
+        sys::wait_until("programs and maps are gone", LIMIT, || Ok((objects()? == half).then_some(())))?;
     }
     let host = &stage.lab.nodes[primary];
     let taps = host.ip(&["-o", "link", "show", "type", "tun"])?;
@@ -174,18 +178,30 @@ fn nothing_left(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 /// What passes between two reports may be more than any window: the end of such a connection must be believed all the same, or it
-/// stays in the table for hours.
+/// stays in the table for hours. Also when copies are made anew meanwhile, which begin with what the former ones have seen.
 fn bulk_closes(stage: &mut Stage<'_>) -> Result<()> {
     let files = ftp::Servers::start(&stage.lab, 96)?;
     let mut downloads = Vec::new();
     for family in Family::ALL {
         downloads.push(ftp::Download::start(&stage.lab, &files, family, Duration::from_millis(700))?);
     }
+    let primary = stage.pair.wait_whole()?;
+    for number in 200..206 {
+        // Each makes every copy stale.
+        stage.pair.nodes[primary].cli(&[
+            "add",
+            "lb",
+            "vserver",
+            &format!("v{number}"),
+            "TCP",
+            &format!("192.0.2.{number}"),
+            "81",
+        ])?;
+    }
     for download in &mut downloads {
         let verdict = download.finish(Duration::from_secs(30))?;
         ensure!(verdict.equal, "the download differs: {}", verdict.message);
     }
-    let primary = stage.pair.wait_whole()?;
     let node = &stage.pair.nodes[primary];
     let ended = |state: &str| node.cli(&["show", "ns", "connectiontable"]).map(|table| table.matches(state).count());
     sys::wait_until("control and data connections have ended", LIMIT, || {

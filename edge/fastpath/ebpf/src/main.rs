@@ -41,7 +41,7 @@ static HOST: HashMap<[u32; 4], u32> = HashMap::with_max_entries(MAX_HOST, BPF_F_
 static TAPS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_TAPS, BPF_F_NO_PREALLOC);
 
 #[map]
-static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
+static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * Reason::COUNT, 0);
 
 /// For tc, at the ingress of a data interface.
 #[classifier]

@@ -29,6 +29,7 @@ impl Carrier for Skb {
     type Action = i32;
     const UP: i32 = NEXT;
     const DROP: i32 = SHOT;
+    const COUNTERS: u32 = 0;
 
     #[inline(always)]
     fn len(&self) -> u32 {

@@ -4,14 +4,12 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
-use holdfast_fastpath_layout::{Entry, Key, NodeState, Reason, Seen, network, objection};
+use holdfast_fastpath_layout::{Entry, Key, NodeState, Reason, Seen, advanced, network, objection};
 use holdfast_wire::{Load, Plain, Ready, Words, addresses, ethertype, plain, proto};
 
 use crate::head::Head;
 use crate::{COUNTS, FLOATING, FLOWS, HOST, NODE};
 
-/// The largest window of TCP.
-const WINDOW: u32 = 16 << 20;
 /// The messages of neighbour discovery about one neighbour.
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
@@ -49,6 +47,9 @@ pub trait Carrier {
     fn hand_to(&self, tap: u32) -> Self::Action;
     /// Gives a copy to the TAP of this number.
     fn copy_to(&self, tap: u32);
+
+    /// Where its counters begin.
+    const COUNTERS: u32;
 }
 
 /// Whom a frame that is not forwarded is for.
@@ -97,7 +98,7 @@ pub fn walk<C: Carrier>(carrier: &C) -> C::Action {
 /// A frame without an entry, with a valid lease.
 #[inline(always)]
 fn sort<C: Carrier>(carrier: &C, head: &Head, node: &NodeState, reason: Reason) -> C::Action {
-    count(reason);
+    count::<C>(reason);
     let Some(tap) = carrier.tap() else { return C::UP };
     match whose(head, node) {
         Whose::Engine => carrier.hand_to(tap),
@@ -122,8 +123,11 @@ fn whose(head: &Head, node: &NodeState) -> Whose {
         Whose::Engine
     } else if tells_where(head) {
         Whose::Both
-    } else if !node.is_own(first) || HOST.get_ptr(&place).is_some() {
+    } else if HOST.get_ptr(&place).is_some() {
         Whose::Host
+    } else if !node.is_own(first) {
+        // Perhaps ours all the same, if not all of ours found room.
+        if node.has_room() { Whose::Host } else { Whose::Both }
     } else if node.routes != 0 {
         Whose::Engine
     } else {
@@ -144,7 +148,7 @@ fn tells_where(head: &Head) -> bool {
 /// A packet of a known flow goes to the engine.
 #[inline(always)]
 fn hand_over<C: Carrier>(carrier: &C, reason: Reason) -> C::Action {
-    count(reason);
+    count::<C>(reason);
     match carrier.tap() {
         Some(tap) => carrier.hand_to(tap),
         None => C::UP,
@@ -174,7 +178,7 @@ fn forward<C: Carrier>(
     head.set_lead(known.lead());
     ready.write(head, packet);
     if !carrier.store(head, packet, &ready) {
-        count(Reason::Failed);
+        count::<C>(Reason::Failed);
         return C::DROP;
     }
     note_forwarded(entry, packet, now);
@@ -223,9 +227,8 @@ unsafe fn add(place: *mut u64, number: u64) {
     unsafe { place.write_volatile(place.read_volatile().wrapping_add(number)) };
 }
 
-/// Moves a number of TCP on, and not back by what was sent again; 0 is "not known
-/// yet". What is further ahead than any window, or behind, is no end's. Two processors
-/// that do so at once may leave the smaller one: the next packet mends it.
+/// Moves a number of TCP on (see [`advanced`]). Two processors that do so at once may leave the smaller one: the next packet
+/// mends it.
 ///
 /// # Safety
 ///
@@ -233,15 +236,10 @@ unsafe fn add(place: *mut u64, number: u64) {
 #[inline(always)]
 unsafe fn advance(place: *mut u32, number: u32) {
     // SAFETY: aligned, and alive until the program ends.
-    let known = unsafe { place.read_volatile() };
-    if known == 0 || number.wrapping_sub(known) <= WINDOW {
-        // SAFETY: as above.
-        unsafe { place.write_volatile(number) };
-    }
+    unsafe { place.write_volatile(advanced(place.read_volatile(), number)) };
 }
 
-/// What ends a connection is told with the entry's use, too: a report must not
-/// depend on the one frame that went up.
+/// What ended a connection, or began one, stands in its entry, for whoever looks at the map.
 #[inline(always)]
 fn note_passed_up(entry: *mut Entry, reason: Reason) {
     let bit = match reason {
@@ -273,19 +271,19 @@ fn is_floating(address: Words) -> bool {
 
 #[inline(always)]
 fn up<C: Carrier>(reason: Reason) -> C::Action {
-    count(reason);
+    count::<C>(reason);
     C::UP
 }
 
 #[inline(always)]
 fn fence<C: Carrier>() -> C::Action {
-    count(Reason::Fenced);
+    count::<C>(Reason::Fenced);
     C::DROP
 }
 
 #[inline(always)]
-fn count(reason: Reason) {
-    if let Some(counter) = COUNTS.get_ptr_mut(reason as u32) {
+fn count<C: Carrier>(reason: Reason) {
+    if let Some(counter) = COUNTS.get_ptr_mut(C::COUNTERS + reason as u32) {
         // SAFETY: a value of this processor, which nobody else writes.
         unsafe { *counter += 1 };
     }

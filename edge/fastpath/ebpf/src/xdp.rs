@@ -5,6 +5,7 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_load_bytes, bpf_xdp_store_bytes};
+use holdfast_fastpath_layout::Reason;
 use holdfast_wire::{Checksum, IpVersion, Plain, Ready, proto};
 
 use crate::head::Head;
@@ -23,6 +24,7 @@ impl Carrier for Buffer {
     type Action = u32;
     const UP: u32 = XDP_PASS;
     const DROP: u32 = XDP_DROP;
+    const COUNTERS: u32 = Reason::COUNT;
 
     #[inline(always)]
     fn len(&self) -> u32 {

@@ -123,3 +123,13 @@ fn special(flags: TcpFlags) -> Option<Reason> {
         (true, _, _) | (false, false, false) => Reason::OddFlags,
     })
 }
+
+/// The largest window of TCP, doubled for safety, in bytes.
+const LEAP: u32 = 16 << 20;
+
+/// What an entry knows of a number of TCP after a packet, or an earlier entry, has shown `number`: it moves on, and not back by what was
+/// sent again; 0 is "not known". What is further ahead than any window, or behind, is no end's.
+#[inline(always)]
+pub const fn advanced(known: u32, number: u32) -> u32 {
+    if known == 0 || (number != 0 && number.wrapping_sub(known) <= LEAP) { number } else { known }
+}

@@ -8,7 +8,7 @@
 //! | [`FLOATING`] | hash | an address, 16 bytes | 1 |
 //! | [`HOST`] | hash | an address, 16 bytes | 1 |
 //! | [`TAPS`] | hash | number of a data interface | number of the TAP that stands for it |
-//! | [`COUNTS`] | array, per processor | [`Reason`] | packets, `u64` |
+//! | [`COUNTS`] | array, per processor | [`Reason`]: tc; [`Reason::COUNT`] + [`Reason`]: XDP | packets, `u64` |
 //!
 //! What is compared with packets or written into them (addresses, ports,
 //! Ethernet addresses) stands in network order; what only this machine reads
@@ -30,7 +30,7 @@ mod node;
 mod tests;
 
 pub use entry::{ENTRY_LEN, Entry, KEY_LEN, Key, Seen, Way, network};
-pub use judge::{Reason, objection};
+pub use judge::{Reason, advanced, objection};
 pub use node::{MAX_MACS, NEVER, NODE_LEN, NodeState, lead};
 
 /// Name of the map of entries.

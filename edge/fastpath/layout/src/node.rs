@@ -4,8 +4,8 @@ use core::mem::{offset_of, size_of};
 
 use holdfast_wire::MacAddr;
 
-/// Ethernet addresses of the node at most, floating ones included. Frames to
-/// further ones go up: that is slower, and right.
+/// Ethernet addresses of the node at most, floating ones included. With as many, or more, frames without an entry that are for
+/// nobody here are seen by the host, too.
 pub const MAX_MACS: usize = 16;
 
 /// Size of a [`NodeState`].
@@ -85,6 +85,12 @@ impl NodeState {
             }
         }
         false
+    }
+
+    /// Whether all Ethernet addresses of the node are surely known here.
+    #[inline(always)]
+    pub fn has_room(&self) -> bool {
+        self.macs[MAX_MACS - 1] == 0
     }
 }
 

@@ -30,10 +30,10 @@ const CHECK_LIMIT: Duration = Duration::from_secs(150);
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
 /// How long the probe is watched after a failure.
 const AFTERMATH: Duration = Duration::from_millis(1500);
-/// How long flows are busy before a failure: nearly all of them have been heard since the last one.
+/// How long flows are busy before a failure.
 const WARM_UP: Duration = Duration::from_secs(3);
 /// Datagrams and answers of each flow before that: more than it takes to be copied into the fast path.
-const TALKS: u32 = 5;
+pub const TALKS: u32 = 5;
 /// Between two readings of the link while a bulk transfer runs.
 const LINK_INTERVAL: Duration = Duration::from_millis(2);
 /// A bulk transfer carries more than this in one such interval; heartbeats and a few connections do not.

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Roles say what they have to say within this time.
 const SAY_LIMIT: Duration = Duration::from_secs(60);
+/// Lone datagrams before those that are measured.
+const FIRST_ONES: usize = 16;
 /// Flows in the table of small datagrams.
 const CROWDS: [u32; 3] = [1, 10_000, 100_000];
 
@@ -199,8 +201,10 @@ fn packets(field: &mut Field, forwarder: Forwarder, flows: u32, seconds: f64) ->
     role.expect("ready", SAY_LIMIT)?;
     let opened = role.ask_for(&format!("open {flows}"), "open", SAY_LIMIT * 3)?;
     ensure!(opened["answered"] == flows, "not all flows were answered: {opened}");
-    // Twice: the first answers may still have waited for a neighbour or for the peer.
-    role.ask_for(&format!("check {}", flows.min(20_000)), "check", SAY_LIMIT)?;
+    // So often that every flow has been copied into the fast path, where there is one.
+    for _ in 0..super::million::TALKS {
+        role.ask_for(&format!("check {flows}"), "check", SAY_LIMIT * 2)?;
+    }
     field.mute_servers(true)?;
     let before = field.arrived()?;
     let told = role.ask_for(&format!("blast {}", (seconds * 1e3) as u64), "blast", SAY_LIMIT)?;
@@ -223,7 +227,9 @@ fn latency(field: &Field, forwarder: Forwarder, count: u32) -> Result<Row> {
     let count = count.to_string();
     let args = ["bench-probe", "--datagrams", "--target", &target, "--from", &Stage::probe_source(), "--count", &count];
     let done = play_inside(&field.stage.lab.client, &args.map(String::from), SAY_LIMIT, &role_log(&field.stage.lab))?;
-    let times: Vec<f64> = done["connect_us"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
+    let times = done["connect_us"].as_array().into_iter().flatten().filter_map(Value::as_f64);
+    // The first ones find neighbours, and a way into the fast path.
+    let times: Vec<f64> = times.skip(FIRST_ONES).collect();
     let failed = done["failed"].as_u64().context("failed")?;
     ensure!(failed == 0, "{failed} datagrams without an answer");
     Ok(Row {

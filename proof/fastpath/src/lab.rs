@@ -260,8 +260,8 @@ impl Lab {
         Ok(self.feed.maps().read(&key)?.map(|entry| entry.interface))
     }
 
-    /// Tells the engine what the copies for this frame have seen, as the driver
-    /// does before it hands the frame in. The programs have seen the frame
+    /// Tells the engine what the copy for this frame has seen before the frame is handed in. (The driver asks both copies of a flow, and only
+    /// for what may end it.) The programs have seen the frame
     /// itself already, on its behalf: the engine must not be told of that.
     fn report(&mut self, frame: &[u8]) -> Result<()> {
         let Some(key) = key_of(frame) else { return Ok(()) };

@@ -168,6 +168,7 @@ impl Pair {
             for (file, words) in [
                 ("ha-node.txt", &["show", "ha", "node"][..]),
                 ("stat-ha.txt", &["stat", "ha", "node"][..]),
+                ("dataplane.txt", &["show", "ns", "dataplane"][..]),
                 ("connectiontable.txt", &["show", "ns", "connectiontable"][..]),
                 ("stat-vserver.txt", &["stat", "lb", "vserver"][..]),
                 ("runningconfig.txt", &["show", "ns", "runningConfig"][..]),

@@ -28,6 +28,11 @@ impl Blow {
     pub const ALL: [Blow; 7] =
         [Blow::None, Blow::Kill, Blow::Power, Blow::Freeze, Blow::Cut, Blow::Planned, Blow::Term];
 
+    /// Whether not even a datagram may be lost.
+    pub fn is_planned(self) -> bool {
+        matches!(self, Blow::Planned | Blow::Term)
+    }
+
     /// How tables name it.
     pub fn name(self) -> &'static str {
         match self {

@@ -3,7 +3,7 @@
 use super::loads::{self, Load};
 use super::measure::{self, Link, Sender, line_time, median, quantile};
 use super::stage::{Front, Stage};
-use super::{Report, note};
+use super::{Common, Report, note};
 use crate::campaign::keep_evidence;
 use crate::node::{Binaries, Failure, Node};
 use crate::ns::Namespace;
@@ -12,7 +12,6 @@ use crate::sys;
 use crate::traffic::role_log;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -56,15 +55,8 @@ pub struct Options {
     /// All flows send while nodes fail: 50,000 datagrams a second, one of each flow in turn, and their answers.
     #[arg(long)]
     busy: bool,
-    /// A small table and one of everything, to see that it works; the figures mean nothing.
-    #[arg(long)]
-    smoke: bool,
-    /// Write the tables, with command and machine, to this Markdown file.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Where to keep logs and states after a failure.
-    #[arg(long, default_value = "artifacts/bench")]
-    evidence: PathBuf,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// How much is done.
@@ -88,15 +80,15 @@ struct Play {
 pub fn run(options: &Options, binaries: &Binaries) -> Result<()> {
     let Options { flows, repetitions, sample, busy, .. } = *options;
     let mut plan = Plan { flows, repetitions, sample, busy };
-    if options.smoke {
+    if options.common.smoke {
         plan = Plan { flows: 20_000, repetitions: 1, sample: 2_000, busy };
     }
-    let mut report = Report::new("Very many mirrored flows", options.out.as_deref());
+    let mut report = Report::new("Very many mirrored flows", options.common.out.as_deref());
     let stage = Stage::build(binaries, &["--max-flows".into(), SMALL_TABLE.to_string()])?;
     let mut play = Play { plan, stage, flows: None, probe: None };
     let outcome = play.run(&mut report);
     if outcome.is_err() {
-        keep_evidence(&play.stage.lab, &play.stage.pair, &options.evidence)?;
+        keep_evidence(&play.stage.lab, &play.stage.pair, &options.common.evidence)?;
     }
     outcome?;
     report.finish()

@@ -4,11 +4,10 @@ use super::loads::{self, Lives, Load, Sample, Subject, Timed, Told};
 use super::measure::{median, quantile};
 use super::peers::KernelPair;
 use super::stage::{Front, Stage};
-use super::{Report, note};
+use super::{Common, Report, note};
 use crate::campaign::keep_evidence;
 use crate::node::Binaries;
 use anyhow::Result;
-use std::path::PathBuf;
 
 /// Connections a second behind the timed ones.
 const BACKGROUNDS: [u32; 3] = [0, 1000, 5000];
@@ -36,15 +35,8 @@ pub struct Options {
     /// Only these rates in the table of costs (connections a second; 0: the highest).
     #[arg(long, value_delimiter = ',')]
     rate: Vec<u32>,
-    /// A few seconds of everything, to see that it works; the figures mean nothing.
-    #[arg(long)]
-    smoke: bool,
-    /// Write the tables, with command and machine, to this Markdown file.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Where to keep logs and states after a failure.
-    #[arg(long, default_value = "artifacts/bench")]
-    evidence: PathBuf,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// A table.
@@ -84,10 +76,10 @@ impl Plan {
             backgrounds: BACKGROUNDS.to_vec(),
             rates: if options.rate.is_empty() { RATES.to_vec() } else { options.rate.clone() },
             fronts: vec![Front::Kept, Front::Kept6],
-            settled: !options.smoke,
+            settled: !options.common.smoke,
         };
         plan.subjects.retain(|subject| options.only.is_empty() || options.only.contains(subject));
-        if options.smoke {
+        if options.common.smoke {
             (plan.rounds, plan.seconds, plan.probes) = (1, 0.7, 30);
             (plan.backgrounds, plan.rates) = (vec![0, 200], vec![200]);
             // A connection is remembered for 40 s after its end: too long here.
@@ -99,11 +91,11 @@ impl Plan {
 
 /// Runs the bench.
 pub fn run(options: &Options, binaries: &Binaries) -> Result<()> {
-    let mut report = Report::new("What mirroring costs", options.out.as_deref());
+    let mut report = Report::new("What mirroring costs", options.common.out.as_deref());
     let mut stage = Stage::build(binaries, &[])?;
     let outcome = play(&Plan::of(options), &mut stage, &mut report);
     if outcome.is_err() {
-        keep_evidence(&stage.lab, &stage.pair, &options.evidence)?;
+        keep_evidence(&stage.lab, &stage.pair, &options.common.evidence)?;
     }
     outcome?;
     report.finish()

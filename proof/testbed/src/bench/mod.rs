@@ -43,6 +43,20 @@ enum Bench {
     Million(million::Options),
 }
 
+/// What every bench takes.
+#[derive(clap::Args)]
+struct Common {
+    /// A little of everything, to see that it works; the figures mean nothing.
+    #[arg(long)]
+    smoke: bool,
+    /// Write the tables, with command and machine, to this Markdown file.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Where to keep logs and states after a failure.
+    #[arg(long, default_value = "artifacts/bench")]
+    evidence: PathBuf,
+}
+
 /// Runs one bench.
 pub fn run(options: &Options, binaries: &Binaries) -> Result<()> {
     match &options.bench {

@@ -6,7 +6,7 @@
 use super::forwarders::{Field, Forwarder};
 use super::measure::{self, Link, quantile};
 use super::stage::Stage;
-use super::{Report, note};
+use super::{Common, Report, note};
 use crate::campaign::keep_evidence;
 use crate::node::Binaries;
 use crate::role::{Role, play_inside};
@@ -14,7 +14,6 @@ use crate::sys;
 use crate::traffic::role_log;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Roles say what they have to say within this time.
@@ -39,15 +38,8 @@ pub struct Options {
     /// Only these tables.
     #[arg(long, value_enum, value_delimiter = ',')]
     part: Vec<Part>,
-    /// A second of everything, to see that it works; the figures mean nothing.
-    #[arg(long)]
-    smoke: bool,
-    /// Write the tables, with command and machine, to this Markdown file.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Where to keep logs and states after a failure.
-    #[arg(long, default_value = "artifacts/bench")]
-    evidence: PathBuf,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// A table.
@@ -78,19 +70,19 @@ struct Row {
 
 /// Runs the bench.
 pub fn run(options: &Options, binaries: &Binaries) -> Result<()> {
-    let mut report = Report::new("What forwarding costs", options.out.as_deref());
+    let mut report = Report::new("What forwarding costs", options.common.out.as_deref());
     let stage = Stage::build(binaries, &[])?;
     let mut field = Field::lay(stage)?;
     let outcome = play(options, &mut field, &mut report);
     if outcome.is_err() {
-        keep_evidence(&field.stage.lab, &field.stage.pair, &options.evidence)?;
+        keep_evidence(&field.stage.lab, &field.stage.pair, &options.common.evidence)?;
     }
     outcome?;
     report.finish()
 }
 
 fn play(options: &Options, field: &mut Field, report: &mut Report) -> Result<()> {
-    let (rounds, seconds) = if options.smoke { (1, 0.5) } else { (options.rounds, options.seconds) };
+    let (rounds, seconds) = if options.common.smoke { (1, 0.5) } else { (options.rounds, options.seconds) };
     let chosen = |forwarder: &Forwarder| options.only.is_empty() || options.only.contains(forwarder);
     let forwarders: Vec<Forwarder> = Forwarder::ALL.into_iter().filter(chosen).collect();
     let mut parts: Vec<Part> =
@@ -111,7 +103,7 @@ fn play(options: &Options, field: &mut Field, report: &mut Report) -> Result<()>
             note(&format!("round {round}: {}", forwarder.name()));
             field.enter(*forwarder).with_context(|| format!("{} begins", forwarder.name()))?;
             for part in &parts {
-                let measured = measure(field, *forwarder, *part, seconds, options.smoke);
+                let measured = measure(field, *forwarder, *part, seconds, options.common.smoke);
                 for row in measured.with_context(|| format!("{}, {part:?}", forwarder.name()))? {
                     add(&mut rows, *part, row);
                 }

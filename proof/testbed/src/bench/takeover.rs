@@ -11,7 +11,7 @@ use super::peers::KERNEL_VIP;
 use super::stage::{Front, Stage};
 use super::standstill::Standstill;
 use super::vrrp::{self, Vrrp};
-use super::{Report, note};
+use super::{Common, Report, note};
 use crate::campaign::keep_evidence;
 use crate::node::Binaries;
 use crate::role::{LATE, Role};
@@ -58,15 +58,8 @@ pub struct Options {
     /// Only these failures.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Blow>,
-    /// One run of few kinds, to see that it works; the figures mean nothing.
-    #[arg(long)]
-    smoke: bool,
-    /// Write the tables, with command and machine, to this Markdown file.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Where to keep logs and states after a failure of the bench itself.
-    #[arg(long, default_value = "artifacts/bench")]
-    evidence: PathBuf,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// What takes over.
@@ -110,6 +103,7 @@ struct Play {
     vrrp: Option<Vrrp>,
     probe: Option<Role>,
     standstill: Standstill,
+    evidence: PathBuf,
 }
 
 /// What one failure did.
@@ -125,17 +119,18 @@ struct Run {
 
 /// Runs the bench.
 pub fn run(options: &Options, binaries: &Binaries) -> Result<()> {
-    let mut report = Report::new("Takeover", options.out.as_deref());
+    let mut report = Report::new("Takeover", options.common.out.as_deref());
     let size = if options.million { vec!["--max-flows".into(), (RESIDENT + SPARE_FLOWS).to_string()] } else { vec![] };
     let stage = Stage::build(binaries, &size)?;
     let standstill = Standstill::watch()?;
-    let mut play = Play { stage, subject: Subject::Default, vrrp: None, probe: None, standstill };
+    let evidence = options.common.evidence.clone();
+    let mut play = Play { stage, subject: Subject::Default, vrrp: None, probe: None, standstill, evidence };
     let outcome = play.run(options, &mut report);
     if outcome.is_err() {
-        keep_evidence(&play.stage.lab, &play.stage.pair, &options.evidence)?;
+        keep_evidence(&play.stage.lab, &play.stage.pair, &options.common.evidence)?;
         for index in 0..2 {
             let name = format!("keepalived-{index}.log");
-            let _ = std::fs::copy(play.stage.peers.directory().join(&name), options.evidence.join(&name));
+            let _ = std::fs::copy(play.stage.peers.directory().join(&name), options.common.evidence.join(&name));
         }
     }
     outcome?;
@@ -145,7 +140,7 @@ pub fn run(options: &Options, binaries: &Binaries) -> Result<()> {
 impl Play {
     fn run(&mut self, options: &Options, report: &mut Report) -> Result<()> {
         self.stage.pair.bring_up(&self.stage.lab)?;
-        let (smoke, runs) = (options.smoke, if options.smoke { 1 } else { options.runs });
+        let (smoke, runs) = (options.common.smoke, if options.common.smoke { 1 } else { options.runs });
         let chosen = |subject: &Subject| match smoke {
             true => matches!(subject, Subject::Fast | Subject::KeepalivedFast),
             false => options.subject.is_empty() || options.subject.contains(subject),
@@ -249,6 +244,10 @@ impl Play {
                     "{name}: gap {gap:.1} ms, {lost} lost, stood still {still:.1} ms, TCP {:.0} / {:.0} ms{served}",
                     tcp[0], tcp[1]
                 ));
+                if run.lost > 0 && blow.is_planned() && self.vrrp.is_none() {
+                    let folder = self.evidence.join(format!("{}-{number}", blow.name().replace(' ', "-")));
+                    keep_evidence(&self.stage.lab, &self.stage.pair, &folder)?;
+                }
                 list.push(run);
             }
         }

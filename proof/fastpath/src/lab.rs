@@ -272,7 +272,7 @@ impl Lab {
     }
 
     /// Hands a frame to the engine; answers its bytes if it (or what waited for a neighbour) leaves.
-    fn pass(&mut self, port: PortId, mut bytes: Vec<u8>) -> Result<Option<Vec<u8>>> {
+    pub fn pass(&mut self, port: PortId, mut bytes: Vec<u8>) -> Result<Option<Vec<u8>>> {
         let frame = Frame { port, offload: Offload::default(), bytes: &mut bytes };
         let verdict = self.engine.handle_frame(self.now, frame);
         let released = self.settle()?;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use holdfast_engine::{Gate, PortId};
+use holdfast_fastpath::Which;
 use holdfast_fastpath::layout::{Reason, Seen};
 use holdfast_wire::{Endpoint, MacAddr, TcpFlags, set_macs};
 
@@ -24,6 +25,7 @@ pub fn run(lab: &mut Lab) -> Result<()> {
         ("segments that begin or end something go up", special_segments_go_up),
         ("what does not fit goes up", too_big_goes_up),
         ("a stale copy forwards nothing", stale_copies_forward_nothing),
+        ("a copy made anew goes on where the former one was", renewed_copies_go_on),
         ("without a lease nothing of the node's passes", the_lease_fences),
         ("a copy remembers what passed", a_copy_remembers),
         ("what is not forwarded is the engine's, the host's, or both's", what_goes_up_is_sorted),
@@ -156,6 +158,36 @@ fn too_big_goes_up(lab: &mut Lab) -> Result<()> {
         let segments = |lab: &mut Lab, of: usize| lab.compare_segments(CLIENTS, &long, of as u16);
         ensure!(matches!(segments(lab, fits)?, Fate::Forward(_)), "a super-packet whose segments fit");
         ensure!(segments(lab, fits + 1)? == Fate::Up(Reason::TooBig), "a super-packet whose segments do not fit");
+    }
+    Ok(())
+}
+
+/// Far more passes than the engine takes for a leap, then copies are made anew before it has heard of that, then the end comes.
+fn renewed_copies_go_on(lab: &mut Lab) -> Result<()> {
+    const STEP: u32 = 15 << 20;
+    for kind in [V4, V6] {
+        let flow = lab.open(kind)?;
+        let at = |step: u32| Tcp { numbers: (1001 + step * STEP, 5001), ..data(b"x") };
+        let answer = |step: u32| Tcp { numbers: (5001, 1001 + step * STEP + 1), ..data(b"") };
+        for step in 1..=4 {
+            for (side, segment) in [(CLIENTS, at(step)), (SERVERS, answer(step))] {
+                let fate = lab.run(Which::Tc, &flow.frame(side, &segment), 0)?;
+                ensure!(matches!(fate, Fate::Forward(_)), "step {step}: {fate:?}");
+            }
+        }
+        let former = lab.entry(&flow, CLIENTS)?.context("a copy")?;
+        lab.engine.set_gate(lab.now, Gate::Open);
+        lab.settle()?;
+        lab.pass(CLIENTS, flow.frame(CLIENTS, &at(4)))?.context("the engine forwards it")?;
+        let renewed = lab.entry(&flow, CLIENTS)?.context("a copy made anew")?;
+        ensure!(renewed.epoch != former.epoch && renewed.end == former.end, "{former:?} and then {renewed:?}");
+        let fate = lab.run(Which::Tc, &flow.frame(CLIENTS, &at(5)), 0)?;
+        ensure!(matches!(fate, Fate::Forward(_)), "behind it: {fate:?}");
+        // The driver asks both copies before it hands a FIN in; here the answer's is asked with one more of them.
+        lab.compare(SERVERS, &flow.frame(SERVERS, &answer(5)))?;
+        let fin = Tcp { flags: TcpFlags::FIN.with(TcpFlags::ACK), numbers: (1001 + 5 * STEP + 1, 5001), payload: b"" };
+        goes_up(lab, &flow.frame(CLIENTS, &fin), Reason::Fin)?;
+        ensure!(lab.entry(&flow, CLIENTS)?.is_none(), "the engine has not believed the FIN");
     }
     Ok(())
 }

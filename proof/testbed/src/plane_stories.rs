@@ -6,8 +6,9 @@ use crate::node::{Failure, Node};
 use crate::role::Role;
 use crate::sniff::Watch;
 use crate::stories::{Stage, nothing_lost, start_traffic, wait_recovered};
-use crate::{ftp, ns, sys, traffic};
-use anyhow::{Context, Result, ensure};
+use crate::traffic::{Load, Traffic, role_log};
+use crate::{ftp, ns, sys};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// Time for something to be seen.
 const LIMIT: Duration = Duration::from_secs(10);
+/// Last part of the address of the virtual server in the servers' network.
+const ARM_HOST: u8 = 120;
 /// So long packets are counted.
 const WHILE: Duration = Duration::from_secs(2);
 /// Datagrams a second while they are.
@@ -34,6 +37,7 @@ pub const STORIES: &[(&str, Story)] = &[
     ("a_frozen_primary_forwards_nothing_after_its_lease", frozen),
     ("a_killed_daemon_leaves_nothing_in_the_kernel", nothing_left),
     ("bulk_connections_that_passed_in_the_kernel_close_in_order", bulk_closes),
+    ("clients_and_servers_behind_one_interface_survive", one_arm),
     ("a_tap_that_is_taken_away_is_made_again", tap_taken_away),
     ("without_rights_for_the_kernel_packets_pass_through_the_engine", without_rights),
 ];
@@ -69,7 +73,7 @@ fn in_the_kernel(stage: &mut Stage<'_>) -> Result<()> {
     let target = Family::V4.endpoint(&Vip::Nat.address(Family::V4), ECHO_PORT);
     let rate = RATE.to_string();
     let args = ["udp-client", "--flows", "1", "--rate", &rate, "--target", &target, "--from", "192.0.2.10"];
-    let mut probe = Role::start(&stage.lab.client, &args.map(String::from), &traffic::role_log(&stage.lab))?;
+    let mut probe = Role::start(&stage.lab.client, &args.map(String::from), &role_log(&stage.lab))?;
     probe.expect("ready", LIMIT)?;
     let primary = stage.pair.wait_whole()?;
     let node = &stage.pair.nodes[primary];
@@ -209,6 +213,35 @@ fn bulk_closes(stage: &mut Stage<'_>) -> Result<()> {
     })?;
     ensure!(ended("CLOSING")? == 0, "{}", node.cli(&["show", "ns", "connectiontable"])?);
     Ok(())
+}
+
+/// Packets leave where they have come in: the second server's host is the client of the first one.
+fn one_arm(stage: &mut Stage<'_>) -> Result<()> {
+    let primary = stage.pair.wait_whole()?;
+    let (node, port) = (&stage.pair.nodes[primary], ECHO_PORT.to_string());
+    let mut ends = Vec::new();
+    for family in Family::ALL {
+        let address = family.server_net(ARM_HOST);
+        for kind in ["tcp", "udp"] {
+            let (name, service) = (format!("arm_{family}_{kind}"), format!("{}_{kind}_1", Vip::Nat.name(family)));
+            node.cli(&["add", "lb", "vserver", &name, kind, &address, &port, "-connFailover", "STATEFUL"])?;
+            node.cli(&["bind", "lb", "vserver", &name, &service])?;
+        }
+        ends.extend(["--target".to_string(), family.endpoint(&address, ECHO_PORT)]);
+        ends.extend(["--from".to_string(), family.server_net(22)]);
+    }
+    let load = Load { connections: 100, new_per_second: 50, probe_rate: 500 };
+    let mut traffic = Traffic::begin(&stage.lab, &stage.lab.servers[1], &ends, load)?;
+    for failure in [Failure::Kill, Failure::Power] {
+        let primary = stage.pair.wait_whole()?;
+        traffic.wait_recovered()?;
+        stage.pair.nodes[primary].fail(&stage.lab, failure)?;
+        stage.pair.wait_primary(1 - primary)?;
+        traffic.wait_recovered()?;
+        stage.pair.nodes[primary].revive(&stage.lab, failure)?;
+    }
+    stage.pair.wait_whole()?;
+    traffic.finish()?.complaint().map_or(Ok(()), |complaint| bail!(complaint))
 }
 
 /// Deleted, taken down: the interface is opened again, and new connections go on.

@@ -93,15 +93,21 @@ impl Traffic {
                 common.extend(["--from".to_string(), address]);
             }
         }
-        let mut args = vec!["udp-client".to_string(), "--flows".into(), families.len().to_string()];
+        Traffic::begin(lab, &lab.client, &common, load)
+    }
+
+    /// Starts the clients on `host`, with `common` for their targets and addresses.
+    pub fn begin(lab: &Lab, host: &Namespace, common: &[String], load: Load) -> Result<Traffic> {
+        let flows = common.iter().filter(|word| *word == "--target").count();
+        let mut args = vec!["udp-client".to_string(), "--flows".into(), flows.to_string()];
         args.extend(["--rate".into(), load.probe_rate.to_string()]);
-        args.extend(common.clone());
-        let udp = Role::start(&lab.client, &args, &role_log(lab))?;
+        args.extend_from_slice(common);
+        let udp = Role::start(host, &args, &role_log(lab))?;
 
         let mut args = vec!["echo-client".to_string(), "--connections".into(), load.connections.to_string()];
         args.extend(["--new-per-second".into(), load.new_per_second.to_string()]);
-        args.extend(common);
-        let tcp = Role::start(&lab.client, &args, &role_log(lab))?;
+        args.extend_from_slice(common);
+        let tcp = Role::start(host, &args, &role_log(lab))?;
         let mut traffic = Traffic { tcp, udp };
         traffic.udp.expect("ready", READY_LIMIT)?;
         let ready = traffic.tcp.expect("ready", READY_LIMIT)?;

@@ -10,7 +10,7 @@ use holdfast_base::Instant;
 use holdfast_wire::proto;
 
 use crate::buckets::{BUCKETS, BUCKETS_PER_PART, PARTS};
-use crate::engine::{Applied, BulkStep, Engine, Mirroring, PersistenceStep};
+use crate::engine::{Applied, BulkStep, Engine, Gate, Mirroring, PersistenceStep};
 use crate::evict::Hunt;
 use crate::flow::table::Refused;
 use crate::flow::tcp::TcpState;
@@ -186,7 +186,9 @@ impl Engine {
     pub(crate) fn release_unprotected(&mut self, now: Instant, slot: u32) -> bool {
         let released = self.release(now, slot);
         let promised = !self.is_unmirrored(slot);
-        self.counters.hold_released_unprotected += u64::from(released && promised);
+        // While the gate is closed nothing leaves: what a node held that was frozen, and has lost its role meanwhile, is thrown away.
+        let leaves = self.gate != Gate::Closed;
+        self.counters.hold_released_unprotected += u64::from(released && promised && leaves);
         self.retract_unmirrored(slot);
         released
     }

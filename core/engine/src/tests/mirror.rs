@@ -7,7 +7,7 @@ const ANOTHER: Duration = Duration::from_millis(1);
 
 impl Lab {
     /// The SYN-ACK of a new connection is on hold after this.
-    fn until_held(&mut self) -> (Endpoint, Endpoint) {
+    pub(super) fn until_held(&mut self) -> (Endpoint, Endpoint) {
         self.client(SYN, 100, 0, b"");
         let syn = self.next().packet();
         let verdict = self.server(syn.destination(), syn.source(), (SYN_ACK, 500, 101), b"");

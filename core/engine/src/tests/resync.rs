@@ -473,3 +473,14 @@ fn a_walk_goes_no_further_than_it_is_told() {
     }
     assert!(matches!(pair.primary.engine.next_untold(&mut cursor, 64), BulkStep::Flow(_)));
 }
+
+#[test]
+fn a_hold_that_ends_behind_a_closed_gate_lets_nothing_go() {
+    let mut lab = Lab::new(v4(), plan(&v4()));
+    lab.mirror(1, true);
+    lab.until_held();
+    lab.engine.set_gate(lab.now, Gate::Closed);
+    lab.pass(Duration::from_millis(1001));
+    lab.nothing();
+    assert_eq!((lab.engine.counts().held, lab.engine.counters().hold_released_unprotected), (0, 0));
+}

@@ -35,6 +35,11 @@ const PAUSE_FOR_EACH: Duration = Duration::from_micros(20);
 /// A flow with copies that seems idle gets so much more time: they are taken out, and what they report then is the truth.
 pub(crate) const REPORT_GRACE: Duration = Duration::from_secs(2);
 
+/// All copies are named by [`Engine::next_copies`] so often at most, and with this pause between two calls that name some: 256 look-ups
+/// in the kernel take some 0.2 ms.
+const ROUND: Duration = Duration::from_secs(1);
+const BATCH_PAUSE: Duration = Duration::from_millis(5);
+
 /// Slots that [`Engine::next_copies`] looks at by one call, and flows whose copies it names, at most.
 const SLOTS_AT_ONCE: u32 = 4096;
 const FLOWS_AT_ONCE: usize = 128;
@@ -133,6 +138,9 @@ pub(crate) struct Offloads {
     next: u32,
     met: u32,
     live: u32,
+    /// When it has something to say, and when its round began.
+    due: Instant,
+    round_began: Instant,
     /// By slot of the flow, all at once; empty while off. Of a flow that is gone nothing is left that counts: the next one in its slot has
     /// another generation.
     copies: Vec<Copies>,
@@ -210,10 +218,17 @@ impl Engine {
         self.offloads.orders.pop_front()
     }
 
-    /// Appends the keys of some more copies that may be in use, to be asked for their use (see [`Engine::handle_use`]). `true`:
-    /// those were the last ones of a round, and the next call begins another. A call looks at a bounded part of the table, however
-    /// few copies there are.
-    pub fn next_copies(&mut self, keys: &mut Vec<FlowKey>) -> bool {
+    /// When [`Engine::next_copies`] names some.
+    pub fn copies_due(&self) -> Instant {
+        self.offloads.due
+    }
+
+    /// If it is time, appends the keys of some more copies that may be in use, to be asked for their use (see [`Engine::handle_use`]):
+    /// all of them in a round, and then from the beginning. A call looks at a bounded part of the table, however few copies there are.
+    pub fn next_copies(&mut self, now: Instant, keys: &mut Vec<FlowKey>) {
+        if now < self.offloads.due {
+            return;
+        }
         let end = (self.flows.slots()).min(self.offloads.copies.len() as u32);
         let last = self.offloads.next.saturating_add(SLOTS_AT_ONCE).min(end);
         let mut named = 0;
@@ -225,13 +240,14 @@ impl Engine {
                 keys.extend([Side::Client, Side::Server].map(|side| self.flows.at(slot).key(side)));
             }
         }
-        let is_over = self.offloads.next >= end;
         self.offloads.met += named as u32;
-        if is_over {
+        self.offloads.due = now + BATCH_PAUSE;
+        if self.offloads.next >= end {
             self.offloads.live = std::mem::take(&mut self.offloads.met);
             self.offloads.next = 0;
+            self.offloads.due = self.offloads.due.max(self.offloads.round_began + ROUND);
+            self.offloads.round_began = self.offloads.due;
         }
-        is_over
     }
 
     /// A copy has been used: its flow lives, and so do its client's session and

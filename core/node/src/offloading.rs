@@ -21,8 +21,13 @@ impl Node {
     }
 
     /// Some more copies to be asked for their use, see [`holdfast_engine::Engine::next_copies`].
-    pub fn next_copies(&mut self, keys: &mut Vec<FlowKey>) -> bool {
-        self.engine.next_copies(keys)
+    pub fn next_copies(&mut self, now: Instant, keys: &mut Vec<FlowKey>) {
+        self.engine.next_copies(now, keys);
+    }
+
+    /// When there are some, see [`holdfast_engine::Engine::copies_due`].
+    pub fn copies_due(&self) -> Instant {
+        self.engine.copies_due()
     }
 
     /// Flows with copies, see [`holdfast_engine::Engine::offloaded_flows`].

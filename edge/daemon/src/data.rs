@@ -399,7 +399,7 @@ impl Driver {
         if !self.jobs.push_on() {
             return BACKLOG_SLEEP;
         }
-        let reports = self.fast.as_ref().and_then(Offloading::poll_timeout);
+        let reports = self.fast.as_ref().and_then(|fast| fast.poll_timeout(&self.node));
         let due = [self.node.poll_timeout(), self.peer.poll_timeout(), reports, Some(self.next_tick)];
         due.into_iter().flatten().map(|due| due.since(now)).fold(MAX_SLEEP, Duration::min)
     }

@@ -15,18 +15,12 @@ use std::time::Duration;
 
 /// A node whose gate is closed, and that lives, is handed what comes in: for so long after each turn. Longer than it ever sleeps.
 const ALIVE: Duration = Duration::from_secs(2);
-/// All copies are asked for their use so often at most.
-const ROUND: Duration = Duration::from_secs(1);
-/// Pause between two batches of a round: a batch takes some 0.2 ms.
-const BATCH_PAUSE: Duration = Duration::from_millis(5);
 
 /// The feed, and what the program must know of the node.
 pub struct Offloading {
     feed: Feed,
     uses: Vec<OffloadUse>,
     asked: Vec<FlowKey>,
-    next_batch: Instant,
-    round_began: Instant,
     client_seen: Option<Instant>,
     /// Ethernet addresses of the ports, and floating ones.
     macs: [BTreeSet<MacAddr>; 2],
@@ -42,8 +36,6 @@ impl Offloading {
             feed: Feed::new(maps, clock.origin_nanos()),
             uses: Vec::new(),
             asked: Vec::new(),
-            next_batch: Instant::ZERO,
-            round_began: Instant::ZERO,
             client_seen: None,
             macs: [BTreeSet::new(), BTreeSet::new()],
             broken: false,
@@ -163,18 +155,10 @@ impl Offloading {
 
     /// The next batch of a round, if it is time.
     fn ask_some(&mut self, now: Instant, node: &mut Node) -> Result<(), FastPathError> {
-        if now < self.next_batch {
-            return Ok(());
-        }
-        self.next_batch = now + BATCH_PAUSE;
         self.asked.clear();
-        let is_over = node.next_copies(&mut self.asked);
+        node.next_copies(now, &mut self.asked);
         for key in &self.asked {
             self.uses.extend(self.feed.report_one(key)?);
-        }
-        if is_over {
-            self.next_batch = self.next_batch.max(self.round_began + ROUND);
-            self.round_began = self.next_batch;
         }
         Ok(())
     }
@@ -198,8 +182,8 @@ impl Offloading {
     }
 
     /// When the next reports are due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        (!self.broken).then_some(self.next_batch)
+    pub fn poll_timeout(&self, node: &Node) -> Option<Instant> {
+        (!self.broken).then(|| node.copies_due())
     }
 
     /// What `show` tells of it.
@@ -207,7 +191,7 @@ impl Offloading {
         let counts = self.feed.maps().counts().unwrap_or_default();
         DataPlane {
             copies: 2 * u64::from(node.offloaded_flows()),
-            refused: self.feed.counters().refused,
+            refused: self.feed.refused(),
             not_forwarded: Reason::ALL.iter().map(|reason| reason.label()).zip(counts).collect(),
             ..plane
         }

@@ -164,25 +164,21 @@ impl FlowMaps {
     /// Packets that were not forwarded, for each of [`Reason::ALL`], over all processors. What the XDP program lets up is counted by
     /// the tc program below it, and by that one alone here; what it drops nobody else sees.
     pub fn counts(&self) -> Result<Vec<u64>, FastPathError> {
-        let (tc, xdp) = (self.counts_of(Which::Tc)?, self.counts_of(Which::Xdp)?);
-        let of = |(reason, (tc, xdp)): (&Reason, (u64, u64))| match reason {
-            Reason::Fenced | Reason::Failed => tc + xdp,
-            _ => tc,
-        };
-        Ok(Reason::ALL.iter().zip(tc.into_iter().zip(xdp)).map(of).collect())
-    }
-
-    /// What one of the programs has counted, for each of [`Reason::ALL`].
-    pub fn counts_of(&self, which: Which) -> Result<Vec<u64>, FastPathError> {
-        let first = if which == Which::Tc { 0 } else { Reason::COUNT };
-        let of = |reason: &Reason| {
-            let values = self
-                .counts
-                .get(&(first + *reason as u32), 0)
-                .map_err(|error| failed(COUNTS, "read a counter")(io::Error::other(error)))?;
-            Ok(values.iter().sum())
+        let of = |reason: &Reason| match reason {
+            Reason::Fenced | Reason::Failed => Ok(self.count(Which::Tc, *reason)? + self.count(Which::Xdp, *reason)?),
+            _ => self.count(Which::Tc, *reason),
         };
         Reason::ALL.iter().map(of).collect()
+    }
+
+    /// What one of the programs has counted for a reason, over all processors.
+    pub fn count(&self, which: Which, reason: Reason) -> Result<u64, FastPathError> {
+        let first = if which == Which::Tc { 0 } else { Reason::COUNT };
+        let values = self
+            .counts
+            .get(&(first + reason as u32), 0)
+            .map_err(|error| failed(COUNTS, "read a counter")(io::Error::other(error)))?;
+        Ok(values.iter().sum())
     }
 }
 

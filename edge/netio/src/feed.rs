@@ -9,17 +9,6 @@ use holdfast_fastpath::layout::{Entry, Key, Way, advanced};
 use holdfast_fastpath::{FastPathError, FlowMaps, MAX_BATCH, Sweeper};
 use holdfast_wire::{Addr, Ready, ethertype};
 
-/// What the feed did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FeedCounters {
-    /// Copies put in.
-    pub installed: u64,
-    /// Copies that found no room, or no interface for their port: their flows stay on the slow path.
-    pub refused: u64,
-    /// Copies taken out.
-    pub removed: u64,
-}
-
 /// The data thread's hold on the fast path.
 ///
 /// Copies to put in are gathered, and go in by batches with [`Feed::flush`]; what takes
@@ -34,7 +23,7 @@ pub struct Feed {
     waiting: Vec<(Key, Entry)>,
     /// Somebody must sweep.
     sweep: bool,
-    counters: FeedCounters,
+    refused: u64,
 }
 
 impl Feed {
@@ -47,7 +36,7 @@ impl Feed {
             epoch: 0,
             waiting: Vec::with_capacity(MAX_BATCH),
             sweep: false,
-            counters: FeedCounters::default(),
+            refused: 0,
         }
     }
 
@@ -89,7 +78,6 @@ impl Feed {
                 let name = key_of(&key);
                 self.waiting.retain(|(waiting, _)| *waiting != name);
                 if let Some(entry) = self.maps.remove(&name)? {
-                    self.counters.removed += 1;
                     uses.push(OffloadUse { last: true, ..self.use_of(key, &entry) });
                 }
             }
@@ -102,11 +90,8 @@ impl Feed {
     /// waits there must not be overtaken.
     pub fn flush(&mut self) -> Result<(), FastPathError> {
         let refused = self.maps.install(&self.waiting);
-        let all = self.waiting.len();
         self.waiting.clear();
-        let refused = refused?;
-        self.counters.installed += (all - refused) as u64;
-        self.counters.refused += refused as u64;
+        self.refused += refused? as u64;
         Ok(())
     }
 
@@ -122,14 +107,14 @@ impl Feed {
         Ok(entry.map(|entry| self.use_of(*key, &entry)))
     }
 
-    /// What it did so far.
-    pub fn counters(&self) -> FeedCounters {
-        self.counters
+    /// Copies that found no room, or no interface for their port: their flows stay on the slow path.
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     fn gather(&mut self, copy: &OffloadEntry, uses: &mut Vec<OffloadUse>) -> Result<(), FastPathError> {
         let Some(&interface) = self.interfaces.get(&copy.port) else {
-            self.counters.refused += 1;
+            self.refused += 1;
             return Ok(());
         };
         let key = key_of(&copy.key);

@@ -19,7 +19,7 @@ mod tap;
 mod transmit;
 mod vnet;
 
-pub use feed::{Feed, FeedCounters};
+pub use feed::Feed;
 pub use guard::{Guard, GuardError, GuardPlan};
 pub use host::{HostAddress, Link, LinkEvents, host_addresses, link};
 pub use memory::MemoryPorts;

@@ -221,16 +221,20 @@ impl Lab {
         Ok(tc)
     }
 
+    fn counts(&mut self, which: Which) -> Result<Vec<u64>> {
+        Reason::ALL.iter().map(|reason| Ok(self.feed.maps().count(which, *reason)?)).collect()
+    }
+
     /// Runs one program on a frame.
     pub fn run(&mut self, which: Which, frame: &[u8], segment: u16) -> Result<Fate> {
-        let before = self.feed.maps().counts_of(which)?;
+        let before = self.counts(which)?;
         let mut out = vec![0; frame.len() + 256];
         let ran = self
             .programs
             .run(which, Trial { frame, segment, repeat: 1 }, &mut out)
             .with_context(|| format!("{which:?} on {}", hex(frame)))?;
         out.truncate(ran.len);
-        let after = self.feed.maps().counts_of(which)?;
+        let after = self.counts(which)?;
         let moved: Vec<Reason> = Reason::ALL
             .iter()
             .zip(before.iter().zip(&after))

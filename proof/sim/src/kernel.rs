@@ -1,8 +1,8 @@
 //! The fast path of a machine: what its kernel forwards without the process.
 //!
 //! The program's parser, judgement and rewrite are those that the eBPF program is made of; its maps are plain ones here. The orders are
-//! the engine's own, all carried out at the end of each turn. It has no Ethernet addresses of its own and no super-packets. A frozen process's kernel goes on until its
-//! lease is over.
+//! the engine's own, all carried out at the end of each turn. It has no Ethernet addresses of its own and no super-packets. A frozen
+//! process's kernel goes on until its lease is over.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,6 @@ use holdfast_wire::{Checksum, Plain, Ready, ethertype, plain, set_macs};
 
 /// A node whose gate is closed is handed what comes in for so long after each turn.
 const ALIVE: Duration = Duration::from_secs(2);
-/// All copies are asked for their use so often at most, and by batches.
-const ROUND: Duration = Duration::from_secs(1);
-const BATCH_PAUSE: Duration = Duration::from_millis(5);
 
 /// What becomes of a frame.
 pub enum Fate {
@@ -44,21 +41,12 @@ pub struct Kernel {
     /// Nothing is forwarded from then on; `None`: it never ends.
     lease: Option<Instant>,
     client_seen: Option<Instant>,
-    next_batch: Instant,
-    round_began: Instant,
 }
 
 impl Kernel {
     /// No copies, and no lease.
     pub(crate) fn new() -> Kernel {
-        Kernel {
-            copies: BTreeMap::new(),
-            epoch: 0,
-            lease: Some(Instant::ZERO),
-            client_seen: None,
-            next_batch: Instant::ZERO,
-            round_began: Instant::ZERO,
-        }
+        Kernel { copies: BTreeMap::new(), epoch: 0, lease: Some(Instant::ZERO), client_seen: None }
     }
 
     /// A frame comes in.
@@ -111,9 +99,9 @@ impl Kernel {
                 OffloadOrder::Sweep => self.sweep(&mut uses),
             }
         }
-        if now >= self.next_batch {
-            self.ask_some(now, node, &mut uses);
-        }
+        let mut asked = Vec::new();
+        node.next_copies(now, &mut asked);
+        uses.extend(asked.iter().filter_map(|key| Some(self.copies.get(key)?.report(*key, false))));
         for report in uses {
             node.handle_use(now, &report);
         }
@@ -124,16 +112,6 @@ impl Kernel {
             Gate::Closed => Some(now + ALIVE),
             Gate::Open | Gate::Draining => node.lease_expiry(),
         };
-    }
-
-    fn ask_some(&mut self, now: Instant, node: &mut Node, uses: &mut Vec<OffloadUse>) {
-        let mut keys = Vec::new();
-        self.next_batch = now + BATCH_PAUSE;
-        if node.next_copies(&mut keys) {
-            self.next_batch = self.next_batch.max(self.round_began + ROUND);
-            self.round_began = self.next_batch;
-        }
-        uses.extend(keys.iter().filter_map(|key| Some(self.copies.get(key)?.report(*key, false))));
     }
 
     fn sweep(&mut self, uses: &mut Vec<OffloadUse>) {

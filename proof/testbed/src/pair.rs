@@ -31,14 +31,11 @@ pub struct Outage {
 }
 
 /// How long a node that has failed so may forward: the kernel of a frozen one does until its lease is over, which is two margins
-/// of 20 ms before the dead interval is (by default 400 ms). One of the margins more, because the listener's clock is read when its thread
-/// gets to the frame; the other node speaks after the other one.
-pub const LEASE: Duration = Duration::from_millis(360 + 20);
-
+/// of 20 ms before the dead interval is (by default 400 ms).
 fn may_go_on(failure: Failure) -> Duration {
     match failure {
         Failure::Kill | Failure::Power => Duration::ZERO,
-        Failure::Freeze => LEASE,
+        Failure::Freeze => Duration::from_millis(360),
     }
 }
 

@@ -51,15 +51,14 @@ impl Watch {
         let own = Family::ALL.map(|family| family.server_net(11 + node as u8));
         let own: Vec<IpAddr> = own.iter().filter_map(|address| address.parse().ok()).collect();
         let started = Instant::now();
-        Listener::open(lab, node, move |seen: &mut Seen, frame| {
-            if started.elapsed() >= grace
+        Listener::open(lab, node, move |seen: &mut Seen, at, frame| {
+            let after = at.saturating_duration_since(started);
+            if after >= grace
                 && let Some(story) = floating(frame, &own)
             {
                 seen.count += 1;
-                let now = Instant::now();
-                seen.span = Some((seen.span.map_or(now, |(first, _)| first), now));
-                let at = started.elapsed().as_millis();
-                seen.first.get_or_insert_with(|| format!("{story}, {at} ms after the failure"));
+                seen.span = Some((seen.span.map_or(at, |(first, _)| first), at));
+                seen.first.get_or_insert_with(|| format!("{story}, {} ms after the failure", after.as_millis()));
             }
         })
     }
@@ -68,28 +67,34 @@ impl Watch {
 impl Announcements {
     /// Listens from now on.
     pub fn start(lab: &Lab, node: usize) -> Result<Announcements> {
-        Listener::open(lab, node, |first: &mut BTreeMap<IpAddr, Instant>, frame| {
+        Listener::open(lab, node, |first: &mut BTreeMap<IpAddr, Instant>, at, frame| {
             if let Some(address) = announced(frame) {
-                first.entry(address).or_insert_with(Instant::now);
+                first.entry(address).or_insert(at);
             }
         })
     }
 }
 
 impl<T: Default + Send + 'static> Listener<T> {
-    fn open(lab: &Lab, node: usize, mut note: impl FnMut(&mut T, &[u8]) + Send + 'static) -> Result<Listener<T>> {
+    fn open(
+        lab: &Lab,
+        node: usize,
+        mut note: impl FnMut(&mut T, Instant, &[u8]) + Send + 'static,
+    ) -> Result<Listener<T>> {
         let prefix = ["a", "b"][node];
         let sockets = lab.switch.inside(|| {
             Ok([sys::packet_socket(&format!("{prefix}-c"))?, sys::packet_socket(&format!("{prefix}-s"))?])
         })?;
         for socket in &sockets {
             sys::force_receive_buffer(socket, RECEIVE_BUFFER)?;
+            // Asked for the first time the kernel begins to keep it.
+            sys::received_at(socket);
         }
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
         let thread = std::thread::spawn(move || {
             let mut told = T::default();
-            listen(&sockets, &flag, |frame| note(&mut told, frame));
+            listen(&sockets, &flag, |at, frame| note(&mut told, at, frame));
             told
         });
         Ok(Listener { stop, thread: Some(thread) })
@@ -112,7 +117,8 @@ impl<T> Drop for Listener<T> {
     }
 }
 
-fn listen(sockets: &[OwnedFd; 2], stop: &AtomicBool, mut note: impl FnMut(&[u8])) {
+/// Notes each frame with the time at which the kernel had it: this thread may get to it late.
+fn listen(sockets: &[OwnedFd; 2], stop: &AtomicBool, mut note: impl FnMut(Instant, &[u8])) {
     let mut polls = sockets.each_ref().map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     while !stop.load(Ordering::SeqCst) {
         // SAFETY: two valid pollfd.
@@ -124,7 +130,7 @@ fn listen(sockets: &[OwnedFd; 2], stop: &AtomicBool, mut note: impl FnMut(&[u8])
                 let count =
                     unsafe { libc::recv(fd.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), libc::MSG_DONTWAIT) };
                 let Ok(count) = usize::try_from(count) else { break };
-                note(&frame[..count]);
+                note(sys::received_at(fd), &frame[..count]);
             }
         }
     }

@@ -9,8 +9,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// The time of the packet read last, from `asm-generic/sockios.h`.
+const SIOCGSTAMPNS: libc::c_ulong = 0x8907;
 /// How often a condition is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -150,6 +152,18 @@ pub fn interface_index(name: &str) -> Result<i32> {
         0 => Err(std::io::Error::last_os_error()).with_context(|| format!("interface {name}")),
         index => Ok(i32::try_from(index)?),
     }
+}
+
+/// When the kernel had the packet that was read last from `socket`; now, when it did not keep that: it does from the first call on.
+pub fn received_at(socket: &OwnedFd) -> Instant {
+    // SAFETY: timespec is plain data; all zeroes is a valid value.
+    let mut stamp: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: the request writes one timespec.
+    let known = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSTAMPNS, &raw mut stamp) } == 0;
+    let at = UNIX_EPOCH + Duration::new(stamp.tv_sec as u64, stamp.tv_nsec as u32);
+    let ago = SystemTime::now().duration_since(at).unwrap_or_default();
+    let now = Instant::now();
+    if known { now.checked_sub(ago).unwrap_or(now) } else { now }
 }
 
 /// A raw packet socket on one interface of the calling thread's namespace; receives only what arrives there.

@@ -124,7 +124,7 @@ fn special(flags: TcpFlags) -> Option<Reason> {
     })
 }
 
-/// The largest window of TCP, doubled for safety, in bytes.
+/// More than an end has under way, in bytes.
 const LEAP: u32 = 16 << 20;
 
 /// What an entry knows of a number of TCP after a packet, or an earlier entry, has shown `number`: it moves on, and not back by what was

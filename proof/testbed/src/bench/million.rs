@@ -2,7 +2,7 @@
 
 use super::loads::{self, Load};
 use super::measure::{self, Link, Sender, line_time, median, quantile};
-use super::stage::{Front, Stage};
+use super::stage::{Front, Stage, TALKS};
 use super::{Common, Report, note};
 use crate::campaign::keep_evidence;
 use crate::node::{Binaries, Failure, Node};
@@ -31,8 +31,6 @@ const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
 const AFTERMATH: Duration = Duration::from_millis(1500);
 /// How long flows are busy before a failure.
 const WARM_UP: Duration = Duration::from_secs(3);
-/// Datagrams and answers of each flow before that: more than it takes to be copied into the fast path.
-pub const TALKS: u32 = 5;
 /// Between two readings of the link while a bulk transfer runs.
 const LINK_INTERVAL: Duration = Duration::from_millis(2);
 /// A bulk transfer carries more than this in one such interval; heartbeats and a few connections do not.
@@ -161,8 +159,10 @@ impl Play {
 
     fn open_flows(&mut self, report: &mut Report) -> Result<()> {
         let (mut flows, opened) = open(&self.stage, self.plan.flows)?;
-        for _ in 0..if self.plan.busy { TALKS } else { 0 } {
-            flows.ask(&format!("check {}", self.plan.flows), OPEN_LIMIT)?;
+        if self.plan.busy {
+            for _ in 0..TALKS {
+                flows.ask(&format!("check {}", self.plan.flows), OPEN_LIMIT)?;
+            }
         }
         let seconds = opened["seconds"].as_f64().unwrap_or(f64::NAN);
         let primary = self.stage.pair.wait_whole()?;
@@ -341,9 +341,8 @@ impl Play {
         let primary = self.stage.pair.wait_whole()?;
         // A restarted node has the defaults of its file.
         self.set_timers("10", "0.03")?;
-        let busy = self.flows.as_mut().filter(|_| self.plan.busy);
-        let is_busy = busy.is_some();
-        if let Some(flows) = busy {
+        let is_busy = self.plan.busy;
+        if let Some(flows) = self.flows.as_mut().filter(|_| is_busy) {
             flows.tell(&format!("busy {}", (WARM_UP + AFTERMATH).as_millis()))?;
             sys::pause(WARM_UP);
         }
@@ -356,7 +355,7 @@ impl Play {
         }
         sys::pause(AFTERMATH);
         let gap = self.gap()?;
-        if is_busy && let Some(flows) = &mut self.flows {
+        if let Some(flows) = self.flows.as_mut().filter(|_| is_busy) {
             let told = flows.expect("busy", CHECK_LIMIT)?;
             note(&format!("{} datagrams in {:.1} s", told["sent"], told["seconds"].as_f64().unwrap_or_default()));
         }

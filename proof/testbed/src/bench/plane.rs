@@ -5,7 +5,7 @@
 
 use super::forwarders::{Field, Forwarder};
 use super::measure::{self, Link, quantile};
-use super::stage::Stage;
+use super::stage::{Stage, TALKS};
 use super::{Common, Report, note};
 use crate::campaign::keep_evidence;
 use crate::node::Binaries;
@@ -194,7 +194,7 @@ fn packets(field: &mut Field, forwarder: Forwarder, flows: u32, seconds: f64) ->
     let opened = role.ask_for(&format!("open {flows}"), "open", SAY_LIMIT * 3)?;
     ensure!(opened["answered"] == flows, "not all flows were answered: {opened}");
     // So often that every flow has been copied into the fast path, where there is one.
-    for _ in 0..super::million::TALKS {
+    for _ in 0..TALKS {
         role.ask_for(&format!("check {flows}"), "check", SAY_LIMIT * 2)?;
     }
     field.mute_servers(true)?;

@@ -21,6 +21,8 @@ pub const UDP_PORTS: std::ops::Range<u16> = 7100..7120;
 const FRONT_PORT: u16 = 80;
 /// Port of the UDP virtual servers.
 const DATAGRAM_PORT: u16 = 53;
+/// Datagrams and answers of a flow, beyond its first, that surely bring copies of it into the fast path.
+pub const TALKS: u32 = 5;
 /// Idle time-out of flows that must stay.
 const LONG_IDLE: u32 = 9000;
 /// A role is ready within this time.

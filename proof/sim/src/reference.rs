@@ -42,6 +42,9 @@ use crate::sight::{Segment, Sight, look};
 pub use crate::statement::{Statement, Tally};
 use crate::statement::{describe, difference, millis};
 use crate::world::{CLIENT_SIDE, SERVER_SIDE};
+use tracked::{Caller, Peer, Proof, Tracked};
+
+mod tracked;
 
 /// So long after the last disturbance a pair counts as whole, whatever it says.
 pub const HEALED_WITHIN: Duration = Duration::from_secs(15);
@@ -73,13 +76,6 @@ pub struct Offer {
     pub promise: Promise,
 }
 
-/// A client's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Caller {
-    client: usize,
-    end: SocketAddr,
-}
-
 /// What an onlooker knows of one node.
 #[derive(Clone, Copy, Debug, Default)]
 struct NodeView {
@@ -108,54 +104,6 @@ struct Message {
     turn: u64,
     echo: u64,
     at: Instant,
-}
-
-/// A first answer to a client (TCP: the server's SYN-ACK), or a first datagram to a
-/// server (UDP): the packet that makes an end believe.
-#[derive(Clone, Debug, Default)]
-struct Proof {
-    /// Who must know the connection.
-    knowers: [bool; 2],
-    /// It has left a node.
-    released: bool,
-    /// Which fault left nobody who knows it.
-    forgotten: Option<String>,
-}
-
-/// One connection or exchange.
-#[derive(Clone, Debug)]
-struct Tracked {
-    caller: Caller,
-    offer: Offer,
-    /// The client's first sequence number; 0 for UDP.
-    isn: u32,
-    begun: Instant,
-    /// By the server's first sequence number, or the server (UDP).
-    proofs: BTreeMap<Peer, Proof>,
-    /// The proof that an end has seen, and when.
-    believed: Option<(Peer, Instant)>,
-    /// Why and since when it may be lost.
-    excuse: Option<(Instant, String)>,
-    /// Two nodes served it apart from each other.
-    parted: bool,
-    /// It began at one side of a divided network, which alone can know it.
-    sided: bool,
-    /// The first fault that may have made another node serve it.
-    handed: Option<(Instant, String)>,
-    /// In which turn that which can be told of it (the server's SYN-ACK, or the client's first datagram) reached each
-    /// node in that node's present life.
-    arrived: [Option<u64>; 2],
-    /// The same of the latest datagram: one that reached a node which did not lead was told to nobody.
-    latest: [Option<u64>; 2],
-    /// In which turn the client's first packet reached any node.
-    seen: Option<u64>,
-}
-
-/// What tells one proof of a connection from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Peer {
-    Sequence(u32),
-    Server(SocketAddr),
 }
 
 /// The model.
@@ -437,6 +385,7 @@ impl Reference {
             arrived: [None; 2],
             latest: [None; 2],
             seen: None,
+            taken: [false; 2],
         });
     }
 
@@ -471,6 +420,7 @@ impl Reference {
                 let same = |t: &&mut Tracked| t.caller.end == from && t.isn == sequence;
                 if let Some(tracked) = self.tracked.iter_mut().rev().find(same) {
                     tracked.seen.get_or_insert(turn);
+                    tracked.taken[machine] = true;
                 }
             }
             // Before the server's answer is here there is nothing that the other node could be told.
@@ -562,8 +512,9 @@ impl Reference {
             // What had the same ends before may be known still.
             return;
         }
-        if tracked.offer.promise == Promise::Disabled && segment.payload > 0 && !segment.rst && !proof.knowers[machine]
-        {
+        // Who took its first packet may have made a flow of it, though another answered: a node that froze then, say.
+        let knows = proof.knowers[machine] || tracked.taken[machine];
+        if tracked.offer.promise == Promise::Disabled && segment.payload > 0 && !segment.rst && !knows {
             self.found.push(format!(
                 "{:?}: {tracked} goes on through node {machine}, which cannot know it: its vserver is DISABLED",
                 millis(now)
@@ -716,80 +667,6 @@ impl Reference {
         let mut own =
             self.tracked.iter().filter(|t| !t.is_tcp() && t.caller.client == client && t.caller.end.port() == port);
         own.any(|t| t.excuse.is_none() && t.believed_proof().is_some_and(|proof| proof.knowers != [false; 2]))
-    }
-}
-
-impl Tracked {
-    fn is_tcp(&self) -> bool {
-        self.isn != 0
-    }
-
-    fn believed_proof(&self) -> Option<&Proof> {
-        self.believed.and_then(|(key, _)| self.proofs.get(&key))
-    }
-
-    /// Whether its client has done with it.
-    fn is_over(&self, clients: &[Client]) -> bool {
-        let mut connections = clients[self.caller.client].connections.iter();
-        let (port, v6) = (self.caller.end.port(), self.caller.end.is_ipv6());
-        self.is_tcp()
-            && connections.any(|c| {
-                c.port == port && c.v6 == v6 && c.opened <= self.begun && c.ended.is_some_and(|at| at >= self.begun)
-            })
-    }
-
-    /// An end has seen the proof.
-    fn believe(&mut self, now: Instant, key: Peer) {
-        if self.believed.is_none() {
-            self.believed = Some((key, now));
-            if let Some(why) = self.proofs.get(&key).and_then(|proof| proof.forgotten.clone()) {
-                self.lose(now, why);
-            }
-        }
-    }
-
-    /// A node has forgotten it.
-    fn forget(&mut self, now: Instant, machine: usize, why: &str) {
-        if self.offer.promise == Promise::Disabled {
-            return;
-        }
-        for proof in self.proofs.values_mut() {
-            proof.knowers[machine] = false;
-            if proof.is_unknown() {
-                proof.forgotten.get_or_insert_with(|| why.into());
-            }
-        }
-        if let Some(why) = self.believed_proof().and_then(|proof| proof.forgotten.clone()) {
-            self.lose(now, why);
-        }
-    }
-
-    /// A node's process has ended: nothing of what reached it is left.
-    fn dies_with(&mut self, machine: usize) {
-        (self.arrived[machine], self.latest[machine]) = (None, None);
-        for proof in self.proofs.values_mut() {
-            proof.knowers[machine] = false;
-        }
-    }
-
-    fn lose(&mut self, now: Instant, why: String) {
-        if self.offer.promise == Promise::Stateful {
-            self.excuse.get_or_insert((now, why));
-        }
-    }
-}
-
-impl Proof {
-    /// It has left, and nobody knows it any more.
-    fn is_unknown(&self) -> bool {
-        self.released && self.knowers == [false; 2]
-    }
-}
-
-impl core::fmt::Display for Tracked {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let kind = if self.is_tcp() { "connection" } else { "exchange" };
-        write!(f, "the {kind} from {} to {}", self.caller.end, self.offer.at)
     }
 }
 

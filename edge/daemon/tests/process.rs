@@ -162,6 +162,20 @@ fn idle_clients_do_not_lock_the_operator_out() {
     assert_eq!(ask(&mut idle[63], b"{\"line\":\"show ns ip\"}\n")["ok"], true);
 }
 
+/// A table of descriptors that grows later makes the thread that outgrows it wait for the kernel, for seconds on a busy machine.
+#[test]
+fn its_table_of_descriptors_has_its_size_from_the_start() {
+    let daemon = Daemon::start();
+    let proc = format!("/proc/{}", daemon.child.id());
+    let number = |file: &str, label: &str| -> u64 {
+        let text = std::fs::read_to_string(format!("{proc}/{file}")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(label)).expect("the kernel tells it");
+        line.split_ascii_whitespace().next().unwrap().parse().unwrap()
+    };
+    let (size, limit) = (number("status", "FDSize:"), number("limits", "Max open files"));
+    assert!(limit <= 4096 && size >= limit, "room for {size} of {limit}");
+}
+
 #[test]
 fn save_ns_config_replaces_the_file_with_what_runs() {
     let daemon = Daemon::start();

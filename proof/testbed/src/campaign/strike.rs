@@ -236,12 +236,13 @@ impl Field<'_> {
         self.pair.ensure_silent(secondary, watch)?;
         self.crowd.spare_no_more()?;
         self.pair.nodes[primary].fail(self.lab, Failure::Kill)?;
-        let watch = Watch::start(self.lab, primary)?;
+        // At once: on a busy machine the successor may lead before the watch has begun.
         if whole {
             self.crowd.spare_no_more()?;
         } else {
             self.crowd.excuse()?;
         }
+        let watch = Watch::start(self.lab, primary)?;
         sys::wait_until("the node that was left leads", ROLE_LIMIT, || {
             self.pair.nodes[secondary].ensure_alive()?;
             Ok(self.pair.nodes[secondary].ha().is_ok_and(|view| view.is_primary()).then_some(()))

@@ -105,7 +105,7 @@ pub(crate) fn proxy_port(service: &Service) -> Result<(), CommandError> {
 fn stateless_possible(vserver: &LbVserver) -> Result<(), CommandError> {
     let refuse = |message| Err(CommandError::with(message, format!("connFailover, {}", vserver.name)));
     match vserver.kind {
-        ServiceType::Tcp | ServiceType::Udp => return refuse(messages::FAILOVER_NEEDS_ANY),
+        ServiceType::Tcp | ServiceType::Ftp | ServiceType::Udp => return refuse(messages::FAILOVER_NEEDS_ANY),
         ServiceType::Any => {}
     }
     match (vserver.persistence, vserver.method) {
@@ -116,8 +116,17 @@ fn stateless_possible(vserver: &LbVserver) -> Result<(), CommandError> {
     }
 }
 
+/// Control connections have one address and port: what comes to others may be data.
+pub(crate) fn exact_for_ftp(kind: ServiceType, is_exact: bool) -> Result<(), CommandError> {
+    match kind == ServiceType::Ftp && !is_exact {
+        true => Err(CommandError::with(messages::FTP_NEEDS_PORT, "port, *")),
+        false => Ok(()),
+    }
+}
+
 /// No other vserver receives the same packets.
 pub(crate) fn vserver_address(config: &Config, vserver: &LbVserver) -> Result<(), CommandError> {
+    exact_for_ftp(vserver.kind, vserver.addr.is_some() && vserver.port.is_some())?;
     if vserver.port == Some(0) && vserver.addr.is_none_or(|a| !a.is_unspecified()) {
         return Err(CommandError::about(messages::INVALID_ARGUMENT_VALUE, "port", "0"));
     }
@@ -145,7 +154,8 @@ pub(crate) fn service_address(config: &Config, service: &Service) -> Result<(), 
 }
 
 fn overlap(a: ServiceType, b: ServiceType) -> bool {
-    a == b || a == ServiceType::Any || b == ServiceType::Any
+    let by_tcp = |kind| matches!(kind, ServiceType::Tcp | ServiceType::Ftp);
+    a == b || a == ServiceType::Any || b == ServiceType::Any || by_tcp(a) && by_tcp(b)
 }
 
 /// The address belongs to no node.

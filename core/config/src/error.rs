@@ -308,5 +308,7 @@ pub mod messages {
         NSIP_OF_A_PAIR = 60008, "The IP address cannot be changed while an HA node is configured; remove it first";
         /// Ours, a warning: the peer link needs it.
         NSIP_NOT_OF_HOST = 60009, "This host does not have the IP address";
+        /// An FTP vserver or service with wildcards.
+        FTP_NEEDS_PORT = 60010, "FTP needs one IP address and one port";
     }
 }

@@ -11,6 +11,8 @@ use core::time::Duration;
 pub enum ServiceType {
     /// TCP connections.
     Tcp,
+    /// FTP control connections, and the data connections of which they speak.
+    Ftp,
     /// UDP flows.
     Udp,
     /// Any TCP, UDP or echo traffic.
@@ -19,12 +21,13 @@ pub enum ServiceType {
 
 impl ServiceType {
     /// Every type.
-    pub(crate) const ALL: [ServiceType; 3] = [ServiceType::Tcp, ServiceType::Udp, ServiceType::Any];
+    pub(crate) const ALL: [ServiceType; 4] = [ServiceType::Tcp, ServiceType::Ftp, ServiceType::Udp, ServiceType::Any];
 
     /// The market's word.
     pub fn word(self) -> &'static str {
         match self {
             ServiceType::Tcp => "TCP",
+            ServiceType::Ftp => "FTP",
             ServiceType::Udp => "UDP",
             ServiceType::Any => "ANY",
         }
@@ -33,7 +36,7 @@ impl ServiceType {
     /// Idle time-out of a flow when neither vserver nor service says otherwise.
     pub fn default_idle(self) -> Duration {
         match self {
-            ServiceType::Tcp => Duration::from_secs(9000),
+            ServiceType::Tcp | ServiceType::Ftp => Duration::from_secs(9000),
             ServiceType::Udp | ServiceType::Any => Duration::from_secs(120),
         }
     }
@@ -340,8 +343,8 @@ impl Service {
     /// Name of the built-in monitor that probes the service while none is bound.
     pub fn default_monitor(&self) -> &'static str {
         match (self.kind, self.port) {
-            (ServiceType::Tcp, Some(_)) => "tcp-default",
-            (ServiceType::Tcp, None) | (ServiceType::Udp | ServiceType::Any, _) => "ping-default",
+            (ServiceType::Tcp | ServiceType::Ftp, Some(_)) => "tcp-default",
+            (ServiceType::Tcp | ServiceType::Ftp, None) | (ServiceType::Udp | ServiceType::Any, _) => "ping-default",
         }
     }
 }

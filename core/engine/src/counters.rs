@@ -57,6 +57,9 @@ pub struct Counters {
     pub unnumbered: u64,
     /// Fields of another version that found no room beside their mirrored flow.
     pub tails_lost: u64,
+    /// Lines of FTP control connections that spoke of a data connection and passed as they were: no port was free, or they
+    /// named another host.
+    pub ftp_unannounced: u64,
     /// Client packets balanced without being remembered, and sessions of the peer without room: persistence table full.
     pub persistence_full: u64,
     /// Mirrored flows that lost against another one with the same key or port.
@@ -116,6 +119,7 @@ impl Counters {
             ("stale_evicted", self.stale_evicted),
             ("unnumbered", self.unnumbered),
             ("tails_lost", self.tails_lost),
+            ("ftp_unannounced", self.ftp_unannounced),
             ("persistence_full", self.persistence_full),
             ("record_conflicts", self.record_conflicts),
             ("record_full", self.record_full),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use holdfast_base::{Duration, Instant};
 use holdfast_wire::{Addr, Arp, ArpOp, MacAddr, icmp_checksum_ok};
 
+use crate::alg::control::Control;
+use crate::alg::expect::Doorstep;
 use crate::buckets::{BUCKETS_PER_PART, Buckets};
 use crate::counters::{ConnectionRow, Counters, Counts, ServiceCounters, VserverCounters};
 use crate::flow::hold::Holds;
@@ -161,6 +163,10 @@ pub struct Engine {
     /// What came with flows from a peer of another version, by slot: only flows
     /// with [`Flow::TAIL`] have an entry.
     pub(crate) tails: BTreeMap<u32, Box<[u8]>>,
+    /// What is known of control connections, by slot.
+    pub(crate) controls: BTreeMap<u32, Control>,
+    /// The control connections that announced these data connections.
+    pub(crate) expectations: BTreeMap<Doorstep, FlowRef>,
     /// A mark was lost: the stream of this session is not complete.
     pub(crate) marks_overflowed: bool,
     /// A client's packet was forwarded since [`Engine::take_client_seen`].
@@ -206,6 +212,8 @@ impl Engine {
             marks: VecDeque::new(),
             numbers: Numbers::new(limits.max_flows),
             tails: BTreeMap::new(),
+            controls: BTreeMap::new(),
+            expectations: BTreeMap::new(),
             marks_overflowed: false,
             client_seen: false,
             offloads: Offloads::default(),
@@ -542,6 +550,8 @@ impl Engine {
         self.fragments = Fragments::new();
         self.marks.clear();
         self.tails.clear();
+        self.controls.clear();
+        self.expectations.clear();
         self.roster.forget_flows();
         (self.tracked, self.protected) = (0, 0);
         self.buckets.clear();

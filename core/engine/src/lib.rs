@@ -5,6 +5,7 @@
 //! knows no object names, peers, roles or sockets. Read `path.rs` first.
 #![forbid(unsafe_code)]
 
+mod alg;
 mod buckets;
 mod complain;
 mod counters;

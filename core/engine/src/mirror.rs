@@ -182,6 +182,18 @@ impl Engine {
         }
     }
 
+    /// What the peer has of the flow is not what it must have.
+    pub(crate) fn unprotect(&mut self, slot: u32) {
+        let flow = self.flows.at(slot);
+        if self.is_protected(flow) {
+            let (vserver, tracked) = (flow.vserver, flow.has(Flow::TRACKED));
+            self.flows.at_mut(slot).acked = 0;
+            if tracked {
+                self.count_protected(vserver, false);
+            }
+        }
+    }
+
     /// Ends a hold that the peer has not acknowledged. False: there is none.
     pub(crate) fn release_unprotected(&mut self, now: Instant, slot: u32) -> bool {
         let released = self.release(now, slot);
@@ -442,6 +454,12 @@ impl Engine {
             return;
         }
         let Some((slot, Side::Client)) = self.flows.find(key) else { return };
+        self.store_tail(slot, tail);
+        self.adopt_tail(slot);
+    }
+
+    /// Keeps the tail of a flow's record; an empty one clears.
+    pub(crate) fn store_tail(&mut self, slot: u32, tail: &[u8]) {
         let has =
             !tail.is_empty() && (self.tails.len() < self.limits.max_tails as usize || self.tails.contains_key(&slot));
         self.counters.tails_lost += u64::from(!tail.is_empty() && !has);
@@ -555,6 +573,7 @@ impl Engine {
         self.count_close(slot);
         self.set_tracked(slot, false);
         self.withdraw_offload(slot);
+        self.forget_control(slot);
         let flow = self.flows.remove(slot);
         if flow.has(Flow::TAIL) {
             self.tails.remove(&slot);
@@ -616,6 +635,7 @@ impl Engine {
     pub(crate) fn place(&mut self, now: Instant, record: &FlowRecord) -> Result<u32, Unplaced> {
         let mut flow = flow_of(now, record);
         (flow.vserver, flow.service) = self.rows_of(flow.vip, flow.server, flow.proto);
+        flow.set(Flow::CONTROL, self.roster.vserver_at(flow.vserver).is_some_and(|row| row.ftp));
         if flow.source != flow.client {
             self.snat.lease_exactly(destination_of(&flow), flow.source.port).map_err(|error| match error {
                 LeaseError::Taken => Unplaced::Taken,

@@ -20,7 +20,7 @@ use holdfast_wire::{Endpoint, MacAddr, Plain, plain};
 use crate::engine::{Engine, Gate};
 use crate::flow::tcp::TcpState;
 use crate::flow::tcp_seen::note_offloaded;
-use crate::flow::{FlowState, NONE, Side};
+use crate::flow::{Flow, FlowState, NONE, Side};
 use crate::frame::PortId;
 use crate::record::{FlowKey, L2Disc};
 
@@ -327,6 +327,9 @@ impl Engine {
     /// Both ends believe in the flow and nothing of it waits.
     fn may_offload(&self, slot: u32) -> bool {
         let flow = self.flows.at(slot);
+        if flow.has(Flow::CONTROL) {
+            return false;
+        }
         let plain = match flow.state {
             FlowState::Tcp(TcpState::Established) | FlowState::Datagram => true,
             FlowState::Tcp(

@@ -46,7 +46,7 @@ pub(crate) struct Opening {
     pub(crate) client_idle: Duration,
     pub(crate) server_idle: Duration,
     pub(crate) state: FlowState,
-    pub(crate) flags: u8,
+    pub(crate) flags: u16,
 }
 
 impl Engine {
@@ -132,7 +132,7 @@ impl Engine {
             client_idle: vserver.client_idle,
             server_idle: service.server_idle,
             state: first_state(packet.proto, state),
-            flags,
+            flags: flags | if vserver.ftp { Flow::CONTROL } else { 0 },
         };
         let slot = self.open(now, &opening)?;
         self.count_hit(&opening);
@@ -234,7 +234,7 @@ impl Engine {
         client: Endpoint,
         server: Endpoint,
         state: TcpState,
-    ) -> Result<(Endpoint, u8), Drop> {
+    ) -> Result<(Endpoint, u16), Drop> {
         if service.usip {
             return Ok((client, 0));
         }
@@ -275,10 +275,13 @@ impl Engine {
         if (flow.vserver != NONE && flow.service != NONE) || flow.has(Flow::PASS_THROUGH) {
             return;
         }
-        let (vserver, service) = self.rows_of(flow.vip, flow.server, flow.proto);
+        let (vip, server) = self.parent_ends(slot).unwrap_or((flow.vip, flow.server));
+        let (vserver, service) = self.rows_of(vip, server, flow.proto);
         if flow.vserver == NONE && vserver != NONE {
+            let ftp = self.roster.vserver_at(vserver).is_some_and(|row| row.ftp);
             let flow = self.flows.at_mut(slot);
             (flow.vserver, flow.service) = (vserver, service);
+            flow.set(Flow::CONTROL, ftp && flow.vip == vip);
             self.count_open(slot);
             self.count_bound(slot);
         } else if flow.vserver == vserver && flow.service != service {

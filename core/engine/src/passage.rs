@@ -270,12 +270,13 @@ impl Engine {
             return false;
         }
         let (vserver, service, bytes) = (flow.vserver, flow.service, u64::from(arrival.packet.total_len));
-        self.client_seen |= side == Side::Client;
+        let asks = if flow.has(Flow::REVERSED) { side.other() } else { side };
+        self.client_seen |= asks == Side::Client;
         if let Some(counters) = self.roster.vserver_counters(vserver) {
-            counters.traffic.add(side, bytes);
+            counters.traffic.add(asks, bytes);
         }
         if let Some(counters) = self.roster.service_counters(service) {
-            counters.traffic.add(side, bytes);
+            counters.traffic.add(asks, bytes);
         }
         true
     }

@@ -12,8 +12,8 @@ use holdfast_wire::build::ErrorReport;
 use holdfast_wire::{Ethernet, Fragment, IpPacket, Parsed, Transport, ipv4_checksum_ok, parse};
 
 use crate::engine::{Engine, Gate};
-use crate::flow::Side;
 use crate::flow::tcp::{Segment, TcpState};
+use crate::flow::{Flow, Side};
 use crate::frame::Frame;
 use crate::open::Whose;
 use crate::record::{FlowKey, L2Disc};
@@ -111,6 +111,9 @@ impl Engine {
         if arrival.packet.ttl <= 1 {
             return self.refuse(now, arrival, ErrorReport::TimeExceeded, Drop::TtlExceeded);
         }
+        if self.flows.at(slot).has(Flow::CONTROL) {
+            return self.control_packet(now, arrival, slot, side);
+        }
         match self.advance(now, slot, side, arrival.packet) {
             Passage::Go => self.forward(now, arrival, slot, side),
             Passage::Hold => self.hold(now, arrival, slot, side),
@@ -126,7 +129,7 @@ impl Engine {
     }
 
     /// A packet of no flow.
-    fn unknown_packet(&mut self, now: Instant, arrival: &mut Arrival<'_, '_>) -> Verdict {
+    pub(crate) fn unknown_packet(&mut self, now: Instant, arrival: &mut Arrival<'_, '_>) -> Verdict {
         let opens = match arrival.packet.transport {
             Transport::Tcp(tcp) => {
                 let flags = tcp.flags;
@@ -144,6 +147,9 @@ impl Engine {
             | Transport::Other
             | Transport::None => true,
         };
+        if opens && let Some(expected) = self.expectation_of(arrival.packet) {
+            return self.expected_packet(now, arrival, expected);
+        }
         match self.whose(arrival.packet) {
             Whose::Host => Verdict::ForHost,
             _ if self.gate == Gate::Draining => Verdict::Drop(Drop::Draining),
@@ -152,7 +158,7 @@ impl Engine {
             Whose::ServerOf(bound) if opens && arrival.packet.tcp().is_some() => self.servers_own(now, arrival, bound),
             Whose::ServerOf(bound) => self.stray_packet(now, arrival, StrayEnd::Server(bound)),
             Whose::Snip => self.stray_to_snip(now, arrival),
-            Whose::Nobody => Verdict::Drop(Drop::NoVserver),
+            Whose::Nobody => self.stray_data(now, arrival),
             Whose::World => self.route(now, arrival),
         }
     }
@@ -166,6 +172,11 @@ impl Engine {
             Ok(slot) => slot,
             Err(reason) => return Verdict::Drop(reason),
         };
+        self.let_first_pass(now, arrival, slot)
+    }
+
+    /// The packet that opened the flow in `slot` goes its way.
+    pub(crate) fn let_first_pass(&mut self, now: Instant, arrival: &mut Arrival<'_, '_>, slot: u32) -> Verdict {
         // The answer need not wait for the client's Ethernet address then.
         self.prepare(now, slot, Side::Server);
         match self.opened(slot, arrival.packet) {

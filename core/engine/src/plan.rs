@@ -135,6 +135,9 @@ pub struct Vserver {
     pub port: u16,
     /// What it carries.
     pub kind: VserverKind,
+    /// It is FTP's control connection that arrives here (of kind [`VserverKind::Tcp`], at one address and port): what is said
+    /// there of data connections is followed.
+    pub ftp: bool,
     /// Enabled by the operator.
     pub enabled: bool,
     /// Choice of service.

@@ -27,6 +27,8 @@ pub(crate) struct VserverRow {
     place: Option<Place>,
     /// Whether its flows are mirrored, by the last plan that had it: once it is gone they live on as they were.
     pub(crate) stateful: bool,
+    /// Whether it is FTP's, by that plan.
+    pub(crate) ftp: bool,
     /// Its place in the plan, if the plan has it and it has persistence.
     pub(crate) persistent: Option<usize>,
     /// Its counters.
@@ -106,6 +108,7 @@ impl Roster {
             let row = &mut self.vserver_rows[row as usize];
             row.place = Some(place_of_vserver(vserver));
             row.stateful = vserver.failover == ConnFailover::Stateful;
+            row.ftp = vserver.ftp;
             row.persistent = vserver.persistence.map(|_| place);
             self.by_address.entry(place_of_vserver(vserver)).or_insert(place);
             for binding in &vserver.services {
@@ -131,6 +134,12 @@ impl Roster {
         keys.into_iter().find_map(|key| self.by_address.get(&key).copied())
     }
 
+    /// Places in the plan of the vservers at this address, whatever their ports.
+    pub(crate) fn vservers_at(&self, addr: Addr) -> impl Iterator<Item = usize> {
+        let all = (addr, 0, VserverKind::Tcp)..=(addr, u16::MAX, VserverKind::Any);
+        self.by_address.range(all).map(|(_, &place)| place)
+    }
+
     /// The bindings of services at exactly `server`, then those of services on
     /// any port of its address.
     pub(crate) fn bound_to(&self, server: Endpoint, proto: u8) -> impl Iterator<Item = Bound> {
@@ -141,6 +150,14 @@ impl Roster {
             let kind = self.plan.services.get(service)?.kind;
             kinds(proto).contains(&kind).then_some(Bound { vserver, service })
         })
+    }
+
+    /// The bindings to FTP vservers of services at any port of `server`.
+    pub(crate) fn ftp_bound_to(&self, server: Addr) -> impl Iterator<Item = Bound> {
+        let first = self.by_server.partition_point(|(other, ..)| other.addr < server);
+        let here = self.by_server[first..].iter().take_while(move |(other, ..)| other.addr == server);
+        let bound = here.map(|&(_, vserver, service)| Bound { vserver, service });
+        bound.filter(|bound| self.plan.vservers[bound.vserver].ftp)
     }
 
     /// The vserver with this number, if the plan has it.
@@ -253,7 +270,7 @@ impl Roster {
         let rows = &mut self.vserver_rows;
         *self.vserver_row_of.entry(id).or_insert_with(|| {
             let counters = VserverCounters::default();
-            rows.push(VserverRow { id, place: None, stateful: false, persistent: None, counters });
+            rows.push(VserverRow { id, place: None, stateful: false, ftp: false, persistent: None, counters });
             rows.len() as u32 - 1
         })
     }

@@ -66,6 +66,15 @@ impl Engine {
         }
     }
 
+    /// A packet to a VIP at a port of no vserver: a data connection of an FTP vserver has such ports.
+    pub(crate) fn stray_data(&mut self, now: Instant, arrival: &mut Arrival<'_, '_>) -> Verdict {
+        let opens = arrival.packet.tcp().is_none_or(|tcp| tcp.flags.syn());
+        match self.ftp_vserver_at(arrival.packet.dst) {
+            Some(place) if !opens => self.stray_packet(now, arrival, StrayEnd::Client(place)),
+            Some(_) | None => Verdict::Drop(Drop::NoVserver),
+        }
+    }
+
     /// A packet to a SNIP without a flow.
     pub(crate) fn stray_to_snip(&mut self, now: Instant, arrival: &mut Arrival<'_, '_>) -> Verdict {
         let Some(tcp) = arrival.packet.tcp() else { return Verdict::Drop(Drop::NoVserver) };
@@ -74,7 +83,8 @@ impl Engine {
         }
         let plan = self.roster.plan();
         let in_grace = self.is_in_grace(now);
-        let bound = || self.roster.bound_to(arrival.packet.source(), arrival.packet.proto);
+        let (server, proto) = (arrival.packet.source(), arrival.packet.proto);
+        let bound = || self.roster.bound_to(server, proto).chain(self.roster.ftp_bound_to(server.addr));
         let resets = bound().any(|bound| match plan.vservers[bound.vserver].failover {
             ConnFailover::Disabled | ConnFailover::Stateless => {
                 !self.may_be_offered(now, arrival.packet.source(), arrival.packet.proto)

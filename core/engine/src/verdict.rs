@@ -83,6 +83,8 @@ reasons! {
     HoldQueueFull = "hold_queue_full",
     /// A retransmission of what the hold already keeps, or an answer to an earlier SYN that would overtake it.
     HoldDuplicate = "hold_duplicate",
+    /// A segment of a control connection before its turn: others before it are missing, or the peer must know them first.
+    OutOfTurn = "out_of_turn",
     /// An ICMP error that matches no flow.
     IcmpUnrelated = "icmp_unrelated",
     /// Rate limit of replies made by the node itself.

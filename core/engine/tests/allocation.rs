@@ -68,6 +68,7 @@ fn plan() -> Plan {
         method: Method::RoundRobin,
         persistence: None,
         failover: ConnFailover::Disabled,
+        ftp: false,
         client_idle: idle,
         services: vec![Binding { service: ServiceId(1), weight: 1 }],
     };

@@ -64,6 +64,7 @@ fn plan() -> Plan {
             method: Method::RoundRobin,
             persistence: None,
             failover: ConnFailover::Stateful,
+            ftp: false,
             client_idle: Duration::from_secs(60),
             services: vec![Binding { service: ServiceId(1), weight: 1 }],
         }],

@@ -97,6 +97,7 @@ fn vserver(id: u32, address: Endpoint, kind: VserverKind) -> Vserver {
         method: Method::RoundRobin,
         persistence: None,
         failover: ConnFailover::Disabled,
+        ftp: false,
         client_idle: Duration::from_secs(180),
         services: vec![Binding { service: ServiceId(id), weight: 1 }],
     }

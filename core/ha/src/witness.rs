@@ -315,8 +315,11 @@ impl Machine {
             Role::Primary | Role::Draining => {
                 self.witness.granted = self.witness.granted.max(Some(sent));
                 if to.term > self.term {
-                    // The peer cannot lead from what it holds any more: nothing waits for it.
-                    self.lose(LostCause::Silence);
+                    // One that does not answer cannot lead from what it holds any more: nothing waits for it. One that is back
+                    // hears of the term, and what waits for it goes on waiting.
+                    if !self.is_answered_in_time() {
+                        self.lose(LostCause::Silence);
+                    }
                     self.promised_until = now;
                     self.flipping = false;
                     self.lead(now, to.term, Cause::Witnessed);
@@ -480,6 +483,12 @@ impl Machine {
     /// Whether what the peer has answered is a lease by itself.
     fn is_answered(&self) -> bool {
         self.witness.answered.is_some_and(|answered| self.now < answered + self.lease_length())
+    }
+
+    /// Whether what the peer has answered is so new that the witness need not be asked on its account.
+    fn is_answered_in_time(&self) -> bool {
+        let enough = self.lease_length().saturating_sub(self.loan() / 3);
+        self.witness.answered.is_some_and(|answered| self.now < answered + enough)
     }
 
     /// Time between two attempts.

@@ -26,7 +26,7 @@ pub const ACK_HEADER: usize = 16;
 pub const MAX_BITMAP: usize = MAX_WINDOW as usize / 8;
 /// Most bytes of a flow's tail fields that are kept and passed on; a longer
 /// tail is left out and counted.
-pub const MAX_TAIL: usize = 64;
+pub const MAX_TAIL: usize = 640;
 /// Most bytes of one record of any kind but a journal fragment, without a tail.
 pub const MAX_RECORD: usize = 107;
 /// Room that a datagram must have for any record but a journal fragment and

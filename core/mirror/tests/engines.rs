@@ -68,6 +68,7 @@ fn plan() -> Plan {
                 v6_prefix_len: 128,
             }),
             failover: ConnFailover::Stateful,
+            ftp: false,
             client_idle: Duration::from_secs(9000),
             services: (0..3).map(|n| Binding { service: ServiceId(n), weight: 1 }).collect(),
         }],

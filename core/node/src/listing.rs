@@ -109,6 +109,9 @@ impl Node {
             link_source: (row.source.addr.into(), row.source.port),
             link_destination: (row.server.addr.into(), row.server.port),
             kind: match row.proto {
+                TCP if vserver.is_some_and(|vserver| vserver.kind == config::ServiceType::Ftp) => {
+                    config::ServiceType::Ftp
+                }
                 TCP => config::ServiceType::Tcp,
                 UDP => config::ServiceType::Udp,
                 _ => config::ServiceType::Any,

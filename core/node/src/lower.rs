@@ -44,7 +44,7 @@ pub(crate) fn watched(config: &Config) -> Vec<ServiceSpec> {
 pub(crate) fn service_identity(config: &Config, service: &config::Service) -> Option<(Endpoint, u8)> {
     let server = config.server(&service.server)?;
     let kind = match service.kind {
-        config::ServiceType::Tcp => 6,
+        config::ServiceType::Tcp | config::ServiceType::Ftp => 6,
         config::ServiceType::Udp => 17,
         config::ServiceType::Any => 0,
     };
@@ -84,6 +84,7 @@ fn vserver(config: &Config, vserver: &config::LbVserver) -> engine::Vserver {
         method: method(vserver.method),
         persistence,
         failover: failover(vserver.failover),
+        ftp: vserver.kind == config::ServiceType::Ftp,
         client_idle: vserver.client_idle(),
         services: services.collect(),
     }
@@ -119,7 +120,7 @@ fn route(route: &config::Route) -> engine::Route {
 
 fn kind(kind: config::ServiceType) -> engine::VserverKind {
     match kind {
-        config::ServiceType::Tcp => engine::VserverKind::Tcp,
+        config::ServiceType::Tcp | config::ServiceType::Ftp => engine::VserverKind::Tcp,
         config::ServiceType::Udp => engine::VserverKind::Udp,
         config::ServiceType::Any => engine::VserverKind::Any,
     }

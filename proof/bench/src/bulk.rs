@@ -232,6 +232,7 @@ fn plan() -> Plan {
             method: Method::RoundRobin,
             persistence: None,
             failover: ConnFailover::Stateful,
+            ftp: false,
             client_idle: idle,
             services: (0..SERVERS)
                 .map(|number| holdfast_engine::Binding { service: ServiceId(number), weight: 1 })

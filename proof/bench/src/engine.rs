@@ -178,6 +178,7 @@ fn plan() -> Plan {
             method: Method::RoundRobin,
             persistence: None,
             failover: ConnFailover::Disabled,
+            ftp: false,
             client_idle: idle,
             services: numbers.clone().map(|number| Binding { service: ServiceId(number), weight: 1 }).collect(),
         }],

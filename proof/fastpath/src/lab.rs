@@ -385,6 +385,7 @@ fn plan() -> Plan {
         method: Method::RoundRobin,
         persistence: None,
         failover: ConnFailover::Disabled,
+        ftp: false,
         client_idle: idle,
         services: vec![Binding { service: ServiceId(number), weight: 1 }],
     };

@@ -194,6 +194,7 @@ fn plan(options: u8) -> Plan {
                     timeout: Duration::from_secs(120),
                 }),
                 failover: failover[usize::from(options >> 2 & 3)],
+                ftp: false,
                 client_idle: Duration::from_secs(180),
                 services: vec![Binding { service: ServiceId(id), weight: 1 }],
             });

@@ -18,6 +18,7 @@ use crate::value::Value;
 fn service_type(c: &Command, at: usize) -> ServiceType {
     match c.text(at) {
         Some("TCP") => ServiceType::Tcp,
+        Some("FTP") => ServiceType::Ftp,
         Some("UDP") => ServiceType::Udp,
         Some(_) | None => ServiceType::Any,
     }
@@ -124,6 +125,7 @@ pub(super) fn add_service(config: &mut Config, c: &Command) -> Applied {
     };
     service.put_all(c);
     check::proxy_port(&service)?;
+    check::exact_for_ftp(service.kind, service.port.is_some())?;
     check::service_address(config, &service)?;
     if let Some(server) = made {
         config.servers.insert(&server.name.clone(), server);

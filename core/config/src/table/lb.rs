@@ -16,7 +16,7 @@ const TYPES: &[Choice] = &[
     yes("UDP"),
     yes("ANY"),
     no("HTTP"),
-    no("FTP"),
+    yes("FTP"),
     no("SSL"),
     no("SSL_BRIDGE"),
     no("SSL_TCP"),

@@ -145,7 +145,7 @@ pub(crate) struct Flow {
     /// What it has shown.
     pub(crate) state: FlowState,
     /// Bits, see the constants.
-    pub(crate) flags: u8,
+    pub(crate) flags: u16,
     /// The client has sent a SYN since the server last answered one.
     pub(crate) syn_again: bool,
 }
@@ -155,29 +155,33 @@ const _: () = assert!(size_of::<Flow>() <= 192);
 
 impl Flow {
     /// Fields of another version came with its record.
-    pub(crate) const TAIL: u8 = 1;
+    pub(crate) const TAIL: u16 = 1;
     /// A successor should know it: it counts as protected or unprotected.
-    pub(crate) const TRACKED: u8 = 2;
+    pub(crate) const TRACKED: u16 = 2;
     /// `source` is a leased SNAT port.
-    pub(crate) const LEASED: u8 = 4;
+    pub(crate) const LEASED: u16 = 4;
     /// The server acknowledged the client's FIN.
-    pub(crate) const CLIENT_FIN_ACKED: u8 = 8;
+    pub(crate) const CLIENT_FIN_ACKED: u16 = 8;
     /// The client acknowledged the server's FIN.
-    pub(crate) const SERVER_FIN_ACKED: u8 = 16;
+    pub(crate) const SERVER_FIN_ACKED: u16 = 16;
     /// Installed from a record, and no packet of it has passed here yet.
-    pub(crate) const UNTOUCHED: u8 = 32;
+    pub(crate) const UNTOUCHED: u16 = 32;
     /// Counted as established in the roster.
-    pub(crate) const COUNTED_ESTABLISHED: u8 = 64;
+    pub(crate) const COUNTED_ESTABLISHED: u16 = 64;
     /// The server's own connection through this node: addresses stay as they are.
-    pub(crate) const PASS_THROUGH: u8 = 128;
+    pub(crate) const PASS_THROUGH: u16 = 128;
+    /// An FTP control connection, whose text is read.
+    pub(crate) const CONTROL: u16 = 256;
+    /// The server of its vserver is its client side: an active data connection of FTP.
+    pub(crate) const REVERSED: u16 = 512;
 
     /// Whether a flag is set.
-    pub(crate) const fn has(&self, flag: u8) -> bool {
+    pub(crate) const fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 
     /// Sets or clears a flag.
-    pub(crate) fn set(&mut self, flag: u8, on: bool) {
+    pub(crate) fn set(&mut self, flag: u16, on: bool) {
         if on { self.flags |= flag } else { self.flags &= !flag }
     }
 

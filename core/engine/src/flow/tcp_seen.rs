@@ -262,7 +262,7 @@ fn note_fin_ack(flow: &mut Flow, state: TcpState, side: Side, tcp: &Tcp) -> (Tcp
 }
 
 /// The flag that says that the FIN of `side` is acknowledged.
-const fn fin_acked(side: Side) -> u8 {
+const fn fin_acked(side: Side) -> u16 {
     match side {
         Side::Client => Flow::CLIENT_FIN_ACKED,
         Side::Server => Flow::SERVER_FIN_ACKED,

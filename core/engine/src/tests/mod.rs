@@ -3,6 +3,7 @@
 mod fast_open;
 mod flood;
 mod forged;
+mod ftp;
 mod icmp;
 mod listing;
 mod mirror;
@@ -116,6 +117,7 @@ pub(super) fn plan(net: &Net) -> Plan {
             method: Method::RoundRobin,
             persistence: None,
             failover: ConnFailover::Stateful,
+            ftp: false,
             client_idle: Duration::from_secs(180),
             services: SERVICES.map(|service| Binding { service, weight: 1 }).to_vec(),
         }],
@@ -265,7 +267,7 @@ impl Lab {
     }
 
     /// Drains the engine; hosts answer what asks for them.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         loop {
             while let Some(mark) = self.engine.poll_mark() {
                 self.marks.push(mark);

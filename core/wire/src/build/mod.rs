@@ -2,16 +2,18 @@
 //!
 //! Every builder writes a whole frame, from the Ethernet header on, with
 //! finished checksums, into the caller's buffer and answers its length.
-//! [`MAX_REPLY`] bytes are enough for all of them, except for the two that
+//! [`MAX_REPLY`] bytes are enough for all of them, except for those that
 //! carry the caller's payload ([`tcp_segment`], [`udp_datagram`],
-//! [`echo_request`]: [`MAX_HEADERS`] more than the payload). A smaller buffer
+//! [`echo_request`]: [`MAX_HEADERS`] more than the payload; [`altered_segment`]). A smaller buffer
 //! is the caller's bug and panics. Short frames are not padded; drivers do that.
 
+mod altered;
 mod arp;
 mod icmp;
 mod neighbour;
 mod segment;
 
+pub use altered::{Altered, Edge, altered_segment};
 pub use arp::{arp_reply, arp_request, gratuitous_arp_reply, gratuitous_arp_request};
 pub use icmp::{ErrorReport, Quote, echo_reply_in_place, echo_request, icmp_error};
 pub use neighbour::{

@@ -25,8 +25,18 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Makes a file of `mib` MiB of noise and serves it anonymously on both servers.
+    /// Makes a file of `mib` MiB of noise and serves it anonymously on both servers, which say the virtual server's address in place
+    /// of their own: behind one of type ANY nobody else does.
     pub fn start(lab: &Lab, mib: u64) -> Result<Servers> {
+        Servers::start_with(lab, mib, &format!("pasv_address={}\n", Vip::Ftp.address(Family::V4)))
+    }
+
+    /// The same with servers that say their own address.
+    pub fn start_plain(lab: &Lab, mib: u64) -> Result<Servers> {
+        Servers::start_with(lab, mib, "connect_from_port_20=YES\n")
+    }
+
+    fn start_with(lab: &Lab, mib: u64, lines: &str) -> Result<Servers> {
         let root = lab.directory().join("ftp");
         std::fs::create_dir_all(&root)?;
         // vsftpd serves as user `ftp`, which must be able to walk here.
@@ -39,7 +49,7 @@ impl Servers {
         let mut servers = Servers { children: Vec::new(), size: mib * MIB, digest };
         for (index, namespace) in lab.servers.iter().enumerate() {
             let conf = lab.directory().join(format!("vsftpd-{index}.conf"));
-            std::fs::write(&conf, vsftpd_conf(&root))?;
+            std::fs::write(&conf, vsftpd_conf(&root) + lines)?;
             let log = File::options().create(true).append(true).open(lab.directory().join("vsftpd.log"))?;
             let child = namespace
                 .command("vsftpd")?
@@ -98,15 +108,27 @@ pub struct Download {
 impl Download {
     /// Starts curl (passive mode) at a rate that makes the download last `time`.
     pub fn start(lab: &Lab, servers: &Servers, family: Family, time: Duration) -> Result<Download> {
+        Download::from(lab, servers, (family, &Vip::Ftp.address(family)), &[], time)
+    }
+
+    /// The same from another address, with further arguments of curl.
+    pub fn from(
+        lab: &Lab,
+        servers: &Servers,
+        (family, address): (Family, &str),
+        arguments: &[&str],
+        time: Duration,
+    ) -> Result<Download> {
         let rate = (servers.size as f64 / time.as_secs_f64()) as u64;
         let host = match family {
-            Family::V4 => Vip::Ftp.address(family),
-            Family::V6 => format!("[{}]", Vip::Ftp.address(family)),
+            Family::V4 => address.to_owned(),
+            Family::V6 => format!("[{address}]"),
         };
         let mut curl = lab
             .client
             .command("curl")?
             .args(["--silent", "--show-error", "--globoff", "--limit-rate", &rate.to_string(), "--output", "-"])
+            .args(arguments)
             .args(["--interface", &family.client_net(10), &format!("ftp://{host}/{FILE_NAME}")])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -221,8 +243,7 @@ fn vsftpd_conf(root: &Path) -> String {
     format!(
         "listen=NO\nlisten_ipv6=YES\nbackground=NO\nanonymous_enable=YES\nlocal_enable=NO\nanon_root={root}\n\
          no_anon_password=YES\nsecure_chroot_dir=/run/vsftpd/empty\nseccomp_sandbox=NO\nxferlog_enable=NO\n\
-         pasv_min_port=30000\npasv_max_port=30999\npasv_address={}\n",
-        Vip::Ftp.address(Family::V4)
+         pasv_min_port=30000\npasv_max_port=30999\n"
     )
 }
 

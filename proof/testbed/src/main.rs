@@ -20,6 +20,7 @@ mod demo;
 mod dice;
 mod flood_stories;
 mod ftp;
+mod ftp_stories;
 mod health_stories;
 mod lab;
 mod lone_stories;

@@ -136,6 +136,7 @@ fn all() -> Vec<(String, Story)> {
     add("a_change_is_on_both_nodes_when_it_is_answered", config_stories::changes_reach_both);
     add("an_old_file_is_made_up_for_under_load", config_stories::old_file_under_load);
     crate::flood_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
+    crate::ftp_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::health_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::lone_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::plane_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));

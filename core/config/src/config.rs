@@ -66,6 +66,13 @@ impl<T> Named<T> {
         self.objects.remove(&id)
     }
 
+    /// Gives an object another name, which must be free; the object's own copy of it is the caller's.
+    pub(crate) fn rename(&mut self, name: &str, to: &str) -> Option<&mut T> {
+        let id = self.names.remove(name)?;
+        assert!(self.names.insert(to.to_owned(), id).is_none(), "names are unique");
+        self.objects.get_mut(&id)
+    }
+
     /// What `former` has too, as `same` judges, gets the number that it has there; `put` writes
     /// it into the object. The others keep theirs, which `former` must not know.
     pub(crate) fn renumber(&mut self, former: &Named<T>, same: impl Fn(&T, &T) -> bool, put: impl Fn(&mut T, u32)) {

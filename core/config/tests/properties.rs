@@ -139,6 +139,7 @@ fn line() -> impl Strategy<Value = String> {
         (name(), name()).prop_map(|(s, m)| format!("bind service {s} -monitorName {m} -weight 7")),
         (name(), name()).prop_map(|(s, m)| format!("unbind service {s} -monitorName {m}")),
         (pick(&["rm", "enable", "disable"]), name()).prop_map(|(v, n)| format!("{v} service {n}")),
+        (pick(&["server", "service", "lb vserver"]), name(), name()).prop_map(|(o, n, m)| format!("rename {o} {n} {m}")),
     ];
     let of_vserver = prop_oneof![
         (name(), kind(), address(), port(), options(VSERVER_OPTIONS))

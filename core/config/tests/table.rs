@@ -140,6 +140,32 @@ fn time_outs_follow_the_type_unless_they_are_set() {
 }
 
 #[test]
+fn a_new_name_keeps_the_number_and_the_place() {
+    let mut config = world();
+    for line in ["add service later srv TCP 80", "add lb vserver later TCP 192.0.2.11 80", "bind lb vserver vs svc"] {
+        apply(&mut config, line);
+    }
+    let ids = |config: &Config| {
+        let vservers = config.vservers().map(|vserver| vserver.id);
+        vservers.chain(config.services().map(|service| service.id)).collect::<Vec<_>>()
+    };
+    let (before, fingerprint) = (ids(&config), config.fingerprint());
+    for line in ["rename lb vserver vs vs9", "rename service svc svc9", "rename server srv srv9"] {
+        let command = parse(line).unwrap();
+        assert!(!config.keeps_to_itself(&command), "both nodes rename");
+        config.apply(&command).unwrap();
+    }
+    assert_eq!(ids(&config), before);
+    assert!(config.vserver("vs").is_none() && config.service("svc").is_none() && config.server("srv").is_none());
+    assert_eq!(config.vserver("vs9").unwrap().bindings[0].service, "svc9");
+    assert_eq!(config.service("svc9").unwrap().server, "srv9");
+    for line in ["rename lb vserver vs9 vs", "rename service svc9 svc", "rename server srv9 srv"] {
+        apply(&mut config, line);
+    }
+    assert_eq!(config.fingerprint(), fingerprint);
+}
+
+#[test]
 fn the_built_in_monitor_counts_until_another_is_bound() {
     let mut config = world();
     apply(&mut config, "add service t srv TCP 80");

@@ -6,7 +6,7 @@ use super::net::{claim_vip, release_vip};
 use super::{Applied, exists, missing};
 use crate::check::{self, Asked, Candidate};
 use crate::command::Command;
-use crate::config::Config;
+use crate::config::{Config, Named};
 use crate::error::{CommandError, messages};
 use crate::model::{
     Binding, ConnFailover, LbVserver, Method, Monitor, MonitorBinding, MonitorKind, Persistence, Server, Service,
@@ -92,6 +92,26 @@ pub(super) fn rm_server(config: &mut Config, c: &Command) -> Applied {
     Ok(())
 }
 
+pub(super) fn rename_server(config: &mut Config, c: &Command) -> Applied {
+    let (name, to) = new_name(&config.servers, c)?;
+    if let Some(server) = config.servers.rename(name, to) {
+        server.name = to.to_owned();
+    }
+    let users = config.services.iter_mut().filter(|service| service.server == name);
+    users.for_each(|service| service.server = to.to_owned());
+    Ok(())
+}
+
+/// The name of an object that is there, and the free one that it gets.
+fn new_name<'c, T>(objects: &Named<T>, c: &'c Command) -> Result<(&'c str, &'c str), CommandError> {
+    let (name, to) = (c.name(0), c.name(1));
+    objects.get(name).ok_or_else(|| missing("name", name))?;
+    if objects.get(to).is_some() {
+        return Err(exists("newName", to));
+    }
+    Ok((name, to))
+}
+
 pub(super) fn enable_server(config: &mut Config, c: &Command, on: bool) -> Applied {
     let name = c.name(0);
     config.servers.get_mut(name).ok_or_else(|| missing("name", name))?.enabled = on;
@@ -160,6 +180,16 @@ pub(super) fn rm_service(config: &mut Config, c: &Command) -> Applied {
     for vserver in config.vservers.iter_mut() {
         vserver.bindings.retain(|b| b.service != name);
     }
+    Ok(())
+}
+
+pub(super) fn rename_service(config: &mut Config, c: &Command) -> Applied {
+    let (name, to) = new_name(&config.services, c)?;
+    if let Some(service) = config.services.rename(name, to) {
+        service.name = to.to_owned();
+    }
+    let bindings = config.vservers.iter_mut().flat_map(|vserver| &mut vserver.bindings);
+    bindings.filter(|binding| binding.service == name).for_each(|binding| binding.service = to.to_owned());
     Ok(())
 }
 
@@ -312,6 +342,14 @@ pub(super) fn rm_vserver(config: &mut Config, c: &Command) -> Applied {
     let name = c.name(0);
     let removed = config.vservers.remove(name).ok_or_else(|| missing("name", name))?;
     release_vip(config, removed.addr);
+    Ok(())
+}
+
+pub(super) fn rename_vserver(config: &mut Config, c: &Command) -> Applied {
+    let (name, to) = new_name(&config.vservers, c)?;
+    if let Some(vserver) = config.vservers.rename(name, to) {
+        vserver.name = to.to_owned();
+    }
     Ok(())
 }
 

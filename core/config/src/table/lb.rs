@@ -168,6 +168,7 @@ const VSERVER: Arg = Arg::required("name", Type::Name, "name", "Name of the vser
 const MONITOR: Arg = Arg::required("monitorName", Type::Name, "monitorname", "Name of the monitor.");
 const MONITOR_TYPE: Arg = Arg::required("type", Type::Choice(MONITOR_TYPES), "type", "What it probes with.");
 const MONITOR_TYPE_HINT: Arg = Arg::optional("type", Type::Choice(MONITOR_TYPES), "type", "Its type; not needed.");
+const NEW_NAME: Arg = Arg::required("newName", Type::Name, "newname", "Its name from now on.");
 const ONLY: Arg = Arg::optional("name", Type::Name, "name", "Only this one.");
 const BOUND: Arg = Arg::required("serviceName", Type::Name, "servicename", "Name of the service.");
 const MONITOR_NAME: Opt = Opt::new("monitorName", Type::Name, "monitor_name", "Name of the monitor.").required();
@@ -306,6 +307,9 @@ pub(super) const ROWS: &[Row] = &[
     )
     .args(&[SERVER])
     .nitro("server"),
+    Row::new("rename", &["server"], Effect::Shared(Change::RenameServer), "Renames a server; its services follow.")
+        .args(&[SERVER, NEW_NAME])
+        .nitro("server"),
     Row::new("show", &["server"], Effect::Show(View::Server), "Shows servers.").args(&[ONLY]).nitro("server"),
     Row::new("add", &["service"], Effect::Shared(Change::AddService), "Adds a service: one port of one server.")
         .args(&[
@@ -351,6 +355,9 @@ pub(super) const ROWS: &[Row] = &[
         .args(&[SERVICE])
         .opts(&[MONITOR_NAME])
         .nitro("service_lbmonitor_binding"),
+    Row::new("rename", &["service"], Effect::Shared(Change::RenameService), "Renames a service; its flows go on.")
+        .args(&[SERVICE, NEW_NAME])
+        .nitro("service"),
     Row::new("show", &["service"], Effect::Show(View::Service), "Shows services.").args(&[ONLY]).nitro("service"),
     Row::new("stat", &["service"], Effect::Show(View::StatService), "Shows counters of services.")
         .args(&[ONLY])
@@ -422,6 +429,9 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("unbind", &["lb", "vserver"], Effect::Shared(Change::UnbindVserver), "Unbinds a service.")
         .args(&[VSERVER, BOUND])
         .nitro("lbvserver_service_binding"),
+    Row::new("rename", &["lb", "vserver"], Effect::Shared(Change::RenameVserver), "Renames a vserver; its flows go on.")
+        .args(&[VSERVER, NEW_NAME])
+        .nitro("lbvserver"),
     Row::new("show", &["lb", "vserver"], Effect::Show(View::Vserver), "Shows vservers.")
         .args(&[ONLY])
         .nitro("lbvserver"),

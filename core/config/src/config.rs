@@ -305,9 +305,9 @@ impl Config {
     }
 
     /// What probes a service at this moment: its bound monitors, else the built-in one; nothing
-    /// if health monitoring is off. Disabled monitors and bindings are left out.
+    /// if health monitoring is off or the type is not served. Disabled monitors and bindings are left out.
     pub fn effective_monitors(&self, service: &Service) -> Vec<(Monitor, u8)> {
-        if !service.health_monitor {
+        if !service.health_monitor || service.kind.unserved().is_some() {
             return Vec::new();
         }
         if service.monitors.is_empty() {

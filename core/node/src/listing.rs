@@ -108,9 +108,10 @@ impl Node {
             destination_port: row.vip.port,
             link_source: (row.source.addr.into(), row.source.port),
             link_destination: (row.server.addr.into(), row.server.port),
-            kind: match row.proto {
-                TCP => config::ServiceType::Tcp,
-                UDP => config::ServiceType::Udp,
+            kind: match (row.proto, vserver.map(|vserver| vserver.kind)) {
+                (TCP, Some(config::ServiceType::SslBridge)) => config::ServiceType::SslBridge,
+                (TCP, _) => config::ServiceType::Tcp,
+                (UDP, _) => config::ServiceType::Udp,
                 _ => config::ServiceType::Any,
             },
             idle: row.idle,

@@ -1,6 +1,6 @@
 //! Changes of servers, services, monitors and vservers.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use super::net::{claim_vip, release_vip};
 use super::{Applied, exists, missing};
@@ -9,18 +9,15 @@ use crate::command::Command;
 use crate::config::{Config, Named};
 use crate::error::{CommandError, messages};
 use crate::model::{
-    Binding, ConnFailover, LbVserver, Method, Monitor, MonitorBinding, MonitorKind, Persistence, Server, Service,
-    ServiceType,
+    AddressPattern, Binding, ConnFailover, LbVserver, Method, Monitor, MonitorBinding, MonitorKind, Persistence,
+    Redirection, Server, Service, ServiceType,
 };
 use crate::options::Options as _;
 use crate::value::Value;
 
-fn service_type(c: &Command, at: usize) -> ServiceType {
-    match c.text(at) {
-        Some("TCP") => ServiceType::Tcp,
-        Some("UDP") => ServiceType::Udp,
-        Some(_) | None => ServiceType::Any,
-    }
+fn service_type(c: &Command, at: usize) -> Result<ServiceType, CommandError> {
+    let word = c.name(at);
+    ServiceType::of_word(word).ok_or_else(|| CommandError::about(messages::INVALID_VALUE, "serviceType", word))
 }
 
 fn address(c: &Command, at: usize) -> Result<IpAddr, CommandError> {
@@ -130,10 +127,11 @@ pub(super) fn add_service(config: &mut Config, c: &Command) -> Applied {
         id: config.services.next_id(),
         name: name.to_owned(),
         server,
-        kind: service_type(c, 2),
+        kind: service_type(c, 2)?,
         port: port(c, 3),
         usip: config.modes.usip,
         use_proxy_port: false,
+        tcp_buffering: false,
         client_timeout: None,
         server_timeout: None,
         health_monitor: true,
@@ -287,8 +285,9 @@ pub(super) fn add_vserver(config: &mut Config, c: &Command) -> Applied {
     let mut vserver = LbVserver {
         id: config.vservers.next_id(),
         name: name.to_owned(),
-        kind: service_type(c, 1),
-        addr: Some(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED)),
+        kind: service_type(c, 1)?,
+        addr: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        pattern: pattern(c)?,
         port: Some(0),
         enabled: true,
         method: Method::default(),
@@ -296,6 +295,8 @@ pub(super) fn add_vserver(config: &mut Config, c: &Command) -> Applied {
         persistence_timeout: 2,
         persist_mask: 32,
         v6_persist_mask_len: 128,
+        redirection: Redirection::Ip,
+        sessionless: false,
         failover: ConnFailover::Disabled,
         client_timeout: None,
         comment: String::new(),
@@ -312,9 +313,29 @@ pub(super) fn add_vserver(config: &mut Config, c: &Command) -> Applied {
     Ok(())
 }
 
+/// The addresses of a vserver without one of its own.
+fn pattern(c: &Command) -> Result<Option<AddressPattern>, CommandError> {
+    let v4 = |option| match c.option(option).and_then(Value::as_network) {
+        Some((IpAddr::V4(addr), _)) => Ok(Some(addr)),
+        Some((addr, _)) => Err(CommandError::about(messages::INVALID_IP, option, &addr.to_string())),
+        None => Ok(None),
+    };
+    let pattern = match (v4("IPPattern")?, v4("IPMask")?) {
+        (Some(pattern), Some(mask)) => AddressPattern { pattern, mask },
+        (Some(_), None) => return Err(CommandError::with(messages::ARGUMENT_MISSING, "IPMask")),
+        (None, Some(_)) => return Err(CommandError::with(messages::PREREQUISITE_MISSING, "IPMask, IPPattern")),
+        (None, None) => return Ok(None),
+    };
+    check::pattern(&pattern)?;
+    Ok(Some(pattern))
+}
+
 /// All rules about a vserver; makes its VIP if it has none.
 fn checked_vserver(config: &mut Config, vserver: &LbVserver) -> Applied {
     check_mask(vserver)?;
+    if vserver.pattern.is_some() && vserver.addr != Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) {
+        return Err(CommandError::with(messages::MUTUALLY_EXCLUSIVE, "IPAddress, IPPattern"));
+    }
     Candidate::of(config).vserver(vserver)?;
     check::vserver_address(config, vserver)?;
     claim_vip(config, vserver.addr)

@@ -15,9 +15,25 @@ type Applied = Result<(), CommandError>;
 
 pub(crate) fn apply(config: &mut Config, command: &Command) -> Result<Vec<Warning>, CommandError> {
     match command.row.effect {
-        Effect::Shared(change) | Effect::Local(change) => carry_out(config, change, command).map(|()| Vec::new()),
+        Effect::Shared(change) | Effect::Local(change) => {
+            carry_out(config, change, command)?;
+            Ok(unserved(config, change, command).into_iter().collect())
+        }
         Effect::Show(_) | Effect::Act(_) => Err(CommandError::with(messages::NOT_PERMITTED, command.row.title())),
     }
+}
+
+/// What was made or changed and is not served.
+fn unserved(config: &Config, change: Change, c: &Command) -> Option<Warning> {
+    let name = c.name(0);
+    let why = if change == Change::AddService {
+        config.services.get(name)?.kind.unserved()?
+    } else if [Change::AddVserver, Change::SetVserver].contains(&change) {
+        config.vservers.get(name)?.unserved()?
+    } else {
+        return None;
+    };
+    Some(Warning::with(messages::NOT_SERVED, format!("{name}, {why}")))
 }
 
 fn carry_out(config: &mut Config, change: Change, c: &Command) -> Applied {

@@ -3,8 +3,11 @@
 use core::net::IpAddr;
 
 use crate::config::Config;
-use crate::error::{CommandError, messages};
-use crate::model::{ConnFailover, LbVserver, Method, Monitor, NsConfig, Persistence, Server, Service, ServiceType};
+use crate::error::{CommandError, Message, messages};
+use crate::model::{
+    AddressPattern, ConnFailover, LbVserver, Method, Monitor, NsConfig, Persistence, Redirection, Server, Service,
+    ServiceType,
+};
 use crate::value::{address_bits, masked};
 
 /// Which command asks; some rules have a text of their own for each.
@@ -42,19 +45,36 @@ impl<'a> Candidate<'a> {
 
     /// All rules about a vserver as it would be.
     pub(crate) fn vserver(&self, vserver: &LbVserver) -> Result<(), CommandError> {
-        match vserver.failover {
-            ConnFailover::Stateless => stateless_possible(vserver)?,
-            ConnFailover::Stateful if self.config.ha.inc => {
-                return Err(CommandError::with(messages::FAILOVER_IN_INC, vserver.name.clone()));
-            }
-            ConnFailover::Stateful | ConnFailover::Disabled => {}
+        self.failover_possible(vserver)?;
+        if vserver.sessionless {
+            sessionless_possible(vserver)?;
         }
+        redirection_possible(vserver)?;
         for binding in &vserver.bindings {
             if let Some(service) = self.service(&binding.service) {
                 self.bound(vserver, service, Asked::Vserver)?;
             }
         }
         Ok(())
+    }
+
+    /// What a vserver's own settings have to say about its failover.
+    fn failover_possible(&self, vserver: &LbVserver) -> Result<(), CommandError> {
+        let refuse = |message| Err(CommandError::with(message, format!("connFailover, {}", vserver.name)));
+        match vserver.failover {
+            ConnFailover::Disabled => Ok(()),
+            ConnFailover::Stateful | ConnFailover::Stateless if vserver.pattern.is_some() => {
+                refuse(messages::FAILOVER_OF_PATTERN)
+            }
+            ConnFailover::Stateful | ConnFailover::Stateless if vserver.sessionless => {
+                refuse(messages::FAILOVER_OF_SESSIONLESS)
+            }
+            ConnFailover::Stateless if vserver.kind != ServiceType::Any => refuse(messages::FAILOVER_NEEDS_ANY),
+            ConnFailover::Stateless => stateless_possible(vserver),
+            ConnFailover::Stateful if vserver.kind.unserved().is_some() => refuse(messages::FAILOVER_TYPE),
+            ConnFailover::Stateful if self.config.ha.inc => refuse(messages::FAILOVER_IN_INC),
+            ConnFailover::Stateful => Ok(()),
+        }
     }
 
     /// All rules about a service as it would be, and about the vservers it is bound to.
@@ -67,12 +87,17 @@ impl<'a> Candidate<'a> {
     pub(crate) fn bound(&self, vserver: &LbVserver, service: &Service, asked: Asked) -> Result<(), CommandError> {
         let refuse = |message| Err(CommandError::with(message, service.name.clone()));
         let addr = self.address(service);
-        if vserver.kind != service.kind {
+        // The node would end the TLS of such a service itself.
+        let ends_tls = vserver.kind == ServiceType::Tcp && service.kind.word() == "SSL_TCP";
+        if vserver.kind != service.kind && !ends_tls {
             return refuse(messages::TYPE_MISMATCH);
         }
-        let families = vserver.addr.filter(|v| !v.is_unspecified()).zip(addr);
-        if families.is_some_and(|(v, s)| v.is_ipv4() != s.is_ipv4()) {
+        let of_vserver = vserver.pattern.map(|p| p.pattern.into()).or(vserver.addr.filter(|v| !v.is_unspecified()));
+        if of_vserver.zip(addr).is_some_and(|(v, s)| v.is_ipv4() != s.is_ipv4()) {
             return refuse(messages::FAMILY_MISMATCH);
+        }
+        if let Some(message) = mirroring_forbidden(vserver, service, ends_tls, asked) {
+            return refuse(message);
         }
         if vserver.failover != ConnFailover::Disabled && addr.is_some_and(|a| a.is_loopback()) {
             return match asked {
@@ -83,6 +108,9 @@ impl<'a> Candidate<'a> {
         if vserver.failover == ConnFailover::Stateless && !service.usip {
             return refuse(messages::FAILOVER_NEEDS_USIP);
         }
+        if vserver.sessionless && !service.usip {
+            return refuse(messages::SESSIONLESS_NEEDS_USIP);
+        }
         let stateless = |v: &LbVserver| v.failover == ConnFailover::Stateless;
         let suspects = self.config.vservers.iter().filter(|v| stateless(vserver) || stateless(v));
         let mut others = suspects.filter(|v| v.name != vserver.name);
@@ -90,6 +118,21 @@ impl<'a> Candidate<'a> {
             return refuse(messages::STATELESS_ONE_VSERVER);
         }
         Ok(())
+    }
+}
+
+/// What a node would know of a service's flows beyond their records, and a successor would not.
+fn mirroring_forbidden(vserver: &LbVserver, service: &Service, ends_tls: bool, asked: Asked) -> Option<Message> {
+    if vserver.failover != ConnFailover::Stateful {
+        return None;
+    }
+    match (ends_tls, service.tcp_buffering, asked) {
+        (true, _, Asked::Bind) => Some(messages::FAILOVER_BIND_SSL_TCP),
+        (true, _, Asked::Vserver | Asked::Service) => Some(messages::FAILOVER_SET_SSL_TCP),
+        (false, true, Asked::Bind) => Some(messages::FAILOVER_BIND_BUFFERING),
+        (false, true, Asked::Vserver) => Some(messages::FAILOVER_SET_BUFFERING),
+        (false, true, Asked::Service) => Some(messages::BUFFERING_WITH_FAILOVER),
+        (false, false, _) => None,
     }
 }
 
@@ -103,15 +146,10 @@ pub(crate) fn proxy_port(service: &Service) -> Result<(), CommandError> {
 
 /// A successor must find the server from the packet alone.
 fn stateless_possible(vserver: &LbVserver) -> Result<(), CommandError> {
-    let refuse = |message| Err(CommandError::with(message, format!("connFailover, {}", vserver.name)));
-    match vserver.kind {
-        ServiceType::Tcp | ServiceType::Ftp | ServiceType::Udp => return refuse(messages::FAILOVER_NEEDS_ANY),
-        ServiceType::Any => {}
-    }
     match (vserver.persistence, vserver.method) {
         (Persistence::SourceIp, _) | (Persistence::None, Method::SrcIpSrcPortHash) => Ok(()),
         (Persistence::None, Method::RoundRobin | Method::LeastConnection | Method::SourceIpHash) => {
-            refuse(messages::STATELESS_NEEDS_KEY)
+            Err(CommandError::with(messages::STATELESS_NEEDS_KEY, format!("connFailover, {}", vserver.name)))
         }
     }
 }
@@ -124,17 +162,55 @@ pub(crate) fn exact_for_ftp(kind: ServiceType, is_exact: bool) -> Result<(), Com
     }
 }
 
+/// Each packet must find its server from itself alone, and arrive there as it was sent.
+fn sessionless_possible(vserver: &LbVserver) -> Result<(), CommandError> {
+    let refuse = |message| Err(CommandError::with(message, format!("sessionless, {}", vserver.name)));
+    if !["ANY", "DNS", "UDP"].contains(&vserver.kind.word()) {
+        return refuse(messages::SESSIONLESS_TYPE);
+    }
+    if vserver.redirection == Redirection::Ip {
+        return refuse(messages::SESSIONLESS_MODE);
+    }
+    match (vserver.persistence, vserver.method) {
+        (Persistence::SourceIp, _) => refuse(messages::SESSIONLESS_PERSISTENCE),
+        (Persistence::None, Method::LeastConnection) => refuse(messages::SESSIONLESS_METHOD),
+        (Persistence::None, Method::RoundRobin | Method::SourceIpHash | Method::SrcIpSrcPortHash) => Ok(()),
+    }
+}
+
+/// A server that gets packets as they were sent must expect their destination.
+fn redirection_possible(vserver: &LbVserver) -> Result<(), CommandError> {
+    let meant_for_any = vserver.addr.is_none() || vserver.kind == ServiceType::Any || vserver.sessionless;
+    match vserver.redirection {
+        Redirection::Mac | Redirection::IpTunnel if !meant_for_any => {
+            Err(CommandError::with(messages::REDIRECTION_NEEDS_ANY, format!("m, {}", vserver.name)))
+        }
+        Redirection::Ip | Redirection::Mac | Redirection::IpTunnel => Ok(()),
+    }
+}
+
+/// A pattern stands for several addresses: its mask has ones at one end, and some elsewhere are zero.
+pub(crate) fn pattern(pattern: &AddressPattern) -> Result<(), CommandError> {
+    let bits = u32::from(pattern.mask);
+    let ones = bits.count_ones();
+    match ones > 0 && (bits.leading_ones() == ones || bits.trailing_ones() == ones) {
+        true => Ok(()),
+        false => Err(CommandError::about(messages::INVALID_NETMASK, "IPMask", &pattern.mask.to_string())),
+    }
+}
+
 /// No other vserver receives the same packets.
 pub(crate) fn vserver_address(config: &Config, vserver: &LbVserver) -> Result<(), CommandError> {
     exact_for_ftp(vserver.kind, vserver.addr.is_some() && vserver.port.is_some())?;
     if vserver.port == Some(0) && vserver.addr.is_none_or(|a| !a.is_unspecified()) {
         return Err(CommandError::about(messages::INVALID_ARGUMENT_VALUE, "port", "0"));
     }
+    let covers = |v: &LbVserver| v.pattern.map(|p| (u32::from(p.pattern) & u32::from(p.mask), p.mask));
     let same = |other: &&LbVserver| {
-        let place = other.addr == vserver.addr && other.port == vserver.port;
-        other.name != vserver.name && place && overlap(other.kind, vserver.kind)
+        let place = (other.addr, covers(other), other.port) == (vserver.addr, covers(vserver), vserver.port);
+        other.name != vserver.name && place && other.kind.transport().overlaps(vserver.kind.transport())
     };
-    match config.vservers.iter().find(same).filter(|_| vserver.is_addressed()) {
+    match config.vservers.iter().find(same).filter(|_| vserver.is_addressed() || vserver.pattern.is_some()) {
         Some(other) => Err(CommandError::with(messages::ADDRESS_IN_USE, other.name.clone())),
         None => Ok(()),
     }
@@ -145,7 +221,7 @@ pub(crate) fn vserver_address(config: &Config, vserver: &LbVserver) -> Result<()
 pub(crate) fn service_address(config: &Config, service: &Service) -> Result<(), CommandError> {
     let same = |other: &&Service| {
         let place = other.port == service.port && other.server == service.server;
-        place && other.kind == service.kind && other.name != service.name
+        place && alike(other.kind, service.kind) && other.name != service.name
     };
     match config.services.iter().find(same) {
         Some(other) => Err(CommandError::with(messages::ADDRESS_IN_USE, other.name.clone())),
@@ -153,9 +229,9 @@ pub(crate) fn service_address(config: &Config, service: &Service) -> Result<(), 
     }
 }
 
-fn overlap(a: ServiceType, b: ServiceType) -> bool {
-    let by_tcp = |kind| matches!(kind, ServiceType::Tcp | ServiceType::Ftp);
-    a == b || a == ServiceType::Any || b == ServiceType::Any || by_tcp(a) && by_tcp(b)
+/// The same to a peer, which knows a served service by its server, port and protocol.
+fn alike(a: ServiceType, b: ServiceType) -> bool {
+    a == b || a.unserved().is_none() && b.unserved().is_none() && a.transport() == b.transport()
 }
 
 /// The address belongs to no node.

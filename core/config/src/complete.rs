@@ -195,7 +195,7 @@ pub fn reference_markdown() -> String {
         let all = of_object().flat_map(|r| r.opts.iter());
         options_table(all, &mut text);
     }
-    text
+    text + &crate::rules::markdown()
 }
 
 fn reference_of(row: &'static Row, text: &mut String) {

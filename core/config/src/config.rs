@@ -66,6 +66,13 @@ impl<T> Named<T> {
         self.objects.remove(&id)
     }
 
+    /// Gives an object another name, which must be free; the object's own copy of it is the caller's.
+    pub(crate) fn rename(&mut self, name: &str, to: &str) -> Option<&mut T> {
+        let id = self.names.remove(name)?;
+        assert!(self.names.insert(to.to_owned(), id).is_none(), "names are unique");
+        self.objects.get_mut(&id)
+    }
+
     /// What `former` has too, as `same` judges, gets the number that it has there; `put` writes
     /// it into the object. The others keep theirs, which `former` must not know.
     pub(crate) fn renumber(&mut self, former: &Named<T>, same: impl Fn(&T, &T) -> bool, put: impl Fn(&mut T, u32)) {
@@ -298,9 +305,9 @@ impl Config {
     }
 
     /// What probes a service at this moment: its bound monitors, else the built-in one; nothing
-    /// if health monitoring is off. Disabled monitors and bindings are left out.
+    /// if health monitoring is off or the type is not served. Disabled monitors and bindings are left out.
     pub fn effective_monitors(&self, service: &Service) -> Vec<(Monitor, u8)> {
-        if !service.health_monitor {
+        if !service.health_monitor || service.kind.unserved().is_some() {
             return Vec::new();
         }
         if service.monitors.is_empty() {

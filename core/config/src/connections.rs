@@ -339,7 +339,7 @@ impl Field {
     fn words(self) -> Vec<&'static str> {
         match self {
             Field::State => CONNECTION_STATES.to_vec(),
-            Field::ServiceType => ServiceType::ALL.map(ServiceType::word).to_vec(),
+            Field::ServiceType => ServiceType::SERVED.map(ServiceType::word).to_vec(),
             Field::Role => FlowRole::ALL.map(FlowRole::word).to_vec(),
             Field::Failover => ConnFailover::ALL.map(ConnFailover::word).to_vec(),
             Field::SourceIp

@@ -216,6 +216,8 @@ pub mod messages {
         VALUE_MISSING = 1091, "Required argument value missing";
         /// Two words that exclude each other, or one given twice.
         MUTUALLY_EXCLUSIVE = 1092, "Arguments cannot both be specified";
+        /// An option without the one that it belongs to.
+        PREREQUISITE_MISSING = 1093, "Argument pre-requisite missing";
         /// A required word is missing.
         ARGUMENT_MISSING = 1095, "Required argument missing";
         /// A value that is no such thing.
@@ -256,20 +258,46 @@ pub mod messages {
         PEER_NOT_OPTIMUM = 1147, "Force Failover may cause configuration loss, peer health not optimum. Reason(s):";
         /// Counters come from the running node only.
         NOT_A_LOG_FILE = 1159, "Not a NetScaler log file";
+        /// A sessionless vserver that counts connections.
+        SESSIONLESS_METHOD = 1280, "Incompatible LB method for sessionless vserver";
+        /// A sessionless vserver that remembers clients.
+        SESSIONLESS_PERSISTENCE = 1281, "Incompatible persistence method for sessionless vserver";
+        /// A sessionless vserver of a type with connections.
+        SESSIONLESS_TYPE = 1282, "Sessionless vserver must be of type ANY, DNS or UDP";
+        /// A sessionless vserver that rewrites addresses.
+        SESSIONLESS_MODE = 1283, "Sessionless vserver must have MAC or IPTUNNEL mode set";
+        /// A sessionless vserver and a service without USIP.
+        SESSIONLESS_NEEDS_USIP = 1284, "Service bound to a sessionless vserver must have UseSourceIP mode enabled";
         /// A STATELESS vserver and a service without USIP.
         FAILOVER_NEEDS_USIP = 1289, "Service must have Use Source IP option set in order to be bound to a connection failover enabled virtual server";
         /// STATELESS on another type than ANY.
         FAILOVER_NEEDS_ANY = 1290, "Connection failover can only be enabled on a virtual server of service type ANY";
+        /// A flow that is nowhere kept cannot survive.
+        FAILOVER_OF_SESSIONLESS = 1293, "Connection Failover is not supported for sessionless lb vserver";
         /// Vserver and service carry different things.
         TYPE_MISMATCH = 1304, "Service type mismatch between the vserver and service";
         /// STATEFUL needs the same SNIPs on both nodes.
         FAILOVER_IN_INC = 1323, "Stateful connection failover cannot be enabled in INC mode";
-        /// The same, asked the other way round.
+        /// What a node has buffered dies with it; asked of the vserver.
+        FAILOVER_SET_BUFFERING = 1324, "Stateful connection failover cannot be enabled on a vserver that binds services with TCP buffering enabled";
+        /// The same, asked of the binding.
+        FAILOVER_BIND_BUFFERING = 1326, "Service with TCP buffering enabled cannot be bound to a vserver with stateful connection failover enabled";
+        /// The same, asked of the service.
+        BUFFERING_WITH_FAILOVER = 1327, "TCP buffering cannot be enabled on a service bound to a vserver with stateful connection failover enabled";
+        /// STATEFUL on a type whose flows are not mirrored.
+        FAILOVER_TYPE = 1328, "Stateful connection failover cannot be enabled on a vserver of this service type";
+        /// A TLS session dies with its node; asked of the binding.
+        FAILOVER_BIND_SSL_TCP = 1329, "SSL TCP service cannot be bound to a TCP vserver with stateful connection failover enabled";
+        /// `add HA node -inc ENABLED` beside a STATEFUL vserver.
         INC_WITH_FAILOVER = 1330, "Ha node with INC mode enabled cannot be added to the system that has vserver(s) with stateful connection failover enabled";
+        /// A TLS session dies with its node; asked of the vserver.
+        FAILOVER_SET_SSL_TCP = 1331, "Stateful connection failover cannot be enabled on a vserver that binds services of type SSL_TCP";
         /// Binding a service on a loopback address.
         FAILOVER_BIND_LOOPBACK = 1338, "Loopback service cannot be bound to vserver with connection failover enabled ";
         /// Setting failover while such a service is bound.
         FAILOVER_SET_LOOPBACK = 1339, "Connection Failover cannot be set to STATEFUL/STATELESS on vserver with bound loopback service";
+        /// A vserver of many addresses.
+        FAILOVER_OF_PATTERN = 1342, "Connection Failover is not supported for pattern based vservers";
         /// `rm HA node` while a SYNC VLAN is set.
         SYNC_VLAN_SET = 1385, "Please unset sync vlan, before removing the HA node.";
         /// `force HA failover` on a node told to stay primary.
@@ -284,6 +312,8 @@ pub mod messages {
         ONE_NODE_DOWN = 1449, "Failover not permitted as one node is up and another node is down";
         /// A monitor that would probe again before the answer is due.
         INTERVAL_TOO_SHORT = 2128, "Interval should be greater than resptimeout";
+        /// A vserver that keeps the packet's destination must be meant for any.
+        REDIRECTION_NEEDS_ANY = 2329, "MAC/IPTUNNEL mode can be set only for a VIP with wildcard IP or with service type ANY or for a sessionless VIP";
         /// An interface that is in a set already, or has a virtual MAC address.
         INTERFACE_BOUND = 3329, "Interface already bound";
         /// An interface that is not in the set.
@@ -310,5 +340,7 @@ pub mod messages {
         NSIP_NOT_OF_HOST = 60009, "This host does not have the IP address";
         /// An FTP vserver or service with wildcards.
         FTP_NEEDS_PORT = 60010, "FTP needs one IP address and one port";
+        /// Ours, a warning: it stays in the configuration, DOWN.
+        NOT_SERVED = 60020, "Not served by this release";
     }
 }

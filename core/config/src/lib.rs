@@ -23,6 +23,7 @@ mod connections;
 mod error;
 mod facts;
 mod json;
+mod kept;
 mod lexer;
 mod lines;
 mod matching;
@@ -30,6 +31,7 @@ mod model;
 mod options;
 mod parse;
 mod replay;
+mod rules;
 mod show;
 mod table;
 mod time;
@@ -50,10 +52,11 @@ pub use facts::{
     NodeState, PeerFacts, PeerPorts, ResyncFacts, RouteFacts, SecurityFacts, SecurityFailure, SecurityState,
     ServiceFacts, SyncState, TakeoverFacts, VserverFacts, WitnessFacts,
 };
+pub use kept::{KeptType, Transport};
 pub use model::{
-    Binding, ConnFailover, FailoverSet, HaPeer, HaSettings, HaStatus, Hook, Interface, IpKind, LbVserver, Method,
-    MirrorMode, Modes, Monitor, MonitorBinding, MonitorKind, NsConfig, NsIp, Persistence, Route, RouteMonitor, RpcNode,
-    Server, Service, ServiceType, VirtualRouter,
+    AddressPattern, Binding, ConnFailover, FailoverSet, HaPeer, HaSettings, HaStatus, Hook, Interface, IpKind,
+    LbVserver, Method, MirrorMode, Modes, Monitor, MonitorBinding, MonitorKind, NsConfig, NsIp, Persistence,
+    Redirection, Route, RouteMonitor, RpcNode, Server, Service, ServiceType, VirtualRouter,
 };
 pub use parse::{parse, parse_all};
 pub use replay::{REFUSALS_KEPT, Refusal, Replaced, Replacement};

@@ -3,11 +3,13 @@
 //! Every object carries values as the operator means them (seconds, prefix
 //! lengths, names). Lowering to the engine's plan happens elsewhere.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 
+use crate::kept::{KEPT, KeptType, TCP_IDLE_S, Transport, UDP_IDLE_S};
+
 /// What a vserver or service carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceType {
     /// TCP connections.
     Tcp,
@@ -17,11 +19,22 @@ pub enum ServiceType {
     Udp,
     /// Any TCP, UDP or echo traffic.
     Any,
+    /// TLS connections, passed through as TCP.
+    SslBridge,
+    /// A type that stays in the configuration and is not served.
+    Kept(&'static KeptType),
 }
 
 impl ServiceType {
-    /// Every type.
-    pub(crate) const ALL: [ServiceType; 4] = [ServiceType::Tcp, ServiceType::Ftp, ServiceType::Udp, ServiceType::Any];
+    /// Every type that is served.
+    pub(crate) const SERVED: [ServiceType; 5] =
+        [ServiceType::Tcp, ServiceType::Ftp, ServiceType::Udp, ServiceType::Any, ServiceType::SslBridge];
+
+    /// The type of a word of the market.
+    pub(crate) fn of_word(word: &str) -> Option<ServiceType> {
+        let served = ServiceType::SERVED.into_iter();
+        served.chain(KEPT.iter().map(ServiceType::Kept)).find(|kind| kind.word() == word)
+    }
 
     /// The market's word.
     pub fn word(self) -> &'static str {
@@ -30,16 +43,82 @@ impl ServiceType {
             ServiceType::Ftp => "FTP",
             ServiceType::Udp => "UDP",
             ServiceType::Any => "ANY",
+            ServiceType::SslBridge => "SSL_BRIDGE",
+            ServiceType::Kept(kept) => kept.word,
         }
     }
 
-    /// Idle time-out of a flow when neither vserver nor service says otherwise.
-    pub fn default_idle(self) -> Duration {
+    /// What it travels by.
+    pub fn transport(self) -> Transport {
         match self {
-            ServiceType::Tcp | ServiceType::Ftp => Duration::from_secs(9000),
-            ServiceType::Udp | ServiceType::Any => Duration::from_secs(120),
+            ServiceType::Tcp | ServiceType::Ftp | ServiceType::SslBridge => Transport::Tcp,
+            ServiceType::Udp => Transport::Udp,
+            ServiceType::Any => Transport::Any,
+            ServiceType::Kept(kept) => kept.transport,
         }
     }
+
+    /// Why nothing of this type is served, in a word: the type itself.
+    pub fn unserved(self) -> Option<&'static str> {
+        match self {
+            ServiceType::Tcp | ServiceType::Ftp | ServiceType::Udp | ServiceType::Any | ServiceType::SslBridge => None,
+            ServiceType::Kept(kept) => Some(kept.word),
+        }
+    }
+
+    /// Client-side idle time-out of a flow when neither vserver nor service says otherwise.
+    pub fn default_client_idle(self) -> Duration {
+        Duration::from_secs(match self {
+            ServiceType::Tcp | ServiceType::Ftp | ServiceType::SslBridge => TCP_IDLE_S,
+            ServiceType::Udp | ServiceType::Any => UDP_IDLE_S,
+            ServiceType::Kept(kept) => kept.client_idle_s,
+        })
+    }
+
+    /// Server-side idle time-out of a flow when its service does not say otherwise.
+    pub fn default_server_idle(self) -> Duration {
+        match self {
+            ServiceType::Tcp | ServiceType::Ftp | ServiceType::Udp | ServiceType::Any | ServiceType::SslBridge => {
+                self.default_client_idle()
+            }
+            ServiceType::Kept(kept) => Duration::from_secs(kept.server_idle_s),
+        }
+    }
+}
+
+/// How packets of a vserver reach a server (`-m`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Redirection {
+    /// With the server's address as their destination.
+    #[default]
+    Ip,
+    /// With the server's MAC address; not served.
+    Mac,
+    /// Inside of packets to the server; not served.
+    IpTunnel,
+}
+
+impl Redirection {
+    /// Every mode.
+    pub(crate) const ALL: [Redirection; 3] = [Redirection::Ip, Redirection::Mac, Redirection::IpTunnel];
+
+    /// The market's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Redirection::Ip => "IP",
+            Redirection::Mac => "MAC",
+            Redirection::IpTunnel => "IPTUNNEL",
+        }
+    }
+}
+
+/// Addresses of a vserver that has none of its own (`-IPPattern`, `-IPMask`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressPattern {
+    /// Its bits that count are those of the addresses.
+    pub pattern: Ipv4Addr,
+    /// The bits that count: some first ones, or some last ones.
+    pub mask: Ipv4Addr,
 }
 
 /// What a failover means for the flows of a vserver.
@@ -313,6 +392,8 @@ pub struct Service {
     pub usip: bool,
     /// With USIP: take a port of our own instead of the client's (refused with `usip`).
     pub use_proxy_port: bool,
+    /// TCP buffering was asked for; it has no effect but on what the service may be bound to.
+    pub tcp_buffering: bool,
     /// Client-side idle time-out in seconds; used by vservers that name none.
     pub client_timeout: Option<u32>,
     /// Server-side idle time-out in seconds; `None` is the type's default.
@@ -332,19 +413,19 @@ pub struct Service {
 impl Service {
     /// Server-side idle time-out that applies to new flows.
     pub fn server_idle(&self) -> Duration {
-        self.server_timeout.map_or(self.kind.default_idle(), |s| Duration::from_secs(s.into()))
+        self.server_timeout.map_or(self.kind.default_server_idle(), |s| Duration::from_secs(s.into()))
     }
 
     /// Client-side idle time-out of the service, used only where no vserver names one.
     pub fn client_idle(&self) -> Duration {
-        self.client_timeout.map_or(self.kind.default_idle(), |s| Duration::from_secs(s.into()))
+        self.client_timeout.map_or(self.kind.default_client_idle(), |s| Duration::from_secs(s.into()))
     }
 
     /// Name of the built-in monitor that probes the service while none is bound.
     pub fn default_monitor(&self) -> &'static str {
-        match (self.kind, self.port) {
-            (ServiceType::Tcp | ServiceType::Ftp, Some(_)) => "tcp-default",
-            (ServiceType::Tcp | ServiceType::Ftp, None) | (ServiceType::Udp | ServiceType::Any, _) => "ping-default",
+        match (self.kind.transport(), self.port) {
+            (Transport::Tcp, Some(_)) => "tcp-default",
+            (Transport::Tcp, None) | (Transport::Udp | Transport::Any, _) => "ping-default",
         }
     }
 }
@@ -369,6 +450,8 @@ pub struct LbVserver {
     pub kind: ServiceType,
     /// Its address; `None` is `*` (any address). 0.0.0.0 receives nothing by itself.
     pub addr: Option<IpAddr>,
+    /// Its addresses, if they are those that fit a pattern; `addr` is 0.0.0.0 then.
+    pub pattern: Option<AddressPattern>,
     /// Its port; `None` is `*` (any port). `Some(0)` only together with 0.0.0.0.
     pub port: Option<u16>,
     /// Not disabled by the operator.
@@ -383,6 +466,10 @@ pub struct LbVserver {
     pub persist_mask: u8,
     /// Bits of an IPv6 client address that count (`-v6persistmasklen`).
     pub v6_persist_mask_len: u8,
+    /// How packets reach a server.
+    pub redirection: Redirection,
+    /// Each packet is balanced by itself.
+    pub sessionless: bool,
     /// What a failover means for its flows.
     pub failover: ConnFailover,
     /// Client-side idle time-out in seconds; `None` is the type's default.
@@ -396,7 +483,17 @@ pub struct LbVserver {
 impl LbVserver {
     /// Client-side idle time-out of new flows; a bound service's own value does not count.
     pub fn client_idle(&self) -> Duration {
-        self.client_timeout.map_or(self.kind.default_idle(), |s| Duration::from_secs(s.into()))
+        self.client_timeout.map_or(self.kind.default_client_idle(), |s| Duration::from_secs(s.into()))
+    }
+
+    /// Why it is not served, in a word: its type, or the setting that has no counterpart in the engine.
+    pub fn unserved(&self) -> Option<&'static str> {
+        let redirection = match self.redirection {
+            Redirection::Ip => None,
+            Redirection::Mac | Redirection::IpTunnel => Some(self.redirection.word()),
+        };
+        let sessionless = self.sessionless.then_some("sessionless");
+        self.kind.unserved().or(self.pattern.map(|_| "IPPattern")).or(sessionless).or(redirection)
     }
 
     /// Receives traffic of its own: it has an address and a port, or wildcards.

@@ -7,7 +7,7 @@ use core::net::{IpAddr, SocketAddr};
 use crate::command::Command;
 use crate::model::{
     ConnFailover, HaSettings, HaStatus, Hook, Interface, IpKind, LbVserver, Method, MirrorMode, Monitor, NsIp,
-    Persistence, RpcNode, Server, Service,
+    Persistence, Redirection, RpcNode, Server, Service,
 };
 use crate::value::Value;
 
@@ -121,6 +121,7 @@ impl Options for Service {
         match option {
             "usip" => yes_no(self.usip),
             "useproxyport" => yes_no(self.use_proxy_port),
+            "TCPB" => yes_no(self.tcp_buffering),
             "cltTimeout" => self.client_timeout.and_then(number),
             "svrTimeout" => self.server_timeout.and_then(number),
             "healthMonitor" => yes_no(self.health_monitor),
@@ -135,6 +136,7 @@ impl Options for Service {
         match option {
             "usip" => self.usip = is_on(value),
             "useproxyport" => self.use_proxy_port = is_on(value),
+            "TCPB" => self.tcp_buffering = is_on(value),
             "cltTimeout" => self.client_timeout = num32(value),
             "svrTimeout" => self.server_timeout = num32(value),
             "healthMonitor" => self.health_monitor = is_on(value),
@@ -149,11 +151,15 @@ impl Options for Service {
 impl Options for LbVserver {
     fn get(&self, option: &str) -> Option<Value> {
         match option {
+            "IPPattern" => self.pattern.map(|p| Value::Address(Some(p.pattern.into()))),
+            "IPMask" => self.pattern.map(|p| Value::Address(Some(p.mask.into()))),
             "persistenceType" => Some(Value::Word(self.persistence.word())),
             "timeout" => number(self.persistence_timeout),
             "persistMask" => Some(Value::Mask(self.persist_mask)),
             "v6persistmasklen" => number(self.v6_persist_mask_len),
             "lbMethod" => Some(Value::Word(self.method.word())),
+            "m" => Some(Value::Word(self.redirection.word())),
+            "sessionless" => enabled(self.sessionless),
             "connFailover" => Some(Value::Word(self.failover.word())),
             "cltTimeout" => self.client_timeout.and_then(number),
             "state" => enabled(self.enabled),
@@ -172,6 +178,8 @@ impl Options for LbVserver {
             "persistMask" => self.persist_mask = num8(value, 32),
             "v6persistmasklen" => self.v6_persist_mask_len = num8(value, 128),
             "lbMethod" => self.method = method(word(value)),
+            "m" => self.redirection = redirection(word(value)),
+            "sessionless" => self.sessionless = is_on(value),
             "connFailover" => self.failover = failover(word(value)),
             "cltTimeout" => self.client_timeout = num32(value),
             "state" => self.enabled = is_on(value),
@@ -342,9 +350,12 @@ fn method(word: &str) -> Method {
     all.into_iter().find(|m| m.word() == word).unwrap_or_default()
 }
 
+fn redirection(word: &str) -> Redirection {
+    Redirection::ALL.into_iter().find(|m| m.word() == word).unwrap_or_default()
+}
+
 fn failover(word: &str) -> ConnFailover {
-    let all = [ConnFailover::Disabled, ConnFailover::Stateful, ConnFailover::Stateless];
-    all.into_iter().find(|f| f.word() == word).unwrap_or_default()
+    ConnFailover::ALL.into_iter().find(|f| f.word() == word).unwrap_or_default()
 }
 
 fn status(word: &str) -> HaStatus {

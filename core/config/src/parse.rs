@@ -233,6 +233,11 @@ fn read_argument(command: &mut Command, next: &mut usize, word: &Token) -> Resul
     let Some(arg) = command.row.args.get(*next) else {
         return Err(CommandError::with(messages::NO_SUCH_ARGUMENT, word.text.clone()));
     };
+    if let Some((_, value)) = arg.unless.filter(|(option, _)| command.flag(option)) {
+        command.args[*next] = Some(arg.kind.read(arg.name, value, None)?);
+        *next += 1;
+        return read_argument(command, next, word);
+    }
     let value = arg.kind.read(arg.name, &word.text, None)?;
     match &mut command.args[*next] {
         Some(have) => have.join(value),

@@ -106,6 +106,14 @@ fn spans_and_decimals_are_exact() {
 }
 
 #[test]
+fn every_service_type_on_offer_is_one() {
+    let row = rows().find(|row| row.title() == "add service").unwrap();
+    let words = row.args[2].kind.words();
+    assert!(words.iter().all(|word| ServiceType::of_word(word).is_some_and(|kind| kind.word() == *word)));
+    assert_eq!(words.len(), ServiceType::SERVED.len() + crate::kept::KEPT.len(), "and every one is on offer");
+}
+
+#[test]
 fn enumerations_know_their_words() {
     for row in rows() {
         for kind in row.args.iter().map(|a| a.kind).chain(row.opts.iter().map(|o| o.kind)) {

@@ -35,6 +35,9 @@ pub(crate) const fn no(word: &'static str) -> Choice {
     Choice { word, alias: None, offered: false }
 }
 
+/// Longest list of words that an error tells; more would hide what is wrong.
+const MAX_ALLOWED: usize = 16;
+
 /// Longest text of a password, bytes; one that is closed under a node's key is longer than in clear.
 const MAX_SECRET: usize = 512;
 
@@ -340,7 +343,7 @@ fn choice(argument: &str, text: &str, choices: &'static [Choice]) -> Result<&'st
         Found::Many(_) => by_prefix(of_offered(), text),
         found @ (Found::One(_) | Found::None) => found,
     };
-    let allowed = offered(choices);
+    let allowed = Some(offered(choices)).filter(|words| words.len() <= MAX_ALLOWED).unwrap_or_default();
     match found {
         Found::One(word) => match owner(word) {
             Some(c) if c.offered => Ok(c.word),

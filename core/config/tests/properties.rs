@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use holdfast_config::{
-    Command, Config, ConnFailover, ConnectionFilter, LbVserver, Method, Persistence, Replacement, Scope, Service,
-    ServiceType, complete, help, parse, parse_all,
+    Command, Config, ConnFailover, ConnectionFilter, LbVserver, Method, Persistence, Redirection, Replacement, Scope,
+    Service, ServiceType, complete, help, parse, parse_all,
 };
 use proptest::prelude::*;
 
@@ -61,9 +61,20 @@ fn assert_rules(config: &Config) {
     for v in config.vservers() {
         let services: Vec<&Service> = v.bindings.iter().map(|b| config.service(&b.service).unwrap()).collect();
         for s in &services {
-            assert_eq!(s.kind, v.kind);
+            let (kind, bound) = (v.kind.word(), s.kind.word());
+            assert!(kind == bound || (kind, bound) == ("TCP", "SSL_TCP"));
+            assert!(v.failover != ConnFailover::Stateful || !s.tcp_buffering && bound != "SSL_TCP");
+            assert!(!v.sessionless || s.usip);
             let loopback = config.service_address(s).is_loopback();
             assert!(v.failover == ConnFailover::Disabled || !loopback, "{}", v.name);
+        }
+        if v.failover == ConnFailover::Stateful {
+            assert!(["TCP", "UDP", "ANY", "SSL_BRIDGE"].contains(&v.kind.word()) && !config.ha().inc);
+        }
+        assert!(v.failover == ConnFailover::Disabled || !v.sessionless && v.pattern.is_none());
+        if v.sessionless {
+            assert!(["ANY", "UDP", "DNS"].contains(&v.kind.word()) && v.redirection != Redirection::Ip);
+            assert!(v.persistence == Persistence::None && v.method != Method::LeastConnection);
         }
         if v.failover == ConnFailover::Stateless {
             assert_eq!(v.kind, ServiceType::Any);
@@ -108,6 +119,7 @@ const SERVICE_OPTIONS: &[&str] = &[
     "-svrTimeout 31536000",
     "-healthMonitor NO",
     "-monThreshold 2",
+    "-TCPB YES",
     "-comment 'a \"b\" \\\\ #c'",
     "-state DISABLED",
 ];
@@ -124,13 +136,16 @@ const VSERVER_OPTIONS: &[&str] = &[
     "-v6persistmasklen 64",
     "-cltTimeout 1",
     "-comment q/x y/",
+    "-m MAC",
+    "-m IPTUNNEL -sessionless ENABLED -lbMethod SOURCEIPHASH",
+    "-IPPattern 198.51.100.0 -IPMask 255.255.255.0",
 ];
 const UNSET: &[&str] =
-    &["-connFailover", "-persistenceType", "-lbMethod", "-usip", "-cltTimeout", "-comment", "-srcIP"];
+    &["-connFailover", "-persistenceType", "-lbMethod", "-usip", "-cltTimeout", "-comment", "-srcIP", "-m", "-TCPB"];
 
 fn line() -> impl Strategy<Value = String> {
     let name = || pick(&["a", "b", "c", "'x y'", "_z#1"]);
-    let kind = || pick(&["TCP", "UDP", "ANY", "ANY", "ANY"]);
+    let kind = || pick(&["TCP", "UDP", "ANY", "ANY", "ANY", "SSL_BRIDGE", "SSL_TCP", "DNS"]);
     let of_service = prop_oneof![
         (name(), address(), kind(), port(), options(SERVICE_OPTIONS))
             .prop_map(|(n, a, k, p, o)| format!("add service {n} {a} {k} {p} {o}")),
@@ -139,6 +154,8 @@ fn line() -> impl Strategy<Value = String> {
         (name(), name()).prop_map(|(s, m)| format!("bind service {s} -monitorName {m} -weight 7")),
         (name(), name()).prop_map(|(s, m)| format!("unbind service {s} -monitorName {m}")),
         (pick(&["rm", "enable", "disable"]), name()).prop_map(|(v, n)| format!("{v} service {n}")),
+        (pick(&["server", "service", "lb vserver"]), name(), name())
+            .prop_map(|(o, n, m)| format!("rename {o} {n} {m}")),
     ];
     let of_vserver = prop_oneof![
         (name(), kind(), address(), port(), options(VSERVER_OPTIONS))
@@ -201,6 +218,9 @@ fn failover_line() -> impl Strategy<Value = String> {
     let name = || pick(&["a", "b"]);
     prop_oneof![
         (name(), pick(&["YES", "NO"])).prop_map(|(s, u)| format!("set service {s} -usip {u}")),
+        (name(), pick(&["YES", "NO"])).prop_map(|(s, b)| format!("set service {s} -TCPB {b}")),
+        (name(), pick(&["-m MAC -sessionless ENABLED", "-sessionless DISABLED", "-m IP", "-lbMethod ROUNDROBIN"]))
+            .prop_map(|(v, o)| format!("set lb vserver {v} {o}")),
         (name(), pick(&["DISABLED", "STATEFUL", "STATELESS", "STATELESS"]))
             .prop_map(|(v, f)| format!("set lb vserver {v} -connFailover {f}")),
         (name(), pick(&["-persistenceType NONE", "-persistenceType SOURCEIP", "-lbMethod SRCIPSRCPORTHASH"]))

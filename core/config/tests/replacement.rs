@@ -95,11 +95,11 @@ fn a_line_that_is_not_understood_is_told_and_leaves_what_was_there() {
     let mut lines = made(PRIMARY).lines(Scope::Shared);
     let at = lines.iter().position(|line| line.starts_with("add lb vserver v1")).expect("v1");
     lines[at] += " -newOption YES -password hidden";
-    lines.insert(at, "add lb vserver \"a b\" QUIC 198.51.100.3 80".to_owned());
+    lines.insert(at, "add lb vserver \"a b\" CARRIER 198.51.100.3 80".to_owned());
     lines.push("add cs vserver later HTTP 198.51.100.9 80 -secret hidden".to_owned());
     let replaced = replace(&secondary, lines).expect("they differ");
     let told: Vec<&str> = replaced.refused.iter().map(|refusal| refusal.line.as_str()).collect();
-    let expected = ["add lb vserver \"a b\" QUIC 198.51.100.3 80", "add lb vserver v1 TCP 198.51.100.1 80"];
+    let expected = ["add lb vserver \"a b\" CARRIER 198.51.100.3 80", "add lb vserver v1 TCP 198.51.100.1 80"];
     assert_eq!(told[..2], expected);
     assert_eq!(told[2..], ["add cs vserver later HTTP 198.51.100.9 80"]);
     assert_eq!(replaced.refusals, 3);

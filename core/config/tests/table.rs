@@ -36,6 +36,7 @@ fn every_set_is_kept_and_every_unset_takes_it_back() {
             &[
                 "-usip YES",
                 "-useproxyport YES",
+                "-TCPB YES",
                 "-cltTimeout 5",
                 "-svrTimeout 6",
                 "-healthMonitor NO",
@@ -64,6 +65,8 @@ fn every_set_is_kept_and_every_unset_takes_it_back() {
                 "-persistMask 255.0.0.0",
                 "-v6persistmasklen 9",
                 "-lbMethod ROUNDROBIN",
+                "-m MAC",
+                "-m IPTUNNEL",
                 "-connFailover STATEFUL",
                 "-cltTimeout 77",
                 "-comment x",
@@ -140,6 +143,56 @@ fn time_outs_follow_the_type_unless_they_are_set() {
 }
 
 #[test]
+fn time_outs_of_each_type_are_the_markets() {
+    let mut config = world();
+    for (kind, client, server) in [
+        ("TCP", 9000, 9000),
+        ("SSL_BRIDGE", 9000, 9000),
+        ("SSL_TCP", 9000, 9000),
+        ("HTTP", 180, 360),
+        ("SSL", 180, 360),
+    ]
+    .into_iter()
+    .chain([("UDP", 120, 120), ("ANY", 120, 120), ("DNS", 120, 120)])
+    {
+        apply(&mut config, &format!("add service {kind} srv {kind} 80"));
+        apply(&mut config, &format!("add lb vserver {kind} {kind}"));
+        let service = config.service(kind).unwrap();
+        assert_eq!(config.vserver(kind).unwrap().client_idle().as_secs(), client, "{kind}");
+        assert_eq!((service.client_idle().as_secs(), service.server_idle().as_secs()), (client, server), "{kind}");
+        for name in [format!("rm service {kind}"), format!("rm lb vserver {kind}")] {
+            apply(&mut config, &name);
+        }
+    }
+}
+
+#[test]
+fn a_new_name_keeps_the_number_and_the_place() {
+    let mut config = world();
+    for line in ["add service later srv TCP 80", "add lb vserver later TCP 192.0.2.11 80", "bind lb vserver vs svc"] {
+        apply(&mut config, line);
+    }
+    let ids = |config: &Config| {
+        let vservers = config.vservers().map(|vserver| vserver.id);
+        vservers.chain(config.services().map(|service| service.id)).collect::<Vec<_>>()
+    };
+    let (before, fingerprint) = (ids(&config), config.fingerprint());
+    for line in ["rename lb vserver vs vs9", "rename service svc svc9", "rename server srv srv9"] {
+        let command = parse(line).unwrap();
+        assert!(!config.keeps_to_itself(&command), "both nodes rename");
+        config.apply(&command).unwrap();
+    }
+    assert_eq!(ids(&config), before);
+    assert!(config.vserver("vs").is_none() && config.service("svc").is_none() && config.server("srv").is_none());
+    assert_eq!(config.vserver("vs9").unwrap().bindings[0].service, "svc9");
+    assert_eq!(config.service("svc9").unwrap().server, "srv9");
+    for line in ["rename lb vserver vs9 vs", "rename service svc9 svc", "rename server srv9 srv"] {
+        apply(&mut config, line);
+    }
+    assert_eq!(config.fingerprint(), fingerprint);
+}
+
+#[test]
 fn the_built_in_monitor_counts_until_another_is_bound() {
     let mut config = world();
     apply(&mut config, "add service t srv TCP 80");
@@ -154,6 +207,11 @@ fn the_built_in_monitor_counts_until_another_is_bound() {
     assert_eq!(names(&config, "t"), ["tcp-default"]);
     apply(&mut config, "set service t -healthMonitor NO");
     assert!(names(&config, "t").is_empty());
+    apply(&mut config, "add service bridge srv SSL_BRIDGE 443");
+    assert_eq!(names(&config, "bridge"), ["tcp-default"]);
+    apply(&mut config, "add service web srv HTTP 80");
+    apply(&mut config, "bind service web -monitorName mon");
+    assert!(names(&config, "web").is_empty(), "nobody probes what is not served");
 }
 
 #[test]
@@ -189,7 +247,7 @@ fn the_longest_object_still_fits_a_line() {
     apply(
         &mut config,
         &format!(
-            "add service {long} {long} ANY 65534 -usip YES -cltTimeout 31536000 -svrTimeout 31536000 -healthMonitor NO \
+            "add service {long} {long} ANY 65534 -usip YES -TCPB YES -cltTimeout 31536000 -svrTimeout 31536000 -healthMonitor NO \
              -monThreshold 65535 -state DISABLED -comment \"{comment}\""
         ),
     );
@@ -197,7 +255,7 @@ fn the_longest_object_still_fits_a_line() {
         &mut config,
         &format!(
             "add lb vserver {long} ANY 2001:db8:aaaa:bbbb:cccc:dddd:eeee:fffe 65534 -persistenceType SOURCEIP -timeout 1440 \
-             -persistMask 255.255.255.128 -v6persistmasklen 127 -lbMethod SRCIPSRCPORTHASH -connFailover STATELESS \
+             -persistMask 255.255.255.128 -v6persistmasklen 127 -lbMethod SRCIPSRCPORTHASH -m IPTUNNEL -connFailover STATELESS \
              -cltTimeout 31536000 -state DISABLED -comment \"{comment}\""
         ),
     );

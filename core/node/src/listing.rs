@@ -108,12 +108,10 @@ impl Node {
             destination_port: row.vip.port,
             link_source: (row.source.addr.into(), row.source.port),
             link_destination: (row.server.addr.into(), row.server.port),
-            kind: match row.proto {
-                TCP if vserver.is_some_and(|vserver| vserver.kind == config::ServiceType::Ftp) => {
-                    config::ServiceType::Ftp
-                }
-                TCP => config::ServiceType::Tcp,
-                UDP => config::ServiceType::Udp,
+            kind: match (row.proto, vserver.map(|vserver| vserver.kind)) {
+                (TCP, Some(kind @ (config::ServiceType::Ftp | config::ServiceType::SslBridge))) => kind,
+                (TCP, _) => config::ServiceType::Tcp,
+                (UDP, _) => config::ServiceType::Udp,
                 _ => config::ServiceType::Any,
             },
             idle: row.idle,

@@ -12,9 +12,13 @@ use holdfast_wire::{Addr, Endpoint};
 use crate::effect::ProbeKind;
 use crate::health::{MonitorSpec, ServiceSpec};
 
+#[cfg(test)]
+mod tests;
+
 /// The plan of a configuration.
 pub(crate) fn plan(config: &Config, epoch: u32) -> engine::Plan {
-    let mut vservers: Vec<_> = config.vservers().filter(|v| v.is_addressed()).map(|v| vserver(config, v)).collect();
+    let served = config.vservers().filter(|v| v.is_addressed() && v.unserved().is_none());
+    let mut vservers: Vec<_> = served.filter_map(|v| vserver(config, v)).collect();
     vservers.sort_by_key(|vserver| vserver.id);
     let mut services: Vec<_> = config.services().filter_map(|s| service(config, s)).collect();
     services.sort_by_key(|service| service.id);
@@ -32,6 +36,7 @@ pub(crate) fn plan(config: &Config, epoch: u32) -> engine::Plan {
 pub(crate) fn watched(config: &Config) -> Vec<ServiceSpec> {
     config
         .services()
+        .filter(|service| service.kind.unserved().is_none())
         .filter_map(|service| {
             let server = config.server(&service.server)?;
             let monitors = config.effective_monitors(service).iter().map(|(found, _)| monitor(found)).collect();
@@ -40,13 +45,13 @@ pub(crate) fn watched(config: &Config) -> Vec<ServiceSpec> {
         .collect()
 }
 
-/// The server endpoint and protocol by which a service is known to the peer.
+/// The server endpoint and protocol by which a service is known to the peer; `None` for what is not served.
 pub(crate) fn service_identity(config: &Config, service: &config::Service) -> Option<(Endpoint, u8)> {
     let server = config.server(&service.server)?;
-    let kind = match service.kind {
-        config::ServiceType::Tcp | config::ServiceType::Ftp => 6,
-        config::ServiceType::Udp => 17,
-        config::ServiceType::Any => 0,
+    let kind = match kind(service.kind)? {
+        engine::VserverKind::Tcp => 6,
+        engine::VserverKind::Udp => 17,
+        engine::VserverKind::Any => 0,
     };
     Some((endpoint(server.addr, service.port), kind))
 }
@@ -62,7 +67,7 @@ pub(crate) fn services_by_identity(config: &Config) -> BTreeMap<(Endpoint, u8), 
     found
 }
 
-fn vserver(config: &Config, vserver: &config::LbVserver) -> engine::Vserver {
+fn vserver(config: &Config, vserver: &config::LbVserver) -> Option<engine::Vserver> {
     let persistence = match vserver.persistence {
         config::Persistence::None => None,
         config::Persistence::SourceIp => Some(engine::SourceIpPersistence {
@@ -72,14 +77,14 @@ fn vserver(config: &Config, vserver: &config::LbVserver) -> engine::Vserver {
         }),
     };
     let services = vserver.bindings.iter().filter_map(|binding| {
-        let service = config.service(&binding.service)?;
+        let service = config.service(&binding.service).filter(|service| service.kind.unserved().is_none())?;
         Some(engine::Binding { service: engine::ServiceId(service.id), weight: binding.weight })
     });
-    engine::Vserver {
+    Some(engine::Vserver {
         id: engine::VserverId(vserver.id),
         addr: vserver.addr.map_or(Addr::UNSPECIFIED, Addr::from),
         port: vserver.port.unwrap_or(0),
-        kind: kind(vserver.kind),
+        kind: kind(vserver.kind)?,
         enabled: vserver.enabled,
         method: method(vserver.method),
         persistence,
@@ -87,7 +92,7 @@ fn vserver(config: &Config, vserver: &config::LbVserver) -> engine::Vserver {
         ftp: vserver.kind == config::ServiceType::Ftp,
         client_idle: vserver.client_idle(),
         services: services.collect(),
-    }
+    })
 }
 
 fn service(config: &Config, service: &config::Service) -> Option<engine::Service> {
@@ -95,7 +100,7 @@ fn service(config: &Config, service: &config::Service) -> Option<engine::Service
     Some(engine::Service {
         id: engine::ServiceId(service.id),
         server: endpoint(server.addr, service.port),
-        kind: kind(service.kind),
+        kind: kind(service.kind)?,
         usip: service.usip,
         enabled: service.enabled && server.enabled,
         server_idle: service.server_idle(),
@@ -118,11 +123,15 @@ fn route(route: &config::Route) -> engine::Route {
     engine::Route { network: route.network.into(), prefix_len: route.prefix_len, gateway: route.gateway.into() }
 }
 
-fn kind(kind: config::ServiceType) -> engine::VserverKind {
+/// `None` for a type that is not served.
+fn kind(kind: config::ServiceType) -> Option<engine::VserverKind> {
     match kind {
-        config::ServiceType::Tcp | config::ServiceType::Ftp => engine::VserverKind::Tcp,
-        config::ServiceType::Udp => engine::VserverKind::Udp,
-        config::ServiceType::Any => engine::VserverKind::Any,
+        config::ServiceType::Tcp | config::ServiceType::Ftp | config::ServiceType::SslBridge => {
+            Some(engine::VserverKind::Tcp)
+        }
+        config::ServiceType::Udp => Some(engine::VserverKind::Udp),
+        config::ServiceType::Any => Some(engine::VserverKind::Any),
+        config::ServiceType::Kept(_) => None,
     }
 }
 

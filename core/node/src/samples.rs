@@ -49,6 +49,7 @@ pub(crate) fn configure(now: Instant, engine: &mut Engine, failover: ConnFailove
         method: Method::RoundRobin,
         persistence: None,
         failover,
+        ftp: false,
         client_idle: Duration::from_secs(90),
         enabled: true,
         services: Vec::new(),

@@ -412,10 +412,13 @@ impl Node {
         }
     }
 
-    /// Up: enabled, with a bound service that is.
+    /// Up: enabled and served, with a bound service that is.
     fn vserver_state(&self, vserver: &LbVserver) -> Health {
         if !vserver.enabled {
             return Health::OutOfService;
+        }
+        if vserver.unserved().is_some() {
+            return Health::Down;
         }
         let usable = |service: &Service| {
             self.config.service_enabled(service) && self.health.service(service.id).is_some_and(|state| state.up)

@@ -168,6 +168,86 @@ fn a_secondary_with_an_old_file_takes_over_the_difference_and_no_connection_noti
 }
 
 #[test]
+fn a_new_name_travels_and_no_connection_notices() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let open: Vec<usize> = (0..6).map(|n| story.connect([SNAT, USIP][n % 2], false)).collect();
+    let before: Vec<u32> = numbers(story.node(primary)).into_iter().map(|(_, id)| id).collect();
+    for line in ["rename lb vserver snat-v4 web", "rename service snat-v4-0 first", "rename server v4-0 front"] {
+        assert_eq!(story.command(primary, line), "");
+    }
+    for machine in [primary, secondary] {
+        let after: Vec<u32> = numbers(story.node(machine)).into_iter().map(|(_, id)| id).collect();
+        assert_eq!(after, before, "machine {machine}");
+        assert!(has_service(story.node(machine), "first") && !has_service(story.node(machine), "snat-v4-0"));
+    }
+    let flows = story.node(primary).engine().counts().flows;
+    assert!(story.command(primary, "show ns connectiontable VSVRNAME == web").contains("PROTECTED"));
+    // Names that the secondary has to make up for are the same flows, too.
+    story.command(primary, "set HA node -haProp DISABLED");
+    story.command(primary, "rename lb vserver web portal");
+    story.command(primary, "rename service first only");
+    story.command(primary, "unset HA node -haProp");
+    story.until("the secondary makes up for it", same_configuration);
+    story.run_ms(700);
+    assert_eq!(story.node(secondary).engine().counts().flows, flows);
+    assert_eq!(story.node(primary).engine().counts().unprotected, 0);
+    story.fault(Fault::Kill(primary));
+    for number in open {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    story.end();
+}
+
+#[test]
+fn what_is_not_served_is_kept_on_both_nodes() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let number = story.connect(SNAT, false);
+    for (line, why) in [
+        ("add service web v4-0 HTTP 8080", "[web, HTTP]"),
+        ("add lb vserver web HTTP 10.0.1.200 80", "[web, HTTP]"),
+        ("add lb vserver many TCP -IPPattern 10.0.9.0 -IPMask 255.255.255.0 80", "[many, IPPattern]"),
+    ] {
+        assert_eq!(story.command(primary, line), format!("Warning: Not served by this release {why}"));
+    }
+    assert_eq!(story.command(primary, "bind lb vserver web web"), "");
+    assert!(same_configuration(&story.world), "it travels");
+    story.command(primary, "save ns config");
+    story.run_ms(200);
+    story.fault(Fault::Kill(secondary));
+    story.run_ms(300);
+    assert!(story.command(primary, "add lb vserver dns DNS 10.0.1.201 53").starts_with("Warning: Not served"));
+    story.fault(Fault::Start(secondary));
+    story.until("the pair is whole", World::is_whole);
+    story.until("one configuration", same_configuration);
+    story.fault(Fault::Kill(primary));
+    story.until("the other leads", move |world| world.primary() == Some(secondary));
+    for what in ["service web", "lb vserver web", "lb vserver many", "lb vserver dns"] {
+        let text = story.command(secondary, &format!("show {what}"));
+        assert!(text.contains("State: DOWN") && text.contains("not served by this release"), "{text}");
+    }
+    assert_eq!(story.end_of(number), Outcome::Finished);
+    story.end();
+}
+
+#[test]
+fn an_ssl_bridge_fails_over_like_tcp() {
+    let mut scenario = Scenario::quiet(1);
+    scenario.vservers[SNAT].kind = "SSL_BRIDGE";
+    let mut story = Story::whole(scenario);
+    let primary = story.primary();
+    let open: Vec<usize> = (0..4).map(|n| story.connect(SNAT, n % 2 == 0)).collect();
+    let table = story.command(primary, "show ns connectiontable SVCTYPE == SSL_BRIDGE -detail FULL");
+    assert_eq!(table.matches(" PROTECTED").count(), open.len(), "{table}");
+    story.fault(Fault::Kill(primary));
+    for number in open {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    story.end();
+}
+
+#[test]
 fn a_command_that_the_secondary_does_not_know_is_told_on_both_nodes_and_harms_nothing() {
     let mut story = Story::whole(Scenario::quiet(1));
     let (primary, secondary) = (story.primary(), 1 - story.primary());

@@ -1,27 +1,23 @@
 //! Changes of servers, services, monitors and vservers.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use super::net::{claim_vip, release_vip};
 use super::{Applied, exists, missing};
 use crate::check::{self, Asked, Candidate};
 use crate::command::Command;
-use crate::config::Config;
+use crate::config::{Config, Named};
 use crate::error::{CommandError, messages};
 use crate::model::{
-    Binding, ConnFailover, LbVserver, Method, Monitor, MonitorBinding, MonitorKind, Persistence, Server, Service,
-    ServiceType,
+    AddressPattern, Binding, ConnFailover, LbVserver, Method, Monitor, MonitorBinding, MonitorKind, Persistence,
+    Redirection, Server, Service, ServiceType,
 };
 use crate::options::Options as _;
 use crate::value::Value;
 
-fn service_type(c: &Command, at: usize) -> ServiceType {
-    match c.text(at) {
-        Some("TCP") => ServiceType::Tcp,
-        Some("FTP") => ServiceType::Ftp,
-        Some("UDP") => ServiceType::Udp,
-        Some(_) | None => ServiceType::Any,
-    }
+fn service_type(c: &Command, at: usize) -> Result<ServiceType, CommandError> {
+    let word = c.name(at);
+    ServiceType::of_word(word).ok_or_else(|| CommandError::about(messages::INVALID_VALUE, "serviceType", word))
 }
 
 fn address(c: &Command, at: usize) -> Result<IpAddr, CommandError> {
@@ -93,6 +89,26 @@ pub(super) fn rm_server(config: &mut Config, c: &Command) -> Applied {
     Ok(())
 }
 
+pub(super) fn rename_server(config: &mut Config, c: &Command) -> Applied {
+    let (name, to) = new_name(&config.servers, c)?;
+    if let Some(server) = config.servers.rename(name, to) {
+        server.name = to.to_owned();
+    }
+    let users = config.services.iter_mut().filter(|service| service.server == name);
+    users.for_each(|service| service.server = to.to_owned());
+    Ok(())
+}
+
+/// The name of an object that is there, and the free one that it gets.
+fn new_name<'c, T>(objects: &Named<T>, c: &'c Command) -> Result<(&'c str, &'c str), CommandError> {
+    let (name, to) = (c.name(0), c.name(1));
+    objects.get(name).ok_or_else(|| missing("name", name))?;
+    if objects.get(to).is_some() {
+        return Err(exists("newName", to));
+    }
+    Ok((name, to))
+}
+
 pub(super) fn enable_server(config: &mut Config, c: &Command, on: bool) -> Applied {
     let name = c.name(0);
     config.servers.get_mut(name).ok_or_else(|| missing("name", name))?.enabled = on;
@@ -111,10 +127,11 @@ pub(super) fn add_service(config: &mut Config, c: &Command) -> Applied {
         id: config.services.next_id(),
         name: name.to_owned(),
         server,
-        kind: service_type(c, 2),
+        kind: service_type(c, 2)?,
         port: port(c, 3),
         usip: config.modes.usip,
         use_proxy_port: false,
+        tcp_buffering: false,
         client_timeout: None,
         server_timeout: None,
         health_monitor: true,
@@ -162,6 +179,16 @@ pub(super) fn rm_service(config: &mut Config, c: &Command) -> Applied {
     for vserver in config.vservers.iter_mut() {
         vserver.bindings.retain(|b| b.service != name);
     }
+    Ok(())
+}
+
+pub(super) fn rename_service(config: &mut Config, c: &Command) -> Applied {
+    let (name, to) = new_name(&config.services, c)?;
+    if let Some(service) = config.services.rename(name, to) {
+        service.name = to.to_owned();
+    }
+    let bindings = config.vservers.iter_mut().flat_map(|vserver| &mut vserver.bindings);
+    bindings.filter(|binding| binding.service == name).for_each(|binding| binding.service = to.to_owned());
     Ok(())
 }
 
@@ -259,8 +286,9 @@ pub(super) fn add_vserver(config: &mut Config, c: &Command) -> Applied {
     let mut vserver = LbVserver {
         id: config.vservers.next_id(),
         name: name.to_owned(),
-        kind: service_type(c, 1),
-        addr: Some(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED)),
+        kind: service_type(c, 1)?,
+        addr: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        pattern: pattern(c)?,
         port: Some(0),
         enabled: true,
         method: Method::default(),
@@ -268,6 +296,8 @@ pub(super) fn add_vserver(config: &mut Config, c: &Command) -> Applied {
         persistence_timeout: 2,
         persist_mask: 32,
         v6_persist_mask_len: 128,
+        redirection: Redirection::Ip,
+        sessionless: false,
         failover: ConnFailover::Disabled,
         client_timeout: None,
         comment: String::new(),
@@ -284,9 +314,29 @@ pub(super) fn add_vserver(config: &mut Config, c: &Command) -> Applied {
     Ok(())
 }
 
+/// The addresses of a vserver without one of its own.
+fn pattern(c: &Command) -> Result<Option<AddressPattern>, CommandError> {
+    let v4 = |option| match c.option(option).and_then(Value::as_network) {
+        Some((IpAddr::V4(addr), _)) => Ok(Some(addr)),
+        Some((addr, _)) => Err(CommandError::about(messages::INVALID_IP, option, &addr.to_string())),
+        None => Ok(None),
+    };
+    let pattern = match (v4("IPPattern")?, v4("IPMask")?) {
+        (Some(pattern), Some(mask)) => AddressPattern { pattern, mask },
+        (Some(_), None) => return Err(CommandError::with(messages::ARGUMENT_MISSING, "IPMask")),
+        (None, Some(_)) => return Err(CommandError::with(messages::PREREQUISITE_MISSING, "IPMask, IPPattern")),
+        (None, None) => return Ok(None),
+    };
+    check::pattern(&pattern)?;
+    Ok(Some(pattern))
+}
+
 /// All rules about a vserver; makes its VIP if it has none.
 fn checked_vserver(config: &mut Config, vserver: &LbVserver) -> Applied {
     check_mask(vserver)?;
+    if vserver.pattern.is_some() && vserver.addr != Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) {
+        return Err(CommandError::with(messages::MUTUALLY_EXCLUSIVE, "IPAddress, IPPattern"));
+    }
     Candidate::of(config).vserver(vserver)?;
     check::vserver_address(config, vserver)?;
     claim_vip(config, vserver.addr)
@@ -314,6 +364,14 @@ pub(super) fn rm_vserver(config: &mut Config, c: &Command) -> Applied {
     let name = c.name(0);
     let removed = config.vservers.remove(name).ok_or_else(|| missing("name", name))?;
     release_vip(config, removed.addr);
+    Ok(())
+}
+
+pub(super) fn rename_vserver(config: &mut Config, c: &Command) -> Applied {
+    let (name, to) = new_name(&config.vservers, c)?;
+    if let Some(vserver) = config.vservers.rename(name, to) {
+        vserver.name = to.to_owned();
+    }
     Ok(())
 }
 

@@ -15,9 +15,25 @@ type Applied = Result<(), CommandError>;
 
 pub(crate) fn apply(config: &mut Config, command: &Command) -> Result<Vec<Warning>, CommandError> {
     match command.row.effect {
-        Effect::Shared(change) | Effect::Local(change) => carry_out(config, change, command).map(|()| Vec::new()),
+        Effect::Shared(change) | Effect::Local(change) => {
+            carry_out(config, change, command)?;
+            Ok(unserved(config, change, command).into_iter().collect())
+        }
         Effect::Show(_) | Effect::Act(_) => Err(CommandError::with(messages::NOT_PERMITTED, command.row.title())),
     }
+}
+
+/// What was made or changed and is not served.
+fn unserved(config: &Config, change: Change, c: &Command) -> Option<Warning> {
+    let name = c.name(0);
+    let why = if change == Change::AddService {
+        config.services.get(name)?.kind.unserved()?
+    } else if [Change::AddVserver, Change::SetVserver].contains(&change) {
+        config.vservers.get(name)?.unserved()?
+    } else {
+        return None;
+    };
+    Some(Warning::with(messages::NOT_SERVED, format!("{name}, {why}")))
 }
 
 fn carry_out(config: &mut Config, change: Change, c: &Command) -> Applied {
@@ -37,11 +53,13 @@ fn carry_out(config: &mut Config, change: Change, c: &Command) -> Applied {
         Change::AddServer => lb::add_server(config, c),
         Change::SetServer | Change::UnsetServer => lb::set_server(config, c),
         Change::RmServer => lb::rm_server(config, c),
+        Change::RenameServer => lb::rename_server(config, c),
         Change::EnableServer => lb::enable_server(config, c, true),
         Change::DisableServer => lb::enable_server(config, c, false),
         Change::AddService => lb::add_service(config, c),
         Change::SetService | Change::UnsetService => lb::set_service(config, c),
         Change::RmService => lb::rm_service(config, c),
+        Change::RenameService => lb::rename_service(config, c),
         Change::EnableService => lb::enable_service(config, c, true),
         Change::DisableService => lb::enable_service(config, c, false),
         Change::BindService => lb::bind_monitor(config, c),
@@ -54,6 +72,7 @@ fn carry_out(config: &mut Config, change: Change, c: &Command) -> Applied {
         Change::AddVserver => lb::add_vserver(config, c),
         Change::SetVserver | Change::UnsetVserver => lb::set_vserver(config, c),
         Change::RmVserver => lb::rm_vserver(config, c),
+        Change::RenameVserver => lb::rename_vserver(config, c),
         Change::EnableVserver => lb::enable_vserver(config, c, true),
         Change::DisableVserver => lb::enable_vserver(config, c, false),
         Change::BindVserver => lb::bind_vserver(config, c),

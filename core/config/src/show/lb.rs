@@ -5,7 +5,7 @@ use crate::error::CommandError;
 use crate::facts::Health;
 use crate::json::Json;
 use crate::lines::port;
-use crate::model::{ConnFailover, LbVserver, Method, Monitor, Persistence, Server, Service};
+use crate::model::{AddressPattern, ConnFailover, LbVserver, Method, Monitor, Persistence, Server, Service};
 use crate::time::{calendar, millis, since};
 use crate::value::mask_text;
 
@@ -72,28 +72,25 @@ pub(super) fn services(s: &Scene<'_>) -> Result<String, CommandError> {
 fn service_lines(s: &Scene<'_>, service: &Service, head: &str) -> String {
     let facts = s.facts.service(service.id);
     let addr = s.config.service_address(service);
-    let mut lines = vec![
-        format!("State: {}", health(service_health(s, service))),
-        format!("Last state change was at {}", calendar(facts.last_change)),
-        format!("Time since last state change: {}", since(s.facts.now(), facts.last_change)),
+    let mut lines = vec![format!("State: {}", health(service_health(s, service)))];
+    // Nobody looks at what is not served.
+    if facts.last_change != 0 {
+        lines.push(format!("Last state change was at {}", calendar(facts.last_change)));
+        lines.push(format!("Time since last state change: {}", since(s.facts.now(), facts.last_change)));
+    }
+    lines.extend([
         format!("Server Name: {}", service.server),
         format!("Server ID : None \tMonitor Threshold : {}", service.monitor_threshold),
         "Max Conn: 0\tMax Req: 0\tMax Bandwidth: 0 kbits".to_owned(),
         format!("Use Source IP: {}", yes_no(service.usip)),
-    ];
+    ]);
     if service.usip {
         lines.push(format!("Use Proxy Port: {}", yes_no(service.use_proxy_port)));
     }
     let (client, server) = (service.client_idle().as_secs(), service.server_idle().as_secs());
-    lines.extend(
-        [
-            "Client Keepalive(CKA): NO",
-            "Access Down Service: NO",
-            "TCP Buffering(TCPB): NO",
-            "HTTP Compression(CMP): NO",
-        ]
-        .map(str::to_owned),
-    );
+    lines.extend(["Client Keepalive(CKA): NO", "Access Down Service: NO"].map(str::to_owned));
+    lines.push(format!("TCP Buffering(TCPB): {}", yes_no(service.tcp_buffering)));
+    lines.push("HTTP Compression(CMP): NO".to_owned());
     lines.push(format!("Idle timeout: Client: {client} sec\tServer: {server} sec"));
     lines.extend(
         [
@@ -111,8 +108,17 @@ fn service_lines(s: &Scene<'_>, service: &Service, head: &str) -> String {
     if !service.comment.is_empty() {
         lines.push(format!("Comment: \"{}\"", service.comment));
     }
+    if service.tcp_buffering {
+        lines.push("TCP Buffering has no effect in this release: packets are forwarded, not buffered".to_owned());
+    }
+    lines.extend(service.kind.unserved().map(not_served));
     let title = format!("{head}{} ({addr}:{}) - {}\n", service.name, port(service.port), service.kind.word());
     lines.iter().fold(title, |text, line| text + "\t" + line + "\n")
+}
+
+/// The line of what is kept and not served.
+fn not_served(why: &str) -> String {
+    format!("not served by this release ({why})")
 }
 
 fn service_monitors(s: &Scene<'_>, service: &Service) -> String {
@@ -145,6 +151,7 @@ pub(super) fn services_json(s: &Scene<'_>) -> Result<Json, CommandError> {
             ("svrstate", health(service_health(s, service)).into()),
             ("usip", yes_no(service.usip).into()),
             ("useproxyport", yes_no(service.use_proxy_port).into()),
+            ("tcpb", yes_no(service.tcp_buffering).into()),
             ("clttimeout", service.client_idle().as_secs().into()),
             ("svrtimeout", service.server_idle().as_secs().into()),
             ("healthmonitor", yes_no(service.health_monitor).into()),
@@ -154,6 +161,7 @@ pub(super) fn services_json(s: &Scene<'_>) -> Result<Json, CommandError> {
             ("statechangetimesec", calendar(facts.last_change).into()),
             ("tickssincelaststatechange", ticks(s, facts.last_change).into()),
             ("monitor_name", Json::List(names)),
+            ("notserved", service.kind.unserved().unwrap_or_default().into()),
         ])
     };
     Ok(Json::List(chosen_services(s)?.into_iter().map(one).collect()))
@@ -241,9 +249,13 @@ fn chosen_vservers<'a>(s: &Scene<'a>) -> Result<Vec<&'a LbVserver>, CommandError
     chosen(s, "name", s.config.vservers.iter(), |o| &o.name)
 }
 
-/// `192.0.2.10:8080`.
+/// `192.0.2.10:8080`, or `192.0.2.0/255.255.255.0:8080` for a pattern and its mask.
 fn place(vserver: &LbVserver) -> String {
-    format!("{}:{}", vserver.addr.map_or("*".to_owned(), |a| a.to_string()), port(vserver.port))
+    let addr = match vserver.pattern {
+        Some(AddressPattern { pattern, mask }) => format!("{pattern}/{mask}"),
+        None => vserver.addr.map_or("*".to_owned(), |a| a.to_string()),
+    };
+    format!("{addr}:{}", port(vserver.port))
 }
 
 /// Bound services, and how many of them are UP.
@@ -313,10 +325,16 @@ fn setting_lines(vserver: &LbVserver) -> Vec<String> {
     };
     let mut lines = vec![
         format!("Configured Method: {}{backup}", vserver.method.word()),
-        "Mode: IP".to_owned(),
+        format!("Mode: {}", vserver.redirection.word()),
         format!("Persistence: {persistence}"),
-        format!("Connection Failover: {}", vserver.failover.word()),
     ];
+    if vserver.sessionless {
+        lines.push("Sessionless: ENABLED".to_owned());
+    }
+    // A type that cannot fail over has no such line.
+    if vserver.kind.unserved().is_none() {
+        lines.push(format!("Connection Failover: {}", vserver.failover.word()));
+    }
     lines.extend(
         [
             "L2Conn: OFF",
@@ -341,10 +359,11 @@ fn setting_lines(vserver: &LbVserver) -> Vec<String> {
 fn our_lines(s: &Scene<'_>, vserver: &LbVserver) -> Vec<String> {
     let facts = s.facts.vserver(vserver.id);
     let (flows, protected, unprotected) = (facts.client_flows, facts.protected, facts.unprotected);
-    match vserver.failover {
-        ConnFailover::Stateful => vec![format!("Flows: {flows}  Protected: {protected}  Unprotected: {unprotected}")],
-        ConnFailover::Disabled | ConnFailover::Stateless => vec![format!("Flows: {flows}")],
-    }
+    let counted = match vserver.failover {
+        ConnFailover::Stateful => format!("Flows: {flows}  Protected: {protected}  Unprotected: {unprotected}"),
+        ConnFailover::Disabled | ConnFailover::Stateless => format!("Flows: {flows}"),
+    };
+    [counted].into_iter().chain(vserver.unserved().map(not_served)).collect()
 }
 
 pub(super) fn vservers_json(s: &Scene<'_>) -> Result<Json, CommandError> {
@@ -369,6 +388,8 @@ fn vserver_json(s: &Scene<'_>, v: &LbVserver) -> Json {
     Json::Object(vec![
         ("name", v.name.clone().into()),
         ("ipv46", v.addr.map_or("*".to_owned(), |a| a.to_string()).into()),
+        ("ippattern", v.pattern.map(|p| p.pattern.to_string()).unwrap_or_default().into()),
+        ("ipmask", v.pattern.map(|p| p.mask.to_string()).unwrap_or_default().into()),
         ("port", u64::from(v.port.unwrap_or(u16::MAX)).into()),
         ("servicetype", v.kind.word().into()),
         ("type", "ADDRESS".into()),
@@ -380,6 +401,8 @@ fn vserver_json(s: &Scene<'_>, v: &LbVserver) -> Json {
         ("timeout", u64::from(v.persistence_timeout).into()),
         ("persistmask", mask_text(v.persist_mask).into()),
         ("v6persistmasklen", v.v6_persist_mask_len.to_string().into()),
+        ("m", v.redirection.word().into()),
+        ("sessionless", enabled(v.sessionless).into()),
         ("connfailover", v.failover.word().into()),
         ("state", enabled(v.enabled).into()),
         ("comment", v.comment.clone().into()),
@@ -391,6 +414,7 @@ fn vserver_json(s: &Scene<'_>, v: &LbVserver) -> Json {
         ("flows", facts.client_flows.into()),
         ("protectedflows", facts.protected.into()),
         ("unprotectedflows", facts.unprotected.into()),
+        ("notserved", v.unserved().unwrap_or_default().into()),
         ("lbvserver_service_binding", Json::List(services.iter().map(binding).collect())),
     ])
 }

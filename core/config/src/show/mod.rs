@@ -125,14 +125,22 @@ fn health(health: Health) -> &'static str {
     }
 }
 
-/// The health of a service, or that the operator took it out of service.
+/// The health of a service: what is not served is DOWN, or what the operator took out of service.
 fn service_health(s: &Scene<'_>, service: &Service) -> Health {
-    if s.config.service_enabled(service) { s.facts.service(service.id).health } else { Health::OutOfService }
+    match (s.config.service_enabled(service), service.kind.unserved()) {
+        (false, _) => Health::OutOfService,
+        (true, Some(_)) => Health::Down,
+        (true, None) => s.facts.service(service.id).health,
+    }
 }
 
-/// The health of a vserver, or that the operator took it out of service.
+/// The health of a vserver: what is not served is DOWN, or what the operator took out of service.
 fn vserver_health(s: &Scene<'_>, vserver: &LbVserver) -> Health {
-    if vserver.enabled { s.facts.vserver(vserver.id).health } else { Health::OutOfService }
+    match (vserver.enabled, vserver.unserved()) {
+        (false, _) => Health::OutOfService,
+        (true, Some(_)) => Health::Down,
+        (true, None) => s.facts.vserver(vserver.id).health,
+    }
 }
 
 /// Numbers an entry of a list; a single one asked for by name stands alone.

@@ -15,47 +15,47 @@ const TYPES: &[Choice] = &[
     yes("TCP"),
     yes("UDP"),
     yes("ANY"),
-    no("HTTP"),
+    yes("HTTP"),
     yes("FTP"),
-    no("SSL"),
-    no("SSL_BRIDGE"),
-    no("SSL_TCP"),
-    no("DTLS"),
-    no("NNTP"),
-    no("DNS"),
-    no("DHCPRA"),
-    no("SIP_UDP"),
-    no("SIP_TCP"),
-    no("SIP_SSL"),
-    no("DNS_TCP"),
-    no("RTSP"),
-    no("PUSH"),
-    no("SSL_PUSH"),
-    no("RADIUS"),
-    no("RDP"),
-    no("MYSQL"),
-    no("MSSQL"),
-    no("DIAMETER"),
-    no("SSL_DIAMETER"),
-    no("TFTP"),
-    no("ORACLE"),
-    no("SMPP"),
-    no("SYSLOGTCP"),
-    no("SYSLOGUDP"),
-    no("FIX"),
-    no("SSL_FIX"),
-    no("USER_TCP"),
-    no("USER_SSL_TCP"),
-    no("PROXY"),
-    no("QUIC"),
-    no("QUIC_BRIDGE"),
-    no("HTTP_QUIC"),
-    no("MONGO"),
-    no("MONGO_TLS"),
-    no("MQTT"),
-    no("MQTT_TLS"),
-    no("IPFIX"),
-    no("LOGSTREAM"),
+    yes("SSL"),
+    yes("SSL_BRIDGE"),
+    yes("SSL_TCP"),
+    yes("DTLS"),
+    yes("NNTP"),
+    yes("DNS"),
+    yes("DHCPRA"),
+    yes("SIP_UDP"),
+    yes("SIP_TCP"),
+    yes("SIP_SSL"),
+    yes("DNS_TCP"),
+    yes("RTSP"),
+    yes("PUSH"),
+    yes("SSL_PUSH"),
+    yes("RADIUS"),
+    yes("RDP"),
+    yes("MYSQL"),
+    yes("MSSQL"),
+    yes("DIAMETER"),
+    yes("SSL_DIAMETER"),
+    yes("TFTP"),
+    yes("ORACLE"),
+    yes("SMPP"),
+    yes("SYSLOGTCP"),
+    yes("SYSLOGUDP"),
+    yes("FIX"),
+    yes("SSL_FIX"),
+    yes("USER_TCP"),
+    yes("USER_SSL_TCP"),
+    yes("PROXY"),
+    yes("QUIC"),
+    yes("QUIC_BRIDGE"),
+    yes("HTTP_QUIC"),
+    yes("MONGO"),
+    yes("MONGO_TLS"),
+    yes("MQTT"),
+    yes("MQTT_TLS"),
+    yes("IPFIX"),
+    yes("LOGSTREAM"),
 ];
 const METHODS: &[Choice] = &[
     yes("ROUNDROBIN"),
@@ -103,7 +103,7 @@ const MONITOR_TYPES: &[Choice] = &[
     no("HTTP-ECV"),
     no("UDP-ECV"),
     no("DNS"),
-    no("FTP"),
+    yes("FTP"),
     no("LDNS-PING"),
     no("LDNS-TCP"),
     no("LDNS-DNS"),
@@ -137,13 +137,13 @@ const CLT_TIMEOUT: Opt = Opt::new(
     "cltTimeout",
     Type::Number(1, YEAR),
     "clttimeout",
-    "Idle time-out of clients in seconds; by type: TCP 9000, UDP and ANY 120.",
+    "Idle time-out of clients in seconds; by type: TCP and SSL_BRIDGE 9000, UDP and ANY 120.",
 );
 const SVR_TIMEOUT: Opt = Opt::new(
     "svrTimeout",
     Type::Number(1, YEAR),
     "svrtimeout",
-    "Idle time-out of servers in seconds; by type: TCP 9000, UDP and ANY 120.",
+    "Idle time-out of servers in seconds; by type: TCP and SSL_BRIDGE 9000, UDP and ANY 120.",
 );
 const USIP: Opt =
     Opt::new("usip", Type::Choice(YES_NO), "usip", "Servers see the client's address; else mode USIP decides.")
@@ -168,6 +168,13 @@ const VSERVER: Arg = Arg::required("name", Type::Name, "name", "Name of the vser
 const MONITOR: Arg = Arg::required("monitorName", Type::Name, "monitorname", "Name of the monitor.");
 const MONITOR_TYPE: Arg = Arg::required("type", Type::Choice(MONITOR_TYPES), "type", "What it probes with.");
 const MONITOR_TYPE_HINT: Arg = Arg::optional("type", Type::Choice(MONITOR_TYPES), "type", "Its type; not needed.");
+const SERVICE_TYPE: Arg = Arg::required(
+    "serviceType",
+    Type::Choice(TYPES),
+    "servicetype",
+    "What it carries. TCP, UDP, ANY and SSL_BRIDGE are served; the others are kept and DOWN.",
+);
+const NEW_NAME: Arg = Arg::required("newName", Type::Name, "newname", "Its name from now on.");
 const ONLY: Arg = Arg::optional("name", Type::Name, "name", "Only this one.");
 const BOUND: Arg = Arg::required("serviceName", Type::Name, "servicename", "Name of the service.");
 const MONITOR_NAME: Opt = Opt::new("monitorName", Type::Name, "monitor_name", "Name of the monitor.").required();
@@ -177,6 +184,7 @@ const SERVER_OPTS: &[Opt] = &[STATE, COMMENT];
 const SERVICE_ADD: &[Opt] = &[
     USIP,
     PROXY_PORT,
+    TCPB,
     CLT_TIMEOUT,
     SVR_TIMEOUT,
     HEALTH,
@@ -189,19 +197,24 @@ const SERVICE_ADD: &[Opt] = &[
     CIP,
     SP,
     CKA,
-    TCPB,
     CMP,
     ACCESS_DOWN,
     TD,
 ];
-const SERVICE_SET: &[Opt] = &[USIP, PROXY_PORT, CLT_TIMEOUT, SVR_TIMEOUT, HEALTH, THRESHOLD, COMMENT];
+const SERVICE_SET: &[Opt] = &[USIP, PROXY_PORT, TCPB, CLT_TIMEOUT, SVR_TIMEOUT, HEALTH, THRESHOLD, COMMENT];
 const GSLB: Opt = Opt::neutral("gslb", Type::Choice(NONE_ONLY));
 const MAX_CLIENT: Opt = Opt::neutral("maxClient", Type::Number(0, 0));
 const MAX_REQ: Opt = Opt::neutral("maxReq", Type::Number(0, 0));
 const CIP: Opt = Opt::neutral("cip", Type::Choice(DISABLED_ONLY));
 const SP: Opt = Opt::neutral("sp", Type::Choice(OFF_ONLY));
 const CKA: Opt = Opt::neutral("CKA", Type::Choice(NO_ONLY));
-const TCPB: Opt = Opt::neutral("TCPB", Type::Choice(NO_ONLY));
+const TCPB: Opt = Opt::new(
+    "TCPB",
+    Type::Choice(YES_NO),
+    "tcpb",
+    "Kept and shown; packets are forwarded, not buffered. YES: no vserver of it may be STATEFUL.",
+)
+.default("NO");
 const CMP: Opt = Opt::neutral("CMP", Type::Choice(NO_ONLY));
 const ACCESS_DOWN: Opt = Opt::neutral("accessDown", Type::Choice(NO_ONLY));
 const TD: Opt = Opt::neutral("td", Type::Number(0, 0));
@@ -227,26 +240,49 @@ const CONN_FAILOVER: Opt = Opt::new(
     "connFailover",
     Type::Choice(FAILOVER),
     "connfailover",
-    "DISABLED: flows end with the node. STATEFUL: they are mirrored. STATELESS (ANY, USIP): rebuilt from packets.",
+    "DISABLED: flows end with the node. STATEFUL (TCP, UDP, ANY, SSL_BRIDGE): they are mirrored. STATELESS (ANY, USIP): rebuilt from packets.",
 )
 .default("DISABLED");
-const SESSIONLESS: Opt = Opt::neutral("sessionless", Type::Choice(DISABLED_ONLY));
+const SESSIONLESS: Opt = Opt::new(
+    "sessionless",
+    Type::Choice(ON_OFF),
+    "sessionless",
+    "ENABLED: each packet is balanced by itself. Kept and shown; such a vserver is not served.",
+)
+.default("DISABLED");
+const REDIRECTIONS: &[Choice] = &[yes("IP"), yes("MAC"), yes("IPTUNNEL"), no("TOS")];
+const REDIRECTION: Opt = Opt::new(
+    "m",
+    Type::Choice(REDIRECTIONS),
+    "m",
+    "How packets reach a server. MAC, IPTUNNEL: kept and shown; such a vserver is not served.",
+)
+.default("IP");
+const IP_PATTERN: Opt = Opt::new(
+    "IPPattern",
+    Type::Address,
+    "ippattern",
+    "IPv4 pattern instead of an address; its port may stand behind -IPMask. Kept and shown; such a vserver is not served.",
+);
+const IP_MASK: Opt =
+    Opt::new("IPMask", Type::Address, "ipmask", "Bits of the pattern that count: some first ones, or some last ones.");
 const RTSP_NAT: Opt = Opt::neutral("rtspNat", Type::Choice(OFF_ONLY));
-const MODE: Opt = Opt::neutral("m", Type::Choice(&[yes("IP"), no("MAC"), no("IPTUNNEL"), no("TOS")]));
 const L2_CONN: Opt = Opt::neutral("l2Conn", Type::Choice(OFF_ONLY));
 const VSERVER_ADD: &[Opt] = &[
+    IP_PATTERN,
+    IP_MASK,
     PERSISTENCE_TYPE,
     TIMEOUT,
     PERSIST_MASK,
     V6_PERSIST,
     LB_METHOD,
+    REDIRECTION,
+    SESSIONLESS,
     CONN_FAILOVER,
     CLT_TIMEOUT,
     STATE,
     COMMENT,
-    SESSIONLESS,
     RTSP_NAT,
-    MODE,
     L2_CONN,
     TD,
 ];
@@ -257,12 +293,24 @@ const VSERVER_SET: &[Opt] = &[
     PERSIST_MASK,
     V6_PERSIST,
     LB_METHOD,
+    REDIRECTION,
+    SESSIONLESS,
     CONN_FAILOVER,
     CLT_TIMEOUT,
     COMMENT,
 ];
-const VSERVER_UNSET: &[Opt] =
-    &[PERSISTENCE_TYPE, TIMEOUT, PERSIST_MASK, V6_PERSIST, LB_METHOD, CONN_FAILOVER, CLT_TIMEOUT, COMMENT];
+const VSERVER_UNSET: &[Opt] = &[
+    PERSISTENCE_TYPE,
+    TIMEOUT,
+    PERSIST_MASK,
+    V6_PERSIST,
+    LB_METHOD,
+    REDIRECTION,
+    SESSIONLESS,
+    CONN_FAILOVER,
+    CLT_TIMEOUT,
+    COMMENT,
+];
 const VSERVER_ADDRESS: Opt = Opt::new("IPAddress", Type::AddressOrStar, "ipv46", "Its address.");
 
 const MONITOR_OPTS: &[Opt] = &[
@@ -306,6 +354,9 @@ pub(super) const ROWS: &[Row] = &[
     )
     .args(&[SERVER])
     .nitro("server"),
+    Row::new("rename", &["server"], Effect::Shared(Change::RenameServer), "Renames a server; its services follow.")
+        .args(&[SERVER, NEW_NAME])
+        .nitro("server"),
     Row::new("show", &["server"], Effect::Show(View::Server), "Shows servers.").args(&[ONLY]).nitro("server"),
     Row::new("add", &["service"], Effect::Shared(Change::AddService), "Adds a service: one port of one server.")
         .args(&[
@@ -316,7 +367,7 @@ pub(super) const ROWS: &[Row] = &[
                 "servername",
                 "Name of a server, or an address (a server of that name is made).",
             ),
-            Arg::required("serviceType", Type::Choice(TYPES), "servicetype", "What it carries."),
+            SERVICE_TYPE,
             Arg::required("port", Type::Port, "port", "Its port; * keeps the client's destination port."),
         ])
         .opts(SERVICE_ADD)
@@ -351,6 +402,9 @@ pub(super) const ROWS: &[Row] = &[
         .args(&[SERVICE])
         .opts(&[MONITOR_NAME])
         .nitro("service_lbmonitor_binding"),
+    Row::new("rename", &["service"], Effect::Shared(Change::RenameService), "Renames a service; its flows go on.")
+        .args(&[SERVICE, NEW_NAME])
+        .nitro("service"),
     Row::new("show", &["service"], Effect::Show(View::Service), "Shows services.").args(&[ONLY]).nitro("service"),
     Row::new("stat", &["service"], Effect::Show(View::StatService), "Shows counters of services.")
         .args(&[ONLY])
@@ -387,13 +441,14 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("add", &["lb", "vserver"], Effect::Shared(Change::AddVserver), "Adds a load-balancing virtual server.")
         .args(&[
             VSERVER,
-            Arg::required("serviceType", Type::Choice(TYPES), "servicetype", "What it carries."),
+            SERVICE_TYPE,
             Arg::optional(
                 "IPAddress",
                 Type::AddressOrStar,
                 "ipv46",
                 "Its address; * is any. Without it nothing reaches it.",
-            ),
+            )
+            .unless("IPPattern", "0.0.0.0"),
             Arg::optional("port", Type::PortOrZero, "port", "Its port; * is any."),
         ])
         .opts(VSERVER_ADD)
@@ -422,6 +477,14 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("unbind", &["lb", "vserver"], Effect::Shared(Change::UnbindVserver), "Unbinds a service.")
         .args(&[VSERVER, BOUND])
         .nitro("lbvserver_service_binding"),
+    Row::new(
+        "rename",
+        &["lb", "vserver"],
+        Effect::Shared(Change::RenameVserver),
+        "Renames a vserver; its flows go on.",
+    )
+    .args(&[VSERVER, NEW_NAME])
+    .nitro("lbvserver"),
     Row::new("show", &["lb", "vserver"], Effect::Show(View::Vserver), "Shows vservers.")
         .args(&[ONLY])
         .nitro("lbvserver"),

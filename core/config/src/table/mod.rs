@@ -41,12 +41,14 @@ pub(crate) enum Change {
     SetServer,
     UnsetServer,
     RmServer,
+    RenameServer,
     EnableServer,
     DisableServer,
     AddService,
     SetService,
     UnsetService,
     RmService,
+    RenameService,
     EnableService,
     DisableService,
     BindService,
@@ -55,6 +57,7 @@ pub(crate) enum Change {
     SetVserver,
     UnsetVserver,
     RmVserver,
+    RenameVserver,
     EnableVserver,
     DisableVserver,
     BindVserver,
@@ -166,6 +169,8 @@ pub(crate) struct Arg {
     pub kind: Type,
     /// It cannot be left out.
     pub required: bool,
+    /// Falls away, with this value, behind this option.
+    pub unless: Option<(&'static str, &'static str)>,
     /// One line about it.
     pub doc: &'static str,
     /// Its REST name.
@@ -273,11 +278,15 @@ impl Row {
 
 impl Arg {
     const fn required(name: &'static str, kind: Type, json: &'static str, doc: &'static str) -> Self {
-        Arg { name, kind, required: true, doc, json }
+        Arg { name, kind, required: true, unless: None, doc, json }
     }
 
     const fn optional(name: &'static str, kind: Type, json: &'static str, doc: &'static str) -> Self {
-        Arg { name, kind, required: false, doc, json }
+        Arg { name, kind, required: false, unless: None, doc, json }
+    }
+
+    const fn unless(self, option: &'static str, value: &'static str) -> Self {
+        Arg { unless: Some((option, value)), ..self }
     }
 }
 

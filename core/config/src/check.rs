@@ -110,7 +110,7 @@ fn stateless_possible(vserver: &LbVserver) -> Result<(), CommandError> {
     }
     match (vserver.persistence, vserver.method) {
         (Persistence::SourceIp, _) | (Persistence::None, Method::SrcIpSrcPortHash) => Ok(()),
-        (Persistence::None, Method::RoundRobin | Method::LeastConnection | Method::SourceIpHash) => {
+        (Persistence::None | Persistence::DestIp | Persistence::SrcIpDestIp, _) => {
             refuse(messages::STATELESS_NEEDS_KEY)
         }
     }

@@ -266,6 +266,8 @@ pub mod messages {
         FAILOVER_IN_INC = 1323, "Stateful connection failover cannot be enabled in INC mode";
         /// The same, asked the other way round.
         INC_WITH_FAILOVER = 1330, "Ha node with INC mode enabled cannot be added to the system that has vserver(s) with stateful connection failover enabled";
+        /// A method that would stand in for itself.
+        BACKUP_IS_PRIMARY = 1334, "Backup load balancing method must be different from the load balancing method";
         /// Binding a service on a loopback address.
         FAILOVER_BIND_LOOPBACK = 1338, "Loopback service cannot be bound to vserver with connection failover enabled ";
         /// Setting failover while such a service is bound.

@@ -149,6 +149,7 @@ pub(crate) enum View {
     Hook,
     RunningConfig,
     ConnectionTable,
+    PersistentSessions,
     DataPlane,
     Version,
     StatVserver,

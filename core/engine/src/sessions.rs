@@ -4,6 +4,8 @@ use holdfast_base::{Duration, Instant};
 use holdfast_wire::Addr;
 
 use crate::engine::{Engine, Gate, PersistenceStep};
+use crate::flow::tcp::TcpState;
+use crate::flow::{Flow, FlowState};
 use crate::open::session_owner;
 use crate::plan::VserverId;
 use crate::record::{Mark, PersistenceRecord};
@@ -48,13 +50,12 @@ impl Engine {
         self.merge_persistence(now, record, session);
     }
 
-    /// Counts the flows of each session, for [`Engine::list_sessions`]: looks at `slots` slots of the flow table from
-    /// `cursor` (0 at first). True when the whole table was walked.
+    /// Counts the flows of each session that live with its server, for [`Engine::list_sessions`]: looks at `slots` slots
+    /// of the flow table from `cursor` (0 at first). True when the whole table was walked.
     pub fn count_session_flows(&self, cursor: &mut u32, slots: u32, counts: &mut Vec<u32>) -> bool {
         let last = self.flows.slots().min(cursor.saturating_add(slots));
         for slot in *cursor..last {
-            let Some(flow) = self.flows.live_at(slot) else { continue };
-            let Some(session) = self.session_of(flow).and_then(|(key, _)| self.sessions.slot(&key)) else { continue };
+            let Some(session) = self.flows.live_at(slot).and_then(|flow| self.slot_of_session(flow)) else { continue };
             let session = session as usize;
             if counts.len() <= session {
                 counts.resize(session + 1, 0);
@@ -63,6 +64,16 @@ impl Engine {
         }
         *cursor = last;
         last == self.flows.slots()
+    }
+
+    /// The slot of the session that a flow goes by; `None` if it is over, or went elsewhere.
+    fn slot_of_session(&self, flow: &Flow) -> Option<u32> {
+        let (key, _) = self.session_of(flow)?;
+        let slot = self.sessions.slot(&key)?;
+        let (session, _) = self.sessions.record_at(slot)?;
+        let server = session.server.filter(|server| server.addr == flow.server.addr)?;
+        let is_over = matches!(flow.state, FlowState::Tcp(TcpState::Closed | TcpState::Reset));
+        (!is_over && (server.port == 0 || server.port == flow.server.port)).then_some(slot)
     }
 
     /// Lists sessions: looks at `slots` slots from `cursor` (0 at first) and appends a row per session, with the

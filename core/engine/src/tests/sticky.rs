@@ -149,6 +149,9 @@ fn the_list_says_whose_a_session_is_how_long_it_lasts_and_how_many_flows_it_has(
     assert_eq!((rows[0].session.of, rows[0].session.server), (SessionOf::Destination(world(1)), Some(first)));
     assert_eq!((rows[0].vserver, rows[0].left, rows[0].flows), (Some(VSERVER), Duration::from_secs(40), 1));
     assert_eq!((rows[1].left, rows[1].flows), (Duration::from_secs(60), 2));
+    lab.engine.set_health(lab.now, SERVICES[usize::from(first == net.servers[1])], false);
+    assert_ne!(call(&mut lab, 13, 1), first, "the session moves");
+    assert_eq!(listed(&lab)[0].flows, 1, "the flow that stays where it was is no longer one of it");
     lab.engine.set_gate(lab.now, Gate::Closed);
     assert_eq!(listed(&lab)[0].left, Duration::from_secs(60), "nothing ends before a takeover");
 }

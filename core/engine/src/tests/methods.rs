@@ -283,34 +283,31 @@ fn start_up_waits_for_usable_services_only() {
 
 #[test]
 fn what_begins_start_up_and_what_does_not() {
-    let changes: [(fn(&mut Plan), Option<StandIn>); 7] = [
-        (|_| {}, None),
-        (|plan| plan.vservers[0].method = Method::LeastPackets, Some(StandIn::MethodChanged)),
-        (|plan| plan.vservers[0].method = Method::RoundRobin, None),
-        (|plan| plan.vservers[0].method = Method::SrcIpSrcPortHash, None),
-        (|plan| plan.vservers[0].services.truncate(1), None),
-        (|plan| plan.services[0].enabled = false, None),
-        (|plan| plan.vservers[0].enabled = false, None),
+    /// What is changed; what stands in then, and once it is changed back.
+    type Case = (fn(&mut Plan), Option<StandIn>, Option<StandIn>);
+    let changes: [Case; 7] = [
+        (|_| {}, None, None),
+        (
+            |plan| plan.vservers[0].method = Method::LeastPackets,
+            Some(StandIn::MethodChanged),
+            Some(StandIn::MethodChanged),
+        ),
+        (|plan| plan.vservers[0].method = Method::RoundRobin, None, Some(StandIn::MethodChanged)),
+        (|plan| plan.vservers[0].method = Method::SrcIpSrcPortHash, None, Some(StandIn::MethodChanged)),
+        (|plan| plan.vservers[0].services.truncate(1), None, Some(StandIn::ServiceBound)),
+        (|plan| plan.services[0].enabled = false, None, Some(StandIn::ServiceUp)),
+        (|plan| plan.vservers[0].enabled = false, None, Some(StandIn::VserverEnabled)),
     ];
-    for (index, (change, expected)) in changes.into_iter().enumerate() {
+    for (index, (change, then, and_back)) in changes.into_iter().enumerate() {
         let mut lab = lab(&[1, 1], Method::LeastConnection);
         lab.engine.promote(lab.now);
         let whole = lab.plan();
         let mut plan = whole.clone();
         change(&mut plan);
         lab.set_plan(plan);
-        assert_eq!(lab.engine.stand_in(VSERVER), expected, "change {index}");
+        assert_eq!(lab.engine.stand_in(VSERVER), then, "change {index}");
         lab.engine.promote(lab.now);
         lab.set_plan(whole);
-        let back = [
-            None,
-            Some(StandIn::MethodChanged),
-            Some(StandIn::MethodChanged),
-            Some(StandIn::MethodChanged),
-            Some(StandIn::ServiceBound),
-            Some(StandIn::ServiceUp),
-            Some(StandIn::VserverEnabled),
-        ];
-        assert_eq!(lab.engine.stand_in(VSERVER), back[index], "and back from change {index}");
+        assert_eq!(lab.engine.stand_in(VSERVER), and_back, "and back from change {index}");
     }
 }

@@ -148,7 +148,7 @@ pub(crate) fn proxy_port(service: &Service) -> Result<(), CommandError> {
 fn stateless_possible(vserver: &LbVserver) -> Result<(), CommandError> {
     match (vserver.persistence, vserver.method) {
         (Persistence::SourceIp, _) | (Persistence::None, Method::SrcIpSrcPortHash) => Ok(()),
-        (Persistence::None, Method::RoundRobin | Method::LeastConnection | Method::SourceIpHash) => {
+        (Persistence::None | Persistence::DestIp | Persistence::SrcIpDestIp, _) => {
             Err(CommandError::with(messages::STATELESS_NEEDS_KEY, format!("connFailover, {}", vserver.name)))
         }
     }
@@ -172,9 +172,26 @@ fn sessionless_possible(vserver: &LbVserver) -> Result<(), CommandError> {
         return refuse(messages::SESSIONLESS_MODE);
     }
     match (vserver.persistence, vserver.method) {
-        (Persistence::SourceIp, _) => refuse(messages::SESSIONLESS_PERSISTENCE),
-        (Persistence::None, Method::LeastConnection) => refuse(messages::SESSIONLESS_METHOD),
-        (Persistence::None, Method::RoundRobin | Method::SourceIpHash | Method::SrcIpSrcPortHash) => Ok(()),
+        (Persistence::SourceIp | Persistence::DestIp | Persistence::SrcIpDestIp, _) => {
+            refuse(messages::SESSIONLESS_PERSISTENCE)
+        }
+        (
+            Persistence::None,
+            Method::RoundRobin
+            | Method::SourceIpHash
+            | Method::SrcIpSrcPortHash
+            | Method::DestinationIpHash
+            | Method::SrcIpDestIpHash,
+        ) => Ok(()),
+        (
+            Persistence::None,
+            Method::LeastConnection
+            | Method::LeastBandwidth
+            | Method::LeastPackets
+            | Method::LeastResponseTime
+            | Method::Lrtm
+            | Method::CustomLoad,
+        ) => refuse(messages::SESSIONLESS_METHOD),
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Action {
     SyncFiles,
     /// `save ns config`.
     SaveConfig,
+    /// `clear lb persistentSessions`: [`Command::session_scope`] says which.
+    ClearSessions,
     /// `quit`, `exit`.
     Quit,
 }
@@ -76,7 +78,9 @@ impl Command {
                 force: self.flag("force"),
                 save: self.option("save").and_then(Value::as_word) == Some("YES"),
             }),
-            Effect::Act(action @ (Action::SyncFiles | Action::SaveConfig | Action::Quit)) => Kind::Action(action),
+            Effect::Act(action @ (Action::SyncFiles | Action::SaveConfig | Action::ClearSessions | Action::Quit)) => {
+                Kind::Action(action)
+            }
         }
     }
 

@@ -292,6 +292,8 @@ pub mod messages {
         INC_WITH_FAILOVER = 1330, "Ha node with INC mode enabled cannot be added to the system that has vserver(s) with stateful connection failover enabled";
         /// A TLS session dies with its node; asked of the vserver.
         FAILOVER_SET_SSL_TCP = 1331, "Stateful connection failover cannot be enabled on a vserver that binds services of type SSL_TCP";
+        /// A method that would stand in for itself.
+        BACKUP_IS_PRIMARY = 1334, "Backup load balancing method must be different from the load balancing method";
         /// Binding a service on a loopback address.
         FAILOVER_BIND_LOOPBACK = 1338, "Loopback service cannot be bound to vserver with connection failover enabled ";
         /// Setting failover while such a service is bound.

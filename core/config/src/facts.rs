@@ -443,6 +443,8 @@ pub struct VserverFacts {
     pub unprotected: u64,
     /// Persistence sessions.
     pub persistence_sessions: u64,
+    /// Why another method chooses than its own, if one does.
+    pub stand_in: Option<StandIn>,
     /// Packets from clients.
     pub packets_in: u64,
     /// Packets to clients.
@@ -451,6 +453,45 @@ pub struct VserverFacts {
     pub bytes_in: u64,
     /// Bytes to clients.
     pub bytes_out: u64,
+}
+
+/// Why another method chooses than a vserver's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandIn {
+    /// Round robin, since the method was changed.
+    MethodChanged,
+    /// Round robin, since a service came up or was enabled.
+    ServiceUp,
+    /// Round robin, since a service was bound, or the vserver is new.
+    ServiceBound,
+    /// Round robin, since the vserver was enabled.
+    VserverEnabled,
+    /// The backup method: a service has not answered its monitors yet.
+    MonitorsSilent,
+}
+
+impl StandIn {
+    /// The reason in words.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            StandIn::MethodChanged => "The method was changed",
+            StandIn::ServiceUp => "Bound service's state changed to UP",
+            StandIn::ServiceBound => "A new service is bound",
+            StandIn::VserverEnabled => "The vserver was enabled",
+            StandIn::MonitorsSilent => "A bound service has not answered its monitors yet",
+        }
+    }
+
+    /// The market's number of it (`lbrrreason`).
+    pub(crate) fn number(self) -> u64 {
+        match self {
+            StandIn::MethodChanged => 2,
+            StandIn::ServiceUp => 3,
+            StandIn::ServiceBound => 4,
+            StandIn::MonitorsSilent => 7,
+            StandIn::VserverEnabled => 8,
+        }
+    }
 }
 
 /// About a service.

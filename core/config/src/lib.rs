@@ -32,6 +32,7 @@ mod options;
 mod parse;
 mod replay;
 mod rules;
+mod sessions;
 mod show;
 mod table;
 mod time;
@@ -50,7 +51,7 @@ pub use error::{CommandError, Message, Warning, messages};
 pub use facts::{
     ChannelState, ConfigFacts, DataPlaneFacts, DigestState, Facts, HaFacts, HaRole, Health, MonitorFacts, NodeFacts,
     NodeState, PeerFacts, PeerPorts, ResyncFacts, RouteFacts, SecurityFacts, SecurityFailure, SecurityState,
-    ServiceFacts, SyncState, TakeoverFacts, VserverFacts, WitnessFacts,
+    ServiceFacts, StandIn, SyncState, TakeoverFacts, VserverFacts, WitnessFacts,
 };
 pub use kept::{KeptType, Transport};
 pub use model::{
@@ -60,6 +61,7 @@ pub use model::{
 };
 pub use parse::{parse, parse_all};
 pub use replay::{REFUSALS_KEPT, Refusal, Replaced, Replacement};
+pub use sessions::{SessionRow, SessionScope, session_header, session_json, session_line};
 pub use show::{show, show_json};
 
 /// Longest command line that is accepted, in bytes; a journal line must fit one mirror datagram.

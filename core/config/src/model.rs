@@ -159,9 +159,38 @@ pub enum Method {
     SourceIpHash,
     /// Consistent hash of the client's address and port.
     SrcIpSrcPortHash,
+    /// Consistent hash of the address that the client calls.
+    DestinationIpHash,
+    /// Consistent hash of both addresses.
+    SrcIpDestIpHash,
+    /// Fewest bytes of late per weight.
+    LeastBandwidth,
+    /// Fewest packets of late per weight.
+    LeastPackets,
+    /// Shortest answer to monitors times open flows per weight.
+    LeastResponseTime,
+    /// The same.
+    Lrtm,
+    /// What load monitors say; there are none, so the backup method chooses.
+    CustomLoad,
 }
 
 impl Method {
+    /// Every method.
+    pub(crate) const ALL: [Method; 11] = [
+        Method::RoundRobin,
+        Method::LeastConnection,
+        Method::SourceIpHash,
+        Method::SrcIpSrcPortHash,
+        Method::DestinationIpHash,
+        Method::SrcIpDestIpHash,
+        Method::LeastBandwidth,
+        Method::LeastPackets,
+        Method::LeastResponseTime,
+        Method::Lrtm,
+        Method::CustomLoad,
+    ];
+
     /// The market's word.
     pub fn word(self) -> &'static str {
         match self {
@@ -169,7 +198,34 @@ impl Method {
             Method::LeastConnection => "LEASTCONNECTION",
             Method::SourceIpHash => "SOURCEIPHASH",
             Method::SrcIpSrcPortHash => "SRCIPSRCPORTHASH",
+            Method::DestinationIpHash => "DESTINATIONIPHASH",
+            Method::SrcIpDestIpHash => "SRCIPDESTIPHASH",
+            Method::LeastBandwidth => "LEASTBANDWIDTH",
+            Method::LeastPackets => "LEASTPACKETS",
+            Method::LeastResponseTime => "LEASTRESPONSETIME",
+            Method::Lrtm => "LRTM",
+            Method::CustomLoad => "CUSTOMLOAD",
         }
+    }
+
+    /// What stands in for it as a backup: it needs nothing that may be missing.
+    pub fn as_last_resort(self) -> Method {
+        match self {
+            Method::LeastResponseTime | Method::Lrtm | Method::CustomLoad => Method::RoundRobin,
+            Method::RoundRobin
+            | Method::LeastConnection
+            | Method::SourceIpHash
+            | Method::SrcIpSrcPortHash
+            | Method::DestinationIpHash
+            | Method::SrcIpDestIpHash
+            | Method::LeastBandwidth
+            | Method::LeastPackets => self,
+        }
+    }
+
+    /// Whether `-netmask` and `-v6netmasklen` say which bits of addresses it goes by.
+    pub fn is_masked(self) -> bool {
+        matches!(self, Method::SourceIpHash | Method::DestinationIpHash | Method::SrcIpDestIpHash)
     }
 }
 
@@ -181,6 +237,10 @@ pub enum Persistence {
     None,
     /// The client's address keeps its service.
     SourceIp,
+    /// The address called keeps its service.
+    DestIp,
+    /// The two addresses together do.
+    SrcIpDestIp,
 }
 
 impl Persistence {
@@ -189,6 +249,8 @@ impl Persistence {
         match self {
             Persistence::None => "NONE",
             Persistence::SourceIp => "SOURCEIP",
+            Persistence::DestIp => "DESTIP",
+            Persistence::SrcIpDestIp => "SRCIPDESTIP",
         }
     }
 }
@@ -402,6 +464,8 @@ pub struct Service {
     pub health_monitor: bool,
     /// Sum of the weights of UP monitors that makes it UP; 0 asks for all of them.
     pub monitor_threshold: u32,
+    /// What hashes know it by instead of its address and port; not 0.
+    pub hash_id: Option<u32>,
     /// Not disabled by the operator.
     pub enabled: bool,
     /// Free text.
@@ -458,13 +522,19 @@ pub struct LbVserver {
     pub enabled: bool,
     /// How a service is chosen.
     pub method: Method,
+    /// Bits of IPv4 addresses that its hash goes by (`-netmask`).
+    pub hash_mask: u8,
+    /// Bits of IPv6 addresses that its hash goes by (`-v6netmasklen`).
+    pub v6_hash_mask_len: u8,
+    /// How, where that does not do (`-backupLBMethod`).
+    pub backup: Method,
     /// What is remembered about clients.
     pub persistence: Persistence,
     /// Life of a persistence session after its last use, in minutes (2..=1440).
     pub persistence_timeout: u16,
-    /// Bits of an IPv4 client address that count (`-persistMask`).
+    /// Bits of IPv4 addresses that count (`-persistMask`).
     pub persist_mask: u8,
-    /// Bits of an IPv6 client address that count (`-v6persistmasklen`).
+    /// Bits of IPv6 addresses that count (`-v6persistmasklen`).
     pub v6_persist_mask_len: u8,
     /// How packets reach a server.
     pub redirection: Redirection,

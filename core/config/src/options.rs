@@ -126,6 +126,7 @@ impl Options for Service {
             "svrTimeout" => self.server_timeout.and_then(number),
             "healthMonitor" => yes_no(self.health_monitor),
             "monThreshold" => number(self.monitor_threshold),
+            "hashId" => self.hash_id.and_then(number),
             "state" => enabled(self.enabled),
             "comment" => Some(Value::Text(self.comment.clone())),
             _ => None,
@@ -141,6 +142,7 @@ impl Options for Service {
             "svrTimeout" => self.server_timeout = num32(value),
             "healthMonitor" => self.health_monitor = is_on(value),
             "monThreshold" => self.monitor_threshold = num32(value).unwrap_or(0),
+            "hashId" => self.hash_id = num32(value),
             "state" => self.enabled = is_on(value),
             "comment" => self.comment = text(value),
             _ => {}
@@ -160,6 +162,9 @@ impl Options for LbVserver {
             "lbMethod" => Some(Value::Word(self.method.word())),
             "m" => Some(Value::Word(self.redirection.word())),
             "sessionless" => enabled(self.sessionless),
+            "netmask" => Some(Value::Mask(self.hash_mask)),
+            "v6netmasklen" => number(self.v6_hash_mask_len),
+            "backupLBMethod" => Some(Value::Word(self.backup.word())),
             "connFailover" => Some(Value::Word(self.failover.word())),
             "cltTimeout" => self.client_timeout.and_then(number),
             "state" => enabled(self.enabled),
@@ -171,15 +176,16 @@ impl Options for LbVserver {
     fn put(&mut self, option: &str, value: Option<&Value>) {
         match option {
             "IPAddress" => self.addr = addr(value),
-            "persistenceType" => {
-                self.persistence = if word(value) == "SOURCEIP" { Persistence::SourceIp } else { Persistence::None };
-            }
+            "persistenceType" => self.persistence = persistence(word(value)),
             "timeout" => self.persistence_timeout = num(value).and_then(|n| u16::try_from(n).ok()).unwrap_or(2),
             "persistMask" => self.persist_mask = num8(value, 32),
             "v6persistmasklen" => self.v6_persist_mask_len = num8(value, 128),
             "lbMethod" => self.method = method(word(value)),
             "m" => self.redirection = redirection(word(value)),
             "sessionless" => self.sessionless = is_on(value),
+            "netmask" => self.hash_mask = num8(value, 32),
+            "v6netmasklen" => self.v6_hash_mask_len = num8(value, 128),
+            "backupLBMethod" => self.backup = method(word(value)),
             "connFailover" => self.failover = failover(word(value)),
             "cltTimeout" => self.client_timeout = num32(value),
             "state" => self.enabled = is_on(value),
@@ -346,8 +352,12 @@ impl Options for RpcNode {
 }
 
 fn method(word: &str) -> Method {
-    let all = [Method::RoundRobin, Method::LeastConnection, Method::SourceIpHash, Method::SrcIpSrcPortHash];
-    all.into_iter().find(|m| m.word() == word).unwrap_or_default()
+    Method::ALL.into_iter().find(|m| m.word() == word).unwrap_or_default()
+}
+
+fn persistence(word: &str) -> Persistence {
+    let all = [Persistence::SourceIp, Persistence::DestIp, Persistence::SrcIpDestIp];
+    all.into_iter().find(|p| p.word() == word).unwrap_or_default()
 }
 
 fn redirection(word: &str) -> Redirection {

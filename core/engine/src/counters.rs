@@ -198,7 +198,7 @@ pub struct VserverCounters {
     pub tracked: u32,
     /// Flows of those that the peer has acknowledged in this session.
     pub protected: u32,
-    /// SOURCEIP sessions.
+    /// Persistence sessions.
     pub persistence: u32,
     /// What passed through it, on this node.
     pub traffic: Traffic,
@@ -246,9 +246,9 @@ pub struct Counts {
     pub stale: u32,
     /// Flows written or applied in the current session.
     pub in_session: u32,
-    /// SOURCEIP sessions.
+    /// Persistence sessions.
     pub persistence: u32,
-    /// SOURCEIP sessions of the running mirror session that found no room (receiver).
+    /// Persistence sessions of the running mirror session that found no room (receiver).
     pub persistence_missed: u32,
     /// SNAT ports leased.
     pub leases: u32,

@@ -25,11 +25,11 @@ use crate::open::session_owner;
 use crate::outbox::Outbox;
 use crate::passage::checksum_of;
 use crate::path::Arrival;
-use crate::plan::{Plan, ServiceId, VserverId};
+use crate::plan::{Method, Plan, ServiceId, VserverId};
 use crate::record::{FlowClose, FlowKey, FlowRecord, FlowRef, Mark, PersistenceRecord};
 use crate::roster::Roster;
-use crate::select::Turns;
-use crate::select::persistence::{SessionKey, Sessions};
+use crate::select::persistence::Sessions;
+use crate::select::{StandIn, Turns, has_silent};
 use crate::snat::Snat;
 use crate::stray::Train;
 use crate::verdict::{Drop, Verdict};
@@ -150,6 +150,8 @@ pub struct Engine {
     pub(crate) half_open_hunt: u32,
     pub(crate) snat: Snat,
     pub(crate) turns: Turns,
+    /// When it is noted next what services have carried.
+    pub(crate) loads_at: Instant,
     pub(crate) sessions: Sessions,
     pub(crate) fragments: Fragments<Train>,
     pub(crate) network: Network,
@@ -203,6 +205,7 @@ impl Engine {
             holds: Holds::new(usize::from(limits.hold_packets_per_flow), limits.held_bytes as usize),
             snat: Snat::new(limits.max_snat_pools as usize, (seed >> 32) as u16),
             turns: Turns::default(),
+            loads_at: now,
             sessions: Sessions::new(now, limits.max_persistence, seed),
             fragments: Fragments::new(),
             network: Network::new(&limits),
@@ -272,7 +275,7 @@ impl Engine {
     pub fn set_plan(&mut self, now: Instant, plan: Arc<Plan>) {
         self.network.set_plan(&plan);
         self.renew_offloads();
-        self.turns.retain(|id| plan.vservers.binary_search_by_key(&id, |vserver| vserver.id).is_ok());
+        self.turns.follow(self.roster.plan(), &plan);
         self.roster.set_plan(plan);
         self.release_unmirrored(now);
         if self.gate == Gate::Open {
@@ -283,7 +286,21 @@ impl Engine {
     /// What the monitors say about a service. Stays across plans; a service
     /// never heard of is down.
     pub fn set_health(&mut self, _now: Instant, service: ServiceId, up: bool) {
-        self.roster.set_health(service, up);
+        if self.roster.set_health(service, up) {
+            self.turns.service_came_up(self.roster.plan(), service);
+        }
+    }
+
+    /// How long a service takes to answer its monitors.
+    pub fn set_response_time(&mut self, service: ServiceId, time: Duration) {
+        self.roster.set_response_time(service, time);
+    }
+
+    /// Why another method chooses than the vserver's own, if one does.
+    pub fn stand_in(&self, vserver: VserverId) -> Option<StandIn> {
+        let found = self.roster.vserver(vserver)?;
+        let silent = matches!(found.method, Method::LeastResponseTime(_)) && has_silent(found, &self.roster);
+        self.turns.startup(vserver).or(silent.then_some(StandIn::MonitorsSilent))
     }
 
     /// Whether this node may forward. Closing the gate forgets neighbours,
@@ -310,6 +327,7 @@ impl Engine {
     /// from here (O(1)), the stray grace begins, all floating addresses are
     /// announced. Call it with the gate opened.
     pub fn promote(&mut self, now: Instant) {
+        self.turns.end_startups();
         self.forgive_idleness(now);
         self.grace_until = now + self.limits.stray_grace;
         self.network.announce(now);
@@ -361,6 +379,7 @@ impl Engine {
         for _ in 0..self.fragments.handle_timeout(now) {
             self.counters.drop(Drop::Fragment);
         }
+        self.note_loads(now);
         self.network.handle_timeout(now, &mut self.out);
         while let Some(frame) = self.network.poll_unreachable() {
             self.give_up(now, frame);
@@ -376,6 +395,7 @@ impl Engine {
             self.fragments.poll_timeout(),
             self.network.poll_timeout(),
             self.offload_due(),
+            self.loads_due(),
         ];
         due.into_iter().flatten().min()
     }
@@ -443,18 +463,6 @@ impl Engine {
         self.bulk_step(cursor, slots, true)
     }
 
-    /// The next persistence session for a bulk transfer, as
-    /// [`Engine::next_for_bulk`].
-    pub fn persistence_for_bulk(&mut self, cursor: &mut u32, slots: u32) -> PersistenceStep {
-        self.persistence_step(cursor, slots)
-    }
-
-    /// Whether a persistence session is still as this record says, which must not be that of an end.
-    pub fn is_current(&self, session: &PersistenceRecord) -> bool {
-        let key = SessionKey { vip: session.vip, proto: session.proto, client: session.client };
-        self.sessions.stamp(&key) == session.stamp
-    }
-
     /// The peer has this flow. The larger stamp wins, also against other flows
     /// that have one of its keys; its SNAT port is leased. A session that was
     /// not begun begins.
@@ -488,11 +496,6 @@ impl Engine {
     /// As [`Engine::apply_close`], by the flow's number.
     pub fn apply_close_number(&mut self, _now: Instant, number: u32, stamp: u64, session: u32) {
         self.merge_close_number(number, stamp, session);
-    }
-
-    /// A persistence session of the peer began, moved or ended.
-    pub fn apply_persistence(&mut self, now: Instant, record: &PersistenceRecord, session: u32) {
-        self.merge_persistence(now, record, session);
     }
 
     /// XOR over all flows written (sender), applied (receiver) or kept in the
@@ -711,16 +714,6 @@ impl Engine {
             self.flows.arm(slot, now + REPORT_GRACE);
         } else {
             self.close(slot);
-        }
-    }
-
-    /// The timer of a persistence session has fired.
-    fn expire_session(&mut self, now: Instant, slot: u32) {
-        let running = self.gate != Gate::Closed;
-        if let Some(key) = self.sessions.expire(now, slot, running, self.rebased_at) {
-            let stamp = self.next_stamp();
-            let (vip, proto, client) = (key.vip, key.proto, key.client);
-            self.push_mark(Mark::Persistence(PersistenceRecord { stamp, vip, proto, client, server: None }));
         }
     }
 

@@ -30,6 +30,7 @@ mod roster;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod select;
+mod sessions;
 mod snat;
 mod stray;
 mod unreachable;
@@ -48,8 +49,10 @@ pub use network::NetworkCounters;
 pub use offer::Offered;
 pub use offload::{OffloadEntry, OffloadOrder, OffloadUse};
 pub use plan::{
-    Binding, ConnFailover, FloatingAddress, FloatingKind, Method, Plan, Route, Service, ServiceId, SourceIpPersistence,
-    Vserver, VserverId, VserverKind,
+    Backup, Binding, ConnFailover, FloatingAddress, FloatingKind, Mask, Method, Persistence, PersistenceKind, Plan,
+    Route, Service, ServiceId, Vserver, VserverId, VserverKind,
 };
-pub use record::{FlowClose, FlowKey, FlowRecord, FlowRef, L2Disc, Mark, PersistenceRecord, Phase};
+pub use record::{FlowClose, FlowKey, FlowRecord, FlowRef, L2Disc, Mark, PersistenceRecord, Phase, SessionOf};
+pub use select::{STARTUP_FLOWS, StandIn};
+pub use sessions::{SessionFilter, SessionRow};
 pub use verdict::{Drop, Verdict};

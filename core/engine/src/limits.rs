@@ -19,7 +19,7 @@ pub struct Limits {
     pub max_marks: u32,
     /// Mirrored flows with fields of another version beside them; more lose these fields.
     pub max_tails: u32,
-    /// SOURCEIP sessions; at the limit a new client is balanced without being remembered.
+    /// Persistence sessions; at the limit a new client is balanced without being remembered.
     pub max_persistence: u32,
     /// SNAT destinations (SNIP, server, protocol) with a lease; more are `SnatExhausted`.
     pub max_snat_pools: u32,

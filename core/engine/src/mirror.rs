@@ -502,7 +502,7 @@ impl Engine {
     /// See [`Engine::apply_persistence`].
     pub(crate) fn merge_persistence(&mut self, now: Instant, record: &PersistenceRecord, session: u32) {
         self.hear(session, record.stamp);
-        let key = SessionKey { vip: record.vip, proto: record.proto, client: record.client };
+        let key = SessionKey::of_record(record);
         if record.stamp < self.sessions.stamp(&key) && !self.sessions.is_aside(&key, self.session.floor) {
             return;
         }

@@ -10,9 +10,10 @@ use crate::flow::tcp_seen::Stream;
 use crate::flow::{Flow, FlowState, Hop, NONE};
 use crate::passage::is_fast_open;
 use crate::path::Passage;
-use crate::plan::{ConnFailover, FloatingKind, Service, ServiceId, SourceIpPersistence, Vserver, VserverKind};
-use crate::record::{L2Disc, Mark, PersistenceRecord};
+use crate::plan::{ConnFailover, FloatingKind, Persistence, Service, ServiceId, Vserver, VserverKind};
+use crate::record::{L2Disc, Mark};
 use crate::roster::Bound;
+use crate::select::Ends;
 use crate::select::persistence::SessionKey;
 use crate::snat::Destination;
 use crate::verdict::Drop;
@@ -112,7 +113,7 @@ impl Engine {
         if self.flows.len() >= self.limits.max_flows && !self.evict_any_half_open(now) {
             return Err(Drop::FlowTableFull);
         }
-        let service = self.where_to(now, vserver, packet.source())?;
+        let service = self.where_to(now, vserver, packet.source(), packet.destination())?;
         let service = *self.roster.service(service).ok_or(Drop::NoService)?;
         let (client, vip) = (packet.source(), packet.destination());
         let port = if service.server.port == 0 { vip.port } else { service.server.port };
@@ -173,12 +174,19 @@ impl Engine {
     }
 
     /// Persistence first, else the method.
-    fn where_to(&mut self, now: Instant, vserver: &Vserver, client: Endpoint) -> Result<ServiceId, Drop> {
+    fn where_to(
+        &mut self,
+        now: Instant,
+        vserver: &Vserver,
+        client: Endpoint,
+        called: Endpoint,
+    ) -> Result<ServiceId, Drop> {
+        let ends = Ends { client, called: called.addr };
         let Some(persistence) = vserver.persistence else {
-            let chosen = self.turns.choose(vserver, client, &self.roster);
+            let chosen = self.turns.choose(vserver, ends, &self.roster);
             return chosen.map(|binding| binding.service).ok_or(Drop::NoService);
         };
-        let key = session_key(vserver, &persistence, client.addr);
+        let key = session_key(vserver, &persistence, client.addr, called.addr);
         if let Some(server) = self.sessions.find(&key)
             && let Some(service) = self.usable_at(vserver, server)
         {
@@ -186,7 +194,7 @@ impl Engine {
             self.sessions.set_timeout(&key, persistence.timeout);
             return Ok(service);
         }
-        let chosen = self.turns.choose(vserver, client, &self.roster).ok_or(Drop::NoService)?;
+        let chosen = self.turns.choose(vserver, ends, &self.roster).ok_or(Drop::NoService)?;
         if let Some(server) = self.roster.service(chosen.service).map(|service| service.server) {
             self.remember(now, key, server, persistence.timeout);
         }
@@ -206,7 +214,7 @@ impl Engine {
         let place = self.roster.vserver_at(flow.vserver)?.persistent?;
         let vserver = &self.roster.plan().vservers[place];
         let persistence = vserver.persistence.as_ref()?;
-        Some((session_key(vserver, persistence, flow.client.addr), persistence.timeout))
+        Some((session_key(vserver, persistence, flow.client.addr, flow.vip.addr), persistence.timeout))
     }
 
     fn usable_at(&self, vserver: &Vserver, server: Endpoint) -> Option<ServiceId> {
@@ -221,9 +229,7 @@ impl Engine {
             return;
         }
         self.sessions.set_timeout(&key, timeout);
-        let SessionKey { vip, proto, client } = key;
-        let record = PersistenceRecord { stamp, vip, proto, client, server: Some(server) };
-        self.push_mark(Mark::Persistence(record));
+        self.push_mark(Mark::Persistence(key.record(stamp, Some(server))));
     }
 
     /// Who the server sees, and the flags that follow from it.
@@ -312,12 +318,10 @@ pub(crate) fn destination_of(flow: &Flow) -> Destination {
     Destination { snip: flow.source.addr, server: flow.server, proto: flow.proto }
 }
 
-/// The name of a vserver's session for a client.
-fn session_key(vserver: &Vserver, persistence: &SourceIpPersistence, client: Addr) -> SessionKey {
-    let bits = if client.is_v4() { persistence.v4_prefix_len } else { persistence.v6_prefix_len };
-    let client = client.masked(bits);
+/// The name of a vserver's session for a client that calls this address.
+fn session_key(vserver: &Vserver, persistence: &Persistence, client: Addr, called: Addr) -> SessionKey {
     let (vip, proto) = session_owner(vserver);
-    SessionKey { vip, proto, client }
+    SessionKey { vip, proto, of: persistence.session_of(client, called) }
 }
 
 fn new_flow(now: Instant, opening: &Opening) -> Flow {

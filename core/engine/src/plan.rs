@@ -7,6 +7,8 @@
 use core::time::Duration;
 use holdfast_wire::{Addr, Endpoint};
 
+use crate::record::SessionOf;
+
 /// Number of a vserver; stable over its life, process-local, never mirrored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VserverId(pub u32);
@@ -90,6 +92,25 @@ pub enum ConnFailover {
     Stateless,
 }
 
+/// Bits of an address that count, from the left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mask {
+    /// Of an IPv4 address.
+    pub v4: u8,
+    /// Of an IPv6 address.
+    pub v6: u8,
+}
+
+impl Mask {
+    /// Every bit.
+    pub const WHOLE: Mask = Mask { v4: 32, v6: 128 };
+
+    /// What counts of `addr`.
+    pub fn of(self, addr: Addr) -> Addr {
+        addr.masked(if addr.is_v4() { self.v4 } else { self.v6 })
+    }
+}
+
 /// How a service is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
@@ -98,21 +119,71 @@ pub enum Method {
     /// Fewest open flows per weight.
     #[default]
     LeastConnection,
+    /// Fewest bytes of late per weight.
+    LeastBandwidth,
+    /// Fewest packets of late per weight.
+    LeastPackets,
+    /// Shortest answer to its monitors, times its open flows, per weight; while a usable service has not answered
+    /// yet, another method.
+    LeastResponseTime(Backup),
     /// Consistent hash of the client's address.
-    SourceIpHash,
+    SourceIpHash(Mask),
+    /// Consistent hash of the address that the client calls.
+    DestinationIpHash(Mask),
+    /// Consistent hash of both addresses.
+    SrcIpDestIpHash(Mask),
     /// Consistent hash of the client's address and port.
     SrcIpSrcPortHash,
 }
 
-/// `-persistenceType SOURCEIP` and its settings.
+/// What may stand in for [`Method::LeastResponseTime`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backup {
+    /// As [`Method::RoundRobin`].
+    #[default]
+    RoundRobin,
+    /// As [`Method::LeastConnection`].
+    LeastConnection,
+    /// As [`Method::LeastBandwidth`].
+    LeastBandwidth,
+    /// As [`Method::LeastPackets`].
+    LeastPackets,
+    /// As [`Method::SourceIpHash`].
+    SourceIpHash(Mask),
+}
+
+/// What a persistence session is found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SourceIpPersistence {
-    /// Bits of an IPv4 client address that count.
-    pub v4_prefix_len: u8,
-    /// Bits of an IPv6 client address that count.
-    pub v6_prefix_len: u8,
+pub enum PersistenceKind {
+    /// SOURCEIP: the client's address.
+    Source,
+    /// DESTIP: the address that the client calls.
+    Destination,
+    /// SRCIPDESTIP: both.
+    Both,
+}
+
+/// `-persistenceType` and its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persistence {
+    /// What a session is found by.
+    pub kind: PersistenceKind,
+    /// Bits of these addresses that count.
+    pub mask: Mask,
     /// How long a session lasts after its last use.
     pub timeout: Duration,
+}
+
+impl Persistence {
+    /// The session of a client that calls this address.
+    pub fn session_of(&self, client: Addr, called: Addr) -> SessionOf {
+        let (source, destination) = (self.mask.of(client), self.mask.of(called));
+        match self.kind {
+            PersistenceKind::Source => SessionOf::Source(source),
+            PersistenceKind::Destination => SessionOf::Destination(destination),
+            PersistenceKind::Both => SessionOf::Both { source, destination },
+        }
+    }
 }
 
 /// A service bound to a vserver.
@@ -143,7 +214,7 @@ pub struct Vserver {
     /// Choice of service.
     pub method: Method,
     /// Client-to-service memory, if configured.
-    pub persistence: Option<SourceIpPersistence>,
+    pub persistence: Option<Persistence>,
     /// What a failover means for its flows.
     pub failover: ConnFailover,
     /// Idle time after which a flow is forgotten, client side (`-cltTimeout`).
@@ -159,6 +230,8 @@ pub struct Service {
     pub id: ServiceId,
     /// The server; port 0 keeps the client's destination port (`*`).
     pub server: Endpoint,
+    /// What hashes know it by instead of `server` (`-hashId`); 0: nothing.
+    pub hash_id: u32,
     /// What it carries.
     pub kind: VserverKind,
     /// The server sees the client's address (`-usip YES`). The client's port is kept.

@@ -83,7 +83,41 @@ pub struct FlowClose {
     pub key: FlowKey,
 }
 
-/// A SOURCEIP persistence session.
+/// What of a packet a persistence session is found by: addresses, masked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SessionOf {
+    /// SOURCEIP: the client's address.
+    Source(Addr),
+    /// DESTIP: the address that the client calls.
+    Destination(Addr),
+    /// SRCIPDESTIP: both.
+    Both {
+        /// The client's address.
+        source: Addr,
+        /// The address that it calls.
+        destination: Addr,
+    },
+}
+
+impl SessionOf {
+    /// The client's address, if it counts.
+    pub fn source(self) -> Option<Addr> {
+        match self {
+            SessionOf::Source(source) | SessionOf::Both { source, .. } => Some(source),
+            SessionOf::Destination(_) => None,
+        }
+    }
+
+    /// The address that the client calls, if it counts.
+    pub fn destination(self) -> Option<Addr> {
+        match self {
+            SessionOf::Destination(destination) | SessionOf::Both { destination, .. } => Some(destination),
+            SessionOf::Source(_) => None,
+        }
+    }
+}
+
+/// A persistence session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PersistenceRecord {
     /// Order of changes, as in [`FlowRecord::stamp`].
@@ -92,9 +126,9 @@ pub struct PersistenceRecord {
     pub vip: Endpoint,
     /// IP protocol of the vserver: 6 TCP, 17 UDP, 0 ANY.
     pub proto: u8,
-    /// The client's address, masked.
-    pub client: Addr,
-    /// The server its flows go to, as configured in the service (port 0 = `*`);
+    /// Which packets it is of.
+    pub of: SessionOf,
+    /// The server their flows go to, as configured in the service (port 0 = `*`);
     /// `None` when the session has ended.
     pub server: Option<Endpoint>,
 }

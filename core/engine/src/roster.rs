@@ -9,11 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use holdfast_wire::{Addr, Endpoint};
+use holdfast_base::Duration;
+use holdfast_wire::{Addr, Endpoint, proto};
 
 use crate::counters::{ServiceCounters, VserverCounters};
 use crate::flow::NONE;
 use crate::plan::{ConnFailover, Plan, Service, ServiceId, Vserver, VserverId, VserverKind};
+use crate::select::load::{self, Load, Window};
 
 /// What a row is found again by when its number has changed.
 type Place = (Addr, u16, VserverKind);
@@ -44,8 +46,12 @@ pub(crate) struct ServiceRow {
     place: Option<Place>,
     /// Whether its monitors say it is up.
     pub(crate) up: bool,
+    /// How long it takes to answer them, if it has.
+    answers_in: Option<Duration>,
     /// Its counters.
     pub(crate) counters: ServiceCounters,
+    /// What it had carried a while ago.
+    pub(crate) window: Window,
 }
 
 /// The plan in force with its look-ups, and the rows.
@@ -58,6 +64,8 @@ pub(crate) struct Roster {
     service_rows: Vec<ServiceRow>,
     vserver_row_of: BTreeMap<VserverId, u32>,
     service_row_of: BTreeMap<ServiceId, u32>,
+    /// Rows of the services that methods compare by what they have carried.
+    measured: BTreeSet<u32>,
 }
 
 /// A vserver together with one of its services, as places in the plan.
@@ -88,6 +96,7 @@ impl Roster {
             service_rows: Vec::new(),
             vserver_row_of: BTreeMap::new(),
             service_row_of: BTreeMap::new(),
+            measured: BTreeSet::new(),
         }
     }
 
@@ -118,7 +127,37 @@ impl Roster {
             }
         }
         self.by_server.sort();
+        self.measure(&plan);
         self.plan = plan;
+    }
+
+    /// From here on it is noted what the services carry that methods of `plan` compare by it.
+    fn measure(&mut self, plan: &Plan) {
+        let rows: BTreeSet<u32> =
+            load::measured(plan).map(|id| self.service_row(id)).filter(|&row| row != NONE).collect();
+        for &row in rows.difference(&self.measured) {
+            let row = &mut self.service_rows[row as usize];
+            row.window = Window::begin(Load::of(&row.counters.traffic));
+        }
+        self.measured = rows;
+    }
+
+    /// Whether anything is to be noted by [`Roster::note_loads`].
+    pub(crate) fn measures_loads(&self) -> bool {
+        !self.measured.is_empty()
+    }
+
+    /// Notes what services have carried up to this moment. With `anew` nothing counts that they carried before.
+    pub(crate) fn note_loads(&mut self, anew: bool) {
+        for &row in &self.measured {
+            let row = &mut self.service_rows[row as usize];
+            let total = Load::of(&row.counters.traffic);
+            if anew {
+                row.window = Window::begin(total);
+            } else {
+                row.window.note(total);
+            }
+        }
     }
 
     /// The plan in force.
@@ -160,6 +199,16 @@ impl Roster {
         bound.filter(|bound| self.plan.vservers[bound.vserver].ftp)
     }
 
+    /// The vserver with exactly this address, port and protocol (0: ANY).
+    pub(crate) fn vserver_named(&self, vip: Endpoint, proto: u8) -> Option<&Vserver> {
+        let kind = match proto {
+            proto::TCP => VserverKind::Tcp,
+            proto::UDP => VserverKind::Udp,
+            _ => VserverKind::Any,
+        };
+        self.by_address.get(&(vip.addr, vip.port, kind)).map(|&place| &self.plan.vservers[place])
+    }
+
     /// The vserver with this number, if the plan has it.
     pub(crate) fn vserver(&self, id: VserverId) -> Option<&Vserver> {
         let place = self.plan.vservers.binary_search_by_key(&id, |vserver| vserver.id).ok()?;
@@ -188,10 +237,22 @@ impl Roster {
         self.service_rows.get(self.service_row(id) as usize).map_or(0, |row| row.counters.flows)
     }
 
-    /// Notes what monitors say.
-    pub(crate) fn set_health(&mut self, id: ServiceId, up: bool) {
+    /// How long the service takes to answer its monitors, if it has.
+    pub(crate) fn answers_in(&self, id: ServiceId) -> Option<Duration> {
+        self.service_rows.get(self.service_row(id) as usize)?.answers_in
+    }
+
+    /// Notes what monitors say; whether the service came up by that.
+    pub(crate) fn set_health(&mut self, id: ServiceId, up: bool) -> bool {
         let row = self.service_row_or_new(id);
-        self.service_rows[row as usize].up = up;
+        let before = core::mem::replace(&mut self.service_rows[row as usize].up, up);
+        up && !before
+    }
+
+    /// Notes how long a service takes to answer its monitors.
+    pub(crate) fn set_response_time(&mut self, id: ServiceId, time: Duration) {
+        let row = self.service_row_or_new(id);
+        self.service_rows[row as usize].answers_in = Some(time);
     }
 
     /// Row number of a vserver, or [`NONE`].
@@ -262,7 +323,8 @@ impl Roster {
         for (id, row) in inherited(&mut self.service_row_of, rows, services) {
             let row = &mut self.service_rows[row as usize];
             // Its monitors have not said anything yet.
-            (row.id, row.up, row.counters) = (id, false, row.counters.of_heir());
+            (row.id, row.up, row.answers_in, row.counters) = (id, false, None, row.counters.of_heir());
+            row.window = Window::default();
         }
     }
 
@@ -278,7 +340,8 @@ impl Roster {
     fn service_row_or_new(&mut self, id: ServiceId) -> u32 {
         let rows = &mut self.service_rows;
         *self.service_row_of.entry(id).or_insert_with(|| {
-            rows.push(ServiceRow { id, place: None, up: false, counters: ServiceCounters::default() });
+            let (counters, window) = (ServiceCounters::default(), Window::default());
+            rows.push(ServiceRow { id, place: None, up: false, answers_in: None, counters, window });
             rows.len() as u32 - 1
         })
     }

@@ -76,6 +76,7 @@ fn plan() -> Plan {
         id: ServiceId(1),
         server: SERVER,
         kind: VserverKind::Udp,
+        hash_id: 0,
         usip: false,
         enabled: true,
         server_idle: idle,

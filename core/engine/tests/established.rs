@@ -72,6 +72,7 @@ fn plan() -> Plan {
             id: ServiceId(1),
             server: end(2, 2, 80),
             kind: VserverKind::Tcp,
+            hash_id: 0,
             usip: false,
             enabled: true,
             server_idle: Duration::from_secs(60),

@@ -5,7 +5,9 @@
 //! beyond a gap can be salvaged. Decoders check every byte, never panic, and allocate
 //! nothing but the digests of a summary.
 
-use holdfast_engine::{BUCKETS_PER_PART, FlowClose, FlowKey, FlowRecord, L2Disc, PARTS, PersistenceRecord, Phase};
+use holdfast_engine::{
+    BUCKETS_PER_PART, FlowClose, FlowKey, FlowRecord, L2Disc, PARTS, PersistenceRecord, Phase, SessionOf,
+};
 use holdfast_wire::{Addr, Endpoint};
 
 use crate::names::KnownNames;
@@ -63,6 +65,11 @@ const KEPT: u8 = 8;
 const MANDATORY_RECORD: u8 = 12;
 /// Tail fields from here to 255 must be understood.
 const MANDATORY_FIELD: u8 = 0x80;
+
+/// Tail field of a persistence session: the address called counts, beside the client's.
+const BESIDE_CLIENT: u8 = 1;
+/// Tail field of a persistence session: the address called counts, and no client's, which is written as unspecified.
+const INSTEAD_OF_CLIENT: u8 = 2;
 
 /// Tag bit: addresses take 16 bytes instead of 4.
 const WIDE: u8 = 0x40;
@@ -300,7 +307,11 @@ impl Cursor {
             }
             CLOSE if tag & BY_NUMBER != 0 => read_close_number(tag, &mut body, base)?,
             CLOSE => Entry::Close(read_close(tag, &mut body, base, before, known)?),
-            PERSISTENCE => Entry::Persistence(read_persistence(tag, &mut body, base, before, known)?),
+            PERSISTENCE => {
+                let (record, unknown) = read_persistence(tag, &mut body, base, before, known)?;
+                self.unknown += unknown;
+                Entry::Persistence(record)
+            }
             HEALTH => Entry::Health(read_health(tag, &mut body)?),
             JOURNAL => return Ok(Entry::Fragment(read_fragment(tag, &mut body)?)),
             BULK_END => Entry::BulkEnd(read_bulk_end(tag, &mut body)?),
@@ -323,14 +334,22 @@ impl Cursor {
 fn skip_tail(body: &mut Reader<'_>) -> Result<u64, WireError> {
     let mut skipped = 0;
     while !body.is_empty() {
-        if body.u8()? >= MANDATORY_FIELD {
-            return Err(WireError::UnknownField);
-        }
-        let len = body.varint()?;
-        body.take(usize::try_from(len).map_err(|_| WireError::Truncated)?)?;
+        let (field, _) = read_field(body)?;
+        reject_mandatory(field)?;
         skipped += 1;
     }
     Ok(skipped)
+}
+
+/// A tail field: its type and its value.
+fn read_field<'a>(body: &mut Reader<'a>) -> Result<(u8, &'a [u8]), WireError> {
+    let field = body.u8()?;
+    let len = body.varint()?;
+    Ok((field, body.take(usize::try_from(len).map_err(|_| WireError::Truncated)?)?))
+}
+
+fn reject_mandatory(field: u8) -> Result<(), WireError> {
+    if field >= MANDATORY_FIELD { Err(WireError::UnknownField) } else { Ok(()) }
 }
 
 fn read_flow(
@@ -414,7 +433,7 @@ fn read_persistence(
     base: u64,
     before: &mut Before,
     known: &KnownNames,
-) -> Result<PersistenceRecord, WireError> {
+) -> Result<(PersistenceRecord, u64), WireError> {
     reject_bits(tag, 0x30)?;
     let wide = tag & WIDE != 0;
     let shape = body.u8()?;
@@ -434,7 +453,44 @@ fn read_persistence(
     } else {
         None
     };
-    Ok(PersistenceRecord { stamp, vip, proto, client, server })
+    let (of, unknown) = read_session_tail(body, client)?;
+    Ok((PersistenceRecord { stamp, vip, proto, of, server }, unknown))
+}
+
+/// Which packets a persistence session is of: the client's, unless a tail field says otherwise; and how many fields
+/// are not known.
+fn read_session_tail(body: &mut Reader<'_>, client: Addr) -> Result<(SessionOf, u64), WireError> {
+    let (mut of, mut unknown) = (SessionOf::Source(client), 0);
+    while !body.is_empty() {
+        let (field, value) = read_field(body)?;
+        reject_mandatory(field)?;
+        of = match (field, of) {
+            (BESIDE_CLIENT, SessionOf::Source(source)) => {
+                SessionOf::Both { source, destination: read_lone_addr(value)? }
+            }
+            (INSTEAD_OF_CLIENT, SessionOf::Source(source)) if source == nobody(source.is_v4()) => {
+                SessionOf::Destination(read_lone_addr(value)?)
+            }
+            (BESIDE_CLIENT | INSTEAD_OF_CLIENT, _) => return Err(WireError::Value),
+            (_, of) => {
+                unknown += 1;
+                of
+            }
+        };
+    }
+    Ok((of, unknown))
+}
+
+/// What stands for a client that does not count.
+fn nobody(v4: bool) -> Addr {
+    if v4 { Addr::v4([0; 4]) } else { Addr::UNSPECIFIED }
+}
+
+/// An address that is all of a value: 4 bytes or 16.
+fn read_lone_addr(value: &[u8]) -> Result<Addr, WireError> {
+    let (wide, mut reader) = (value.len() != 4, Reader::new(value));
+    let addr = read_addr(wide, &mut reader)?;
+    if reader.is_empty() { Ok(addr) } else { Err(WireError::Value) }
 }
 
 fn read_health(tag: u8, body: &mut Reader<'_>) -> Result<HealthRecord, WireError> {

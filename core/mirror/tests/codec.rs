@@ -4,7 +4,7 @@
 mod common;
 
 use common::{v4, v6};
-use holdfast_engine::{FlowClose, FlowKey, FlowRecord, L2Disc, PARTS, PersistenceRecord, Phase};
+use holdfast_engine::{FlowClose, FlowKey, FlowRecord, L2Disc, PARTS, PersistenceRecord, Phase, SessionOf};
 use holdfast_mirror::wire::{
     self, ACK_HEADER, Ack, Cursor, DATA_HEADER, DataHeader, DataWriter, Entry, MAX_BITMAP, MAX_RECORD, Message,
     Summary, Told,
@@ -76,8 +76,13 @@ fn flow() -> impl Strategy<Value = FlowRecord> {
 fn entry() -> impl Strategy<Value = Entry<'static>> {
     let close = (stamp(), proto(), prop_oneof![Just(0), any::<u32>()], endpoint(), endpoint())
         .prop_map(|(stamp, proto, l2, src, dst)| FlowClose { stamp, key: FlowKey { proto, l2: L2Disc(l2), src, dst } });
-    let persistence = (stamp(), endpoint(), proto(), addr(), prop::option::of(endpoint()))
-        .prop_map(|(stamp, vip, proto, client, server)| PersistenceRecord { stamp, vip, proto, client, server });
+    let of = prop_oneof![
+        addr().prop_map(SessionOf::Source),
+        addr().prop_map(SessionOf::Destination),
+        (addr(), addr()).prop_map(|(source, destination)| SessionOf::Both { source, destination }),
+    ];
+    let persistence = (stamp(), endpoint(), proto(), of, prop::option::of(endpoint()))
+        .prop_map(|(stamp, vip, proto, of, server)| PersistenceRecord { stamp, vip, proto, of, server });
     let health =
         (endpoint(), any::<u8>(), any::<bool>()).prop_map(|(server, kind, up)| HealthRecord { server, kind, up });
     prop_oneof![
@@ -438,6 +443,45 @@ fn records_and_tail_fields_of_later_versions_are_skipped_and_counted() {
     let health = HealthRecord { server: v4(3, 80), kind: 6, up: false };
     assert_eq!(cursor.next(&payload, &KnownNames::default()), Some(Ok(Entry::Health(health))));
     assert_eq!((cursor.next(&payload, &KnownNames::default()), cursor.unknown()), (None, 2));
+}
+
+/// The end of a session of `client` with these tail fields.
+fn session_end(client: [u8; 4], tail: &[u8]) -> Vec<u8> {
+    let fields = [&[1, 0][..], &client, &[0, 10, 0, 0, 1, 0, 80], tail].concat();
+    raw(&[&[0x83, fields.len() as u8][..], &fields].concat())
+}
+
+#[test]
+fn whose_a_session_is_stands_in_tail_fields_that_must_make_sense() {
+    let (somebody, nobody) = ([10, 0, 0, 9], [0; 4]);
+    let read = |client, tail: &[u8]| {
+        let payload = session_end(client, tail);
+        check(&payload)?;
+        let mut cursor = Cursor::new(&wire::decode_data_header(&payload).expect("our own header"));
+        match cursor.next(&payload, &KnownNames::default()) {
+            Some(Ok(Entry::Persistence(record))) => Ok((record.of, cursor.unknown())),
+            other => panic!("a session, not {other:?}"),
+        }
+    };
+    let (source, destination) = (v4(9, 0).addr, v4(7, 0).addr);
+    assert_eq!(read(somebody, &[]), Ok((SessionOf::Source(source), 0)));
+    assert_eq!(read(somebody, &[1, 4, 10, 0, 0, 7]), Ok((SessionOf::Both { source, destination }, 0)));
+    assert_eq!(read(nobody, &[2, 4, 10, 0, 0, 7]), Ok((SessionOf::Destination(destination), 0)));
+    let later = [9, 1, 5, 1, 4, 10, 0, 0, 7, 0x7f, 0];
+    assert_eq!(read(somebody, &later), Ok((SessionOf::Both { source, destination }, 2)), "others are skipped");
+    let cases: [(_, &[u8], _); 8] = [
+        (somebody, &[2, 4, 10, 0, 0, 7], WireError::Value),
+        (somebody, &[1, 4, 10, 0, 0, 7, 1, 4, 10, 0, 0, 7], WireError::Value),
+        (nobody, &[1, 4, 10, 0, 0, 7, 2, 4, 10, 0, 0, 7], WireError::Value),
+        (somebody, &[1, 3, 10, 0, 0], WireError::Truncated),
+        (somebody, &[1, 5, 10, 0, 0, 7, 7], WireError::Truncated),
+        (somebody, &[1, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], WireError::Value),
+        (somebody, &[1, 4, 10, 0, 0], WireError::Truncated),
+        (somebody, &[0x80, 0], WireError::UnknownField),
+    ];
+    for (client, tail, reason) in cases {
+        assert_eq!(read(client, tail), Err(reason), "{tail:02x?}");
+    }
 }
 
 #[test]

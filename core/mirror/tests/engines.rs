@@ -14,14 +14,14 @@ use common::{Weather, v4};
 use holdfast_base::{Instant, Rng};
 use holdfast_engine::{
     Applied, BUCKETS_PER_PART, Binding, BulkStep, ConnFailover, ConnectionRow, Engine, FloatingAddress, FloatingKind,
-    FlowRecord, FlowRef, Frame, Gate, Limits, Mark, Method, Mirroring, Offload, PARTS, PersistenceRecord,
-    PersistenceStep, Plan, Port, PortId, Service, ServiceId, SourceIpPersistence, Verdict, Vserver, VserverId,
-    VserverKind,
+    FlowRecord, FlowRef, Frame, Gate, Limits, Mark, Mask, Method, Mirroring, Offload, PARTS, Persistence,
+    PersistenceKind, PersistenceRecord, PersistenceStep, Plan, Port, PortId, Service, ServiceId, SessionOf, Verdict,
+    Vserver, VserverId, VserverKind,
 };
 use holdfast_mirror::wire::{self, Message, Told, peek};
 use holdfast_mirror::{Digest, Item, Kept, Receiver, Record, Sender, Source};
 use holdfast_wire::build::{self, Link, Segment};
-use holdfast_wire::{Addr, ArpOp, Endpoint, MacAddr, Parsed, TcpFlags, parse};
+use holdfast_wire::{ArpOp, Endpoint, MacAddr, Parsed, TcpFlags, parse};
 
 const STORM: Weather = Weather {
     loss_percent: 25,
@@ -47,6 +47,7 @@ fn plan() -> Plan {
         id: ServiceId(n),
         server: v4(201 + n as u8, 8080),
         kind: VserverKind::Any,
+        hash_id: 0,
         usip: false,
         enabled: true,
         server_idle: Duration::from_secs(9000),
@@ -62,10 +63,10 @@ fn plan() -> Plan {
             kind: VserverKind::Any,
             enabled: true,
             method: Method::RoundRobin,
-            persistence: Some(SourceIpPersistence {
+            persistence: Some(Persistence {
+                kind: PersistenceKind::Both,
+                mask: Mask::WHOLE,
                 timeout: Duration::from_secs(9000),
-                v4_prefix_len: 32,
-                v6_prefix_len: 128,
             }),
             failover: ConnFailover::Stateful,
             ftp: false,
@@ -420,12 +421,12 @@ fn rows(engine: &Engine, now: Instant) -> Vec<ConnectionRow> {
     rows
 }
 
-/// Which client belongs to which server.
-fn sessions(engine: &mut Engine) -> BTreeSet<(Addr, Option<Endpoint>)> {
+/// Which session leads to which server.
+fn sessions(engine: &mut Engine) -> BTreeSet<(SessionOf, Option<Endpoint>)> {
     let (mut all, mut cursor) = (BTreeSet::new(), 0);
     loop {
         match engine.persistence_for_bulk(&mut cursor, 64) {
-            PersistenceStep::Session(record) => drop(all.insert((record.client, record.server))),
+            PersistenceStep::Session(record) => drop(all.insert((record.of, record.server))),
             PersistenceStep::Scanned => {}
             PersistenceStep::Done => return all,
         }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use common::{flow, session_of, v4, v6};
-use holdfast_engine::{FlowClose, FlowRecord, L2Disc, PersistenceRecord, Phase};
+use holdfast_engine::{FlowClose, FlowRecord, L2Disc, PersistenceRecord, Phase, SessionOf};
 use holdfast_mirror::wire::{Ack, DATA_HEADER, DataWriter, Summary, Told, encode_ack, encode_summary};
 use holdfast_mirror::{Digest, HealthRecord, JournalKind, Kept, Names};
 
@@ -77,13 +77,20 @@ fn persistence_sessions() {
     let ended = PersistenceRecord { server: None, ..session_of(9, 78) };
     golden("persistence-ended", &data(|out| out.persistence(&ended)));
     let wide = PersistenceRecord {
-        client: v6(9, 0).addr,
+        of: SessionOf::Source(v6(9, 0).addr),
         vip: v6(1, 80),
         proto: 6,
         server: Some(v6(3, 8080)),
         ..session_of(9, 79)
     };
     golden("persistence-v6", &data(|out| out.persistence(&wide)));
+    let by_destination = |of| PersistenceRecord { of, ..session_of(9, 80) };
+    let (source, destination) = (v4(9, 0).addr, v4(7, 0).addr);
+    golden("persistence-destip", &data(|out| out.persistence(&by_destination(SessionOf::Destination(destination)))));
+    let both = by_destination(SessionOf::Both { source, destination });
+    golden("persistence-srcipdestip", &data(|out| out.persistence(&both)));
+    let both = SessionOf::Both { source: v6(9, 0).addr, destination: v6(7, 0).addr };
+    golden("persistence-srcipdestip-v6", &data(|out| out.persistence(&PersistenceRecord { of: both, ..wide })));
 }
 
 #[test]

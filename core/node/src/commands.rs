@@ -44,6 +44,8 @@ impl Node {
                 self.start_listing(request, filter, json);
                 Ok(None)
             }
+            Kind::Show if command.is_session_list() => self.list_sessions(request, command, json).map(|()| None),
+            Kind::Action(Action::ClearSessions) => self.clear_sessions(request, command).map(|()| None),
             Kind::Show => {
                 let view = View::new(self, now);
                 let shown = if json { config::show_json } else { config::show };
@@ -140,7 +142,7 @@ impl Node {
 
     /// Whether a living primary owns the configuration, or is about to: what is
     /// typed at a node that hands over would not reach the other one any more.
-    fn follows_a_primary(&self) -> bool {
+    pub(crate) fn follows_a_primary(&self) -> bool {
         self.ha.role() == Role::Draining
             || self.ha.role() != Role::Primary && self.ha.peer_role() == Some(Role::Primary)
     }
@@ -168,7 +170,7 @@ impl Node {
                 self.journal(SAVE.into());
                 Ok(None)
             }
-            Action::Quit => Ok(Some(String::new())),
+            Action::ClearSessions | Action::Quit => Ok(Some(String::new())),
         }
     }
 

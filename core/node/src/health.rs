@@ -70,6 +70,8 @@ pub struct MonitorState {
     pub last_response: String,
     /// The last outcome's duration.
     pub took: Duration,
+    /// How long good answers take, a new one counting a quarter.
+    smoothed: Option<Duration>,
     succeeded_in_row: u32,
     next: Instant,
     outstanding: Option<u64>,
@@ -98,6 +100,8 @@ pub struct Health {
     active: bool,
     probes: VecDeque<ProbeRequest>,
     changes: VecDeque<(u32, bool)>,
+    /// Services whose response time is another one.
+    timed: BTreeSet<u32>,
 }
 
 impl Health {
@@ -154,6 +158,9 @@ impl Health {
         monitor.outstanding = None;
         monitor.note(now, outcome);
         self.due.insert((monitor.next, id, index));
+        if outcome.ok {
+            self.timed.insert(id);
+        }
         self.judge(now, id);
     }
 
@@ -182,6 +189,19 @@ impl Health {
     /// The next service whose usability changed.
     pub fn poll_change(&mut self) -> Option<(u32, bool)> {
         self.changes.pop_front()
+    }
+
+    /// The next service whose response time is another one: the mean over its monitors, each smoothed over its
+    /// latest answers.
+    pub fn poll_response_time(&mut self) -> Option<(u32, Duration)> {
+        while let Some(id) = self.timed.pop_first() {
+            let Some(state) = self.services.get(&id) else { continue };
+            let times: Vec<Duration> = state.monitors.iter().filter_map(|monitor| monitor.smoothed).collect();
+            if let Some(count) = u32::try_from(times.len()).ok().filter(|count| *count > 0) {
+                return Some((id, times.iter().sum::<Duration>() / count));
+            }
+        }
+        None
     }
 
     /// A service's state.
@@ -272,6 +292,7 @@ impl MonitorState {
             failed_in_row: 0,
             last_response: "Probe not yet sent.".into(),
             took: Duration::ZERO,
+            smoothed: None,
             succeeded_in_row: 0,
             next,
             outstanding: None,
@@ -285,6 +306,7 @@ impl MonitorState {
         self.took = outcome.took;
         self.next = now + self.spec.interval;
         if outcome.ok {
+            self.smoothed = Some(self.smoothed.map_or(outcome.took, |before| (before * 3 + outcome.took) / 4));
             self.failed_in_row = 0;
             self.succeeded_in_row += 1;
             if self.succeeded_in_row >= self.spec.success_retries {
@@ -374,6 +396,24 @@ mod tests {
         assert!(health.poll_probe().is_some());
         health.handle_timeout(at(3));
         assert_eq!(health.service(1).unwrap().monitors[0].failed, 1);
+    }
+
+    #[test]
+    fn the_response_time_is_smoothed_over_good_answers() {
+        let mut health = Health::default();
+        health.set_services(at(0), vec![spec(1)]);
+        health.set_active(at(0), true);
+        let mut answer = |seconds, ok, millis| {
+            health.handle_timeout(at(seconds));
+            let request = health.poll_probe().expect("a probe is due");
+            let outcome = ProbeOutcome { ok, text: "x".into(), took: Duration::from_millis(millis) };
+            health.handle_outcome(at(seconds), request.id, &outcome);
+            health.poll_response_time()
+        };
+        assert_eq!(answer(0, true, 8), Some((1, Duration::from_millis(8))));
+        assert_eq!(answer(5, true, 4), Some((1, Duration::from_millis(7))));
+        assert_eq!(answer(10, false, 2000), None, "no answer says nothing of how long one takes");
+        assert_eq!(answer(15, true, 7), Some((1, Duration::from_millis(7))));
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod resync;
 mod samples;
 mod sealed;
 mod secure;
+mod sessions;
 mod stream;
 mod sync;
 mod timeline;

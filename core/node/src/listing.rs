@@ -1,5 +1,5 @@
 //! Long answers in slices: `show ns connectiontable` walks a table of a
-//! million flows without holding the data thread up.
+//! million flows without holding the data thread up; what walks the sessions does likewise.
 
 use std::collections::VecDeque;
 
@@ -9,12 +9,13 @@ use holdfast_engine::{self as engine, Gate};
 
 use crate::effect::Reply;
 use crate::node::Node;
+use crate::sessions::{SessionClearing, SessionListing};
 
 #[cfg(test)]
 mod tests;
 
 /// Table slots walked per turn for one listing.
-const SLOTS_PER_TURN: u32 = 1024;
+pub(crate) const SLOTS_PER_TURN: u32 = 1024;
 /// IP protocol numbers.
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -24,10 +25,21 @@ const MAX_LISTINGS: usize = 16;
 /// Listings under way, served one slice per turn in rotation.
 #[derive(Default)]
 pub(crate) struct Listings {
-    waiting: VecDeque<Listing>,
+    waiting: VecDeque<Job>,
 }
 
-struct Listing {
+/// One of them.
+pub(crate) enum Job {
+    /// `show ns connectiontable`.
+    Connections(Listing),
+    /// `show lb persistentSessions`.
+    Sessions(SessionListing),
+    /// `clear lb persistentSessions`.
+    Clearing(SessionClearing),
+}
+
+/// A listing of connections under way.
+pub(crate) struct Listing {
     request: u64,
     filter: ConnectionFilter,
     json: bool,
@@ -45,19 +57,35 @@ impl Listings {
 impl Node {
     /// Begins a listing; its header leaves at once.
     pub(crate) fn start_listing(&mut self, request: u64, filter: ConnectionFilter, json: bool) {
+        let text = if json { "{\"nsconnectiontable\":[".into() } else { config::connection_header(&filter) };
+        self.start_job(request, Some(text), Job::Connections(Listing { request, filter, json, cursor: 0, rows: 0 }));
+    }
+
+    /// Begins what is done in slices; what it has to say first leaves at once.
+    pub(crate) fn start_job(&mut self, request: u64, first: Option<String>, job: Job) {
         if self.listings.waiting.len() >= MAX_LISTINGS {
             let text = "ERROR: Too many listings under way. Wait for them to finish and retry.".into();
             self.reply(Reply { request, text, ok: false, last: true });
             return;
         }
-        let text = if json { "{\"nsconnectiontable\":[".into() } else { config::connection_header(&filter) };
-        self.reply(Reply { request, text, ok: true, last: false });
-        self.listings.waiting.push_back(Listing { request, filter, json, cursor: 0, rows: 0 });
+        if let Some(text) = first {
+            self.reply(Reply { request, text, ok: true, last: false });
+        }
+        self.listings.waiting.push_back(job);
     }
 
-    /// One slice of the listing whose turn it is.
+    /// One slice of what has its turn.
     pub(crate) fn continue_listings(&mut self, now: Instant) {
-        let Some(mut listing) = self.listings.waiting.pop_front() else { return };
+        let goes_on = match self.listings.waiting.pop_front() {
+            Some(Job::Connections(listing)) => self.continue_connections(now, listing),
+            Some(Job::Sessions(listing)) => self.continue_session_listing(now, listing),
+            Some(Job::Clearing(clearing)) => self.continue_clearing(clearing),
+            None => None,
+        };
+        self.listings.waiting.extend(goes_on);
+    }
+
+    fn continue_connections(&mut self, now: Instant, mut listing: Listing) -> Option<Job> {
         let mut found = Vec::new();
         let done = self.engine.connections(now, &mut listing.cursor, SLOTS_PER_TURN, &mut found);
         let mut lines = Vec::new();
@@ -81,9 +109,7 @@ impl Node {
             let text = lines.join("\n");
             self.reply(Reply { request: listing.request, text, ok: true, last: done });
         }
-        if !done {
-            self.listings.waiting.push_back(listing);
-        }
+        (!done).then_some(Job::Connections(listing))
     }
 
     /// A flow with the names that an operator knows.

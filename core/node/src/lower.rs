@@ -68,14 +68,6 @@ pub(crate) fn services_by_identity(config: &Config) -> BTreeMap<(Endpoint, u8), 
 }
 
 fn vserver(config: &Config, vserver: &config::LbVserver) -> Option<engine::Vserver> {
-    let persistence = match vserver.persistence {
-        config::Persistence::None => None,
-        config::Persistence::SourceIp => Some(engine::SourceIpPersistence {
-            v4_prefix_len: vserver.persist_mask,
-            v6_prefix_len: vserver.v6_persist_mask_len,
-            timeout: Duration::from_secs(60 * u64::from(vserver.persistence_timeout)),
-        }),
-    };
     let services = vserver.bindings.iter().filter_map(|binding| {
         let service = config.service(&binding.service).filter(|service| service.kind.unserved().is_none())?;
         Some(engine::Binding { service: engine::ServiceId(service.id), weight: binding.weight })
@@ -86,8 +78,8 @@ fn vserver(config: &Config, vserver: &config::LbVserver) -> Option<engine::Vserv
         port: vserver.port.unwrap_or(0),
         kind: kind(vserver.kind)?,
         enabled: vserver.enabled,
-        method: method(vserver.method),
-        persistence,
+        method: method(vserver),
+        persistence: persistence(vserver),
         failover: failover(vserver.failover),
         ftp: vserver.kind == config::ServiceType::Ftp,
         client_idle: vserver.client_idle(),
@@ -100,6 +92,7 @@ fn service(config: &Config, service: &config::Service) -> Option<engine::Service
     Some(engine::Service {
         id: engine::ServiceId(service.id),
         server: endpoint(server.addr, service.port),
+        hash_id: service.hash_id.unwrap_or(0),
         kind: kind(service.kind)?,
         usip: service.usip,
         enabled: service.enabled && server.enabled,
@@ -135,12 +128,54 @@ fn kind(kind: config::ServiceType) -> Option<engine::VserverKind> {
     }
 }
 
-fn method(method: config::Method) -> engine::Method {
-    match method {
+fn persistence(vserver: &config::LbVserver) -> Option<engine::Persistence> {
+    Some(engine::Persistence {
+        kind: match vserver.persistence {
+            config::Persistence::None => return None,
+            config::Persistence::SourceIp => engine::PersistenceKind::Source,
+            config::Persistence::DestIp => engine::PersistenceKind::Destination,
+            config::Persistence::SrcIpDestIp => engine::PersistenceKind::Both,
+        },
+        mask: engine::Mask { v4: vserver.persist_mask, v6: vserver.v6_persist_mask_len },
+        timeout: Duration::from_secs(60 * u64::from(vserver.persistence_timeout)),
+    })
+}
+
+fn method(vserver: &config::LbVserver) -> engine::Method {
+    let mask = engine::Mask { v4: vserver.hash_mask, v6: vserver.v6_hash_mask_len };
+    match vserver.method {
         config::Method::RoundRobin => engine::Method::RoundRobin,
         config::Method::LeastConnection => engine::Method::LeastConnection,
-        config::Method::SourceIpHash => engine::Method::SourceIpHash,
+        config::Method::SourceIpHash => engine::Method::SourceIpHash(mask),
         config::Method::SrcIpSrcPortHash => engine::Method::SrcIpSrcPortHash,
+        config::Method::DestinationIpHash => engine::Method::DestinationIpHash(mask),
+        config::Method::SrcIpDestIpHash => engine::Method::SrcIpDestIpHash(mask),
+        config::Method::LeastBandwidth => engine::Method::LeastBandwidth,
+        config::Method::LeastPackets => engine::Method::LeastPackets,
+        config::Method::LeastResponseTime | config::Method::Lrtm => {
+            engine::Method::LeastResponseTime(backup(vserver.backup, mask))
+        }
+        // There are no load monitors.
+        config::Method::CustomLoad => match vserver.backup {
+            config::Method::LeastResponseTime => engine::Method::LeastResponseTime(engine::Backup::RoundRobin),
+            other => backup(other, mask).into(),
+        },
+    }
+}
+
+fn backup(backup: config::Method, mask: engine::Mask) -> engine::Backup {
+    match backup.as_last_resort() {
+        config::Method::LeastConnection => engine::Backup::LeastConnection,
+        config::Method::LeastBandwidth => engine::Backup::LeastBandwidth,
+        config::Method::LeastPackets => engine::Backup::LeastPackets,
+        config::Method::SourceIpHash => engine::Backup::SourceIpHash(mask),
+        config::Method::RoundRobin
+        | config::Method::LeastResponseTime
+        | config::Method::Lrtm
+        | config::Method::CustomLoad
+        | config::Method::SrcIpSrcPortHash
+        | config::Method::DestinationIpHash
+        | config::Method::SrcIpDestIpHash => engine::Backup::RoundRobin,
     }
 }
 

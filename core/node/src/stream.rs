@@ -354,6 +354,9 @@ impl Node {
         if changed {
             self.note_vservers(now);
         }
+        while let Some((id, time)) = self.health.poll_response_time() {
+            self.engine.set_response_time(ServiceId(id), time);
+        }
         while let Some(probe) = self.health.poll_probe() {
             self.effects.push_back(Effect::Probe(probe));
         }

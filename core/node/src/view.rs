@@ -7,9 +7,9 @@ use holdfast_base::Instant;
 use holdfast_config::{
     ChannelState, ConfigFacts, DataPlaneFacts, DigestState, Facts, HaFacts, HaRole, Health, LbVserver, MonitorFacts,
     NodeFacts, NodeState, PeerFacts, ResyncFacts, SecurityFacts, SecurityFailure, SecurityState, Service, ServiceFacts,
-    TakeoverFacts, VserverFacts,
+    StandIn, TakeoverFacts, VserverFacts,
 };
-use holdfast_engine::{Drop, ServiceId, VserverId};
+use holdfast_engine::{self as engine, Drop, ServiceId, VserverId};
 use holdfast_ha::{HaStatus, NodeHealth, PeerView, Role};
 
 use crate::effect::PortState;
@@ -310,6 +310,7 @@ impl Facts for View<'_> {
             // Whether a secondary's copies are protected is not its business.
             unprotected: if self.leads() { (counters.tracked - counters.protected).into() } else { 0 },
             persistence_sessions: counters.persistence.into(),
+            stand_in: self.node.engine.stand_in(VserverId(id)).map(stand_in),
             packets_in: counters.traffic.client_packets,
             packets_out: counters.traffic.server_packets,
             bytes_in: counters.traffic.client_bytes,
@@ -357,6 +358,16 @@ impl Facts for View<'_> {
             last_response: found.last_response.clone(),
             response_time: found.took,
         }
+    }
+}
+
+fn stand_in(why: engine::StandIn) -> StandIn {
+    match why {
+        engine::StandIn::MethodChanged => StandIn::MethodChanged,
+        engine::StandIn::ServiceUp => StandIn::ServiceUp,
+        engine::StandIn::ServiceBound => StandIn::ServiceBound,
+        engine::StandIn::VserverEnabled => StandIn::VserverEnabled,
+        engine::StandIn::MonitorsSilent => StandIn::MonitorsSilent,
     }
 }
 

@@ -215,6 +215,7 @@ fn plan() -> Plan {
         id: ServiceId(number),
         server: server(number),
         kind: VserverKind::Udp,
+        hash_id: 0,
         usip: false,
         enabled: true,
         server_idle: idle,

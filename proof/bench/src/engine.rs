@@ -160,6 +160,7 @@ fn plan() -> Plan {
         id: ServiceId(number),
         server: Endpoint { addr: Addr::v4([10, 0, 2, 21 + number as u8]), ..SERVER },
         kind: VserverKind::Tcp,
+        hash_id: 0,
         usip: false,
         enabled: true,
         server_idle: idle,

@@ -372,6 +372,7 @@ fn plan() -> Plan {
         id: ServiceId(number),
         server: kind.server(),
         kind: VserverKind::Any,
+        hash_id: 0,
         usip: kind.usip,
         enabled: true,
         server_idle: idle,

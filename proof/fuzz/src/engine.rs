@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use holdfast_base::{Duration, Instant};
 use holdfast_engine::{
-    Binding, BulkStep, ConnFailover, Engine, FloatingAddress, FloatingKind, Frame, Gate, Limits, Mark, Method,
-    Mirroring, Offload, Plan, Port, PortId, Route, Service, ServiceId, SourceIpPersistence, Verdict, Vserver,
+    Binding, BulkStep, ConnFailover, Engine, FloatingAddress, FloatingKind, Frame, Gate, Limits, Mark, Mask, Method,
+    Mirroring, Offload, Persistence, PersistenceKind, Plan, Port, PortId, Route, Service, ServiceId, Verdict, Vserver,
     VserverId, VserverKind,
 };
 use holdfast_wire::{Endpoint, parse};
@@ -51,7 +51,7 @@ struct Lab {
 }
 
 impl Lab {
-    /// Bits of `options`: 0 strict mirroring, 1 USIP, 2–3 failover mode, 4 persistence.
+    /// Bits of `options`: 0 strict mirroring, 1 USIP, 2–3 failover mode, 4 persistence, 5 by both addresses.
     fn new(options: u8) -> Lab {
         let now = Instant::from_nanos(1_000_000_000_000);
         let mut engine = Engine::new(now, limits(), 42);
@@ -177,6 +177,7 @@ fn plan(options: u8) -> Plan {
                 id: ServiceId(id),
                 server: Endpoint { port, ..server(v6) },
                 kind,
+                hash_id: 0,
                 usip: options & 2 != 0,
                 enabled: true,
                 server_idle: Duration::from_secs(300),
@@ -187,10 +188,10 @@ fn plan(options: u8) -> Plan {
                 port,
                 kind,
                 enabled: true,
-                method: Method::SourceIpHash,
-                persistence: (options & 16 != 0).then_some(SourceIpPersistence {
-                    v4_prefix_len: 24,
-                    v6_prefix_len: 64,
+                method: Method::SourceIpHash(Mask::WHOLE),
+                persistence: (options & 16 != 0).then_some(Persistence {
+                    kind: if options & 32 == 0 { PersistenceKind::Source } else { PersistenceKind::Both },
+                    mask: Mask { v4: 24, v6: 64 },
                     timeout: Duration::from_secs(120),
                 }),
                 failover: failover[usize::from(options >> 2 & 3)],
@@ -205,7 +206,7 @@ fn plan(options: u8) -> Plan {
 
 /// Conversations, with every set of options.
 pub fn seeds() -> Vec<Vec<u8>> {
-    (0..32).map(|options| conversation(options, options & 1 != 0)).collect()
+    (0..64).map(|options| conversation(options, options & 1 != 0)).collect()
 }
 
 fn conversation(options: u8, v6: bool) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! The mirror stream's three messages, through codec and machines.
 
 use holdfast_base::Instant;
-use holdfast_engine::{BUCKETS_PER_PART, FlowClose, FlowRecord, FlowRef, L2Disc, PersistenceRecord, Phase};
+use holdfast_engine::{BUCKETS_PER_PART, FlowClose, FlowRecord, FlowRef, L2Disc, PersistenceRecord, Phase, SessionOf};
 use holdfast_mirror::wire::{
     self, Ack, Cursor, DataWriter, Summary, Told, decode_ack, decode_summary, encode_ack, encode_summary, peek,
     validate_data,
@@ -215,7 +215,10 @@ fn write(writer: &mut DataWriter<'_>, kind: u8) {
         }
         3 => {
             let (vip, client) = (vip(true), client(true).addr);
-            writer.persistence(&PersistenceRecord { stamp: 12, vip, proto: 6, client, server: Some(server(true)) });
+            let of = SessionOf::Source(client);
+            writer.persistence(&PersistenceRecord { stamp: 12, vip, proto: 6, of, server: Some(server(true)) });
+            let of = SessionOf::Both { source: client, destination: vip.addr };
+            writer.persistence(&PersistenceRecord { stamp: 13, vip, proto: 6, of, server: Some(server(true)) });
         }
         4 => writer.health(&HealthRecord { server: server(false), kind: 6, up: true }),
         5 => {
@@ -224,7 +227,10 @@ fn write(writer: &mut DataWriter<'_>, kind: u8) {
         }
         6 => {
             let (vip, client) = (vip(false), client(false).addr);
-            writer.persistence(&PersistenceRecord { stamp: 13, vip, proto: 6, client, server: None });
+            let of = SessionOf::Source(client);
+            writer.persistence(&PersistenceRecord { stamp: 13, vip, proto: 6, of, server: None });
+            let of = SessionOf::Destination(vip.addr);
+            writer.persistence(&PersistenceRecord { stamp: 14, vip, proto: 6, of, server: None });
         }
         7 => writer.kept(Kept { part: 63, buckets: 1 << 127 | 5 }),
         // Fields of another version: one that may be skipped, and one of the longest.

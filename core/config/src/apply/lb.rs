@@ -136,6 +136,7 @@ pub(super) fn add_service(config: &mut Config, c: &Command) -> Applied {
         server_timeout: None,
         health_monitor: true,
         monitor_threshold: 0,
+        hash_id: None,
         enabled: true,
         comment: String::new(),
         monitors: Vec::new(),
@@ -292,6 +293,9 @@ pub(super) fn add_vserver(config: &mut Config, c: &Command) -> Applied {
         port: Some(0),
         enabled: true,
         method: Method::default(),
+        hash_mask: 32,
+        v6_hash_mask_len: 128,
+        backup: Method::RoundRobin,
         persistence: Persistence::None,
         persistence_timeout: 2,
         persist_mask: 32,
@@ -337,15 +341,26 @@ fn checked_vserver(config: &mut Config, vserver: &LbVserver) -> Applied {
     if vserver.pattern.is_some() && vserver.addr != Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) {
         return Err(CommandError::with(messages::MUTUALLY_EXCLUSIVE, "IPAddress, IPPattern"));
     }
+    check_backup(vserver)?;
     Candidate::of(config).vserver(vserver)?;
     check::vserver_address(config, vserver)?;
     claim_vip(config, vserver.addr)
 }
 
 fn check_mask(vserver: &LbVserver) -> Applied {
-    match vserver.persist_mask {
-        1..=32 => Ok(()),
-        len => Err(CommandError::about(messages::INVALID_NETMASK, "persistMask", &len.to_string())),
+    for (option, len) in [("persistMask", vserver.persist_mask), ("netmask", vserver.hash_mask)] {
+        if !(1..=32).contains(&len) {
+            return Err(CommandError::about(messages::INVALID_NETMASK, option, &len.to_string()));
+        }
+    }
+    Ok(())
+}
+
+/// A method cannot stand in for itself; ROUNDROBIN needs nobody, and has the default behind it.
+fn check_backup(vserver: &LbVserver) -> Applied {
+    match vserver.backup == vserver.method && vserver.method != Method::RoundRobin {
+        true => Err(CommandError::about(messages::BACKUP_IS_PRIMARY, "backupLBMethod", vserver.backup.word())),
+        false => Ok(()),
     }
 }
 

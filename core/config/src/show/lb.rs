@@ -2,10 +2,11 @@
 
 use super::{Scene, chosen, health, numbered, service_health, vserver_health};
 use crate::error::CommandError;
-use crate::facts::Health;
+use crate::facts::{Health, StandIn};
 use crate::json::Json;
 use crate::lines::port;
 use crate::model::{AddressPattern, ConnFailover, LbVserver, Method, Monitor, Persistence, Server, Service};
+use crate::sessions::session_header;
 use crate::time::{calendar, millis, since};
 use crate::value::mask_text;
 
@@ -87,6 +88,9 @@ fn service_lines(s: &Scene<'_>, service: &Service, head: &str) -> String {
     if service.usip {
         lines.push(format!("Use Proxy Port: {}", yes_no(service.use_proxy_port)));
     }
+    if let Some(id) = service.hash_id {
+        lines.push(format!("Hash Id: {id}"));
+    }
     let (client, server) = (service.client_idle().as_secs(), service.server_idle().as_secs());
     lines.extend(["Client Keepalive(CKA): NO", "Access Down Service: NO"].map(str::to_owned));
     lines.push(format!("TCP Buffering(TCPB): {}", yes_no(service.tcp_buffering)));
@@ -156,6 +160,7 @@ pub(super) fn services_json(s: &Scene<'_>) -> Result<Json, CommandError> {
             ("svrtimeout", service.server_idle().as_secs().into()),
             ("healthmonitor", yes_no(service.health_monitor).into()),
             ("monthreshold", u64::from(service.monitor_threshold).into()),
+            ("hashid", u64::from(service.hash_id.unwrap_or(0)).into()),
             ("state", enabled(service.enabled).into()),
             ("comment", service.comment.clone().into()),
             ("statechangetimesec", calendar(facts.last_change).into()),
@@ -272,7 +277,7 @@ pub(super) fn vservers(s: &Scene<'_>) -> Result<String, CommandError> {
     for (i, vserver) in chosen_vservers(s)?.into_iter().enumerate() {
         let kind = vserver.kind.word();
         text += &format!("{}{} ({}) - {kind}\tType: ADDRESS \n", numbered(s, i), vserver.name, place(vserver));
-        let lines = state_lines(s, vserver).into_iter().chain(setting_lines(vserver)).chain(our_lines(s, vserver));
+        let lines = state_lines(s, vserver).into_iter().chain(setting_lines(s, vserver)).chain(our_lines(s, vserver));
         lines.for_each(|line| text += &format!("\t{line}\n"));
         let (services, _) = bound(s, vserver);
         for (n, (service, weight)) in services.iter().enumerate().filter(|_| single) {
@@ -306,28 +311,63 @@ fn state_lines(s: &Scene<'_>, vserver: &LbVserver) -> Vec<String> {
     lines
 }
 
-fn setting_lines(vserver: &LbVserver) -> Vec<String> {
+/// What chooses instead of the vserver's method, why, and the market's number of the reason.
+fn stand_in(s: &Scene<'_>, vserver: &LbVserver) -> Option<(Method, &'static str, u64)> {
+    let backup = vserver.backup.as_last_resort();
+    match (s.facts.vserver(vserver.id).stand_in, vserver.method) {
+        (Some(why @ StandIn::MonitorsSilent), Method::CustomLoad) => {
+            Some((Method::RoundRobin, why.text(), why.number()))
+        }
+        (Some(why @ StandIn::MonitorsSilent), _) => Some((backup, why.text(), why.number())),
+        (Some(why), _) => Some((Method::RoundRobin, why.text(), why.number())),
+        (None, Method::CustomLoad) => Some((vserver.backup, "No load monitor is active", NO_LOAD_MONITOR)),
+        (None, _) => None,
+    }
+}
+
+/// The market's number for a load monitor that says nothing.
+const NO_LOAD_MONITOR: u64 = 7;
+
+/// The market writes this one in words.
+fn in_words(method: Method) -> &'static str {
+    if method == Method::RoundRobin { "Round Robin" } else { method.word() }
+}
+
+fn method_lines(s: &Scene<'_>, vserver: &LbVserver) -> Vec<String> {
+    let own = format!("Configured Method: {}", vserver.method.word());
     let backup = match vserver.method {
-        Method::LeastConnection | Method::SourceIpHash | Method::SrcIpSrcPortHash => "\tBackupMethod: ROUNDROBIN",
-        Method::RoundRobin => "",
+        Method::RoundRobin => String::new(),
+        _ => format!("\tBackupMethod: {}", vserver.backup.word()),
     };
+    let mut lines = match stand_in(s, vserver) {
+        Some((method, why, _)) => {
+            vec![own, format!("Current Method: {}, Reason: {why}{backup}", in_words(method))]
+        }
+        None => vec![own + &backup],
+    };
+    let (mask, v6_len) = (vserver.hash_mask, vserver.v6_hash_mask_len);
+    if vserver.method.is_masked() && (mask, v6_len) != (32, 128) {
+        lines.push(format!("Hash Netmask: {}\tv6 Netmask Length: {v6_len}", mask_text(mask)));
+    }
+    lines
+}
+
+fn setting_lines(s: &Scene<'_>, vserver: &LbVserver) -> Vec<String> {
     let persistence = match (vserver.persistence, vserver.addr) {
         (Persistence::None, _) => "NONE".to_owned(),
-        (Persistence::SourceIp, addr) => {
+        (kind @ (Persistence::SourceIp | Persistence::DestIp | Persistence::SrcIpDestIp), addr) => {
             let mask = match addr {
                 Some(core::net::IpAddr::V6(_)) => format!("Persistence v6MaskLength: {}", vserver.v6_persist_mask_len),
                 Some(core::net::IpAddr::V4(_)) | None => {
                     format!("Persistence Mask: {}", mask_text(vserver.persist_mask))
                 }
             };
-            format!("SOURCEIP\t{mask}\tPersistence Timeout: {} min", vserver.persistence_timeout)
+            format!("{}\t{mask}\tPersistence Timeout: {} min", kind.word(), vserver.persistence_timeout)
         }
     };
-    let mut lines = vec![
-        format!("Configured Method: {}{backup}", vserver.method.word()),
-        format!("Mode: {}", vserver.redirection.word()),
-        format!("Persistence: {persistence}"),
-    ];
+    let mut lines = method_lines(s, vserver);
+    lines.push(format!("Mode: {}", vserver.redirection.word()));
+    lines.push(format!("Persistence: {persistence}"));
     if vserver.sessionless {
         lines.push("Sessionless: ENABLED".to_owned());
     }
@@ -366,6 +406,12 @@ fn our_lines(s: &Scene<'_>, vserver: &LbVserver) -> Vec<String> {
     [counted].into_iter().chain(vserver.unserved().map(not_served)).collect()
 }
 
+/// The heading: the rows come from the node.
+pub(super) fn session_list(s: &Scene<'_>) -> Result<String, CommandError> {
+    s.command.session_scope(s.config)?;
+    Ok(session_header() + "\n")
+}
+
 pub(super) fn vservers_json(s: &Scene<'_>) -> Result<Json, CommandError> {
     Ok(Json::List(chosen_vservers(s)?.into_iter().map(|v| vserver_json(s, v)).collect()))
 }
@@ -397,6 +443,10 @@ fn vserver_json(s: &Scene<'_>, v: &LbVserver) -> Json {
         ("effectivestate", state.into()),
         ("clttimeout", v.client_idle().as_secs().to_string().into()),
         ("lbmethod", v.method.word().into()),
+        ("backuplbmethod", v.backup.word().into()),
+        ("netmask", mask_text(v.hash_mask).into()),
+        ("v6netmasklen", v.v6_hash_mask_len.to_string().into()),
+        ("lbrrreason", stand_in(s, v).map_or(0, |(_, _, number)| number).into()),
         ("persistencetype", v.persistence.word().into()),
         ("timeout", u64::from(v.persistence_timeout).into()),
         ("persistmask", mask_text(v.persist_mask).into()),

@@ -28,7 +28,7 @@ pub(crate) struct Scene<'a> {
 /// The answer to a `show` or `stat` command, without the ` Done` that follows it. Ends with a
 /// line feed unless empty.
 ///
-/// `show ns connectiontable` gives the header only: the rows come from the node in slices.
+/// `show ns connectiontable` and `show lb persistentSessions` give the header only: the rows come from the node in slices.
 pub fn show(command: &Command, config: &Config, facts: &dyn Facts) -> Result<String, CommandError> {
     let scene = Scene { config, facts, command };
     match view(command)? {
@@ -43,6 +43,7 @@ pub fn show(command: &Command, config: &Config, facts: &dyn Facts) -> Result<Str
         View::RunningConfig => Ok(net::running_config(&scene)),
         View::Version => Ok(net::version(&scene)),
         View::ConnectionTable => net::connection_table(command),
+        View::PersistentSessions => lb::session_list(&scene),
         View::DataPlane => Ok(net::data_plane(&scene)),
         View::Server => lb::servers(&scene),
         View::Service => lb::services(&scene),
@@ -71,7 +72,7 @@ pub fn show_json(command: &Command, config: &Config, facts: &dyn Facts) -> Resul
         View::Hook => ports::hooks_json(&scene)?,
         View::RunningConfig => net::running_config_json(&scene),
         View::Version => net::version_json(&scene),
-        View::ConnectionTable => Json::List(Vec::new()),
+        View::ConnectionTable | View::PersistentSessions => Json::List(Vec::new()),
         View::DataPlane => net::data_plane_json(&scene),
         View::Server => lb::servers_json(&scene)?,
         View::Service => lb::services_json(&scene)?,

@@ -2,6 +2,7 @@
 
 use super::net::{DISABLED_ONLY, ON_OFF};
 use super::{Arg, Change, Effect, Opt, Row, View};
+use crate::command::Action;
 use crate::value::{Choice, Type, no, yes};
 
 const YES_NO: &[Choice] = &[yes("YES"), yes("NO")];
@@ -60,34 +61,43 @@ const TYPES: &[Choice] = &[
 const METHODS: &[Choice] = &[
     yes("ROUNDROBIN"),
     yes("LEASTCONNECTION"),
+    yes("LEASTRESPONSETIME"),
+    yes("LRTM"),
+    yes("LEASTBANDWIDTH"),
+    yes("LEASTPACKETS"),
     yes("SOURCEIPHASH"),
+    yes("DESTINATIONIPHASH"),
+    yes("SRCIPDESTIPHASH"),
     yes("SRCIPSRCPORTHASH"),
-    no("LEASTRESPONSETIME"),
+    yes("CUSTOMLOAD"),
     no("URLHASH"),
     no("DOMAINHASH"),
-    no("DESTINATIONIPHASH"),
-    no("SRCIPDESTIPHASH"),
-    no("LEASTBANDWIDTH"),
-    no("LEASTPACKETS"),
     no("TOKEN"),
-    no("LRTM"),
     no("CALLIDHASH"),
-    no("CUSTOMLOAD"),
     no("LEASTREQUEST"),
     no("AUDITLOGHASH"),
     no("STATICPROXIMITY"),
     no("USER_TOKEN"),
 ];
+const BACKUP_METHODS: &[Choice] = &[
+    yes("ROUNDROBIN"),
+    yes("LEASTCONNECTION"),
+    yes("LEASTRESPONSETIME"),
+    yes("SOURCEIPHASH"),
+    yes("LEASTBANDWIDTH"),
+    yes("LEASTPACKETS"),
+    yes("CUSTOMLOAD"),
+];
 const PERSISTENCE: &[Choice] = &[
     yes("SOURCEIP"),
+    yes("DESTIP"),
+    yes("SRCIPDESTIP"),
     yes("NONE"),
     no("COOKIEINSERT"),
     no("SSLSESSION"),
     no("RULE"),
     no("URLPASSIVE"),
     no("CUSTOMSERVERID"),
-    no("DESTIP"),
-    no("SRCIPDESTIP"),
     no("CALLID"),
     no("RTSPSID"),
     no("DIAMETER"),
@@ -162,6 +172,9 @@ const THRESHOLD: Opt = Opt::new(
 )
 .default("0");
 
+const HASH_ID: Opt =
+    Opt::new("hashId", Type::Number(1, 4_294_967_295), "hashid", "What hashes know it by; else its address and port.");
+
 const SERVER: Arg = Arg::required("name", Type::Name, "name", "Name of the server.");
 const SERVICE: Arg = Arg::required("name", Type::Name, "name", "Name of the service.");
 const VSERVER: Arg = Arg::required("name", Type::Name, "name", "Name of the vserver.");
@@ -176,6 +189,7 @@ const SERVICE_TYPE: Arg = Arg::required(
 );
 const NEW_NAME: Arg = Arg::required("newName", Type::Name, "newname", "Its name from now on.");
 const ONLY: Arg = Arg::optional("name", Type::Name, "name", "Only this one.");
+const SESSIONS_OF: Arg = Arg::optional("vServer", Type::Name, "vserver", "Only those of this vserver.");
 const BOUND: Arg = Arg::required("serviceName", Type::Name, "servicename", "Name of the service.");
 const MONITOR_NAME: Opt = Opt::new("monitorName", Type::Name, "monitor_name", "Name of the monitor.").required();
 const WEIGHT: Opt = Opt::new("weight", Type::Number(1, 100), "weight", "Its share.").default("1");
@@ -189,6 +203,7 @@ const SERVICE_ADD: &[Opt] = &[
     SVR_TIMEOUT,
     HEALTH,
     THRESHOLD,
+    HASH_ID,
     STATE,
     COMMENT,
     GSLB,
@@ -201,7 +216,7 @@ const SERVICE_ADD: &[Opt] = &[
     ACCESS_DOWN,
     TD,
 ];
-const SERVICE_SET: &[Opt] = &[USIP, PROXY_PORT, TCPB, CLT_TIMEOUT, SVR_TIMEOUT, HEALTH, THRESHOLD, COMMENT];
+const SERVICE_SET: &[Opt] = &[USIP, PROXY_PORT, TCPB, CLT_TIMEOUT, SVR_TIMEOUT, HEALTH, THRESHOLD, HASH_ID, COMMENT];
 const GSLB: Opt = Opt::neutral("gslb", Type::Choice(NONE_ONLY));
 const MAX_CLIENT: Opt = Opt::neutral("maxClient", Type::Number(0, 0));
 const MAX_REQ: Opt = Opt::neutral("maxReq", Type::Number(0, 0));
@@ -225,17 +240,31 @@ const PERSISTENCE_TYPE: Opt =
 const TIMEOUT: Opt =
     Opt::new("timeout", Type::Number(2, 1440), "timeout", "Life of a persistence session in minutes.").default("2");
 const PERSIST_MASK: Opt =
-    Opt::new("persistMask", Type::Mask, "persistmask", "Bits of an IPv4 client address that count.")
-        .default("255.255.255.255");
-const V6_PERSIST: Opt = Opt::new(
-    "v6persistmasklen",
-    Type::Number(1, 128),
-    "v6persistmasklen",
-    "Bits of an IPv6 client address that count.",
-)
-.default("128");
+    Opt::new("persistMask", Type::Mask, "persistmask", "Bits of IPv4 addresses that count.").default("255.255.255.255");
+const V6_PERSIST: Opt =
+    Opt::new("v6persistmasklen", Type::Number(1, 128), "v6persistmasklen", "Bits of IPv6 addresses that count.")
+        .default("128");
 const LB_METHOD: Opt =
     Opt::new("lbMethod", Type::Choice(METHODS), "lbmethod", "How a service is chosen.").default("LEASTCONNECTION");
+const NETMASK: Opt = Opt::new("netmask", Type::Mask, "netmask", "Bits of IPv4 addresses that a hash of them goes by.")
+    .default("255.255.255.255");
+const V6_NETMASK: Opt = Opt::new(
+    "v6netmasklen",
+    Type::Number(1, 128),
+    "v6netmasklen",
+    "Bits of IPv6 addresses that a hash of them goes by.",
+)
+.default("128");
+const BACKUP_METHOD: Opt = Opt::new(
+    "backupLBMethod",
+    Type::Choice(BACKUP_METHODS),
+    "backuplbmethod",
+    "How a service is chosen while the method cannot: LRTM before every service has answered, CUSTOMLOAD always.",
+)
+.default("ROUNDROBIN");
+const PERSISTENCE_BACKUP: Opt = Opt::neutral("persistenceBackup", Type::Choice(&[yes("NONE"), no("SOURCEIP")]));
+const NEW_SERVICE: Opt = Opt::neutral("newServiceRequest", Type::Number(0, 0));
+const NEW_SERVICE_INTERVAL: Opt = Opt::neutral("newServiceRequestIncrementInterval", Type::Number(0, 0));
 const CONN_FAILOVER: Opt = Opt::new(
     "connFailover",
     Type::Choice(FAILOVER),
@@ -278,6 +307,9 @@ const VSERVER_ADD: &[Opt] = &[
     LB_METHOD,
     REDIRECTION,
     SESSIONLESS,
+    NETMASK,
+    V6_NETMASK,
+    BACKUP_METHOD,
     CONN_FAILOVER,
     CLT_TIMEOUT,
     STATE,
@@ -285,6 +317,9 @@ const VSERVER_ADD: &[Opt] = &[
     RTSP_NAT,
     L2_CONN,
     TD,
+    PERSISTENCE_BACKUP,
+    NEW_SERVICE,
+    NEW_SERVICE_INTERVAL,
 ];
 const VSERVER_SET: &[Opt] = &[
     VSERVER_ADDRESS,
@@ -295,6 +330,9 @@ const VSERVER_SET: &[Opt] = &[
     LB_METHOD,
     REDIRECTION,
     SESSIONLESS,
+    NETMASK,
+    V6_NETMASK,
+    BACKUP_METHOD,
     CONN_FAILOVER,
     CLT_TIMEOUT,
     COMMENT,
@@ -307,6 +345,9 @@ const VSERVER_UNSET: &[Opt] = &[
     LB_METHOD,
     REDIRECTION,
     SESSIONLESS,
+    NETMASK,
+    V6_NETMASK,
+    BACKUP_METHOD,
     CONN_FAILOVER,
     CLT_TIMEOUT,
     COMMENT,
@@ -488,6 +529,23 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("show", &["lb", "vserver"], Effect::Show(View::Vserver), "Shows vservers.")
         .args(&[ONLY])
         .nitro("lbvserver"),
+    Row::new(
+        "show",
+        &["lb", "persistentSessions"],
+        Effect::Show(View::PersistentSessions),
+        "Shows persistence sessions, up to 10,000.",
+    )
+    .args(&[SESSIONS_OF])
+    .nitro("lbpersistentsessions"),
+    Row::new(
+        "clear",
+        &["lb", "persistentSessions"],
+        Effect::Act(Action::ClearSessions),
+        "Ends persistence sessions on both nodes; connections stay where they are.",
+    )
+    .args(&[SESSIONS_OF])
+    .opts(&[Opt::new("persistenceParameter", Type::Address, "persistenceparameter", "Only those with this address.")])
+    .nitro("lbpersistentsessions"),
     Row::new("stat", &["lb", "vserver"], Effect::Show(View::StatVserver), "Shows counters of vservers.")
         .args(&[ONLY])
         .nitro("lbvserver"),

@@ -152,6 +152,7 @@ pub(crate) enum View {
     Hook,
     RunningConfig,
     ConnectionTable,
+    PersistentSessions,
     DataPlane,
     Version,
     StatVserver,

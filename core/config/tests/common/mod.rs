@@ -4,7 +4,7 @@ use core::time::Duration;
 use holdfast_config::{
     ChannelState, Config, ConfigFacts, DataPlaneFacts, DigestState, Facts, HaFacts, HaRole, Health, Kind, MonitorFacts,
     NodeFacts, NodeState, PeerFacts, PeerPorts, ResyncFacts, RouteFacts, SecurityFacts, SecurityFailure, SecurityState,
-    ServiceFacts, SyncState, TakeoverFacts, VserverFacts, complete, help, parse_all, show, show_json,
+    ServiceFacts, StandIn, SyncState, TakeoverFacts, VserverFacts, complete, help, parse_all, show, show_json,
 };
 
 /// Sat Jan 16 05:23:00 2021.
@@ -15,6 +15,8 @@ const NOW: u64 = 1_610_774_580_200;
 pub struct Fixed {
     /// The peer could not take over the configuration.
     pub peer_failed: bool,
+    /// What stands in for the methods of vservers.
+    pub stand_in: Option<StandIn>,
 }
 
 impl Facts for Fixed {
@@ -159,6 +161,7 @@ impl Facts for Fixed {
             protected: 1000,
             unprotected: 1,
             persistence_sessions: 12,
+            stand_in: self.stand_in,
             packets_in: 100_000,
             packets_out: 200_000,
             bytes_in: 5_000_000,
@@ -198,7 +201,8 @@ impl Facts for Fixed {
 
 /// Carries out a line as the node would, and answers what an operator would read.
 ///
-/// Beside commands: `<command> --json`, `<command> (peer failed)`, `complete <line>|` and `help <words>`.
+/// Beside commands: `<command> --json`, `<command> (peer failed)`, `<command> (service up)`, `<command> (silent)`,
+/// `complete <line>|` and `help <words>`.
 pub fn console(config: &mut Config, line: &str) -> String {
     if let Some(line) = line.strip_prefix("complete ") {
         let list = complete(line.trim_end_matches('|'));
@@ -209,7 +213,12 @@ pub fn console(config: &mut Config, line: &str) -> String {
     }
     let (line, json) = line.strip_suffix(" --json").map_or((line, false), |line| (line, true));
     let (line, peer_failed) = line.strip_suffix(" (peer failed)").map_or((line, false), |line| (line, true));
-    match run(config, line, json, &Fixed { peer_failed }) {
+    let (line, stand_in) = match (line.strip_suffix(" (service up)"), line.strip_suffix(" (silent)")) {
+        (Some(line), _) => (line, Some(StandIn::ServiceUp)),
+        (None, Some(line)) => (line, Some(StandIn::MonitorsSilent)),
+        (None, None) => (line, None),
+    };
+    match run(config, line, json, &Fixed { peer_failed, stand_in }) {
         Ok(text) => text + " Done\n",
         Err(error) => format!("{error}\n"),
     }

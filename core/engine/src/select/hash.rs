@@ -1,4 +1,4 @@
-//! Consistent hashing: weighted rendezvous over the servers' addresses.
+//! Consistent hashing: weighted rendezvous over the servers' addresses, or what stands for them (`-hashId`).
 //!
 //! Both nodes of a pair, and a node after a restart, choose the same server
 //! from the configuration and the health of services alone. Each server gets a
@@ -37,8 +37,11 @@ pub(crate) fn choose(vserver: &Vserver, roster: &Roster, key: &[u8]) -> Option<B
 /// `-log2(u)` in units of 2^-32, for the uniform `u` of (key, server).
 fn cost(key: &[u8], service: &Service) -> u64 {
     let mut hasher = StableHasher::new(KEYS.0, KEYS.1);
-    hasher.write(&service.server.addr.0).write(&service.server.port.to_be_bytes()).write(key);
-    minus_log2(hasher.finish())
+    match service.hash_id {
+        0 => hasher.write(&service.server.addr.0).write(&service.server.port.to_be_bytes()),
+        id => hasher.write(&id.to_be_bytes()),
+    };
+    minus_log2(hasher.write(key).finish())
 }
 
 /// `64 - log2(hash + 1)` in units of 2^-32: integer part from the leading bit,

@@ -1,4 +1,4 @@
-//! SOURCEIP persistence: which server a client's address was given last.
+//! Persistence: which server an address was given last, that of a client or the one it calls.
 //!
 //! Sessions are values, keyed by what clients call and by the server's address,
 //! so that they can be taken over before this node knows the configuration.
@@ -12,7 +12,7 @@ use holdfast_base::{Instant, Rng, TimerWheel};
 use holdfast_wire::{Addr, Endpoint};
 use siphasher::sip::SipHasher13;
 
-use crate::record::PersistenceRecord;
+use crate::record::{PersistenceRecord, SessionOf};
 
 /// Time-out of a session whose vserver is not in the plan.
 const UNBOUND_TIMEOUT: Duration = Duration::from_secs(120);
@@ -24,8 +24,21 @@ pub(crate) struct SessionKey {
     pub(crate) vip: Endpoint,
     /// 6 TCP, 17 UDP, 0 ANY.
     pub(crate) proto: u8,
-    /// The client's address, masked.
-    pub(crate) client: Addr,
+    /// Which packets it is of.
+    pub(crate) of: SessionOf,
+}
+
+impl SessionKey {
+    /// Whose session a record tells of.
+    pub(crate) fn of_record(record: &PersistenceRecord) -> SessionKey {
+        SessionKey { vip: record.vip, proto: record.proto, of: record.of }
+    }
+
+    /// What is told of it: where it leads, or that it has ended.
+    pub(crate) fn record(self, stamp: u64, server: Option<Endpoint>) -> PersistenceRecord {
+        let SessionKey { vip, proto, of } = self;
+        PersistenceRecord { stamp, vip, proto, of, server }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -180,8 +193,7 @@ impl Sessions {
     pub(crate) fn record_at(&self, slot: u32) -> Option<(PersistenceRecord, u32)> {
         let session = self.slots.get(slot as usize)?;
         let server = session.server?;
-        let SessionKey { vip, proto, client } = session.key;
-        Some((PersistenceRecord { stamp: session.stamp, vip, proto, client, server: Some(server) }, session.session))
+        Some((session.key.record(session.stamp, Some(server)), session.session))
     }
 
     /// Whether the session in `slot` may give way to one that the primary tells of in the mirror
@@ -221,7 +233,14 @@ impl Sessions {
         self.by_vserver.clear();
     }
 
-    fn slot(&self, key: &SessionKey) -> Option<u32> {
+    /// How long the session in `slot` lasts from `now` on, if it counts as used at `since` at least.
+    pub(crate) fn left(&self, now: Instant, slot: u32, since: Instant) -> Duration {
+        let session = &self.slots[slot as usize];
+        (session.last_used.max(since) + session.timeout).since(now)
+    }
+
+    /// The slot of a session, if there is one.
+    pub(crate) fn slot(&self, key: &SessionKey) -> Option<u32> {
         let hash = hash(self.hash_keys, key);
         self.index.find(hash, |&slot| self.slots[slot as usize].key == *key).copied()
     }
@@ -248,11 +267,17 @@ impl Sessions {
 
 fn hash(keys: (u64, u64), key: &SessionKey) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(keys.0, keys.1);
-    let mut bytes = [0; 35];
+    let (kind, source, destination) = match key.of {
+        SessionOf::Source(source) => (0, source, Addr::UNSPECIFIED),
+        SessionOf::Destination(destination) => (1, Addr::UNSPECIFIED, destination),
+        SessionOf::Both { source, destination } => (2, source, destination),
+    };
+    let mut bytes = [0; 52];
     bytes[..16].copy_from_slice(&key.vip.addr.0);
     bytes[16..18].copy_from_slice(&key.vip.port.to_be_bytes());
-    bytes[18] = key.proto;
-    bytes[19..].copy_from_slice(&key.client.0);
+    bytes[18..20].copy_from_slice(&[key.proto, kind]);
+    bytes[20..36].copy_from_slice(&source.0);
+    bytes[36..].copy_from_slice(&destination.0);
     hasher.write(&bytes);
     hasher.finish()
 }

@@ -1,7 +1,7 @@
 //! Marks, holds, acks, records, bulk, sessions and promotion.
 
 use super::*;
-use crate::{Applied, BulkStep, FlowRecord, FlowRef, PersistenceRecord, PersistenceStep, Phase};
+use crate::{Applied, BulkStep, FlowRecord, FlowRef, PersistenceRecord, PersistenceStep, Phase, SessionOf};
 
 const ANOTHER: Duration = Duration::from_millis(1);
 
@@ -667,7 +667,7 @@ fn persistence_reaches_the_other_node_by_mark_and_by_bulk() {
     lab.establish();
     let [Mark::Persistence(record)] = lab.marks[..] else { panic!("{:?}", lab.marks) };
     assert_eq!(record.server, Some(net.servers[0]));
-    assert_eq!((record.vip, record.client, record.proto), (net.vip, net.client.addr, 0));
+    assert_eq!((record.vip, record.of, record.proto), (net.vip, SessionOf::Source(net.client.addr), 0));
     assert_eq!(sessions(&mut lab), []);
     lab.mirror(2, true);
     assert_eq!(sessions(&mut lab), [record]);
@@ -742,8 +742,13 @@ fn a_mirrored_flow_implies_the_persistence_session_that_chose_its_server() {
     let mut other = lab.standby(sticky);
     assert_eq!(other.engine.apply_record(other.now, &record, 1), Applied::Stored);
     assert_eq!(other.engine.counts().persistence, 1);
-    let moved =
-        PersistenceRecord { stamp: 2, vip: net.vip, proto: 0, client: net.client.addr, server: Some(net.servers[1]) };
+    let moved = PersistenceRecord {
+        stamp: 2,
+        vip: net.vip,
+        proto: 0,
+        of: SessionOf::Source(net.client.addr),
+        server: Some(net.servers[1]),
+    };
     other.engine.apply_persistence(other.now, &moved, 1);
     other.engine.set_gate(other.now, Gate::Open);
     other.engine.promote(other.now);

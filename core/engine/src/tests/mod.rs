@@ -6,6 +6,7 @@ mod forged;
 mod ftp;
 mod icmp;
 mod listing;
+mod methods;
 mod mirror;
 mod odd;
 mod offer;
@@ -14,6 +15,7 @@ mod properties;
 mod resync;
 mod routing;
 mod selection;
+mod sticky;
 mod stray;
 mod succession;
 mod tables;
@@ -32,9 +34,9 @@ use holdfast_wire::{
 };
 
 use crate::{
-    Binding, ConnFailover, Counters, Drop, Engine, FloatingAddress, FloatingKind, Frame, Gate, Limits, Mark, Method,
-    Mirroring, Offload, OwnedFrame, Plan, Port, PortId, Route, Service, ServiceId, SourceIpPersistence, Verdict,
-    Vserver, VserverId, VserverKind,
+    Binding, ConnFailover, Counters, Drop, Engine, FloatingAddress, FloatingKind, Frame, Gate, Limits, Mark, Mask,
+    Method, Mirroring, Offload, OwnedFrame, Persistence, PersistenceKind, Plan, Port, PortId, Route, Service,
+    ServiceId, Verdict, Vserver, VserverId, VserverKind,
 };
 
 pub(super) const CLIENT_PORT: PortId = PortId(0);
@@ -100,6 +102,7 @@ pub(super) fn plan(net: &Net) -> Plan {
         id: SERVICES[index],
         server: net.servers[index],
         kind: VserverKind::Any,
+        hash_id: 0,
         usip: false,
         enabled: true,
         server_idle: Duration::from_secs(300),
@@ -453,6 +456,11 @@ pub(super) fn default_route(net: &Net) -> Route {
 }
 
 /// SOURCEIP persistence by whole addresses.
-pub(super) fn by_source(timeout: u64) -> Option<SourceIpPersistence> {
-    Some(SourceIpPersistence { v4_prefix_len: 32, v6_prefix_len: 128, timeout: Duration::from_secs(timeout) })
+pub(super) fn by_source(timeout: u64) -> Option<Persistence> {
+    by(PersistenceKind::Source, timeout)
+}
+
+/// Persistence by whole addresses.
+pub(super) fn by(kind: PersistenceKind, timeout: u64) -> Option<Persistence> {
+    Some(Persistence { kind, mask: Mask::WHOLE, timeout: Duration::from_secs(timeout) })
 }

@@ -282,7 +282,13 @@ fn where_the_loser_sent_a_client_stands_until_the_winner_says_otherwise() {
     let net = split.loser.net;
     let elsewhere = *net.servers.iter().find(|other| **other != server).expect("there are two");
     let (vip, client) = (net.vip, net.client.addr);
-    let record = crate::PersistenceRecord { stamp: 1, vip, proto: 0, client, server: Some(elsewhere) };
+    let record = crate::PersistenceRecord {
+        stamp: 1,
+        vip,
+        proto: 0,
+        of: crate::SessionOf::Source(client),
+        server: Some(elsewhere),
+    };
     split.loser.engine.apply_persistence(split.loser.now, &record, 1);
     split.loser.engine.set_gate(split.loser.now, Gate::Open);
     split.loser.engine.promote(split.loser.now);

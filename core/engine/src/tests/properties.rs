@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::engine::Half;
 use crate::snat::{Destination, Snat};
-use crate::{FlowClose, FlowRecord, L2Disc, Phase};
+use crate::{FlowClose, FlowRecord, L2Disc, PersistenceRecord, Phase, SessionOf};
 
 fn record(client: u8, version: u8) -> FlowRecord {
     let net = v4();
@@ -22,6 +22,16 @@ fn record(client: u8, version: u8) -> FlowRecord {
         client_idle_s: 10,
         server_idle_s: 20,
     }
+}
+
+/// Sessions of few addresses, so that kinds differ where addresses do not.
+fn session_of() -> impl Strategy<Value = SessionOf> {
+    let few = || (1u8..4).prop_map(|last| Addr::v4([192, 0, 2, last]));
+    prop_oneof![
+        few().prop_map(SessionOf::Source),
+        few().prop_map(SessionOf::Destination),
+        (few(), few()).prop_map(|(source, destination)| SessionOf::Both { source, destination }),
+    ]
 }
 
 proptest! {
@@ -77,6 +87,34 @@ proptest! {
         let clients: Vec<Endpoint> = rows.iter().map(|row| row.client).collect();
         prop_assert_eq!(clients, [newer.client]);
         prop_assert_eq!(lab.engine.counts().leases, 1);
+    }
+
+    /// Sessions of every kind are told apart, and of each the larger stamp stays, whatever the order and however
+    /// often it is told.
+    #[test]
+    fn of_each_session_the_newest_record_stays(told in prop::collection::vec((session_of(), 1u64..50), 1..60)) {
+        let net = v4();
+        let mut lab = Lab::new(net, plan(&net));
+        lab.engine.begin_session(1);
+        let mut model: BTreeMap<SessionOf, (u64, Endpoint)> = BTreeMap::new();
+        for (of, stamp) in told {
+            // One stamp is one change.
+            let server = Endpoint { addr: net.servers[0].addr, port: stamp as u16 };
+            let record = PersistenceRecord { stamp, vip: net.vip, proto: 0, of, server: Some(server) };
+            lab.engine.apply_persistence(lab.now, &record, 1);
+            let known = model.entry(of).or_insert((stamp, server));
+            if stamp >= known.0 {
+                *known = (stamp, server);
+            }
+        }
+        let mut rows = Vec::new();
+        prop_assert!(lab.engine.list_sessions(lab.now, &mut 0, u32::MAX, &[], &mut rows));
+        let found: BTreeMap<_, _> = rows
+            .iter()
+            .map(|row| (row.session.of, (row.session.stamp, row.session.server.expect("it lives"))))
+            .collect();
+        prop_assert_eq!(rows.len(), found.len());
+        prop_assert_eq!(found, model);
     }
 
     /// Records and closes in the sender's order leave what the sender has, and

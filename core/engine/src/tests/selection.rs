@@ -3,7 +3,7 @@
 use super::*;
 use crate::select::hash;
 
-fn many(net: &Net, weights: &[u8], method: Method) -> Plan {
+pub(super) fn many(net: &Net, weights: &[u8], method: Method) -> Plan {
     let mut plan = plan(net);
     let template = plan.services[0];
     plan.services = (0..weights.len())
@@ -19,7 +19,7 @@ fn many(net: &Net, weights: &[u8], method: Method) -> Plan {
     plan
 }
 
-fn lab(weights: &[u8], method: Method) -> Lab {
+pub(super) fn lab(weights: &[u8], method: Method) -> Lab {
     let net = v4();
     let mut lab = Lab::new(net, many(&net, weights, method));
     for index in 0..weights.len() {
@@ -29,7 +29,7 @@ fn lab(weights: &[u8], method: Method) -> Lab {
 }
 
 /// Opens a flow from the client's port `port`; which server it went to.
-fn open(lab: &mut Lab, port: u16) -> usize {
+pub(super) fn open(lab: &mut Lab, port: u16) -> usize {
     lab.net.client.port = port;
     lab.client(SYN, 1, 0, b"");
     usize::from(lab.next().packet().destination().port) - 9000
@@ -83,7 +83,7 @@ const KNOWN: [usize; 20] = [3, 3, 2, 2, 1, 2, 1, 3, 1, 1, 3, 2, 2, 0, 1, 3, 3, 1
 
 #[test]
 fn source_address_hash_ignores_the_port() {
-    let mut lab = lab(&[1, 1, 1, 1], Method::SourceIpHash);
+    let mut lab = lab(&[1, 1, 1, 1], Method::SourceIpHash(Mask::WHOLE));
     let first = open(&mut lab, 1);
     for port in 2..30 {
         assert_eq!(open(&mut lab, port), first);
@@ -169,7 +169,7 @@ fn a_mask_makes_one_session_of_a_clients_network() {
     let mut lab = lab(&[1, 1], Method::RoundRobin);
     let mut plan = lab.plan();
     plan.vservers[0].persistence =
-        Some(SourceIpPersistence { v4_prefix_len: 24, v6_prefix_len: 64, timeout: Duration::from_secs(60) });
+        by_source(60).map(|persistence| Persistence { mask: Mask { v4: 24, v6: 64 }, ..persistence });
     lab.set_plan(plan);
     let first = open(&mut lab, 1);
     lab.net.client.addr = addr("192.0.2.77");

@@ -89,7 +89,7 @@ fn somebody_who_is_no_server_gets_no_reset_from_a_snip() {
 
 fn stateless(net: &Net) -> Plan {
     let mut plan = with_failover(usip_plan(net), ConnFailover::Stateless);
-    plan.vservers[0].method = Method::SourceIpHash;
+    plan.vservers[0].method = Method::SourceIpHash(Mask::WHOLE);
     plan.vservers[0].port = 0;
     for service in &mut plan.services {
         service.server.port = 0;

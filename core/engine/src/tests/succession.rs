@@ -202,7 +202,13 @@ fn a_service_that_comes_after_its_vserver_finds_its_flows() {
 /// A persistence session of a client of the network `net`.
 fn sticky_session(net: &Net, client: u8, stamp: u64) -> crate::PersistenceRecord {
     let client = addr(&format!("192.0.2.{client}"));
-    crate::PersistenceRecord { stamp, vip: net.vip, proto: 0, client, server: Some(net.servers[0]) }
+    crate::PersistenceRecord {
+        stamp,
+        vip: net.vip,
+        proto: 0,
+        of: crate::SessionOf::Source(client),
+        server: Some(net.servers[0]),
+    }
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Writing data messages.
 
-use holdfast_engine::{FlowClose, FlowKey, FlowRecord, L2Disc, PersistenceRecord, Phase};
+use holdfast_engine::{FlowClose, FlowKey, FlowRecord, L2Disc, PersistenceRecord, Phase, SessionOf};
 use holdfast_wire::{Addr, Endpoint};
 
 use super::{
-    BASE_AT, BULK_END, BY_NUMBER, CLOSE, CONTINUED, Context, DATA, DATA_HEADER, ENDED, FLOW, HEALTH, IDLE,
-    IDLE_AS_BEFORE, IDLE_ONE, JOURNAL, KEPT, L2, MAX_RECORD, MAX_TAIL, MIN_FRAGMENT, MORE, NAME, PERSISTENCE, PROTO,
-    SEQUENCE_END, SERVER_AS_BEFORE, SOURCE_AS_BEFORE, UP, USIP, VERSION, VIP_AS_BEFORE, WIDE,
+    BASE_AT, BESIDE_CLIENT, BULK_END, BY_NUMBER, CLOSE, CONTINUED, Context, DATA, DATA_HEADER, ENDED, FLOW, HEALTH,
+    IDLE, IDLE_AS_BEFORE, IDLE_ONE, INSTEAD_OF_CLIENT, JOURNAL, KEPT, L2, MAX_RECORD, MAX_TAIL, MIN_FRAGMENT, MORE,
+    NAME, PERSISTENCE, PROTO, SEQUENCE_END, SERVER_AS_BEFORE, SOURCE_AS_BEFORE, UP, USIP, VERSION, VIP_AS_BEFORE, WIDE,
+    nobody,
 };
 use crate::names::{Names, Naming};
 use crate::read::{put_varint, zigzag};
@@ -132,7 +133,8 @@ impl<'a> DataWriter<'a> {
 
     /// Writes a persistence session.
     pub fn persistence(&mut self, record: &PersistenceRecord) {
-        let PersistenceRecord { stamp, vip, proto, client, server } = *record;
+        let PersistenceRecord { stamp, vip, proto, of, server } = *record;
+        let client = of.source().unwrap_or_else(|| nobody(of.destination().is_some_and(Addr::is_v4)));
         let wide = !(client.is_v4() && vip.addr.is_v4() && server.is_none_or(|server| server.addr.is_v4()));
         let before = *self.context.before(wide);
         let shape = shape_proto(proto)
@@ -152,7 +154,19 @@ impl<'a> DataWriter<'a> {
             self.put_named(server_name, wide, server);
             self.context.before(wide).server = Some(server);
         }
+        match of {
+            SessionOf::Source(_) => {}
+            SessionOf::Destination(destination) => self.put_addr_field(INSTEAD_OF_CLIENT, destination),
+            SessionOf::Both { destination, .. } => self.put_addr_field(BESIDE_CLIENT, destination),
+        }
         self.close_record(start);
+    }
+
+    /// A tail field that holds an address.
+    fn put_addr_field(&mut self, field: u8, addr: Addr) {
+        let wide = !addr.is_v4();
+        self.out.extend_from_slice(&[field, if wide { 16 } else { 4 }]);
+        self.put_addr(wide, addr);
     }
 
     /// Writes a server's health.

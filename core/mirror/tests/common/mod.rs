@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use holdfast_base::{Instant, Rng, StableHasher};
-use holdfast_engine::{FlowClose, FlowKey, FlowRecord, FlowRef, L2Disc, PersistenceRecord, Phase};
+use holdfast_engine::{FlowClose, FlowKey, FlowRecord, FlowRef, L2Disc, PersistenceRecord, Phase, SessionOf};
 use holdfast_mirror::wire::{Message, peek};
 use holdfast_mirror::{Digest, Limits, Receiver, Record, Sender, Source};
 use holdfast_wire::{Addr, Endpoint};
@@ -48,7 +48,7 @@ pub fn session_of(client: u8, stamp: u64) -> PersistenceRecord {
         stamp,
         vip: v4(1, 80),
         proto: 0,
-        client: Addr::v4([192, 0, 2, client]),
+        of: SessionOf::Source(Addr::v4([192, 0, 2, client])),
         server: Some(v4(200, 0)),
     }
 }

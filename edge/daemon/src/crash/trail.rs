@@ -8,7 +8,7 @@ use holdfast_base::Instant;
 use holdfast_engine::FlowKey;
 use holdfast_mirror::Record;
 use holdfast_node::{Level, PEER_ETHERTYPE};
-use holdfast_wire::Endpoint;
+use holdfast_wire::{Addr, Endpoint};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Words before the bytes of an entry: number, time, kind and lengths, detail.
@@ -269,9 +269,11 @@ impl Trail {
                 return self.records.put(at, Kind::CloseNumber, *stamp, 4, &bytes[..4]);
             }
             Record::Persistence(session) => {
-                write(0, Endpoint { addr: session.client, port: 0 });
+                write(0, Endpoint { addr: session.of.source().unwrap_or(Addr::UNSPECIFIED), port: 0 });
                 write(1, session.vip);
-                (Kind::Persistence, session.stamp, 2)
+                let called = session.of.destination();
+                called.into_iter().for_each(|addr| write(2, Endpoint { addr, port: 0 }));
+                (Kind::Persistence, session.stamp, 2 + usize::from(called.is_some()))
             }
             Record::Health(health) => {
                 write(0, health.server);

@@ -2,7 +2,7 @@
 
 use crate::campaign::{keep_evidence, machine};
 use crate::config::Vip;
-use crate::ftp::{self, Download, Verdict};
+use crate::ftp::{self, Download, Front, Verdict};
 use crate::lab::{Family, Lab};
 use crate::node::{Binaries, Failure};
 use crate::pair::Pair;
@@ -72,8 +72,14 @@ fn play(options: &Options, lab: &Lab, pair: &mut Pair) -> Result<()> {
     screen.say(&format!("the pair is up: node {} is primary, the other has caught up", pair.nodes[primary].name()));
     traffic::assert_no_bypass(lab)?;
     screen.say("client and servers have no route to each other: what arrives went through the virtual servers");
-    let files = ftp::Servers::start(lab, options.size)?;
-    screen.say(&format!("vsftpd serves one file of {} MiB of noise on both servers", options.size));
+    let files = ftp::Servers::start_plain(lab, options.size)?;
+    for family in Family::ALL {
+        front(family).add(&pair.nodes[primary], "STATEFUL")?;
+    }
+    screen.say(&format!(
+        "vsftpd serves one file of {} MiB of noise on both servers, behind virtual servers of type FTP",
+        options.size
+    ));
     let load = Load { connections: options.connections, new_per_second: 200, probe_rate: 1000 };
     let mut traffic = Traffic::start(lab, Vip::Nat, &Family::ALL, load)?;
     screen.say(&format!(
@@ -87,6 +93,11 @@ fn play(options: &Options, lab: &Lab, pair: &mut Pair) -> Result<()> {
     }
     let outcome = traffic.finish()?;
     summary(&rounds, &outcome)
+}
+
+/// The virtual server of the downloads: type FTP, servers see a SNIP.
+fn front(family: Family) -> Front {
+    Front { family, usip: false }
 }
 
 /// Downloads over both families, a failure half-way, the end of the downloads, and the return of the node.
@@ -104,7 +115,7 @@ fn round(
     screen.say(&format!("\nround {number}: FTP downloads over IPv4 and IPv6 through node {victim}"));
     let mut downloads = Vec::new();
     for family in Family::ALL {
-        downloads.push(Download::start(lab, files, family, DOWNLOAD_TIME)?);
+        downloads.push(Download::from(lab, files, (family, &front(family).address()), &[], DOWNLOAD_TIME)?);
     }
     assert_in_table(pair, primary)?;
     screen.say(&format!("the data connections are in node {victim}'s connection table"));
@@ -153,7 +164,7 @@ fn assert_in_table(pair: &mut Pair, primary: usize) -> Result<()> {
         sys::wait_until("the FTP data connections are in the connection table", Duration::from_secs(10), || {
             table = pair.nodes[primary].cli(&["show", "ns", "connectiontable"])?;
             let listed = |family: Family| {
-                let (client, vip) = (family.client_net(10), Vip::Ftp.address(family));
+                let (client, vip) = (family.client_net(10), front(family).address());
                 table.lines().any(|line| {
                     let words: Vec<&str> = line.split_whitespace().collect();
                     let port = words.iter().position(|word| *word == vip).and_then(|at| words.get(at + 1));
@@ -163,7 +174,7 @@ fn assert_in_table(pair: &mut Pair, primary: usize) -> Result<()> {
             };
             Ok(Family::ALL.into_iter().all(listed).then_some(()))
         });
-    let ftp_lines = || table.lines().filter(|line| line.contains("102")).take(10).collect::<Vec<_>>().join("\n");
+    let ftp_lines = || table.lines().filter(|line| line.contains("FTP")).take(10).collect::<Vec<_>>().join("\n");
     outcome.with_context(|| format!("the table says:\n{}", ftp_lines()))
 }
 

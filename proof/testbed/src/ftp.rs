@@ -2,6 +2,7 @@
 
 use crate::config::Vip;
 use crate::lab::{Family, Lab};
+use crate::node::Node;
 use crate::role::mix;
 use crate::sys;
 use anyhow::{Context, Result, bail, ensure};
@@ -76,6 +77,51 @@ impl Drop for Servers {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// A virtual server of type FTP.
+#[derive(Clone, Copy)]
+pub struct Front {
+    /// Its clients' and servers' family.
+    pub family: Family,
+    /// Whether servers see clients.
+    pub usip: bool,
+}
+
+impl Front {
+    /// All that stories use.
+    pub const ALL: [Front; 4] = [
+        Front { family: Family::V4, usip: false },
+        Front { family: Family::V4, usip: true },
+        Front { family: Family::V6, usip: false },
+        Front { family: Family::V6, usip: true },
+    ];
+
+    /// Its address.
+    pub fn address(self) -> String {
+        self.family.client_net(if self.usip { 131 } else { 130 })
+    }
+
+    /// Its name.
+    pub fn name(self) -> String {
+        format!("ftp_{}_{}", self.family, if self.usip { "usip" } else { "snat" })
+    }
+
+    /// Has the pair serve it.
+    pub fn add(self, node: &Node, failover: &str) -> Result<()> {
+        let (name, family) = (self.name(), self.family);
+        let (row, usip) = if self.usip { (40, "YES") } else { (20, "NO") };
+        node.cli(&["add", "lb", "vserver", &name, "FTP", &self.address(), "21", "-connFailover", failover])?;
+        for server in 1..=2 {
+            let (service, host) = (format!("{name}_{server}"), format!("srv{}_{family}", row + server));
+            node.cli(&["add", "service", &service, &host, "FTP", "21", "-usip", usip])?;
+            node.cli(&["bind", "lb", "vserver", &name, &service])?;
+        }
+        sys::wait_until("the FTP services are UP", Duration::from_secs(15), || {
+            let told = node.cli(&["show", "lb", "vserver", &name])?;
+            Ok((told.matches("State: UP").count() >= 3).then_some(()))
+        })
     }
 }
 

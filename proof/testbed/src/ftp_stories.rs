@@ -1,9 +1,9 @@
 //! Stories about virtual servers of type FTP: vsftpd, curl, every way to transfer, and what fails in between.
 
 use crate::config::SNIP_HOST;
-use crate::ftp::{Download, Servers};
+use crate::ftp::{Download, Front, Servers};
 use crate::lab::Family;
-use crate::node::{Failure, Node};
+use crate::node::Failure;
 use crate::stories::Stage;
 use crate::{ns, sys};
 use anyhow::{Context as _, Result, ensure};
@@ -30,46 +30,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 const SIGHT: Duration = Duration::from_secs(15);
 /// The data ports of the servers.
 const DATA_PORTS: &str = "30000-30999";
-
-/// A virtual server of type FTP.
-#[derive(Clone, Copy)]
-struct Front {
-    family: Family,
-    usip: bool,
-}
-
-impl Front {
-    const ALL: [Front; 4] = [
-        Front { family: Family::V4, usip: false },
-        Front { family: Family::V4, usip: true },
-        Front { family: Family::V6, usip: false },
-        Front { family: Family::V6, usip: true },
-    ];
-
-    fn address(self) -> String {
-        self.family.client_net(if self.usip { 131 } else { 130 })
-    }
-
-    fn name(self) -> String {
-        format!("ftp_{}_{}", self.family, if self.usip { "usip" } else { "snat" })
-    }
-
-    /// Has the pair serve it.
-    fn add(self, node: &Node, failover: &str) -> Result<()> {
-        let (name, family) = (self.name(), self.family);
-        let (row, usip) = if self.usip { (40, "YES") } else { (20, "NO") };
-        node.cli(&["add", "lb", "vserver", &name, "FTP", &self.address(), "21", "-connFailover", failover])?;
-        for server in 1..=2 {
-            let (service, host) = (format!("{name}_{server}"), format!("srv{}_{family}", row + server));
-            node.cli(&["add", "service", &service, &host, "FTP", "21", "-usip", usip])?;
-            node.cli(&["bind", "lb", "vserver", &name, &service])?;
-        }
-        sys::wait_until("the FTP services are UP", SIGHT, || {
-            let told = node.cli(&["show", "lb", "vserver", &name])?;
-            Ok((told.matches("State: UP").count() >= 3).then_some(()))
-        })
-    }
-}
 
 fn begin(stage: &mut Stage<'_>, failover: &str) -> Result<(Servers, usize)> {
     let files = Servers::start_plain(&stage.lab, SIZE)?;

@@ -67,9 +67,11 @@ fn assert_rules(config: &Config) {
         }
         if v.failover == ConnFailover::Stateless {
             assert_eq!(v.kind, ServiceType::Any);
-            assert!(v.persistence == Persistence::SourceIp || v.method == Method::SrcIpSrcPortHash);
+            let by_hash = v.persistence == Persistence::None && v.method == Method::SrcIpSrcPortHash;
+            assert!(v.persistence == Persistence::SourceIp || by_hash);
             assert!(services.iter().all(|s| s.usip && config.vservers_of(&s.name).count() == 1));
         }
+        assert!(v.backup != v.method || v.method == Method::RoundRobin, "{} has itself for a backup", v.name);
         let claimed = v.addr.filter(|a| !a.is_unspecified());
         assert!(claimed.is_none_or(|a| config.ips().iter().any(|i| i.addr == a)), "a vserver has its VIP");
     }
@@ -108,6 +110,7 @@ const SERVICE_OPTIONS: &[&str] = &[
     "-svrTimeout 31536000",
     "-healthMonitor NO",
     "-monThreshold 2",
+    "-hashId 9",
     "-comment 'a \"b\" \\\\ #c'",
     "-state DISABLED",
 ];
@@ -116,17 +119,33 @@ const VSERVER_OPTIONS: &[&str] = &[
     "-connFailover STATEFUL",
     "-connFailover DISABLED",
     "-persistenceType SOURCEIP",
+    "-persistenceType DESTIP",
+    "-persistenceType SRCIPDESTIP",
     "-persistenceType NONE",
     "-lbMethod SRCIPSRCPORTHASH",
     "-lbMethod ROUNDROBIN",
+    "-lbMethod LEASTPACKETS",
+    "-lbMethod DESTINATIONIPHASH",
+    "-backupLBMethod LEASTPACKETS",
+    "-netmask 255.255.0.0",
+    "-v6netmasklen 48",
     "-timeout 1440",
     "-persistMask 255.255.255.0",
     "-v6persistmasklen 64",
     "-cltTimeout 1",
     "-comment q/x y/",
 ];
-const UNSET: &[&str] =
-    &["-connFailover", "-persistenceType", "-lbMethod", "-usip", "-cltTimeout", "-comment", "-srcIP"];
+const UNSET: &[&str] = &[
+    "-connFailover",
+    "-persistenceType",
+    "-lbMethod",
+    "-backupLBMethod",
+    "-hashId",
+    "-usip",
+    "-cltTimeout",
+    "-comment",
+    "-srcIP",
+];
 
 fn line() -> impl Strategy<Value = String> {
     let name = || pick(&["a", "b", "c", "'x y'", "_z#1"]);

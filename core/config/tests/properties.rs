@@ -69,7 +69,7 @@ fn assert_rules(config: &Config) {
             assert!(v.failover == ConnFailover::Disabled || !loopback, "{}", v.name);
         }
         if v.failover == ConnFailover::Stateful {
-            assert!(["TCP", "UDP", "ANY", "SSL_BRIDGE"].contains(&v.kind.word()) && !config.ha().inc);
+            assert!(["TCP", "FTP", "UDP", "ANY", "SSL_BRIDGE"].contains(&v.kind.word()) && !config.ha().inc);
         }
         assert!(v.failover == ConnFailover::Disabled || !v.sessionless && v.pattern.is_none());
         if v.sessionless {
@@ -78,9 +78,11 @@ fn assert_rules(config: &Config) {
         }
         if v.failover == ConnFailover::Stateless {
             assert_eq!(v.kind, ServiceType::Any);
-            assert!(v.persistence == Persistence::SourceIp || v.method == Method::SrcIpSrcPortHash);
+            let by_hash = v.persistence == Persistence::None && v.method == Method::SrcIpSrcPortHash;
+            assert!(v.persistence == Persistence::SourceIp || by_hash);
             assert!(services.iter().all(|s| s.usip && config.vservers_of(&s.name).count() == 1));
         }
+        assert!(v.backup != v.method || v.method == Method::RoundRobin, "{} has itself for a backup", v.name);
         let claimed = v.addr.filter(|a| !a.is_unspecified());
         assert!(claimed.is_none_or(|a| config.ips().iter().any(|i| i.addr == a)), "a vserver has its VIP");
     }
@@ -120,6 +122,7 @@ const SERVICE_OPTIONS: &[&str] = &[
     "-healthMonitor NO",
     "-monThreshold 2",
     "-TCPB YES",
+    "-hashId 9",
     "-comment 'a \"b\" \\\\ #c'",
     "-state DISABLED",
 ];
@@ -128,9 +131,16 @@ const VSERVER_OPTIONS: &[&str] = &[
     "-connFailover STATEFUL",
     "-connFailover DISABLED",
     "-persistenceType SOURCEIP",
+    "-persistenceType DESTIP",
+    "-persistenceType SRCIPDESTIP",
     "-persistenceType NONE",
     "-lbMethod SRCIPSRCPORTHASH",
     "-lbMethod ROUNDROBIN",
+    "-lbMethod LEASTPACKETS",
+    "-lbMethod DESTINATIONIPHASH",
+    "-backupLBMethod LEASTPACKETS",
+    "-netmask 255.255.0.0",
+    "-v6netmasklen 48",
     "-timeout 1440",
     "-persistMask 255.255.255.0",
     "-v6persistmasklen 64",
@@ -140,8 +150,19 @@ const VSERVER_OPTIONS: &[&str] = &[
     "-m IPTUNNEL -sessionless ENABLED -lbMethod SOURCEIPHASH",
     "-IPPattern 198.51.100.0 -IPMask 255.255.255.0",
 ];
-const UNSET: &[&str] =
-    &["-connFailover", "-persistenceType", "-lbMethod", "-usip", "-cltTimeout", "-comment", "-srcIP", "-m", "-TCPB"];
+const UNSET: &[&str] = &[
+    "-connFailover",
+    "-persistenceType",
+    "-lbMethod",
+    "-backupLBMethod",
+    "-hashId",
+    "-usip",
+    "-cltTimeout",
+    "-comment",
+    "-srcIP",
+    "-m",
+    "-TCPB",
+];
 
 fn line() -> impl Strategy<Value = String> {
     let name = || pick(&["a", "b", "c", "'x y'", "_z#1"]);

@@ -296,11 +296,13 @@ impl Engine {
         self.roster.set_response_time(service, time);
     }
 
-    /// Why another method chooses than the vserver's own, if one does.
+    /// Why another method chooses than the vserver's own, if one does; on a node that does not forward, if one would
+    /// after a takeover.
     pub fn stand_in(&self, vserver: VserverId) -> Option<StandIn> {
         let found = self.roster.vserver(vserver)?;
         let silent = matches!(found.method, Method::LeastResponseTime(_)) && has_silent(found, &self.roster);
-        self.turns.startup(vserver).or(silent.then_some(StandIn::MonitorsSilent))
+        let startup = self.turns.startup(vserver).filter(|_| self.gate != Gate::Closed);
+        startup.or(silent.then_some(StandIn::MonitorsSilent))
     }
 
     /// Whether this node may forward. Closing the gate forgets neighbours,

@@ -95,6 +95,9 @@ set lb vserver any4 -connFailover STATELESS
 add server pool[1-3] 10.0.2.[31-33]
 disable service web-v4
 unset lb vserver web4 -lbMethod
+set lb vserver any4 -lbMethod SRCIPDESTIPHASH -netmask 255.255.255.0 -persistenceType SRCIPDESTIP
+show lb persistentSessions any4
+clear lb persistentSessions any4 -persistenceParameter 10.0.1.31
 unbind lb vserver web4 web-v4
 rm server \"pool1\"
 show ns connectiontable \"CONNECTION.SRCIP.EQ(10.0.1.31)\"

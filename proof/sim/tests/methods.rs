@@ -52,16 +52,17 @@ fn a_hash_leads_to_the_same_server_on_both_nodes() {
 #[test]
 fn services_are_new_to_a_node_that_starts_and_not_to_one_that_takes_over() {
     let mut story = many();
-    let current = |story: &mut Story| {
-        let primary = story.primary();
-        let shown = story.command(primary, "show lb vserver snat-v4");
+    let current = |story: &mut Story, machine: usize| {
+        let shown = story.command(machine, "show lb vserver snat-v4");
         shown.lines().find_map(|line| line.trim().strip_prefix("Current Method: ").map(str::to_owned))
     };
     let starts = "Round Robin, Reason: Bound service's state changed to UP\tBackupMethod: ROUNDROBIN";
-    assert_eq!(current(&mut story).as_deref(), Some(starts));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    assert_eq!(current(&mut story, primary).as_deref(), Some(starts));
+    assert_eq!(current(&mut story, secondary), None);
     server_of(&mut story, SNAT, 0, false);
     fail_over(&mut story);
-    assert_eq!(current(&mut story), None, "its peer has told of every service");
+    assert_eq!(current(&mut story, secondary), None, "its peer has told of every service");
     story.end();
 }
 

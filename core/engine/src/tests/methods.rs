@@ -258,6 +258,9 @@ fn until_started(lab: &mut Lab, services: usize, port: &mut u16) -> Vec<u32> {
 fn a_new_service_is_not_flooded_by_a_method_that_goes_by_load() {
     let mut port = 0;
     let mut lab = lab(&[1, 1], Method::LeastConnection);
+    lab.engine.set_gate(lab.now, Gate::Closed);
+    assert_eq!(lab.engine.stand_in(VSERVER), None, "a successor goes on by load");
+    lab.engine.set_gate(lab.now, Gate::Open);
     assert_eq!(lab.engine.stand_in(VSERVER), Some(StandIn::ServiceUp));
     assert_eq!(until_started(&mut lab, 2, &mut port), [STARTUP_FLOWS; 2]);
     lab.set_plan(many(&lab.net, &[1, 1, 1], Method::LeastConnection));

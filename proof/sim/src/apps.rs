@@ -12,6 +12,7 @@ use smoltcp::iface::SocketHandle;
 use smoltcp::socket::{tcp, udp};
 use smoltcp::wire::IpAddress;
 
+use crate::ftp::{FtpServer, Session, Way};
 use crate::host::Host;
 use crate::trace;
 
@@ -128,13 +129,15 @@ pub struct Client {
     pub connections: Vec<Connection>,
     /// Its UDP exchanges.
     pub exchanges: Vec<Exchange>,
+    /// Its FTP sessions.
+    pub sessions: Vec<Session>,
     next_port: u16,
 }
 
 impl Client {
     /// A client that runs nothing yet.
     pub fn new(host: Host) -> Client {
-        Client { host, connections: Vec::new(), exchanges: Vec::new(), next_port: 20_000 }
+        Client { host, connections: Vec::new(), exchanges: Vec::new(), sessions: Vec::new(), next_port: 20_000 }
     }
 
     /// Opens a connection; its number in the list.
@@ -207,8 +210,15 @@ impl Client {
         });
     }
 
+    /// Begins an FTP session.
+    pub fn fetch(&mut self, to: (IpAddress, u16), ways: &[Way], bytes: u64) {
+        self.next_port += 1;
+        self.sessions.push(Session::begin(&mut self.host, to, self.next_port, ways, bytes));
+    }
+
     /// Lets every program run once.
     pub fn run(&mut self, now: Instant, rng: &mut Rng) {
+        self.sessions.iter_mut().for_each(|session| session.run(&mut self.host));
         for connection in self.connections.iter_mut().filter(|connection| connection.ended.is_none()) {
             connection.run(now, self.host.sockets.get_mut::<tcp::Socket<'_>>(connection.socket), rng);
             if connection.ended.is_some() && connection.outcome != Outcome::Finished {
@@ -334,6 +344,7 @@ pub struct Server {
     /// The sequence number of the last SYN from each place.
     begun: BTreeMap<(Endpoint, Endpoint), u32>,
     udp: SocketHandle,
+    ftp: FtpServer,
     /// Its programs do nothing before this time; its TCP goes on.
     pub muted_until: Instant,
 }
@@ -343,8 +354,17 @@ impl Server {
     pub fn new(mut host: Host, number: u8) -> Server {
         let ports = (0..BACKLOG).flat_map(|_| ECHO);
         let listening = ports.map(|port| (port, host.listen(port))).collect();
-        let udp = host.udp(ECHO[0]);
-        Server { host, number, listening, open: Vec::new(), begun: BTreeMap::new(), udp, muted_until: Instant::ZERO }
+        let (udp, ftp) = (host.udp(ECHO[0]), FtpServer::new(&mut host));
+        Server {
+            host,
+            number,
+            listening,
+            open: Vec::new(),
+            begun: BTreeMap::new(),
+            udp,
+            ftp,
+            muted_until: Instant::ZERO,
+        }
     }
 
     /// Connections that have not ended.
@@ -369,7 +389,7 @@ impl Server {
             let local = socket.local_endpoint().map(|local| local.port);
             !over && socket.remote_endpoint() == Some(remote.into()) && local == Some(to.port)
         };
-        let answering = self.listening.iter().any(|&(_, handle)| known(handle));
+        let answering = self.listening.iter().map(|&(_, handle)| handle).chain(self.ftp.answering()).any(known);
         let open = self.open.iter().position(|&handle| known(handle));
         match open {
             Some(place) if before != Some(sequence) => {
@@ -393,6 +413,7 @@ impl Server {
         if now < self.muted_until {
             return;
         }
+        self.ftp.run(&mut self.host);
         let sockets = &mut self.host.sockets;
         self.open.retain(|&handle| {
             let alive = echo(sockets.get_mut::<tcp::Socket<'_>>(handle));

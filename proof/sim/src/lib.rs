@@ -10,6 +10,7 @@
 pub mod apps;
 pub mod check;
 pub mod clock;
+pub mod ftp;
 pub mod host;
 pub mod kernel;
 pub mod link;

@@ -5,7 +5,8 @@
 use std::process::ExitCode;
 
 use holdfast_sim::reference::Tally;
-use holdfast_sim::steps::{Failure, SetUp, Tried, during_bulk, during_set_up, set_ups};
+use holdfast_sim::scenario::FTP;
+use holdfast_sim::steps::{Failure, Fetch, SetUp, Tried, during_bulk, during_fetch, during_set_up, set_ups};
 use holdfast_sim::{run_seed, run_traced};
 
 fn main() -> ExitCode {
@@ -85,6 +86,13 @@ fn every_step() -> ExitCode {
     }
     for failure in Failure::ALL {
         row(format!("bulk, {failure:?}"), during_bulk(failure));
+    }
+    for fetch in Fetch::all() {
+        for failure in Failure::ALL {
+            let Fetch { vserver, v6, way } = fetch;
+            let (usip, family) = (if vserver == FTP { "SNAT" } else { "USIP" }, if v6 { "IPv6" } else { "IPv4" });
+            row(format!("FTP {usip} {family}, {way:?}, {failure:?}"), during_fetch(fetch, failure, 1));
+        }
     }
     println!("{} points, {} runs, {} findings", all.points, all.runs, all.violations.len());
     println!("{}", all.violations.join("\n"));

@@ -9,6 +9,7 @@ use holdfast_base::{Instant, Rng};
 use holdfast_node::StreamEvent;
 
 use crate::apps::{ECHO, Manner};
+use crate::ftp::CONTROL;
 use crate::link::Manners;
 use crate::machine::{PORTS, Sabotage};
 
@@ -58,7 +59,7 @@ pub enum Fault {
 pub struct VserverSpec {
     /// Name in the configuration.
     pub name: &'static str,
-    /// `TCP`, `UDP` or `ANY`.
+    /// `TCP`, `UDP`, `ANY` or `FTP`.
     pub kind: &'static str,
     /// `STATEFUL`, `STATELESS` or `DISABLED`.
     pub failover: &'static str,
@@ -177,6 +178,10 @@ pub const DISABLED: usize = 4;
 pub const DISABLED_USIP: usize = 5;
 /// TCP through SNAT, STATEFUL, SOURCEIP persistence.
 pub const STICKY: usize = 6;
+/// FTP through SNAT, STATEFUL, of [`Scenario::with_ftp`].
+pub const FTP: usize = 7;
+/// FTP with USIP, STATEFUL, of [`Scenario::with_ftp`].
+pub const FTP_USIP: usize = 8;
 
 impl Scenario {
     /// A quiet pair on good cables with no traffic: the start of every story.
@@ -205,6 +210,14 @@ impl Scenario {
             divides: false,
             death_seen: StreamEvent::Closed,
         }
+    }
+
+    /// The same with FTP vservers. (Not in every run: seeds keep their meaning.)
+    pub fn with_ftp(self) -> Scenario {
+        let mut vservers = self.vservers;
+        vservers.push(spec(7, CONTROL[0], "ftp", "FTP", "STATEFUL", false, ""));
+        vservers.push(spec(8, CONTROL[1], "ftp-usip", "FTP", "STATEFUL", true, ""));
+        Scenario { vservers, ..self }
     }
 
     /// The run that a seed stands for.
@@ -328,17 +341,21 @@ fn opening(rng: &mut Rng, clients: usize, span: u64, crowd: bool, burst: Instant
     }
 }
 
+fn spec(
+    number: u8,
+    port: u16,
+    name: &'static str,
+    kind: &'static str,
+    failover: &'static str,
+    usip: bool,
+    options: &'static str,
+) -> VserverSpec {
+    let v4 = Ipv4Addr::new(10, 0, 1, 100 + number);
+    let v6 = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0x100 + u16::from(number));
+    VserverSpec { name, kind, failover, usip, options, v4, v6, port }
+}
+
 fn vservers() -> Vec<VserverSpec> {
-    let spec = |number: u8, port, name, kind, failover, usip, options| VserverSpec {
-        name,
-        kind,
-        failover,
-        usip,
-        options,
-        v4: Ipv4Addr::new(10, 0, 1, 100 + number),
-        v6: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0x100 + u16::from(number)),
-        port,
-    };
     vec![
         spec(0, ECHO[0], "snat", "TCP", "STATEFUL", false, ""),
         spec(1, ECHO[1], "usip", "TCP", "STATEFUL", true, "-lbMethod ROUNDROBIN"),

@@ -7,11 +7,12 @@ use core::time::Duration;
 use holdfast_base::Instant;
 
 use crate::apps::Manner;
+use crate::ftp::{Session, Stand, Way};
 use crate::link::Manners;
 use crate::machine::Sabotage;
 use crate::reference::Tally;
 use crate::runner::{become_whole, finish};
-use crate::scenario::{Fault, Opening, SNAT, STICKY, Scenario, UDP, USIP};
+use crate::scenario::{FTP, FTP_USIP, Fault, Opening, SNAT, STICKY, Scenario, UDP, USIP};
 use crate::world::{Point, Points, Strike, World};
 
 /// A freeze that nobody takes for a death.
@@ -22,6 +23,8 @@ const LONG: Duration = Duration::from_millis(1500);
 const OUTAGE: Duration = Duration::from_millis(2000);
 /// How long a story may take to get where it wants.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an FTP session may take: lost segments are repeated after pauses that double.
+const SESSION_PATIENCE: Duration = Duration::from_secs(120);
 /// Flows of the story about a bulk transfer.
 const BULK_FLOWS: u64 = 300;
 /// Of this many, one is opened while the transfer runs.
@@ -137,7 +140,7 @@ pub fn during_set_up(set_up: SetUp, failure: Failure) -> Tried {
         let client = &world.clients[0];
         client.connections.iter().any(|c| c.echoed > 0) || client.exchanges.iter().any(|e| e.answered > 0)
     };
-    enumerate(&begin, &exchanged, Point::Any, |primary| failure.fault(primary))
+    enumerate(&begin, &exchanged, (Point::Any, 1), |primary| failure.fault(primary))
 }
 
 /// A node returns to a primary with hundreds of flows, clients go on opening
@@ -168,7 +171,39 @@ pub fn during_bulk(failure: Failure) -> Tried {
         }
         world
     };
-    enumerate(&begin, &|world| world.is_whole(), Point::OfPeers, |old| failure.fault(1 - old))
+    enumerate(&begin, &|world| world.is_whole(), (Point::OfPeers, 1), |old| failure.fault(1 - old))
+}
+
+/// The next file of an FTP session.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetch {
+    /// Which vserver.
+    pub vserver: usize,
+    /// Over IPv6.
+    pub v6: bool,
+    /// How the data connection is agreed.
+    pub way: Way,
+}
+
+impl Fetch {
+    /// Every way, over both IP versions, with and without USIP.
+    pub fn all() -> Vec<Fetch> {
+        let fronts = [FTP, FTP_USIP].into_iter().flat_map(|vserver| [(vserver, false), (vserver, true)]);
+        fronts.flat_map(|(vserver, v6)| Way::all(v6).iter().map(move |&way| Fetch { vserver, v6, way })).collect()
+    }
+}
+
+/// Fails at every point of a session (or at one of `every`), from its first packet until it has ended: however it is agreed, whatever was on its way, the whole file
+/// arrives. A second file follows the first on the same control connection, when its numbers are shifted already.
+pub fn during_fetch(fetch: Fetch, failure: Failure, every: usize) -> Tried {
+    let begin = || {
+        let mut world = whole(Scenario::quiet(3).with_ftp());
+        world.points = Points::default();
+        world.fetch(0, fetch.vserver, fetch.v6, &[fetch.way; 2], 2500);
+        world
+    };
+    let over = |world: &mut World| world.clients[0].sessions.iter().all(Session::is_over);
+    enumerate(&begin, &over, (Point::Any, every), |primary| failure.fault(primary))
 }
 
 /// One of many connections, each of another kind than the one before.
@@ -191,11 +226,11 @@ fn whole(scenario: Scenario) -> World {
     world
 }
 
-/// Runs the story once to count its points, then once for each with a failure there.
+/// Runs the story once to count its points, then once for each (or one of `every`) with a failure there.
 fn enumerate(
     begin: &dyn Fn() -> World,
     done: &dyn Fn(&mut World) -> bool,
-    point: fn(u64) -> Point,
+    (point, every): (fn(u64) -> Point, usize),
     fault: impl Fn(usize) -> Fault,
 ) -> Tried {
     let mut world = begin();
@@ -211,7 +246,7 @@ fn enumerate(
         Point::Any(_) => world.points.all,
         Point::OfPeers(_) => world.points.of_peers,
     };
-    for number in 1..=tried.points {
+    for number in (1..=tried.points).step_by(every) {
         let strike = Strike { at: point(number), fault: fault(leader) };
         let world = struck(begin(), strike);
         tried.runs += 1;
@@ -225,6 +260,17 @@ fn enumerate(
     tried
 }
 
+/// Every FTP session comes to its end, with every byte.
+pub fn finish_sessions(world: &mut World) {
+    let end = world.now + SESSION_PATIENCE;
+    world.run_until(end, |world| world.clients.iter().all(|client| client.sessions.iter().all(Session::is_over)));
+    for session in world.clients.iter().flat_map(|client| &client.sessions) {
+        if session.stand != Stand::Finished {
+            world.checker.violations.push(format!("an FTP session: {:?}", session.stand));
+        }
+    }
+}
+
 /// The story with a failure, to its very end.
 fn struck(mut world: World, strike: Strike) -> World {
     world.strike = Some(strike);
@@ -235,6 +281,7 @@ fn struck(mut world: World, strike: Strike) -> World {
     world.heal();
     if become_whole(&mut world, "after the failure") {
         finish(&mut world, 1);
+        finish_sessions(&mut world);
     }
     world
 }

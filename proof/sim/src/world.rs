@@ -12,6 +12,7 @@ use smoltcp::wire::IpAddress;
 use crate::apps::{Call, Client, Server};
 use crate::check::Checker;
 use crate::clock::Agenda;
+use crate::ftp::Way;
 use crate::host::Host;
 use crate::machine::{Input, Machine, Sabotage, Wish};
 use crate::reference::{Offer, Promise, Reference, Tally};
@@ -633,6 +634,15 @@ impl World {
         };
         self.run_host(open.client);
         number
+    }
+
+    /// A client begins an FTP session now.
+    pub fn fetch(&mut self, client: usize, vserver: usize, v6: bool, ways: &[Way], bytes: u64) {
+        let vserver = &self.scenario.vservers[vserver];
+        let to: IpAddress = if v6 { IpAddress::Ipv6(vserver.v6) } else { IpAddress::Ipv4(vserver.v4) };
+        let port = vserver.port;
+        self.clients[client].fetch((to, port), ways, bytes);
+        self.run_host(client);
     }
 
     fn connect_stream(&mut self) {

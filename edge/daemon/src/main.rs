@@ -9,6 +9,7 @@ mod crash;
 mod data;
 mod dataplane;
 mod heap;
+mod holdings;
 mod hooks;
 mod key;
 mod links;
@@ -41,7 +42,6 @@ use log::Log;
 use manage::Manager;
 use notify::ServiceManager;
 use queue::{Inbox, JOB_LIMIT, JobSender};
-use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -59,9 +59,6 @@ const LINK_JOB_LIMIT: usize = 256;
 /// Packets of a flow before the fast path gets copies of it. A connection that is opened, asked and closed has some five
 /// once it is established; with copies it cost a fifth more.
 const OFFLOAD_AFTER: u8 = 8;
-
-/// Descriptors of the process: the operator's connections are the most of them.
-const MAX_DESCRIPTORS: libc::rlim_t = 4096;
 
 /// Time for taking the guard away at the end.
 const GUARD_LIMIT: Duration = Duration::from_secs(1);
@@ -92,7 +89,7 @@ fn start(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     end_process_on_panic();
-    make_room_for_descriptors().context("cannot make room for descriptors")?;
+    holdings::make_room_for_descriptors().context("cannot make room for descriptors")?;
     serve(args, config)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -107,35 +104,11 @@ fn end_process_on_panic() {
     }));
 }
 
-/// Makes the table of descriptors as large as it will ever be, while no thread exists: later the kernel lets the thread that
-/// outgrows it wait for a grace period of RCU, which on a busy machine takes seconds, and a data thread that stands still
-/// for less has lost its role.
-fn make_room_for_descriptors() -> std::io::Result<()> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a writable rlimit.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // Whoever is allowed more than so many does not use them.
-    limit.rlim_cur = limit.rlim_cur.min(MAX_DESCRIPTORS);
-    // SAFETY: `limit` is a readable rlimit.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    let any = std::fs::File::open("/dev/null")?;
-    let last = libc::c_int::try_from(limit.rlim_cur.saturating_sub(1)).unwrap_or(0);
-    // SAFETY: duplicates a descriptor that is open.
-    let copy = unsafe { libc::fcntl(any.as_raw_fd(), libc::F_DUPFD_CLOEXEC, last) };
-    if copy < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: `copy` is a descriptor that nobody else owns.
-    drop(unsafe { std::os::fd::OwnedFd::from_raw_fd(copy) });
-    Ok(())
-}
-
 fn serve(args: &Args, config: String) -> Result<()> {
     let log = Arc::new(Log::new(args.log_format));
+    if let Err(error) = holdings::keep_memory() {
+        log.warn(&format!("the kernel may take memory away that is needed in time: {error:#}"));
+    }
     let store = Store::open(&args.state, &args.config)?;
     let clock = Clock::start();
     let options = node_options(args, config, &store, clock)?;

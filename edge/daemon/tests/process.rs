@@ -162,9 +162,10 @@ fn idle_clients_do_not_lock_the_operator_out() {
     assert_eq!(ask(&mut idle[63], b"{\"line\":\"show ns ip\"}\n")["ok"], true);
 }
 
-/// A table of descriptors that grows later makes the thread that outgrows it wait for the kernel, for seconds on a busy machine.
+/// A table of descriptors that grows later makes the thread that outgrows it wait for the kernel, for seconds on a busy machine; so does a
+/// page that was taken away.
 #[test]
-fn its_table_of_descriptors_has_its_size_from_the_start() {
+fn it_takes_hold_of_descriptors_and_memory_at_its_start() {
     let daemon = Daemon::start();
     let proc = format!("/proc/{}", daemon.child.id());
     let number = |file: &str, label: &str| -> u64 {
@@ -174,6 +175,7 @@ fn its_table_of_descriptors_has_its_size_from_the_start() {
     };
     let (size, limit) = (number("status", "FDSize:"), number("limits", "Max open files"));
     assert!(limit <= 4096 && size >= limit, "room for {size} of {limit}");
+    assert!(number("status", "VmLck:") > 1000, "and its program is locked in memory, where that is allowed (root)");
 }
 
 #[test]

@@ -18,6 +18,14 @@ const NEEDED: &[(&str, &str)] = &[
     ("etcd", "etcd-server"),
     ("bpftool", "bpftool"),
     ("ethtool", "ethtool"),
+    ("ssh", "openssh-client"),
+    ("sshd", "openssh-server"),
+    ("psql", "postgresql"),
+    ("redis-server", "redis-server redis-tools"),
+    ("openssl", "openssl"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("drill", "ldnsutils"),
+    ("iperf3", "iperf3"),
 ];
 
 /// What the benches compare the product with, and load it with; without it they leave that out and say so.
@@ -25,7 +33,6 @@ const FOR_BENCHES: &[(&str, &str)] = &[
     ("conntrackd", "conntrackd"),
     ("conntrack", "conntrack"),
     ("keepalived", "keepalived"),
-    ("iperf3", "iperf3"),
     ("haproxy", "haproxy"),
     ("valgrind", "valgrind"),
 ];

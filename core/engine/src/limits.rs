@@ -17,7 +17,8 @@ pub struct Limits {
     /// Marks that wait for the mirror; beyond it they are lost and the node has
     /// to start another session ([`crate::Engine::needs_session`]).
     pub max_marks: u32,
-    /// Mirrored flows with fields of another version beside them; more lose these fields.
+    /// Flows with rare fields beside their record: FTP's connections, and those with fields of another version. More lose these
+    /// fields, and FTP announces no data connections.
     pub max_tails: u32,
     /// Persistence sessions; at the limit a new client is balanced without being remembered.
     pub max_persistence: u32,

@@ -185,12 +185,10 @@ impl Engine {
     /// What the peer has of the flow is not what it must have.
     pub(crate) fn unprotect(&mut self, slot: u32) {
         let flow = self.flows.at(slot);
-        if self.is_protected(flow) {
-            let (vserver, tracked) = (flow.vserver, flow.has(Flow::TRACKED));
-            self.flows.at_mut(slot).acked = 0;
-            if tracked {
-                self.count_protected(vserver, false);
-            }
+        let (vserver, counted) = (flow.vserver, flow.has(Flow::TRACKED) && self.is_protected(flow));
+        self.flows.at_mut(slot).acked = 0;
+        if counted {
+            self.count_protected(vserver, false);
         }
     }
 
@@ -454,6 +452,11 @@ impl Engine {
             return;
         }
         let Some((slot, Side::Client)) = self.flows.find(key) else { return };
+        self.take_tail(slot, tail);
+    }
+
+    /// Keeps what came with a flow's record, and does what it says.
+    pub(crate) fn take_tail(&mut self, slot: u32, tail: &[u8]) {
         self.store_tail(slot, tail);
         self.adopt_tail(slot);
     }

@@ -9,6 +9,7 @@
 use holdfast_base::Instant;
 use holdfast_wire::Endpoint;
 
+use crate::alg::control::{Control, parent_of};
 use crate::engine::{BulkStep, Engine, Mirroring};
 use crate::flow::tcp::TcpState;
 use crate::flow::{Flow, FlowState};
@@ -77,10 +78,10 @@ impl Engine {
         Some(self.flows.at(slot).record())
     }
 
-    /// A flow that the loser of a split offers. Nothing of this node's own is closed or changed by it, but for
+    /// A flow that the loser of a split offers, with its tail. Nothing of this node's own is closed or changed by it, but for
     /// connections that are over.
-    pub fn adopt_offered(&mut self, now: Instant, record: &FlowRecord) -> Offered {
-        let offered = self.judge_offered(now, record);
+    pub fn adopt_offered(&mut self, now: Instant, record: &FlowRecord, tail: &[u8]) -> Offered {
+        let offered = self.judge_offered(now, record, tail);
         let counters = &mut self.counters;
         let count = match offered {
             Offered::Adopted => &mut counters.offers_adopted,
@@ -93,7 +94,7 @@ impl Engine {
         offered
     }
 
-    fn judge_offered(&mut self, now: Instant, record: &FlowRecord) -> Offered {
+    fn judge_offered(&mut self, now: Instant, record: &FlowRecord, tail: &[u8]) -> Offered {
         self.make_way(record);
         let [by_client, by_server] = [record.client_key(), record.server_key()].map(|key| self.flows.find(&key));
         match (by_client, by_server) {
@@ -101,22 +102,34 @@ impl Engine {
             (Some((one, _)), Some((other, _)))
                 if one == other && self.flows.at(one).client_key() == record.client_key() =>
             {
+                self.learn_shift(one, tail);
                 return Offered::Known;
             }
             (Some(_), _) | (_, Some(_)) => return Offered::Conflicting,
         }
-        let (vserver, _) = self.rows_of(record.vip, record.server, record.proto);
+        let (vip, server) = parent_of(tail).unwrap_or((record.vip, record.server));
+        let (vserver, _) = self.rows_of(vip, server, record.proto);
         if !self.roster.vserver_at(vserver).is_some_and(|row| row.stateful) {
             return Offered::Unserved;
         }
         match self.place(now, record) {
             Ok(slot) => {
+                self.take_tail(slot, tail);
                 // Told to the peer as any change; without a session the next one's bulk does.
                 self.mark(slot);
                 Offered::Adopted
             }
             Err(Unplaced::Taken) => Offered::Conflicting,
             Err(Unplaced::NoRoom) => Offered::NoRoom,
+        }
+    }
+
+    /// A control connection that both have: it went on by the loser if that has replaced more of its text.
+    fn learn_shift(&mut self, slot: u32, tail: &[u8]) {
+        let Some(theirs) = Control::of_tail(tail) else { return };
+        if self.controls.get(&slot).is_none_or(|ours| theirs.is_ahead_of(ours)) {
+            self.take_tail(slot, tail);
+            self.mark(slot);
         }
     }
 

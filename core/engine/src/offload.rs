@@ -271,7 +271,7 @@ impl Engine {
             note_offloaded(flow, side, report.end, report.ack);
         }
         if packets > 0 {
-            self.count_offloaded(slot, side, packets, bytes);
+            self.count_offloaded(slot, self.flows.at(slot).asker(side), packets, bytes);
             self.prepare(now, slot, side);
         }
     }
@@ -354,7 +354,7 @@ impl Engine {
         let (src, dst) = flow.rewritten(side);
         Some(OffloadEntry {
             key: flow.key(side),
-            from_client: side == Side::Client,
+            from_client: flow.asker(side) == Side::Client,
             src,
             dst,
             port: port.id,

@@ -214,7 +214,9 @@ impl Engine {
         let place = self.roster.vserver_at(flow.vserver)?.persistent?;
         let vserver = &self.roster.plan().vservers[place];
         let persistence = vserver.persistence.as_ref()?;
-        Some((session_key(vserver, persistence, flow.client.addr, flow.vip.addr), persistence.timeout))
+        let (client, called) =
+            if flow.has(Flow::REVERSED) { (flow.server, flow.source) } else { (flow.client, flow.vip) };
+        Some((session_key(vserver, persistence, client.addr, called.addr), persistence.timeout))
     }
 
     fn usable_at(&self, vserver: &Vserver, server: Endpoint) -> Option<ServiceId> {
@@ -287,7 +289,9 @@ impl Engine {
             let ftp = self.roster.vserver_at(vserver).is_some_and(|row| row.ftp);
             let flow = self.flows.at_mut(slot);
             (flow.vserver, flow.service) = (vserver, service);
-            flow.set(Flow::CONTROL, ftp && flow.vip == vip);
+            if ftp && flow.vip == vip {
+                flow.set(Flow::CONTROL, true);
+            }
             self.count_open(slot);
             self.count_bound(slot);
         } else if flow.vserver == vserver && flow.service != service {

@@ -270,7 +270,7 @@ impl Engine {
             return false;
         }
         let (vserver, service, bytes) = (flow.vserver, flow.service, u64::from(arrival.packet.total_len));
-        let asks = if flow.has(Flow::REVERSED) { side.other() } else { side };
+        let asks = flow.asker(side);
         self.client_seen |= asks == Side::Client;
         if let Some(counters) = self.roster.vserver_counters(vserver) {
             counters.traffic.add(asks, bytes);

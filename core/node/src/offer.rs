@@ -22,7 +22,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use holdfast_base::Instant;
-use holdfast_engine::{BulkStep, Engine, FlowRecord, FlowRef, Offered};
+use holdfast_engine::{BulkStep, Engine, FlowRecord, FlowRef};
 use holdfast_ha::Role;
 use holdfast_mirror::wire::{self, Message};
 use holdfast_mirror::{Digest, Item, Limits, Receiver, Record, RecordKind, Sender, Source, WireError};
@@ -452,9 +452,7 @@ impl Node {
             self.onlooker.see(now, &record);
             match record {
                 Record::Flow(flow) => {
-                    if self.engine.adopt_offered(now, &flow) == Offered::Adopted {
-                        self.engine.set_tail(&flow.client_key(), self.offers.intake.receiver.tail());
-                    }
+                    self.engine.adopt_offered(now, &flow, self.offers.intake.receiver.tail());
                 }
                 Record::BulkEnd(_) => self.offer_read(),
                 // Nobody writes these into an offer; they would mean nothing there.

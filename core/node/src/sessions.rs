@@ -93,6 +93,11 @@ impl Node {
 
     /// One slice of a clear; it comes back until it is done.
     pub(crate) fn continue_clearing(&mut self, mut clearing: SessionClearing) -> Option<Job> {
+        if self.follows_a_primary() {
+            let text = CommandError::new(config::messages::PRIMARY_ONLY).to_string();
+            self.reply(Reply { request: clearing.request, text, ok: false, last: true });
+            return None;
+        }
         let done = self.engine.clear_sessions(&clearing.filter, &mut clearing.cursor, SLOTS_PER_TURN);
         if done {
             self.reply(Reply { request: clearing.request, text: String::new(), ok: true, last: true });

@@ -11,8 +11,6 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 /// Descriptors of the process: the operator's connections are the most of them.
 const MAX_DESCRIPTORS: libc::rlim_t = 4096;
-/// Bit of `CAP_IPC_LOCK` (`linux/capability.h`).
-const IPC_LOCK: u32 = 14;
 
 /// Makes the table of descriptors as large as it will ever be.
 pub fn make_room_for_descriptors() -> Result<()> {
@@ -37,11 +35,13 @@ pub fn make_room_for_descriptors() -> Result<()> {
 
 /// Keeps the program, and all memory once it was used, where it is.
 pub fn keep_memory() -> Result<()> {
-    let endless = limit_of(libc::RLIMIT_MEMLOCK)?.rlim_cur == libc::RLIM_INFINITY;
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    if !endless && !may_lock(&status) {
-        // With a limit a later allocation would fail.
-        bail!("RLIMIT_MEMLOCK is not endless, and there is no CAP_IPC_LOCK");
+    let endless = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // With a limit a later allocation would fail.
+    // SAFETY: `endless` is a readable rlimit.
+    if limit_of(libc::RLIMIT_MEMLOCK)?.rlim_cur != libc::RLIM_INFINITY
+        && unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const endless) } != 0
+    {
+        bail!("RLIMIT_MEMLOCK is not endless (LimitMEMLOCK=infinity), and nobody here may change that");
     }
     // What is there is read in; what comes later only as it is used: the tables are large.
     for flags in [libc::MCL_CURRENT, libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT] {
@@ -53,30 +53,11 @@ pub fn keep_memory() -> Result<()> {
     Ok(())
 }
 
-/// Whether a `/proc/PID/status` tells of `CAP_IPC_LOCK` in force.
-fn may_lock(status: &str) -> bool {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|all| all >> IPC_LOCK & 1 == 1)
-}
-
 fn limit_of(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a writable rlimit.
     match unsafe { libc::getrlimit(resource, &raw mut limit) } {
         0 => Ok(limit),
         _ => Err(io::Error::last_os_error()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::may_lock;
-
-    #[test]
-    fn the_capability_is_found_among_others() {
-        assert!(may_lock("Name:\tx\nCapEff:\t000001ffffffffff\nCapBnd:\t0\n"));
-        assert!(may_lock("CapEff:\t0000000000004000\n"));
-        assert!(!may_lock("CapEff:\t0000000000003000\n"));
-        assert!(!may_lock("CapBnd:\t000001ffffffffff\n") && !may_lock("CapEff:\tnone\n"));
     }
 }

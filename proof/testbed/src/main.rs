@@ -30,6 +30,7 @@ mod ns;
 mod pair;
 mod plane_stories;
 mod poison;
+mod program_stories;
 mod recorder;
 mod role;
 mod screen;

@@ -143,6 +143,7 @@ fn all() -> Vec<(String, Story)> {
     crate::split_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::status_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::witness_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
+    crate::program_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::poison::STORIES.iter().for_each(|(name, story)| add(name, *story));
     stories
 }

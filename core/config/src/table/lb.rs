@@ -113,7 +113,7 @@ const MONITOR_TYPES: &[Choice] = &[
     no("HTTP-ECV"),
     no("UDP-ECV"),
     no("DNS"),
-    yes("FTP"),
+    no("FTP"),
     no("LDNS-PING"),
     no("LDNS-TCP"),
     no("LDNS-DNS"),
@@ -185,7 +185,7 @@ const SERVICE_TYPE: Arg = Arg::required(
     "serviceType",
     Type::Choice(TYPES),
     "servicetype",
-    "What it carries. TCP, UDP, ANY and SSL_BRIDGE are served; the others are kept and DOWN.",
+    "What it carries. TCP, UDP, ANY, FTP and SSL_BRIDGE are served; the others are kept and DOWN.",
 );
 const NEW_NAME: Arg = Arg::required("newName", Type::Name, "newname", "Its name from now on.");
 const ONLY: Arg = Arg::optional("name", Type::Name, "name", "Only this one.");
@@ -269,7 +269,7 @@ const CONN_FAILOVER: Opt = Opt::new(
     "connFailover",
     Type::Choice(FAILOVER),
     "connfailover",
-    "DISABLED: flows end with the node. STATEFUL (TCP, UDP, ANY, SSL_BRIDGE): they are mirrored. STATELESS (ANY, USIP): rebuilt from packets.",
+    "DISABLED: flows end with the node. STATEFUL (TCP, UDP, ANY, FTP, SSL_BRIDGE): they are mirrored. STATELESS (ANY, USIP): rebuilt from packets.",
 )
 .default("DISABLED");
 const SESSIONLESS: Opt = Opt::new(

@@ -25,7 +25,7 @@ use crate::flow::Side;
 pub(crate) const MAX_EXPECTED: usize = 4;
 /// Longest tail of a record, in bytes: what two full shifts, all expectations and some unknown fields take.
 pub(crate) const MAX_TAIL: usize = 640;
-/// So often the same beginning of an address is sent again before it passes as it is.
+/// So often a segment is sent again before it passes all the same: the beginning of an address, or one before its turn.
 const PATIENCE: u8 = 3;
 
 const CLIENT_SHIFT: u8 = 1;
@@ -71,6 +71,8 @@ pub(crate) struct Reader {
     line: Vec<u8>,
     /// Where a segment was cut, and how often.
     cut: (u32, u8),
+    /// Where a segment came before its turn, and how often.
+    early: (u32, u8),
 }
 
 impl Control {
@@ -111,6 +113,16 @@ impl Control {
         known.then_some(control)
     }
 
+    /// Whether more was replaced here than there: the connection has gone on by who knows of it.
+    pub(crate) fn is_ahead_of(&self, other: &Control) -> bool {
+        let last = |control: &Control, side| control.shift(side).parts().1.last().map(|change| change.at);
+        [Side::Client, Side::Server].into_iter().any(|side| match (last(self, side), last(other, side)) {
+            (Some(ours), Some(theirs)) => is_after(ours, theirs),
+            (Some(_), None) => true,
+            (None, _) => false,
+        })
+    }
+
     /// The tail that says this, with the fields of `before` that this node does not understand, as far as there is room.
     pub(crate) fn tail(&self, before: &[u8]) -> Vec<u8> {
         let mut tail = Vec::new();
@@ -138,9 +150,9 @@ impl Reader {
         *self = Reader { next: Some(first), ..Reader::default() };
     }
 
-    /// The receiver has everything before `acked`, which may have passed elsewhere.
+    /// The receiver has everything before `acked`, which may have passed elsewhere, and nothing behind it for certain.
     pub(crate) fn catch_up(&mut self, acked: u32) {
-        if self.next.is_some_and(|next| is_after(acked, next)) {
+        if self.next.is_none_or(|next| is_after(acked, next)) {
             self.go_back(acked);
         }
     }
@@ -153,14 +165,17 @@ impl Reader {
 
     /// Reads a segment of `side`; `None`: bytes before it are missing.
     pub(crate) fn read(&mut self, side: Side, seq: u32, text: &[u8]) -> Option<Reading> {
-        let next = *self.next.get_or_insert(seq);
         let mut reading = Reading { mentions: Vec::new(), passes: text.len() };
-        let end = seq.wrapping_add(text.len() as u32);
-        if text.is_empty() || !is_after(end, next) {
+        if text.is_empty() {
             return Some(reading);
         }
-        if is_after(seq, next) {
+        if self.is_early(seq) {
             return None;
+        }
+        let next = *self.next.get_or_insert(seq);
+        let end = seq.wrapping_add(text.len() as u32);
+        if !is_after(end, next) {
+            return Some(reading);
         }
         let new = next.wrapping_sub(seq) as usize;
         for (at, &byte) in (1u32..).zip(text).skip(new) {
@@ -182,6 +197,19 @@ impl Reader {
         self.next = Some(end);
         self.keep_beginning_back(side, next, end, &mut reading);
         Some(reading)
+    }
+
+    /// Whether bytes before `seq` are missing. Who repeats it all the same is right: the other end has them.
+    fn is_early(&mut self, seq: u32) -> bool {
+        if !self.next.is_some_and(|next| is_after(seq, next)) {
+            return false;
+        }
+        let (before, times) = self.early;
+        self.early = (seq, if before == seq { times.saturating_add(1) } else { 1 });
+        if self.early.1 > PATIENCE {
+            self.go_back(seq);
+        }
+        self.early.1 <= PATIENCE
     }
 
     /// The beginning of an address does not pass without its end.

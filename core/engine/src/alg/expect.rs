@@ -9,10 +9,11 @@ use super::ftp::{self, Mention, Style};
 use super::shift::Change;
 use crate::engine::{Engine, Gate};
 use crate::flow::tcp::TcpState;
-use crate::flow::{Flow, Side};
+use crate::flow::{Flow, FlowState, Side};
 use crate::open::{Opening, first_state};
 use crate::path::Arrival;
-use crate::snat::Destination;
+use crate::record::{FlowKey, L2Disc};
+use crate::snat::{Destination, LeaseError};
 use crate::verdict::{Drop, Verdict};
 
 /// Other ports that are tried for a passive data connection whose own number is taken at the VIP.
@@ -37,6 +38,15 @@ impl Engine {
         let Ok(len) = u8::try_from(mention.len) else { return true };
         if said {
             return true;
+        }
+        let room = self.tails.len() < self.limits.max_tails as usize || self.tails.contains_key(&slot);
+        if !room {
+            // A successor could not know it.
+            self.counters.ftp_unannounced += 1;
+            return true;
+        }
+        if !self.controls.get(&slot).is_some_and(|control| control.shift(side).has_room(acked)) {
+            return false;
         }
         let flow = *self.flows.at(slot);
         let listens = match side {
@@ -100,20 +110,26 @@ impl Engine {
         let flow = *self.flows.at(slot);
         let control = self.controls.entry(slot).or_default();
         let same = |known: &Expected| doorstep(&flow, known) == doorstep(&flow, &expected);
-        if let Some(known) = control.expected.iter_mut().find(|known| same(known)) {
-            known.port = expected.port;
-            return;
+        let known = control.expected.iter_mut().find(|known| same(known));
+        let is_new = known.is_none();
+        known.into_iter().for_each(|known| known.port = expected.port);
+        let oldest = (is_new && control.expected.len() >= MAX_EXPECTED).then(|| control.expected.remove(0));
+        if is_new {
+            control.expected.push(expected);
         }
-        let oldest = (control.expected.len() >= MAX_EXPECTED).then(|| control.expected.remove(0));
-        control.expected.push(expected);
         if let Some(oldest) = oldest {
-            self.stop_expecting(&flow, &oldest);
+            self.stop_expecting(slot, &oldest);
         }
         self.expectations.insert(doorstep(&flow, &expected), self.flows.reference(slot));
     }
 
-    fn stop_expecting(&mut self, flow: &Flow, expected: &Expected) {
-        self.expectations.remove(&doorstep(flow, expected));
+    fn stop_expecting(&mut self, slot: u32, expected: &Expected) {
+        let (flow, own) = (*self.flows.at(slot), self.flows.reference(slot));
+        let key = doorstep(&flow, expected);
+        // With USIP another connection of the client may expect there meanwhile.
+        if self.expectations.get(&key) == Some(&own) {
+            self.expectations.remove(&key);
+        }
         if expected.active && flow.source != flow.client {
             self.snat.release(active_lease(flow.source.addr, flow.server.addr), expected.announced);
         }
@@ -176,8 +192,7 @@ impl Engine {
         };
         let leased = source != client;
         if leased && expected.active {
-            let destination = Destination { snip: source.addr, server, proto: proto::TCP };
-            self.snat.lease_exactly(destination, source.port).map_err(|_| Drop::SnatExhausted)?;
+            self.lease_of_listener(server, source)?;
         }
         Ok(Opening {
             proto: proto::TCP,
@@ -191,6 +206,21 @@ impl Engine {
             server_idle: seconds(parent.server_idle_s),
             state: first_state(proto::TCP, TcpState::SynSeen),
             flags: if leased { Flow::LEASED } else { 0 } | if expected.active { Flow::REVERSED } else { 0 },
+        })
+    }
+
+    /// The virtual server's own port towards a client that listens. One that listens there again has had the former connection.
+    fn lease_of_listener(&mut self, listener: Endpoint, source: Endpoint) -> Result<(), Drop> {
+        let key = FlowKey { proto: proto::TCP, l2: L2Disc(0), src: listener, dst: source };
+        if let Some((slot, _)) = self.flows.find(&key)
+            && matches!(self.flows.at(slot).state, FlowState::Tcp(TcpState::Closed | TcpState::Reset))
+        {
+            self.close(slot);
+        }
+        let destination = Destination { snip: source.addr, server: listener, proto: proto::TCP };
+        self.snat.lease_exactly(destination, source.port).map_err(|error| match error {
+            LeaseError::Taken => Drop::UsipConflict,
+            LeaseError::Exhausted => Drop::SnatExhausted,
         })
     }
 
@@ -228,15 +258,14 @@ impl Engine {
         let Some(mut control) = Control::of_tail(tail) else { return };
         let expected = core::mem::take(&mut control.expected);
         self.controls.insert(slot, control);
+        self.flows.at_mut(slot).set(Flow::CONTROL, true);
         let flow = *self.flows.at(slot);
         for expected in expected {
             let leases = expected.active && flow.source != flow.client;
             let lease = active_lease(flow.source.addr, flow.server.addr);
             let there = !leases || self.snat.lease_exactly(lease, expected.announced).is_ok();
-            if there && !self.expectations.contains_key(&doorstep(&flow, &expected)) {
+            if there {
                 self.expect(slot, expected);
-            } else if leases && there {
-                self.snat.release(lease, expected.announced);
             }
         }
     }
@@ -258,9 +287,8 @@ impl Engine {
     /// Forgets what is known of a control connection; its flow is still there.
     pub(crate) fn forget_control(&mut self, slot: u32) {
         let Some(control) = self.controls.remove(&slot) else { return };
-        let flow = *self.flows.at(slot);
         for expected in &control.expected {
-            self.stop_expecting(&flow, expected);
+            self.stop_expecting(slot, expected);
         }
     }
 

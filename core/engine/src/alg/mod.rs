@@ -27,7 +27,8 @@ use holdfast_wire::build::{Altered, Edge, altered_segment};
 use holdfast_wire::{Fragment, IpPacket, Parsed, Tcp, TcpFlags, Transport, parse};
 
 use crate::engine::{Engine, Gate, Mirroring};
-use crate::flow::Side;
+use crate::flow::tcp::TcpState;
+use crate::flow::{FlowState, Side};
 use crate::frame::{Frame, OwnedFrame};
 use crate::passage::checksum_of;
 use crate::path::{Arrival, Passage};
@@ -49,7 +50,9 @@ impl Engine {
         let (Some(tcp), Fragment::None) = (arrival.packet.tcp().copied(), arrival.packet.fragment) else {
             return Verdict::Drop(Drop::Fragment);
         };
-        let ack = self.control(slot).shift(side.other()).acknowledged(tcp.ack);
+        // Nothing was said yet on either side of a SYN.
+        let shifted = !tcp.flags.syn();
+        let ack = if shifted { self.control(slot).shift(side.other()).acknowledged(tcp.ack) } else { tcp.ack };
         let told = Tcp { ack, ..tcp };
         match self.advance(now, slot, side, &IpPacket { transport: Transport::Tcp(told), ..*arrival.packet }) {
             Passage::Refuse(reason) => Verdict::Drop(reason),
@@ -75,29 +78,46 @@ impl Engine {
     /// Reads what a segment of `side` says; its acknowledgement is that of the other end's own numbers. Answers how many
     /// bytes of it may pass; `None` if others are missing before it.
     fn read_text(&mut self, slot: u32, side: Side, tcp: &Tcp, text: &[u8]) -> Option<usize> {
-        let acked = self.flows.at(slot).stream(side).acked();
-        let control = self.control(slot);
-        if tcp.flags.ack() {
-            control.reader(side.other()).catch_up(tcp.ack);
+        let flow = self.flows.at(slot);
+        let opens = matches!(flow.state, FlowState::Tcp(TcpState::SynSeen | TcpState::Opening));
+        let lives = matches!(flow.state, FlowState::Tcp(state) if state.is_established());
+        // As far as both ends agree: anybody can send an acknowledgement.
+        let [acked, heard] = [side, side.other()].map(|side| flow.stream(side).acked());
+        if tcp.flags.syn() && opens {
+            self.begin_text(slot, side, tcp);
         }
-        if tcp.flags.syn() {
-            control.reader(side).begin(tcp.seq.wrapping_add(1));
+        if tcp.flags.syn() || opens {
             return Some(text.len());
         }
+        let control = self.control(slot);
+        if heard != 0 {
+            control.reader(side.other()).catch_up(heard);
+        }
         let Reading { mentions, passes } = control.reader(side).read(side, tcp.seq, text)?;
-        let announces = !mentions.is_empty();
         let mut passes = passes;
-        for (seq, mention) in mentions {
+        for &(seq, mention) in mentions.iter().filter(|_| lives) {
             if !self.announce_data(slot, side, (seq, mention), (acked != 0).then_some(acked)) {
-                self.control(slot).reader(side).go_back(seq);
-                passes = seq.wrapping_sub(tcp.seq) as usize;
+                // The whole line comes again.
+                let line = seq.wrapping_sub(mention.at as u32);
+                let cut = if shift::is_after(tcp.seq, line) { tcp.seq } else { line };
+                self.control(slot).reader(side).go_back(cut);
+                passes = cut.wrapping_sub(tcp.seq) as usize;
                 break;
             }
         }
-        if announces {
+        if lives && !mentions.is_empty() {
             self.tell_again(slot);
         }
         Some(passes)
+    }
+
+    /// A connection begins, perhaps another one with the same ends: nothing is shifted.
+    fn begin_text(&mut self, slot: u32, side: Side, tcp: &Tcp) {
+        if side == Side::Server {
+            self.forget_control(slot);
+            self.store_tail(slot, &[]);
+        }
+        self.control(slot).reader(side).begin(tcp.seq.wrapping_add(1));
     }
 
     /// Whether the segment carries what the peer must know before it leaves.
@@ -105,7 +125,7 @@ impl Engine {
         let flow = self.flows.at(slot);
         let strict = matches!(self.mirroring, Mirroring::On { strict: true, .. });
         let stateful = self.roster.vserver_at(flow.vserver).is_some_and(|row| row.stateful);
-        let waits = strict && stateful && !self.is_protected(flow);
+        let waits = strict && stateful && self.is_mirrored(flow) && !self.is_protected(flow);
         waits && self.control(slot).shift(side).touches(tcp.seq, passes as u32)
     }
 

@@ -99,6 +99,12 @@ impl Shift {
         self.changes.iter().find(|change| change.at == seq)
     }
 
+    /// Whether another change finds a place, when everything before `acked` has arrived.
+    pub(crate) fn has_room(&self, acked: Option<u32>) -> bool {
+        let waits = |change: &&Change| acked.is_none_or(|acked| is_after(change.end(), acked));
+        self.changes.iter().filter(waits).count() < MAX_CHANGES
+    }
+
     /// Adds a change behind all others. False: too many wait for their acknowledgement, which stands at `acked`.
     pub(crate) fn add(&mut self, change: Change, acked: Option<u32>) -> bool {
         if let Some(acked) = acked {

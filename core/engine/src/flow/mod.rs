@@ -185,6 +185,11 @@ impl Flow {
         if on { self.flags |= flag } else { self.flags &= !flag }
     }
 
+    /// Whose packets those of `side` are, seen from the vserver: its client's or its server's.
+    pub(crate) const fn asker(&self, side: Side) -> Side {
+        if self.has(Flow::REVERSED) { side.other() } else { side }
+    }
+
     /// What `side` sends.
     pub(crate) const fn stream(&self, side: Side) -> &Stream {
         &self.streams[side as usize]

@@ -79,6 +79,12 @@ impl Dialogue {
         Some(text)
     }
 
+    /// The server repeats what it has said last, by `text`; answers what the client hears.
+    fn server_repeats(&mut self, text: &str) -> Option<String> {
+        self.host.0 -= text.len() as u32;
+        self.server_says(text)
+    }
+
     /// A segment from one end to another; answers the packet that leaves.
     fn syn(&mut self, port: PortId, src: Endpoint, dst: Endpoint) -> Option<IpPacket> {
         let mac = if port == CLIENT_PORT { CLIENT_MAC } else { SERVER_MACS[0] };
@@ -436,4 +442,160 @@ fn strays_of_data_connections_are_reset_where_nothing_survives() {
     assert!(lab.next().tcp().flags.rst());
     lab.server(at(net.servers[0].addr, 5001), at(net.snip, 2000), (ACK, 10, 5), b"x");
     assert!(lab.next().tcp().flags.rst());
+}
+
+#[test]
+fn data_connections_of_the_loser_of_a_split_are_adopted_with_their_control_connection() {
+    let net = ftp_net(v4());
+    let mut lab = Lab::new(net, ftp_plan(&net, false));
+    lab.mirror(1, false);
+    let mut talk = Dialogue::with(lab);
+    talk.server_says(&format!("227 ({})\r\n", numbers(at(talk.server.addr, 5001))));
+    let syn = talk.syn(CLIENT_PORT, at(net.client.addr, 40_001), at(net.vip.addr, 5001)).expect("it passes");
+    talk.lab.server(syn.destination(), syn.source(), (SYN_ACK, 4, 10), b"");
+    let records = told(&mut talk.lab);
+    let mut winner = Lab::new(net, ftp_plan(&net, false));
+    let (data, tail) = records.iter().find(|(record, _)| record.vip.port == 5001).expect("a data connection");
+    assert_eq!(
+        winner.engine.adopt_offered(winner.now, data, &[]),
+        crate::Offered::Unserved,
+        "nobody knows whose it is"
+    );
+    assert_eq!(winner.engine.adopt_offered(winner.now, data, tail), crate::Offered::Adopted);
+    assert_eq!(winner.engine.vserver_counters(VSERVER).flows, 1);
+    let (control, tail) = records.iter().rev().find(|(record, _)| record.vip == net.vip).expect("a control connection");
+    assert_eq!(winner.engine.adopt_offered(winner.now, control, tail), crate::Offered::Adopted);
+    let mut talk = Dialogue { lab: winner, ..talk };
+    assert_eq!(talk.client_says("NOOP\r\n").as_deref(), Some("NOOP\r\n"), "in their own numbers");
+}
+
+#[test]
+fn an_announcement_that_the_old_primary_never_read_is_read_by_its_successor() {
+    let net = ftp_net(v4());
+    let mut lab = Lab::new(net, ftp_plan(&net, false));
+    lab.mirror(1, false);
+    let mut talk = Dialogue::with(lab);
+    assert!(talk.client_says("PASV\r\n").is_some());
+    let mut talk = talk.successor();
+    // The server has answered, to a node that is dead; the client asks again, and is told that this is known.
+    let line = format!("227 ({})\r\n", numbers(at(talk.server.addr, 5001)));
+    let (seq, ack) = talk.client;
+    talk.lab.client(ACK, seq - 6, ack, b"PASV\r\n");
+    talk.lab.sent.clear();
+    let behind = talk.host.0 + line.len() as u32;
+    talk.lab.server(talk.server, talk.source, (ACK, behind, talk.host.1), b"");
+    talk.lab.sent.clear();
+    let heard = talk.server_says(&line);
+    assert_eq!(heard, Some(format!("227 ({})\r\n", numbers(at(net.vip.addr, 5001)))));
+}
+
+#[test]
+fn nobody_announces_before_the_connection_is_made() {
+    let net = ftp_net(v4());
+    let mut lab = Lab::new(net, ftp_plan(&net, false));
+    lab.client(SYN, CLIENT_ISN, 0, b"");
+    lab.sent.clear();
+    lab.client(ACK, CLIENT_ISN + 1, 77, format!("PORT {}\r\n", numbers(at(net.client.addr, 3000))).as_bytes());
+    assert_eq!((lab.engine.counts().leases, lab.engine.expectations.len()), (1, 0), "the connection's own port");
+    assert!(lab.engine.tails.is_empty());
+}
+
+#[test]
+fn forged_segments_do_not_blind_the_node() {
+    let mut talk = Dialogue::new(v4(), false);
+    let (client, vip) = (talk.lab.net.client, talk.lab.net.vip);
+    for number in [0x4000_0000, 0xc000_0000, 7] {
+        talk.lab.segment(CLIENT_PORT, CLIENT_MAC, client, vip, (ACK, number, number), b"");
+        talk.lab.segment(CLIENT_PORT, CLIENT_MAC, client, vip, (SYN, number, 0), b"");
+    }
+    talk.lab.sent.clear();
+    let line = format!("227 ({})\r\n", numbers(at(talk.server.addr, 5001)));
+    talk.lab.server(talk.server, talk.source, (ACK, talk.host.0, talk.host.1), line.as_bytes());
+    assert_eq!(text_of(&talk.lab.next()), format!("227 ({})\r\n", numbers(at(vip.addr, 5001))));
+}
+
+#[test]
+fn a_segment_whose_predecessors_passed_elsewhere_is_not_refused_for_ever() {
+    let mut talk = Dialogue::new(v4(), false);
+    talk.server_says("220 Hello\r\n");
+    let later = (ACK, talk.host.0 + 50, talk.host.1);
+    for _ in 0..3 {
+        assert_eq!(talk.lab.server(talk.server, talk.source, later, b"150 x\r\n"), Verdict::Drop(Drop::OutOfTurn));
+    }
+    assert!(matches!(talk.lab.server(talk.server, talk.source, later, b"150 x\r\n"), Verdict::Forward(_)));
+}
+
+#[test]
+fn a_connection_is_known_for_control_without_its_virtual_server() {
+    let net = ftp_net(v4());
+    let mut lab = Lab::new(net, ftp_plan(&net, false));
+    lab.mirror(1, false);
+    let mut talk = Dialogue::with(lab);
+    talk.server_says(&format!("227 ({})\r\n", numbers(at(talk.server.addr, 5001))));
+    let mut bare = talk.lab.plan();
+    bare.vservers.clear();
+    talk.lab.set_plan(bare);
+    let mut talk = talk.successor();
+    assert_eq!(talk.client_says("NOOP\r\n").as_deref(), Some("NOOP\r\n"), "in their own numbers");
+    assert_eq!(talk.server_says("200 ok\r\n").as_deref(), Some("200 ok\r\n"));
+}
+
+#[test]
+fn a_client_may_listen_at_the_same_port_for_one_file_after_the_other() {
+    let mut talk = Dialogue::new(v4(), false);
+    let (net, host) = (talk.lab.net, at(talk.server.addr, 20));
+    let listens = at(net.client.addr, 5000);
+    for _ in 0..2 {
+        let announced = announced_in(&talk.client_says(&format!("PORT {}\r\n", numbers(listens))).expect("it passes"));
+        let syn = talk.syn(SERVER_PORT, host, announced).expect("it passes");
+        assert_eq!((syn.source(), syn.destination()), (at(net.vip.addr, 20), listens));
+        let back = |talk: &mut Dialogue, numbers| {
+            talk.lab.segment(CLIENT_PORT, CLIENT_MAC, listens, at(net.vip.addr, 20), numbers, b"")
+        };
+        back(&mut talk, (SYN_ACK, 4, 10));
+        talk.lab.server(host, announced, (FIN_ACK, 10, 5), b"");
+        back(&mut talk, (FIN_ACK, 5, 11));
+        talk.lab.server(host, announced, (ACK, 11, 6), b"");
+        talk.lab.sent.clear();
+    }
+}
+
+#[test]
+fn one_more_announcement_than_has_room_is_read_when_there_is_room() {
+    let mut talk = Dialogue::new(v4(), false);
+    let line = |port| format!("227 ({})\r\n", numbers(at(addr("198.51.100.11"), port)));
+    let all: Vec<String> = (5001..=5005).map(line).collect();
+    let (seq, ack) = talk.host;
+    let mut at_seq = seq;
+    for text in &all[..4] {
+        talk.lab.server(talk.server, talk.source, (ACK, at_seq, ack), text.as_bytes());
+        at_seq += text.len() as u32;
+    }
+    talk.lab.sent.clear();
+    talk.lab.server(talk.server, talk.source, (ACK, at_seq, ack), all[4].as_bytes());
+    assert_eq!(text_of(&talk.lab.next()), "", "the whole line stays back");
+    assert_eq!(talk.lab.engine.expectations.len(), 4, "and the others are expected still");
+    // The client has the first four: its own numbers are smaller.
+    let said: u32 = (5001..=5004).map(|port| numbers(at(talk.lab.net.vip.addr, port)).len() as u32 + 8).sum();
+    talk.lab.client(ACK, talk.client.0, talk.client.1 + said, b"");
+    talk.lab.sent.clear();
+    talk.lab.server(talk.server, talk.source, (ACK, at_seq, ack), all[4].as_bytes());
+    assert_eq!(text_of(&talk.lab.next()), format!("227 ({})\r\n", numbers(at(talk.lab.net.vip.addr, 5005))));
+}
+
+#[test]
+fn after_a_split_a_connection_goes_on_where_more_of_its_text_was_replaced() {
+    let net = ftp_net(v4());
+    let mut lab = Lab::new(net, ftp_plan(&net, false));
+    lab.mirror(1, false);
+    let mut talk = Dialogue::with(lab);
+    let mut winner = Lab::new(net, ftp_plan(&net, false));
+    for (record, tail) in told(&mut talk.lab) {
+        assert_eq!(winner.engine.adopt_offered(winner.now, &record, &tail), crate::Offered::Adopted);
+    }
+    talk.server_says(&format!("227 ({})\r\n", numbers(at(talk.server.addr, 5001))));
+    let (record, tail) = told(&mut talk.lab).pop().expect("told again");
+    assert_eq!(winner.engine.adopt_offered(winner.now, &record, &tail), crate::Offered::Known);
+    let mut talk = Dialogue { lab: winner, ..talk };
+    assert_eq!(talk.client_says("NOOP\r\n").as_deref(), Some("NOOP\r\n"), "in their own numbers");
 }

@@ -80,7 +80,7 @@ impl Split {
     }
 
     fn adopt(&mut self, record: &FlowRecord) -> Offered {
-        self.winner.engine.adopt_offered(self.winner.now, record)
+        self.winner.engine.adopt_offered(self.winner.now, record, &[])
     }
 }
 

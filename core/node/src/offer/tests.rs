@@ -1,4 +1,4 @@
-use holdfast_engine::{ConnFailover, Mirroring as Mode};
+use holdfast_engine::{ConnFailover, Mirroring as Mode, Offered};
 
 use super::*;
 use crate::samples::{self, TURN, flow};
@@ -35,7 +35,7 @@ impl Healing {
         }
         loser.set_mirroring(now, Mode::Off);
         for number in told..told + own {
-            assert_eq!(loser.adopt_offered(now, &flow(number)), Offered::Adopted);
+            assert_eq!(loser.adopt_offered(now, &flow(number), &[]), Offered::Adopted);
         }
         loser.set_aside();
         let mut healing = Healing {
@@ -59,7 +59,7 @@ impl Healing {
             healing.turn(false, true);
         }
         assert!(healing.offers.offer.sender.is_drained());
-        assert_eq!(healing.loser.adopt_offered(healing.now, &flow(4_000)), Offered::Adopted);
+        assert_eq!(healing.loser.adopt_offered(healing.now, &flow(4_000), &[]), Offered::Adopted);
         healing
     }
 
@@ -85,7 +85,7 @@ impl Healing {
         }
         while let Some(record) = intake.receiver.poll_record() {
             match record {
-                Record::Flow(flow) => assert_eq!(self.winner.adopt_offered(now, &flow), Offered::Adopted),
+                Record::Flow(flow) => assert_eq!(self.winner.adopt_offered(now, &flow, &[]), Offered::Adopted),
                 Record::BulkEnd(_) => intake.end = End::Read,
                 other => panic!("{other:?}"),
             }
@@ -217,7 +217,7 @@ fn a_winner_that_is_never_idle_acknowledges_the_end_of_an_offer() {
     assert!(matches!(healing.intake.intake.end, End::Written(_)));
     healing.start_session();
     for number in 1_000..2_000 {
-        assert_eq!(healing.winner.adopt_offered(healing.now, &flow(number)), Offered::Adopted);
+        assert_eq!(healing.winner.adopt_offered(healing.now, &flow(number), &[]), Offered::Adopted);
         healing.turn(true, true);
         assert!(!healing.mirroring.is_drained());
     }

@@ -151,8 +151,10 @@ fn answer_lost(stage: &mut Stage<'_>) -> Result<()> {
 fn disabled(stage: &mut Stage<'_>) -> Result<()> {
     let (files, primary) = begin(stage, "DISABLED")?;
     let mut downloads = Vec::new();
+    // A client that waits for data says nothing by itself.
+    let asking = ["--keepalive-time", "1"];
     for front in Front::ALL {
-        downloads.push(Download::from(&stage.lab, &files, (front.family, &front.address()), &[], TIME)?);
+        downloads.push(Download::from(&stage.lab, &files, (front.family, &front.address()), &asking, TIME)?);
     }
     sys::wait_until("all transfers go on", LIMIT, || {
         Ok(downloads.iter().all(|download| download.share() >= 0.2).then_some(()))

@@ -175,8 +175,12 @@ fn servers(stage: &Stage<'_>, folder: &Path) -> Result<Vec<Program>> {
         start("tls-server", "openssl", &tls)?,
         start("dnsmasq", "dnsmasq", &dns)?,
     ];
-    for port in Family::ALL.into_iter().flat_map(iperf_ports) {
-        servers.push(start(&format!("iperf-server-{port}"), "iperf3", &["-s", "-p", &port.to_string()])?);
+    for family in Family::ALL {
+        // It answers datagrams from whatever address its kernel likes, unless it is told.
+        let address = family.server_net(21);
+        for port in iperf_ports(family).map(|port| port.to_string()) {
+            servers.push(start(&format!("iperf-server-{port}"), "iperf3", &["-s", "-p", &port, "-B", &address])?);
+        }
     }
     Ok(servers)
 }
@@ -235,13 +239,14 @@ fn begin(stage: &Stage<'_>, folder: &Path, family: Family) -> Result<Sessions> {
     let counting = |what: &str| format!("i=0; while [ $i -lt {COUNT} ]; do i=$((i+1)); {what}; sleep {PAUSE}; done");
     let key = folder.join("client_key").display().to_string();
     let trusting = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"];
-    let remote = [&trusting[..], &["-i", &key, "-l", "root", &vip, &counting("echo $i")]].concat();
+    let count = counting("echo $i");
+    let remote = [&trusting[..], &["-i", &key, "-l", "root", &vip, &count]].concat();
     let table = format!("t_{family}");
     let slow = format!(
         "begin; create table {table} (n int); do $$ begin for i in 1..{COUNT} loop insert into {table} values (i); \
          perform pg_sleep({PAUSE}); end loop; end $$; commit; select count(*), sum(n) from {table}"
     );
-    let bridge = format!("openssl s_client -quiet -connect {} 2>/dev/null", family.endpoint(&vip, 4433));
+    let bridge = format!("openssl s_client -quiet -no_ign_eof -connect {} 2>/dev/null", family.endpoint(&vip, 4433));
     let talk = format!("({}; sleep 1) | {bridge}", counting("echo line $i"));
     let look = format!("drill @{vip} {} A | grep -c '{}$' || true", NAME[0], NAME[1]);
     Ok(Sessions {

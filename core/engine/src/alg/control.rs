@@ -18,8 +18,9 @@
 use holdfast_wire::{Addr, Endpoint};
 
 use super::ftp::{self, Found, MAX_LINE, Mention};
-use super::shift::{Change, MAX_CHANGES, MAX_TEXT, Shift, is_after};
+use super::shift::{Change, MAX_CHANGES, MAX_TEXT, Shift};
 use crate::flow::Side;
+use crate::flow::tcp_seen::is_after;
 
 /// Data connections that a control connection may wait for at a time; one more takes the place of the oldest.
 pub(crate) const MAX_EXPECTED: usize = 4;
@@ -91,7 +92,7 @@ impl Control {
         &mut self.readers[side as usize]
     }
 
-    /// The fields of a record's tail that this node understands, and those that it does not; `None` if there are none of the former.
+    /// What a record's tail says of a control connection; `None`: nothing, or more than this node keeps.
     pub(crate) fn of_tail(tail: &[u8]) -> Option<Control> {
         let (mut control, mut known) = (Control::default(), false);
         for (kind, value) in Fields(tail) {
@@ -314,5 +315,68 @@ impl<'a> Iterator for Fields<'a> {
         let (value, rest) = rest.split_at_checked(len)?;
         self.0 = rest;
         Some((kind, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_base::Rng;
+
+    fn change(at: u32, text: &str) -> Change {
+        Change { at, len: 3, text: text.into() }
+    }
+
+    #[test]
+    fn a_tail_says_what_was_written_and_keeps_what_others_have_said() {
+        let mut control = Control::default();
+        assert_eq!(control.tail(&[]), [0; 0], "nothing, in no bytes");
+        *control.shift_mut(Side::Server) = Shift::new(7, vec![change(10, "192,0,2,1,4,1"), change(u32::MAX / 2, "x")]);
+        *control.shift_mut(Side::Client) = Shift::new(0, vec![change(u32::MAX - 1, &"y".repeat(MAX_TEXT))]);
+        control.expected.push(Expected { active: true, announced: 2048, port: 3000 });
+        control.expected.push(Expected { active: false, announced: 1, port: 65535 });
+        let foreign = [&[99, 2, 5, 6][..], &[CLIENT_SHIFT, 1, 0], &[100, 0x81, 0x01], &[8; 129]].concat();
+        let tail = control.tail(&foreign);
+        let read = Control::of_tail(&tail).expect("its own");
+        assert_eq!((read.shifts.clone(), read.expected.clone()), (control.shifts.clone(), control.expected.clone()));
+        assert_eq!(read.tail(&tail), tail, "again the same");
+        assert!(tail.ends_with(&[&[99, 2, 5, 6][..], &[100, 0x81, 0x01], &[8; 129]].concat()), "{tail:?}");
+    }
+
+    #[test]
+    fn the_fullest_tail_has_room() {
+        let text = "z".repeat(MAX_TEXT);
+        let full = || Shift::new(1, (0..MAX_CHANGES as u32).map(|at| change(at * 10, &text)).collect());
+        let expected = vec![Expected { active: true, announced: 1, port: 1 }; MAX_EXPECTED];
+        let control = Control { shifts: [full(), full()], expected, ..Control::default() };
+        assert!(control.tail(&[77; MAX_TAIL]).len() <= MAX_TAIL);
+        assert!(Control::of_tail(&control.tail(&[])).is_some());
+    }
+
+    #[test]
+    fn a_data_connection_says_whose_it_is() {
+        let end = |last, port| Endpoint { addr: Addr::v4([192, 0, 2, last]), port };
+        let tail = parent_tail(end(1, 21), end(9, 2121));
+        assert_eq!(parent_of(&tail), Some((end(1, 21), end(9, 2121))));
+        assert_eq!(parent_of(&tail[..20]), None);
+        assert!(Control::of_tail(&tail).is_none());
+    }
+
+    #[test]
+    fn no_tail_makes_it_panic_or_says_more_than_is_kept() {
+        let mut rng = Rng::from_seed(11);
+        for _ in 0..50_000 {
+            let mut tail: Vec<u8> = (0..rng.below(90)).map(|_| rng.below(8) as u8).collect();
+            tail.iter_mut().filter(|_| rng.chance(1, 5)).for_each(|byte| *byte = 0xff);
+            let Some(control) = Control::of_tail(&tail) else { continue };
+            assert!(control.expected.len() <= MAX_EXPECTED);
+            for side in [Side::Client, Side::Server] {
+                let (_, changes) = control.shift(side).parts();
+                assert!(changes.len() <= MAX_CHANGES && changes.iter().all(|change| change.len > 0));
+            }
+            let again = Control::of_tail(&control.tail(&tail));
+            assert!(again.is_some_and(|again| again.shifts == control.shifts) || control.tail(&[]).is_empty());
+            parent_of(&tail);
+        }
     }
 }

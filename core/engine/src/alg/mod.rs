@@ -28,6 +28,7 @@ use holdfast_wire::{Fragment, IpPacket, Parsed, Tcp, TcpFlags, Transport, parse}
 
 use crate::engine::{Engine, Gate, Mirroring};
 use crate::flow::tcp::TcpState;
+use crate::flow::tcp_seen::is_after;
 use crate::flow::{FlowState, Side};
 use crate::frame::{Frame, OwnedFrame};
 use crate::passage::checksum_of;
@@ -99,7 +100,7 @@ impl Engine {
             if !self.announce_data(slot, side, (seq, mention), (acked != 0).then_some(acked)) {
                 // The whole line comes again.
                 let line = seq.wrapping_sub(mention.at as u32);
-                let cut = if shift::is_after(tcp.seq, line) { tcp.seq } else { line };
+                let cut = if is_after(tcp.seq, line) { tcp.seq } else { line };
                 self.control(slot).reader(side).go_back(cut);
                 passes = cut.wrapping_sub(tcp.seq) as usize;
                 break;

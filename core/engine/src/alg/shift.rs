@@ -10,6 +10,8 @@
 //! as it leaves  ────────[ longer new text ]───────►  seq + before  │  seq + before + (new - old)
 //! ```
 
+use crate::flow::tcp_seen::is_after;
+
 /// Changes of one direction that may wait for their acknowledgement at a time.
 pub(crate) const MAX_CHANGES: usize = 4;
 /// Longest text of a change, in bytes: an extended address with its delimiters.
@@ -170,7 +172,106 @@ impl Shift {
     }
 }
 
-/// Whether sequence number `a` is later than `b` (RFC 9293 section 3.4).
-pub(crate) const fn is_after(a: u32, b: u32) -> bool {
-    a != b && a.wrapping_sub(b) < 1 << 31
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_base::Rng;
+
+    /// A stream as it comes, some of its texts replaced, and what must leave.
+    struct Stream {
+        first: u32,
+        shift: Shift,
+        comes: Vec<u8>,
+        leaves: Vec<u8>,
+    }
+
+    impl Stream {
+        fn new(rng: &mut Rng) -> Stream {
+            // Often across the end of the numbers.
+            let (first, before) = ((rng.next_u64() as u32) | 0xffff_ff00, rng.next_u64() as u32);
+            let (mut comes, mut leaves, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+            for _ in 0..rng.below(MAX_CHANGES as u64 + 1) {
+                let plain: Vec<u8> = (0..rng.below(40)).map(|_| rng.next_u64() as u8).collect();
+                comes.extend_from_slice(&plain);
+                leaves.extend_from_slice(&plain);
+                let (len, text) =
+                    (1 + rng.below(20) as u8, (0..=rng.below(30)).map(|_| rng.next_u64() as u8).collect());
+                let change = Change { at: first.wrapping_add(comes.len() as u32), len, text };
+                comes.extend(core::iter::repeat_n(b'?', usize::from(len)));
+                leaves.extend_from_slice(&change.text);
+                changes.push(change);
+            }
+            comes.extend_from_slice(b"behind it all");
+            leaves.extend_from_slice(b"behind it all");
+            Stream { first, shift: Shift::new(before, changes), comes, leaves }
+        }
+
+        /// The place among what leaves of a number of what leaves.
+        fn place(&self, number: u32) -> usize {
+            number.wrapping_sub(self.first).wrapping_sub(self.shift.before) as usize
+        }
+
+        fn seq(&self, at: usize) -> u32 {
+            self.first.wrapping_add(at as u32)
+        }
+    }
+
+    #[test]
+    fn however_a_stream_is_cut_and_repeated_the_same_text_leaves_at_the_same_numbers() {
+        for seed in 0..2_000 {
+            let mut rng = Rng::from_seed(seed);
+            let stream = Stream::new(&mut rng);
+            let mut arrived = vec![None; stream.leaves.len()];
+            let mut from = 0;
+            while from < stream.comes.len() {
+                let to = (from + 1 + rng.below(25) as usize).min(stream.comes.len());
+                let room = if rng.chance(1, 4) { rng.below(40) as usize } else { 4096 };
+                let mut text = Vec::new();
+                let covered = stream.shift.write(stream.seq(from), &stream.comes[from..to], room, &mut text);
+                assert!(text.len() <= room && covered <= to - from, "seed {seed}");
+                let place = stream.place(stream.shift.begins(stream.seq(from)));
+                for (at, byte) in (place..).zip(text) {
+                    assert_eq!(byte, stream.leaves[at], "seed {seed}, place {at}");
+                    arrived[at] = Some(byte);
+                }
+                // What did not fit comes again, and so does now and then what did.
+                from += covered;
+                from -= if rng.chance(1, 3) { (rng.below(10) as usize).min(from) } else { 0 };
+            }
+            assert!(arrived.iter().all(Option::is_some), "seed {seed}: everything has left");
+        }
+    }
+
+    #[test]
+    fn acknowledgements_name_what_has_come_and_never_more() {
+        for seed in 0..2_000 {
+            let mut rng = Rng::from_seed(seed);
+            let stream = Stream::new(&mut rng);
+            let mut latest = 0;
+            for place in 0..=stream.leaves.len() {
+                let number = stream.shift.before.wrapping_add(stream.seq(place));
+                let acked = stream.shift.acknowledged(number).wrapping_sub(stream.first) as usize;
+                assert!(acked >= latest, "seed {seed}: they only grow");
+                let leaves = stream.place(stream.shift.leaving(stream.seq(acked)));
+                assert!(leaves <= place, "seed {seed}: {acked} of what came is not there after {place}");
+                latest = acked;
+            }
+            assert_eq!(latest, stream.comes.len(), "seed {seed}: all is all");
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_changes_no_number_behind_it() {
+        for seed in 0..2_000 {
+            let mut rng = Rng::from_seed(seed);
+            let stream = Stream::new(&mut rng);
+            let acked = stream.seq(rng.below(stream.comes.len() as u64) as usize);
+            let mut forgetful = stream.shift.clone();
+            forgetful.forget(acked);
+            for seq in (0..stream.comes.len()).map(|at| stream.seq(at)).filter(|&seq| !is_after(acked, seq)) {
+                assert_eq!(forgetful.leaving(seq), stream.shift.leaving(seq), "seed {seed}");
+            }
+            assert!(forgetful.has_room(None) || stream.shift.changes.len() == MAX_CHANGES, "seed {seed}");
+        }
+    }
 }

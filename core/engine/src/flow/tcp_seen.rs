@@ -270,6 +270,6 @@ const fn fin_acked(side: Side) -> u16 {
 }
 
 /// Whether sequence number `a` is later than `b` (RFC 9293 section 3.4).
-const fn is_after(a: u32, b: u32) -> bool {
+pub(crate) const fn is_after(a: u32, b: u32) -> bool {
     a != b && a.wrapping_sub(b) < 1 << 31
 }

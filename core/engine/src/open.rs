@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::flow::table::Refused;
 use crate::flow::tcp::TcpState;
 use crate::flow::tcp_seen::Stream;
-use crate::flow::{Flow, FlowState, Hop, NONE};
+use crate::flow::{Flow, FlowState, Hop, NONE, Side};
 use crate::passage::is_fast_open;
 use crate::path::Passage;
 use crate::plan::{ConnFailover, FloatingKind, Persistence, Service, ServiceId, Vserver, VserverKind};
@@ -143,7 +143,15 @@ impl Engine {
     /// Puts a flow into the table. A lease it brings is given back on refusal.
     pub(crate) fn open(&mut self, now: Instant, opening: &Opening) -> Result<u32, Drop> {
         let flow = new_flow(now, opening);
-        match self.flows.insert(flow) {
+        let mut inserted = self.flows.insert(flow);
+        if let Err(Refused::Taken(slot)) = inserted
+            && opening.state == FlowState::Tcp(TcpState::SynSeen)
+            && self.is_only_presumed(slot)
+        {
+            self.close(slot);
+            inserted = self.flows.insert(flow);
+        }
+        match inserted {
             Ok(slot) => {
                 self.flows.arm(slot, now + flow.time_out(&self.limits));
                 self.count_open(slot);
@@ -159,6 +167,15 @@ impl Engine {
                 })
             }
         }
+    }
+
+    /// Whether the flow was made from a stray of a server that serves a STATELESS vserver among others, and its client has not
+    /// shown since that it was right: who has lost a SYN-ACK of another vserver sends its SYN again.
+    fn is_only_presumed(&self, slot: u32) -> bool {
+        let flow = self.flows.at(slot);
+        let vserver = self.roster.vserver_at(flow.vserver).and_then(|row| self.roster.vserver(row.id));
+        let rebuilt = vserver.is_some_and(|vserver| vserver.failover == ConnFailover::Stateless);
+        rebuilt && matches!(flow.state, FlowState::Tcp(_)) && flow.stream(Side::Client).end() == 0
     }
 
     /// What the mirror says about the packet that opened the flow in `slot`: without a

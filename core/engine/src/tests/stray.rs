@@ -162,3 +162,43 @@ fn a_connection_that_a_server_opens_itself_passes_with_its_own_address() {
         assert_eq!((data.source(), data.destination()), (server, world));
     }
 }
+
+/// A server serves a STATEFUL vserver on its port and a STATELESS one on every port. After a takeover its SYN-ACK comes before the
+/// client's SYN is repeated: it is taken for the STATELESS vserver's, and must not keep the connection out.
+#[test]
+fn a_stray_answer_that_was_taken_for_another_vservers_gives_way_to_the_clients_syn() {
+    for net in [v4(), v6()] {
+        let mut plan = usip_plan(&net);
+        let any = Vserver {
+            id: VserverId(8),
+            addr: net.snip,
+            port: 0,
+            failover: ConnFailover::Stateless,
+            method: Method::SrcIpSrcPortHash,
+            services: vec![Binding { service: ServiceId(9), weight: 1 }],
+            ..plan.vservers[0].clone()
+        };
+        let wide = Service { id: ServiceId(9), server: Endpoint { port: 0, ..net.servers[0] }, ..plan.services[0] };
+        plan.addresses[1].kind = FloatingKind::Vip;
+        plan.vservers.push(any);
+        plan.services.push(wide);
+        let mut lab = Lab::new(net, plan);
+        lab.engine.set_health(lab.now, ServiceId(9), true);
+        lab.server(net.servers[0], net.client, (SYN_ACK, 500, 101), b"");
+        assert_eq!(lab.next().packet().source().addr, net.snip, "as the STATELESS vserver's");
+        // Its client knows of no such connection.
+        lab.segment(
+            CLIENT_PORT,
+            CLIENT_MAC,
+            net.client,
+            Endpoint { addr: net.snip, port: net.servers[0].port },
+            (RST, 101, 0),
+            b"",
+        );
+        lab.sent.clear();
+        lab.client(SYN, 100, 0, b"");
+        let syn = lab.next().packet();
+        assert_eq!((syn.source(), syn.destination()), (net.client, net.servers[0]));
+        assert_eq!(lab.drops(Drop::UsipConflict), 0);
+    }
+}

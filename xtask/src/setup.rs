@@ -3,48 +3,18 @@
 use anyhow::{Result, bail, ensure};
 use std::process::Command;
 
-/// Program that shows whether something is there, and the packages that bring it.
-const NEEDED: &[(&str, &str)] = &[
-    ("cc", "gcc libc6-dev"),
-    ("update-ca-certificates", "ca-certificates"),
-    ("ip", "iproute2"),
-    ("nft", "nftables"),
-    ("vsftpd", "vsftpd"),
-    ("curl", "curl"),
-    ("lftp", "lftp"),
-    ("ping", "iputils-ping"),
-    ("ps", "procps"),
-    ("python3", "python3-minimal"),
-    ("etcd", "etcd-server"),
-    ("bpftool", "bpftool"),
-    ("ethtool", "ethtool"),
-    ("ssh", "openssh-client"),
-    ("sshd", "openssh-server"),
-    ("psql", "postgresql"),
-    ("redis-server", "redis-server redis-tools"),
-    ("openssl", "openssl"),
-    ("dnsmasq", "dnsmasq-base"),
-    ("drill", "ldnsutils"),
-    ("iperf3", "iperf3"),
-];
-
-/// What the benches compare the product with, and load it with; without it they leave that out and say so.
-const FOR_BENCHES: &[(&str, &str)] = &[
-    ("conntrackd", "conntrackd"),
-    ("conntrack", "conntrack"),
-    ("keepalived", "keepalived"),
-    ("haproxy", "haproxy"),
-    ("valgrind", "valgrind"),
-];
+/// What `./x` reads too. Each line: what it is for (`demo`, `test`, or `bench`: what the benches compare the product with
+/// and load it with, and leave out with a word when it is not there), a program that shows whether it is there, and the
+/// packages that bring it.
+const PACKAGES: &str = include_str!("../packages.txt");
 
 /// Installs what is missing.
 pub fn run(bench: bool) -> Result<()> {
-    let further = if bench { FOR_BENCHES } else { &[] };
-    let missing: Vec<&str> = NEEDED
-        .iter()
-        .chain(further)
-        .filter(|(program, _)| !is_installed(program))
-        .flat_map(|(_, packages)| packages.split(' '))
+    let missing: Vec<&str> = PACKAGES
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>())
+        .filter(|words| (bench || words[0] != "bench") && !is_installed(words[1]))
+        .flat_map(|words| words[2..].to_vec())
         .collect();
     if missing.is_empty() {
         println!("nothing is missing");

@@ -175,7 +175,7 @@ struct Iperf {
 
 impl Iperf {
     fn start(lab: &Lab) -> Result<Iperf> {
-        ensure!(sys::is_installed("iperf3"), "iperf3 is not installed: cargo xtask setup --bench, or --without-iperf");
+        ensure!(sys::is_installed("iperf3"), "iperf3 is not installed: cargo xtask setup, or --without-iperf");
         let output = lab.directory().join("iperf3.json");
         let mut servers = Vec::new();
         for (index, host) in lab.servers.iter().enumerate() {

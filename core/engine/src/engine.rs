@@ -162,8 +162,8 @@ pub struct Engine {
     pub(crate) marks: VecDeque<Mark>,
     /// As receiver: the flow that each number of the session stands for.
     pub(crate) numbers: Numbers,
-    /// What came with flows from a peer of another version, by slot: only flows
-    /// with [`Flow::TAIL`] have an entry.
+    /// What goes with flows' records beyond the fields of all, by slot: what is known of control connections and
+    /// of data connections' parents, and what a peer of another version said. Only flows with [`Flow::TAIL`] have an entry.
     pub(crate) tails: BTreeMap<u32, Box<[u8]>>,
     /// What is known of control connections, by slot.
     pub(crate) controls: BTreeMap<u32, Control>,
@@ -472,8 +472,8 @@ impl Engine {
         self.merge(now, record, session)
     }
 
-    /// What came with the record last applied and this version does not know: kept
-    /// with the flow, for the next node that is told of it. An empty one clears.
+    /// What came with the record last applied beyond the fields of all flows: kept with the flow, for the next node
+    /// that is told of it, and obeyed as far as this version knows it. An empty one clears.
     pub fn set_tail(&mut self, key: &FlowKey, tail: &[u8]) {
         self.keep_tail(key, tail);
     }

@@ -461,10 +461,14 @@ impl Engine {
         self.adopt_tail(slot);
     }
 
+    /// Whether a tail can be kept with the flow.
+    pub(crate) fn has_room_for_tail(&self, slot: u32) -> bool {
+        self.tails.len() < self.limits.max_tails as usize || self.tails.contains_key(&slot)
+    }
+
     /// Keeps the tail of a flow's record; an empty one clears.
     pub(crate) fn store_tail(&mut self, slot: u32, tail: &[u8]) {
-        let has =
-            !tail.is_empty() && (self.tails.len() < self.limits.max_tails as usize || self.tails.contains_key(&slot));
+        let has = !tail.is_empty() && self.has_room_for_tail(slot);
         self.counters.tails_lost += u64::from(!tail.is_empty() && !has);
         if has {
             self.tails.insert(slot, tail.into());

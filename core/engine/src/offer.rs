@@ -109,7 +109,7 @@ impl Engine {
         }
         let (vip, server) = parent_of(tail).unwrap_or((record.vip, record.server));
         let (vserver, _) = self.rows_of(vip, server, record.proto);
-        if !self.roster.vserver_at(vserver).is_some_and(|row| row.stateful) {
+        if !self.roster.is_stateful(vserver) {
             return Offered::Unserved;
         }
         match self.place(now, record) {

@@ -106,8 +106,7 @@ impl Engine {
     /// and marks it. Answers whether the packet must wait for the peer.
     pub(crate) fn track(&mut self, slot: u32) -> bool {
         let flow = self.flows.at(slot);
-        let stateful = self.roster.vserver_at(flow.vserver).is_some_and(|row| row.stateful);
-        if !stateful || flow.has(Flow::TRACKED) {
+        if !self.roster.is_stateful(flow.vserver) || flow.has(Flow::TRACKED) {
             return false;
         }
         self.set_tracked(slot, true);

@@ -270,6 +270,11 @@ impl Roster {
         self.vserver_rows.get(row as usize)
     }
 
+    /// Whether a successor should know the flows of a vserver's row; not for [`NONE`].
+    pub(crate) fn is_stateful(&self, row: u32) -> bool {
+        self.vserver_at(row).is_some_and(|row| row.stateful)
+    }
+
     /// A service's row by number; `None` for [`NONE`].
     pub(crate) fn service_at(&self, row: u32) -> Option<&ServiceRow> {
         self.service_rows.get(row as usize)

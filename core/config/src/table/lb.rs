@@ -337,21 +337,11 @@ const VSERVER_SET: &[Opt] = &[
     CLT_TIMEOUT,
     COMMENT,
 ];
-const VSERVER_UNSET: &[Opt] = &[
-    PERSISTENCE_TYPE,
-    TIMEOUT,
-    PERSIST_MASK,
-    V6_PERSIST,
-    LB_METHOD,
-    REDIRECTION,
-    SESSIONLESS,
-    NETMASK,
-    V6_NETMASK,
-    BACKUP_METHOD,
-    CONN_FAILOVER,
-    CLT_TIMEOUT,
-    COMMENT,
-];
+/// All that can be set but the address, which stands first.
+const VSERVER_UNSET: &[Opt] = match VSERVER_SET {
+    [_, rest @ ..] => rest,
+    [] => &[],
+};
 const VSERVER_ADDRESS: Opt = Opt::new("IPAddress", Type::AddressOrStar, "ipv46", "Its address.");
 
 const MONITOR_OPTS: &[Opt] = &[

@@ -39,8 +39,7 @@ impl Engine {
         if said {
             return true;
         }
-        let room = self.tails.len() < self.limits.max_tails as usize || self.tails.contains_key(&slot);
-        if !room {
+        if !self.has_room_for_tail(slot) {
             // A successor could not know it.
             self.counters.ftp_unannounced += 1;
             return true;

@@ -125,8 +125,8 @@ impl Engine {
     fn must_be_told(&mut self, slot: u32, side: Side, tcp: &Tcp, passes: usize) -> bool {
         let flow = self.flows.at(slot);
         let strict = matches!(self.mirroring, Mirroring::On { strict: true, .. });
-        let stateful = self.roster.vserver_at(flow.vserver).is_some_and(|row| row.stateful);
-        let waits = strict && stateful && self.is_mirrored(flow) && !self.is_protected(flow);
+        let waits =
+            strict && self.roster.is_stateful(flow.vserver) && self.is_mirrored(flow) && !self.is_protected(flow);
         waits && self.control(slot).shift(side).touches(tcp.seq, passes as u32)
     }
 
@@ -210,8 +210,7 @@ impl Engine {
     /// The flow's record has changed: the peer must learn it anew.
     pub(crate) fn tell_again(&mut self, slot: u32) {
         self.write_control_tail(slot);
-        let stateful = self.roster.vserver_at(self.flows.at(slot).vserver).is_some_and(|row| row.stateful);
-        if stateful {
+        if self.roster.is_stateful(self.flows.at(slot).vserver) {
             self.set_tracked(slot, true);
             self.unprotect(slot);
             self.mark(slot);

@@ -154,7 +154,7 @@ pub(crate) struct Flow {
 const _: () = assert!(size_of::<Flow>() <= 192);
 
 impl Flow {
-    /// Fields of another version came with its record.
+    /// Its record has a tail: what is known of a control connection, or fields of another version.
     pub(crate) const TAIL: u16 = 1;
     /// A successor should know it: it counts as protected or unprotected.
     pub(crate) const TRACKED: u16 = 2;

@@ -25,17 +25,12 @@ pub(crate) enum Asked {
 #[derive(Clone, Copy)]
 pub(crate) struct Candidate<'a> {
     pub config: &'a Config,
-    pub service: Option<&'a Service>,
     pub server: Option<&'a Server>,
 }
 
 impl<'a> Candidate<'a> {
     pub(crate) fn of(config: &'a Config) -> Self {
-        Candidate { config, service: None, server: None }
-    }
-
-    fn service(&self, name: &str) -> Option<&'a Service> {
-        self.service.filter(|s| s.name == name).or_else(|| self.config.services.get(name))
+        Candidate { config, server: None }
     }
 
     fn address(&self, service: &Service) -> Option<IpAddr> {
@@ -51,7 +46,7 @@ impl<'a> Candidate<'a> {
         }
         redirection_possible(vserver)?;
         for binding in &vserver.bindings {
-            if let Some(service) = self.service(&binding.service) {
+            for service in self.config.behind(binding) {
                 self.bound(vserver, service, Asked::Vserver)?;
             }
         }
@@ -80,7 +75,7 @@ impl<'a> Candidate<'a> {
     /// All rules about a service as it would be, and about the vservers it is bound to.
     pub(crate) fn bound_service(&self, service: &Service) -> Result<(), CommandError> {
         proxy_port(service)?;
-        self.config.vservers_of(&service.name).try_for_each(|v| self.bound(v, service, Asked::Service))
+        self.config.vservers_of(service).try_for_each(|v| self.bound(v, service, Asked::Service))
     }
 
     /// All rules about one binding.
@@ -114,7 +109,7 @@ impl<'a> Candidate<'a> {
         let stateless = |v: &LbVserver| v.failover == ConnFailover::Stateless;
         let suspects = self.config.vservers.iter().filter(|v| stateless(vserver) || stateless(v));
         let mut others = suspects.filter(|v| v.name != vserver.name);
-        if others.any(|v| v.bindings.iter().any(|b| b.service == service.name)) {
+        if others.any(|v| v.has_bound(service)) {
             return refuse(messages::STATELESS_ONE_VSERVER);
         }
         Ok(())

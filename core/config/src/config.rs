@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use crate::command::Command;
 use crate::error::{CommandError, Warning};
+use crate::group::ServiceGroup;
 use crate::model::{
-    FailoverSet, HaSettings, Hook, Interface, IpKind, LbVserver, Modes, Monitor, MonitorBinding, NsConfig, NsIp, Route,
-    RpcNode, Server, Service, VirtualRouter,
+    Binding, FailoverSet, HaSettings, Hook, Interface, IpKind, LbVserver, Modes, Monitor, MonitorBinding, NsConfig,
+    NsIp, Route, RpcNode, Server, Service, VirtualRouter,
 };
 use crate::table::{Effect, Subject};
 use crate::value::Value;
@@ -122,6 +123,7 @@ pub struct Config {
     pub(crate) modes: Modes,
     pub(crate) servers: Named<Server>,
     pub(crate) services: Named<Service>,
+    pub(crate) groups: Named<ServiceGroup>,
     pub(crate) monitors: Named<Monitor>,
     pub(crate) vservers: Named<LbVserver>,
     pub(crate) ns_config: NsConfig,
@@ -215,7 +217,7 @@ impl Config {
         self.servers.get(name)
     }
 
-    /// Services, in the order of the commands that make them.
+    /// Services, members of service groups among them, in the order of the commands that make them.
     pub fn services(&self) -> impl Iterator<Item = &Service> + Clone {
         self.services.iter()
     }
@@ -223,6 +225,35 @@ impl Config {
     /// The service of that name.
     pub fn service(&self, name: &str) -> Option<&Service> {
         self.services.get(name)
+    }
+
+    /// Service groups, in the order of creation.
+    pub fn groups(&self) -> impl Iterator<Item = &ServiceGroup> + Clone {
+        self.groups.iter()
+    }
+
+    /// The service group of that name.
+    pub fn group(&self, name: &str) -> Option<&ServiceGroup> {
+        self.groups.get(name)
+    }
+
+    /// What a binding stands for, as far as rules go: a service, or what a group's members are made from and
+    /// its members. Nothing if there is no such thing.
+    pub(crate) fn behind(&self, binding: &Binding) -> Vec<&Service> {
+        let group = self.groups.get(&binding.service);
+        let members = group.into_iter().flat_map(|g| &g.members).filter_map(|m| self.services.get(&m.service));
+        let pattern = group.map(|group| &group.pattern);
+        self.services.get(&binding.service).into_iter().chain(pattern).chain(members).collect()
+    }
+
+    /// The services of a vserver with their weights: those bound, and the members of groups bound.
+    pub fn bound_services<'a>(&'a self, vserver: &'a LbVserver) -> impl Iterator<Item = (&'a Service, u8)> + 'a {
+        let members = |binding: &'a Binding| match self.groups.get(&binding.service) {
+            Some(group) => group.members.as_slice(),
+            None => core::slice::from_ref(binding),
+        };
+        let bound = vserver.bindings.iter().flat_map(members);
+        bound.filter_map(|binding| Some((self.services.get(&binding.service)?, binding.weight)))
     }
 
     /// Vservers, in the order of the commands that make them.
@@ -299,9 +330,11 @@ impl Config {
         server.map_or(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED), |s| s.addr)
     }
 
-    /// Neither the service nor its server is disabled.
+    /// Neither the service nor its server is disabled, nor the group whose member it is.
     pub fn service_enabled(&self, service: &Service) -> bool {
-        service.enabled && self.servers.get(&service.server).is_some_and(|s| s.enabled)
+        let group = service.group.as_ref().and_then(|name| self.groups.get(name));
+        let server = self.servers.get(&service.server);
+        service.enabled && server.is_some_and(|s| s.enabled) && group.is_none_or(|g| g.pattern.enabled)
     }
 
     /// What probes a service at this moment: its bound monitors, else the built-in one; nothing
@@ -331,9 +364,9 @@ impl Config {
         self.services.by_id(id)
     }
 
-    /// Vservers that a service is bound to.
-    pub fn vservers_of<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a LbVserver> + 'a {
-        self.vservers.iter().filter(move |v| v.bindings.iter().any(|b| b.service == service))
+    /// Vservers that a service is bound to, by itself or with its group.
+    pub fn vservers_of<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a LbVserver> + 'a {
+        self.vservers.iter().filter(move |vserver| vserver.has_bound(service))
     }
 }
 

@@ -22,6 +22,7 @@ mod config;
 mod connections;
 mod error;
 mod facts;
+mod group;
 mod json;
 mod kept;
 mod lexer;
@@ -53,6 +54,7 @@ pub use facts::{
     NodeState, PeerFacts, PeerPorts, ResyncFacts, RouteFacts, SecurityFacts, SecurityFailure, SecurityState,
     ServiceFacts, StandIn, SyncState, TakeoverFacts, VserverFacts, WitnessFacts,
 };
+pub use group::ServiceGroup;
 pub use kept::{KeptType, Transport};
 pub use model::{
     AddressPattern, Binding, ConnFailover, FailoverSet, HaPeer, HaSettings, HaStatus, Hook, Interface, IpKind,

@@ -1,6 +1,7 @@
 //! The configuration written back as commands.
 
 use crate::config::{Config, Scope};
+use crate::group::ServiceGroup;
 use crate::model::{Interface, IpKind, LbVserver, Modes, Monitor, NsIp, Route, RouteMonitor, RpcNode, Service};
 use crate::options::Options;
 use crate::table::{Change, Opt, PortChange, options_of};
@@ -88,9 +89,15 @@ fn shared(config: &Config, style: Style, lines: &mut Vec<String>) {
         let head = format!("add server {} {}", quote(&server.name), server.addr);
         lines.push(head.clone() + &options(server, Change::AddServer, style));
     }
-    lines.extend(config.services.iter().map(|s| service(s, style)));
+    let services = config.services.iter().filter(|service| service.group.is_none());
+    lines.extend(services.clone().map(|s| service(s, style)));
+    lines.extend(config.groups.iter().map(|g| group(g, style)));
     lines.extend(config.monitors.iter().map(|m| monitor(m, style)));
-    lines.extend(config.services.iter().flat_map(monitor_bindings));
+    lines.extend(services.flat_map(|s| monitor_bindings("bind service", s)));
+    for group in config.groups.iter() {
+        lines.extend(members(config, group));
+        lines.extend(monitor_bindings("bind serviceGroup", &group.pattern));
+    }
     lines.extend(config.vservers.iter().map(|v| vserver(v, style)));
     lines.extend(config.vservers.iter().flat_map(bindings));
 }
@@ -142,11 +149,31 @@ fn monitor(m: &Monitor, style: Style) -> String {
     format!("add lb monitor {} {}", quote(&m.name), m.kind.word()) + &options(m, Change::AddMonitor, style)
 }
 
-fn monitor_bindings(s: &Service) -> Vec<String> {
+fn group(g: &ServiceGroup, style: Style) -> String {
+    let head = format!("add serviceGroup {} {}", quote(g.name()), g.pattern.kind.word());
+    head + &options(g, Change::AddGroup, style)
+}
+
+fn members(config: &Config, group: &ServiceGroup) -> Vec<String> {
+    let line = |m: &crate::model::Binding| {
+        let member = config.services.get(&m.service)?;
+        let state = if member.enabled { "" } else { " -state DISABLED" };
+        let hash = member.hash_id.map_or(String::new(), |id| format!(" -hashId {id}"));
+        let (group, server) = (quote(group.name()), quote(&member.server));
+        Some(format!("bind serviceGroup {group} {server} {}{}{state}{hash}", port(member.port), weight(m.weight)))
+    };
+    group.members.iter().filter_map(line).collect()
+}
+
+/// A weight, if it is not the usual one.
+fn weight(weight: u8) -> String {
+    if weight == 1 { String::new() } else { format!(" -weight {weight}") }
+}
+
+fn monitor_bindings(head: &str, s: &Service) -> Vec<String> {
     let line = |b: &crate::model::MonitorBinding| {
         let state = if b.enabled { "" } else { " -monState DISABLED" };
-        let weight = if b.weight == 1 { String::new() } else { format!(" -weight {}", b.weight) };
-        format!("bind service {} -monitorName {}{state}{weight}", quote(&s.name), quote(&b.monitor))
+        format!("{head} {} -monitorName {}{state}{}", quote(&s.name), quote(&b.monitor), weight(b.weight))
     };
     s.monitors.iter().map(line).collect()
 }
@@ -159,8 +186,7 @@ fn vserver(v: &LbVserver, style: Style) -> String {
 
 fn bindings(v: &LbVserver) -> Vec<String> {
     let line = |b: &crate::model::Binding| {
-        let weight = if b.weight == 1 { String::new() } else { format!(" -weight {}", b.weight) };
-        format!("bind lb vserver {} {}{weight}", quote(&v.name), quote(&b.service))
+        format!("bind lb vserver {} {}{}", quote(&v.name), quote(&b.service), weight(b.weight))
     };
     v.bindings.iter().map(line).collect()
 }

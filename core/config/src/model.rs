@@ -442,8 +442,10 @@ pub struct MonitorBinding {
 pub struct Service {
     /// Number for the life of the process; never used for another service.
     pub id: u32,
-    /// Its name.
+    /// Its name; no operator's if it is a member of a service group.
     pub name: String,
+    /// Name of the service group that it is a member of.
+    pub group: Option<String>,
     /// Name of its server.
     pub server: String,
     /// What it carries.
@@ -494,12 +496,12 @@ impl Service {
     }
 }
 
-/// A service bound to a vserver.
+/// A service or service group bound to a vserver, or a member of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// Name of the service.
+    /// Name of the service, or of the group.
     pub service: String,
-    /// Its share, 1..=100.
+    /// Its share, 1..=100; members of a bound group have their own.
     pub weight: u8,
 }
 
@@ -546,7 +548,7 @@ pub struct LbVserver {
     pub client_timeout: Option<u32>,
     /// Free text.
     pub comment: String,
-    /// Bound services in the order of binding.
+    /// Bound services and service groups in the order of binding.
     pub bindings: Vec<Binding>,
 }
 
@@ -554,6 +556,11 @@ impl LbVserver {
     /// Client-side idle time-out of new flows; a bound service's own value does not count.
     pub fn client_idle(&self) -> Duration {
         self.client_timeout.map_or(self.kind.default_client_idle(), |s| Duration::from_secs(s.into()))
+    }
+
+    /// Whether a service is bound to it, by itself or with its group.
+    pub(crate) fn has_bound(&self, service: &Service) -> bool {
+        self.bindings.iter().any(|b| b.service == service.name || Some(&b.service) == service.group.as_ref())
     }
 
     /// Why it is not served, in a word: its type, or the setting that has no counterpart in the engine.

@@ -80,7 +80,7 @@ fn assert_rules(config: &Config) {
             assert_eq!(v.kind, ServiceType::Any);
             let by_hash = v.persistence == Persistence::None && v.method == Method::SrcIpSrcPortHash;
             assert!(v.persistence == Persistence::SourceIp || by_hash);
-            assert!(services.iter().all(|s| s.usip && config.vservers_of(&s.name).count() == 1));
+            assert!(services.iter().all(|s| s.usip && config.vservers_of(s).count() == 1));
         }
         assert!(v.backup != v.method || v.method == Method::RoundRobin, "{} has itself for a backup", v.name);
         let claimed = v.addr.filter(|a| !a.is_unspecified());

@@ -17,6 +17,7 @@ fn world() -> Config {
         "add ns ip6 2001:db8::2/64",
         "add server srv 192.0.2.21",
         "add service svc srv ANY *",
+        "add serviceGroup group ANY",
         "add lb monitor mon TCP",
         "add lb vserver vs ANY 192.0.2.10 *",
     ] {
@@ -42,6 +43,19 @@ fn every_set_is_kept_and_every_unset_takes_it_back() {
                 "-healthMonitor NO",
                 "-monThreshold 3",
                 "-hashId 3",
+                "-comment x",
+            ],
+        ),
+        (
+            "serviceGroup group",
+            &[
+                "-usip YES",
+                "-useproxyport YES",
+                "-TCPB YES",
+                "-cltTimeout 5",
+                "-svrTimeout 6",
+                "-healthMonitor NO",
+                "-monThreshold 3",
                 "-comment x",
             ],
         ),

@@ -68,10 +68,8 @@ pub(crate) fn services_by_identity(config: &Config) -> BTreeMap<(Endpoint, u8), 
 }
 
 fn vserver(config: &Config, vserver: &config::LbVserver) -> Option<engine::Vserver> {
-    let services = vserver.bindings.iter().filter_map(|binding| {
-        let service = config.service(&binding.service).filter(|service| service.kind.unserved().is_none())?;
-        Some(engine::Binding { service: engine::ServiceId(service.id), weight: binding.weight })
-    });
+    let served = config.bound_services(vserver).filter(|(service, _)| service.kind.unserved().is_none());
+    let services = served.map(|(service, weight)| engine::Binding { service: engine::ServiceId(service.id), weight });
     Some(engine::Vserver {
         id: engine::VserverId(vserver.id),
         addr: vserver.addr.map_or(Addr::UNSPECIFIED, Addr::from),
@@ -95,7 +93,7 @@ fn service(config: &Config, service: &config::Service) -> Option<engine::Service
         hash_id: service.hash_id.unwrap_or(0),
         kind: kind(service.kind)?,
         usip: service.usip,
-        enabled: service.enabled && server.enabled,
+        enabled: config.service_enabled(service),
         server_idle: service.server_idle(),
     })
 }

@@ -434,7 +434,6 @@ impl Node {
         let usable = |service: &Service| {
             self.config.service_enabled(service) && self.health.service(service.id).is_some_and(|state| state.up)
         };
-        let mut bound = vserver.bindings.iter().filter_map(|binding| self.config.service(&binding.service));
-        if bound.any(usable) { Health::Up } else { Health::Down }
+        if self.config.bound_services(vserver).any(|(service, _)| usable(service)) { Health::Up } else { Health::Down }
     }
 }

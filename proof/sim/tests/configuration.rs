@@ -200,6 +200,52 @@ fn a_new_name_travels_and_no_connection_notices() {
 }
 
 #[test]
+fn connections_of_a_service_group_survive_its_changes_and_a_death() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    for line in ["rm service snat-v4-0", "rm service snat-v4-1", "add serviceGroup farm TCP"] {
+        assert_eq!(story.command(primary, line), "");
+    }
+    for line in [
+        "bind serviceGroup farm v4-0 7",
+        "bind lb vserver snat-v4 farm",
+        "bind serviceGroup farm v4-1 7 -weight 2",
+        "bind serviceGroup farm -monitorName tcp-default",
+    ] {
+        assert_eq!(story.command(primary, line), "");
+    }
+    assert_eq!(numbers(story.node(secondary)), numbers(story.node(primary)));
+    story.until("members are UP", move |world| {
+        let node = world.machines[secondary].node.as_ref();
+        node.is_some_and(|node| node.config().services().filter(|s| s.group.is_some()).count() == 2)
+    });
+    story.run_ms(2_000);
+    let open: Vec<usize> = (0..6).map(|_| story.connect(SNAT, false)).collect();
+    story.run_ms(200);
+    let members = story.command(primary, "stat serviceGroup farm");
+    assert!(members.contains("v4-0") && members.contains("v4-1"), "{members}");
+    // What the secondary missed it makes up for, and members stay who they are.
+    story.command(primary, "set HA node -haProp DISABLED");
+    for line in
+        ["disable serviceGroup farm v4-0 7", "rename serviceGroup farm barn", "set serviceGroup barn -svrTimeout 77"]
+    {
+        assert!(story.command(primary, line).starts_with("Warning: Propagation disabled"), "{line}");
+    }
+    story.command(primary, "unset HA node -haProp");
+    story.until("the secondary makes up for it", same_configuration);
+    story.run_ms(700);
+    let counts = story.node(primary).engine().counts();
+    assert_eq!((counts.unprotected, story.node(secondary).engine().counts().flows), (0, counts.flows));
+    story.fault(Fault::Kill(primary));
+    for number in open {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    let late = story.connect(SNAT, false);
+    assert_eq!(story.end_of(late), Outcome::Finished, "the member that is left takes new ones");
+    story.end();
+}
+
+#[test]
 fn what_is_not_served_is_kept_on_both_nodes() {
     let mut story = Story::whole(Scenario::quiet(1));
     let (primary, secondary) = (story.primary(), 1 - story.primary());

@@ -15,7 +15,7 @@ use crate::model::{
 use crate::options::Options as _;
 use crate::value::Value;
 
-fn service_type(c: &Command, at: usize) -> Result<ServiceType, CommandError> {
+pub(super) fn service_type(c: &Command, at: usize) -> Result<ServiceType, CommandError> {
     let word = c.name(at);
     ServiceType::of_word(word).ok_or_else(|| CommandError::about(messages::INVALID_VALUE, "serviceType", word))
 }
@@ -25,11 +25,11 @@ fn address(c: &Command, at: usize) -> Result<IpAddr, CommandError> {
     Ok(addr)
 }
 
-fn port(c: &Command, at: usize) -> Option<u16> {
+pub(super) fn port(c: &Command, at: usize) -> Option<u16> {
     c.arg(at).and_then(Value::as_port)
 }
 
-fn weight(c: &Command) -> u8 {
+pub(super) fn weight(c: &Command) -> u8 {
     c.option("weight").and_then(Value::as_number).map_or(1, |n| u8::try_from(n).unwrap_or(100))
 }
 
@@ -65,7 +65,7 @@ pub(super) fn set_server(config: &mut Config, c: &Command) -> Applied {
     let mut wanted = config.servers.get(name).ok_or_else(|| missing("name", name))?.clone();
     wanted.put_all(c);
     free_server_address(config, name, wanted.addr)?;
-    let candidate = Candidate { server: Some(&wanted), ..Candidate::of(config) };
+    let candidate = Candidate { config, server: Some(&wanted) };
     for service in config.services.iter().filter(|s| s.server == name) {
         candidate.bound_service(service)?;
     }
@@ -73,7 +73,7 @@ pub(super) fn set_server(config: &mut Config, c: &Command) -> Applied {
     Ok(())
 }
 
-fn replace<T>(place: Option<&mut T>, wanted: T) {
+pub(super) fn replace<T>(place: Option<&mut T>, wanted: T) {
     if let Some(place) = place {
         *place = wanted;
     }
@@ -83,7 +83,8 @@ pub(super) fn rm_server(config: &mut Config, c: &Command) -> Applied {
     let name = c.name(0);
     config.servers.get(name).ok_or_else(|| missing("name", name))?;
     if let Some(user) = config.services.iter().find(|s| s.server == name) {
-        return Err(CommandError::about(messages::IN_USE, "name", &format!("{name}, {}", user.name)));
+        let user = user.group.as_ref().unwrap_or(&user.name);
+        return Err(CommandError::about(messages::IN_USE, "name", &format!("{name}, {user}")));
     }
     config.servers.remove(name);
     Ok(())
@@ -96,6 +97,7 @@ pub(super) fn rename_server(config: &mut Config, c: &Command) -> Applied {
     }
     let users = config.services.iter_mut().filter(|service| service.server == name);
     users.for_each(|service| service.server = to.to_owned());
+    super::group::rename_members(config, |service| service.server == to);
     Ok(())
 }
 
@@ -119,28 +121,9 @@ pub(super) fn enable_server(config: &mut Config, c: &Command, on: bool) -> Appli
 
 pub(super) fn add_service(config: &mut Config, c: &Command) -> Applied {
     let name = c.name(0);
-    if config.services.get(name).is_some() {
-        return Err(exists("name", name));
-    }
+    free_service_name(config, "name", name)?;
     let (server, made) = service_server(config, c.name(1))?;
-    let mut service = Service {
-        id: config.services.next_id(),
-        name: name.to_owned(),
-        server,
-        kind: service_type(c, 2)?,
-        port: port(c, 3),
-        usip: config.modes.usip,
-        use_proxy_port: false,
-        tcp_buffering: false,
-        client_timeout: None,
-        server_timeout: None,
-        health_monitor: true,
-        monitor_threshold: 0,
-        hash_id: None,
-        enabled: true,
-        comment: String::new(),
-        monitors: Vec::new(),
-    };
+    let mut service = Service { server, port: port(c, 3), ..blank_service(config, name, service_type(c, 2)?) };
     service.put_all(c);
     check::proxy_port(&service)?;
     check::exact_for_ftp(service.kind, service.port.is_some())?;
@@ -152,8 +135,39 @@ pub(super) fn add_service(config: &mut Config, c: &Command) -> Applied {
     Ok(())
 }
 
+/// Services and service groups are bound by name alone, so they share their names.
+pub(super) fn free_service_name(config: &Config, argument: &str, name: &str) -> Applied {
+    match config.services.get(name).is_some() || config.groups.get(name).is_some() {
+        true => Err(exists(argument, name)),
+        false => Ok(()),
+    }
+}
+
+/// A service as it is made, without a server.
+pub(super) fn blank_service(config: &Config, name: &str, kind: ServiceType) -> Service {
+    Service {
+        id: config.services.next_id(),
+        name: name.to_owned(),
+        group: None,
+        server: String::new(),
+        kind,
+        port: None,
+        usip: config.modes.usip,
+        use_proxy_port: false,
+        tcp_buffering: false,
+        client_timeout: None,
+        server_timeout: None,
+        health_monitor: true,
+        monitor_threshold: 0,
+        hash_id: None,
+        enabled: true,
+        comment: String::new(),
+        monitors: Vec::new(),
+    }
+}
+
 /// The server that a service names: by its name, by its address, or one to be made.
-fn service_server(config: &Config, word: &str) -> Result<(String, Option<Server>), CommandError> {
+pub(super) fn service_server(config: &Config, word: &str) -> Result<(String, Option<Server>), CommandError> {
     if config.servers.get(word).is_some() {
         return Ok((word.to_owned(), None));
     }
@@ -169,7 +183,7 @@ pub(super) fn set_service(config: &mut Config, c: &Command) -> Applied {
     let name = c.name(0);
     let mut wanted = config.services.get(name).ok_or_else(|| missing("name", name))?.clone();
     wanted.put_all(c);
-    Candidate { service: Some(&wanted), ..Candidate::of(config) }.bound_service(&wanted)?;
+    Candidate::of(config).bound_service(&wanted)?;
     replace(config.services.get_mut(name), wanted);
     Ok(())
 }
@@ -185,6 +199,7 @@ pub(super) fn rm_service(config: &mut Config, c: &Command) -> Applied {
 
 pub(super) fn rename_service(config: &mut Config, c: &Command) -> Applied {
     let (name, to) = new_name(&config.services, c)?;
+    free_service_name(config, "newName", to)?;
     if let Some(service) = config.services.rename(name, to) {
         service.name = to.to_owned();
     }
@@ -200,11 +215,17 @@ pub(super) fn enable_service(config: &mut Config, c: &Command, on: bool) -> Appl
 }
 
 pub(super) fn bind_monitor(config: &mut Config, c: &Command) -> Applied {
-    let monitor = monitor_option(c);
-    let known = config.monitor(monitor).is_some();
     let name = c.name(0);
-    let service = config.services.get_mut(name).ok_or_else(|| missing("name", name))?;
-    if !known {
+    let mut wanted = config.services.get(name).ok_or_else(|| missing("name", name))?.clone();
+    monitor_bound(config, &mut wanted, c)?;
+    replace(config.services.get_mut(name), wanted);
+    Ok(())
+}
+
+/// Binds the monitor that a command names to a service, or to what a group's members are made from.
+pub(super) fn monitor_bound(config: &Config, service: &mut Service, c: &Command) -> Applied {
+    let monitor = monitor_option(c);
+    if config.monitor(monitor).is_none() {
         return Err(missing("monitorName", monitor));
     }
     if service.monitors.iter().any(|b| b.monitor == monitor) {
@@ -220,8 +241,13 @@ fn monitor_option(c: &Command) -> &str {
 }
 
 pub(super) fn unbind_monitor(config: &mut Config, c: &Command) -> Applied {
-    let (name, monitor) = (c.name(0), monitor_option(c));
-    let service = config.services.get_mut(name).ok_or_else(|| missing("name", name))?;
+    let name = c.name(0);
+    monitor_unbound(config.services.get_mut(name).ok_or_else(|| missing("name", name))?, c)
+}
+
+/// Unbinds the monitor that a command names.
+pub(super) fn monitor_unbound(service: &mut Service, c: &Command) -> Applied {
+    let monitor = monitor_option(c);
     let at = service.monitors.iter().position(|b| b.monitor == monitor);
     service.monitors.remove(at.ok_or_else(|| missing("monitorName", monitor))?);
     Ok(())
@@ -265,7 +291,9 @@ pub(super) fn set_monitor(config: &mut Config, c: &Command) -> Applied {
 
 pub(super) fn rm_monitor(config: &mut Config, c: &Command) -> Applied {
     let name = find_monitor(config, c)?.name.clone();
-    if let Some(user) = config.services.iter().find(|s| s.monitors.iter().any(|b| b.monitor == name)) {
+    let services = config.services.iter().filter(|service| service.group.is_none());
+    let mut users = services.chain(config.groups.iter().map(|group| &group.pattern));
+    if let Some(user) = users.find(|s| s.monitors.iter().any(|b| b.monitor == name)) {
         return Err(CommandError::about(messages::IN_USE, "monitorName", &format!("{name}, {}", user.name)));
     }
     config.monitors.remove(&name);
@@ -399,12 +427,20 @@ pub(super) fn enable_vserver(config: &mut Config, c: &Command, on: bool) -> Appl
 pub(super) fn bind_vserver(config: &mut Config, c: &Command) -> Applied {
     let (name, service) = (c.name(0), c.name(1));
     let mut wanted = config.vservers.get(name).ok_or_else(|| missing("name", name))?.clone();
-    let bound = config.services.get(service).ok_or_else(|| missing("serviceName", service))?;
     if wanted.bindings.iter().any(|b| b.service == service) {
         return Err(exists("serviceName", service));
     }
-    wanted.bindings.push(Binding { service: service.to_owned(), weight: weight(c) });
-    Candidate::of(config).bound(&wanted, bound, Asked::Bind)?;
+    let binding = Binding { service: service.to_owned(), weight: weight(c) };
+    let bound = config.behind(&binding);
+    if bound.is_empty() {
+        return Err(missing("serviceName", service));
+    }
+    // Each member has a weight of its own.
+    if config.groups.get(service).is_some() && c.option("weight").is_some() {
+        return Err(CommandError::with(messages::MUTUALLY_EXCLUSIVE, format!("{service}, weight")));
+    }
+    wanted.bindings.push(binding);
+    bound.into_iter().try_for_each(|bound| Candidate::of(config).bound(&wanted, bound, Asked::Bind))?;
     replace(config.vservers.get_mut(name), wanted);
     Ok(())
 }

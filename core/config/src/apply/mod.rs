@@ -1,5 +1,6 @@
 //! Changes: a checked copy of the one object that changes takes the place of the old one.
 
+mod group;
 mod ha;
 mod lb;
 mod net;
@@ -28,6 +29,8 @@ fn unserved(config: &Config, change: Change, c: &Command) -> Option<Warning> {
     let name = c.name(0);
     let why = if change == Change::AddService {
         config.services.get(name)?.kind.unserved()?
+    } else if change == Change::AddGroup {
+        config.groups.get(name)?.pattern.kind.unserved()?
     } else if [Change::AddVserver, Change::SetVserver].contains(&change) {
         config.vservers.get(name)?.unserved()?
     } else {
@@ -64,6 +67,14 @@ fn carry_out(config: &mut Config, change: Change, c: &Command) -> Applied {
         Change::DisableService => lb::enable_service(config, c, false),
         Change::BindService => lb::bind_monitor(config, c),
         Change::UnbindService => lb::unbind_monitor(config, c),
+        Change::AddGroup => group::add(config, c),
+        Change::SetGroup | Change::UnsetGroup => group::set(config, c),
+        Change::RmGroup => group::rm(config, c),
+        Change::RenameGroup => group::rename(config, c),
+        Change::EnableGroup => group::enable(config, c, true),
+        Change::DisableGroup => group::enable(config, c, false),
+        Change::BindGroup => group::bind(config, c),
+        Change::UnbindGroup => group::unbind(config, c),
         Change::AddMonitor => lb::add_monitor(config, c),
         Change::SetMonitor | Change::UnsetMonitor => lb::set_monitor(config, c),
         Change::RmMonitor => lb::rm_monitor(config, c),

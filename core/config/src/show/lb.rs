@@ -2,7 +2,7 @@
 
 use super::{Scene, chosen, health, numbered, service_health, vserver_health};
 use crate::error::CommandError;
-use crate::facts::{Health, StandIn};
+use crate::facts::{Health, MonitorFacts, StandIn};
 use crate::json::Json;
 use crate::lines::port;
 use crate::model::{AddressPattern, ConnFailover, LbVserver, Method, Monitor, Persistence, Server, Service};
@@ -10,11 +10,11 @@ use crate::sessions::session_header;
 use crate::time::{calendar, millis, since};
 use crate::value::mask_text;
 
-fn enabled(on: bool) -> &'static str {
+pub(super) fn enabled(on: bool) -> &'static str {
     if on { "ENABLED" } else { "DISABLED" }
 }
 
-fn yes_no(on: bool) -> &'static str {
+pub(super) fn yes_no(on: bool) -> &'static str {
     if on { "YES" } else { "NO" }
 }
 
@@ -32,7 +32,7 @@ pub(super) fn servers(s: &Scene<'_>) -> Result<String, CommandError> {
         let users = s.config.services.iter().filter(|service| service.server == server.name);
         for (n, service) in users.enumerate().filter(|_| s.command.text(0).is_some()) {
             let state = health(service_health(s, service));
-            let (name, kind) = (&service.name, service.kind.word());
+            let (name, kind) = (service.group.as_ref().unwrap_or(&service.name), service.kind.word());
             text += &format!("{})\t{name} ({}: {}) - {kind} State: {state}\n", n + 1, server.addr, port(service.port));
         }
     }
@@ -54,7 +54,7 @@ pub(super) fn servers_json(s: &Scene<'_>) -> Result<Json, CommandError> {
 // Services.
 
 fn chosen_services<'a>(s: &Scene<'a>) -> Result<Vec<&'a Service>, CommandError> {
-    chosen(s, "name", s.config.services.iter(), |o| &o.name)
+    chosen(s, "name", s.config.services.iter().filter(|o| o.group.is_none()), |o| &o.name)
 }
 
 pub(super) fn services(s: &Scene<'_>) -> Result<String, CommandError> {
@@ -121,7 +121,7 @@ fn service_lines(s: &Scene<'_>, service: &Service, head: &str) -> String {
 }
 
 /// The line of what is kept and not served.
-fn not_served(why: &str) -> String {
+pub(super) fn not_served(why: &str) -> String {
     format!("not served by this release ({why})")
 }
 
@@ -131,14 +131,19 @@ fn service_monitors(s: &Scene<'_>, service: &Service) -> String {
         let facts = s.facts.monitor(service.id, &monitor.name);
         text += &format!("{})\tMonitor Name: {}\n", i + 1, monitor.name);
         text += &format!("\t\tState: {}\tWeight: {weight}\tPassive: 0\n", health(facts.health));
-        let (probes, total, current) = (facts.probes, facts.failed_total, facts.failed_current);
-        text += &format!("\t\tProbes: {probes}\tFailed [Total: {total} Current: {current}]\n");
-        if !facts.last_response.is_empty() {
-            text += &format!("\t\tLast response: {}\n", facts.last_response);
-        }
-        text += &format!("\t\tResponse Time: {} millisec\n", millis(facts.response_time));
+        text += &probe_lines(&facts);
     }
     text
+}
+
+/// What the probes of one monitor came to.
+pub(super) fn probe_lines(facts: &MonitorFacts) -> String {
+    let (probes, total, current) = (facts.probes, facts.failed_total, facts.failed_current);
+    let mut text = format!("\t\tProbes: {probes}\tFailed [Total: {total} Current: {current}]\n");
+    if !facts.last_response.is_empty() {
+        text += &format!("\t\tLast response: {}\n", facts.last_response);
+    }
+    text + &format!("\t\tResponse Time: {} millisec\n", millis(facts.response_time))
 }
 
 pub(super) fn services_json(s: &Scene<'_>) -> Result<Json, CommandError> {
@@ -173,7 +178,7 @@ pub(super) fn services_json(s: &Scene<'_>) -> Result<Json, CommandError> {
 }
 
 /// Hundredths of a second since then, as the REST interface counts.
-fn ticks(s: &Scene<'_>, then: u64) -> String {
+pub(super) fn ticks(s: &Scene<'_>, then: u64) -> String {
     (s.facts.now().saturating_sub(then) / 10).to_string()
 }
 
@@ -264,9 +269,8 @@ fn place(vserver: &LbVserver) -> String {
 }
 
 /// Bound services, and how many of them are UP.
-fn bound(s: &Scene<'_>, vserver: &LbVserver) -> (Vec<(Service, u8)>, usize) {
-    let find = |b: &crate::model::Binding| s.config.service(&b.service).map(|x| (x.clone(), b.weight));
-    let services: Vec<(Service, u8)> = vserver.bindings.iter().filter_map(find).collect();
+pub(super) fn bound<'a>(s: &Scene<'a>, vserver: &'a LbVserver) -> (Vec<(&'a Service, u8)>, usize) {
+    let services: Vec<(&Service, u8)> = s.config.bound_services(vserver).collect();
     let up = services.iter().filter(|(x, _)| service_health(s, x) == Health::Up).count();
     (services, up)
 }
@@ -279,14 +283,36 @@ pub(super) fn vservers(s: &Scene<'_>) -> Result<String, CommandError> {
         text += &format!("{}{} ({}) - {kind}\tType: ADDRESS \n", numbered(s, i), vserver.name, place(vserver));
         let lines = state_lines(s, vserver).into_iter().chain(setting_lines(s, vserver)).chain(our_lines(s, vserver));
         lines.for_each(|line| text += &format!("\t{line}\n"));
-        let (services, _) = bound(s, vserver);
-        for (n, (service, weight)) in services.iter().enumerate().filter(|_| single) {
-            let (addr, port) = (s.config.service_address(service), port(service.port));
-            let (name, kind, state) = (&service.name, service.kind.word(), health(service_health(s, service)));
-            text += &format!("{})\t{name} ({addr}: {port}) - {kind} State: {state}\tWeight: {weight}\n", n + 1);
+        if single {
+            text += &bound_lines(s, vserver);
         }
     }
     Ok(text)
+}
+
+/// Bound services, then bound service groups with their members.
+fn bound_lines(s: &Scene<'_>, vserver: &LbVserver) -> String {
+    let line = |service: &Service, name: &str, weight: u8| {
+        let (addr, port) = (s.config.service_address(service), port(service.port));
+        let (kind, state) = (service.kind.word(), health(service_health(s, service)));
+        format!("{name} ({addr}: {port}) - {kind} State: {state}\tWeight: {weight}\n")
+    };
+    let (services, _) = bound(s, vserver);
+    let own = services.iter().filter(|(service, _)| service.group.is_none());
+    let mut text = String::new();
+    for (n, (service, weight)) in own.enumerate() {
+        text += &format!("{})\t{}", n + 1, line(service, &service.name, *weight));
+    }
+    let groups = vserver.bindings.iter().filter_map(|binding| s.config.group(&binding.service));
+    for (n, group) in groups.enumerate() {
+        text += if n == 0 { "\nBound Service Groups:\n" } else { "" };
+        text += &format!("{})\tGroup Name: {}\n", n + 1, group.name());
+        let members = services.iter().filter(|(service, _)| service.group.as_deref() == Some(group.name()));
+        for (n, (member, weight)) in members.enumerate() {
+            text += &format!("\t\t{})\t{}", n + 1, line(member, group.name(), *weight));
+        }
+    }
+    text
 }
 
 fn state_lines(s: &Scene<'_>, vserver: &LbVserver) -> Vec<String> {
@@ -420,16 +446,23 @@ fn vserver_json(s: &Scene<'_>, v: &LbVserver) -> Json {
     let facts = s.facts.vserver(v.id);
     let state = health(vserver_health(s, v));
     let (services, up) = bound(s, v);
-    let binding = |(service, weight): &(Service, u8)| {
+    let binding = |(service, weight): &(&Service, u8)| {
+        let name = match &service.group {
+            Some(group) => ("servicegroupname", group.clone().into()),
+            None => ("servicename", service.name.clone().into()),
+        };
         Json::Object(vec![
             ("name", v.name.clone().into()),
-            ("servicename", service.name.clone().into()),
+            name,
             ("ipv46", s.config.service_address(service).to_string().into()),
             ("port", u64::from(service.port.unwrap_or(u16::MAX)).into()),
             ("servicetype", service.kind.word().into()),
             ("curstate", health(service_health(s, service)).into()),
             ("weight", weight.to_string().into()),
         ])
+    };
+    let rows = |kind: &dyn Fn(&Service) -> bool| {
+        Json::List(services.iter().filter(|(service, _)| kind(service)).map(binding).collect())
     };
     Json::Object(vec![
         ("name", v.name.clone().into()),
@@ -465,6 +498,7 @@ fn vserver_json(s: &Scene<'_>, v: &LbVserver) -> Json {
         ("protectedflows", facts.protected.into()),
         ("unprotectedflows", facts.unprotected.into()),
         ("notserved", v.unserved().unwrap_or_default().into()),
-        ("lbvserver_service_binding", Json::List(services.iter().map(binding).collect())),
+        ("lbvserver_service_binding", rows(&|service| service.group.is_none())),
+        ("lbvserver_servicegroupmember_binding", rows(&|service| service.group.is_some())),
     ])
 }

@@ -3,6 +3,7 @@
 //! Each view has two forms: text, line by line as the market prints it with our own lines
 //! behind, and JSON with the names of the REST interface.
 
+mod group;
 mod ha;
 mod lb;
 mod net;
@@ -47,6 +48,8 @@ pub fn show(command: &Command, config: &Config, facts: &dyn Facts) -> Result<Str
         View::DataPlane => Ok(net::data_plane(&scene)),
         View::Server => lb::servers(&scene),
         View::Service => lb::services(&scene),
+        View::Group => group::groups(&scene),
+        View::StatGroup => stat::groups(&scene),
         View::Monitor => lb::monitors(&scene),
         View::Vserver => lb::vservers(&scene),
         View::HaNode => ha::nodes(&scene),
@@ -76,6 +79,8 @@ pub fn show_json(command: &Command, config: &Config, facts: &dyn Facts) -> Resul
         View::DataPlane => net::data_plane_json(&scene),
         View::Server => lb::servers_json(&scene)?,
         View::Service => lb::services_json(&scene)?,
+        View::Group => group::groups_json(&scene)?,
+        View::StatGroup => stat::groups_json(&scene)?,
         View::Monitor => lb::monitors_json(&scene)?,
         View::Vserver => lb::vservers_json(&scene)?,
         View::HaNode => ha::nodes_json(&scene)?,

@@ -1,9 +1,11 @@
 //! Views of counters.
 
+use super::lb::bound;
 use super::net::table;
 use super::{Scene, chosen, health, service_health, vserver_health};
 use crate::error::{CommandError, messages};
-use crate::facts::{HaFacts, HaRole, Health, NodeState};
+use crate::facts::{HaFacts, HaRole, NodeState};
+use crate::group::ServiceGroup;
 use crate::json::Json;
 use crate::lines::port;
 use crate::model::{LbVserver, Service};
@@ -42,8 +44,8 @@ pub(super) fn vservers(s: &Scene<'_>) -> Result<String, CommandError> {
 
 /// How many of the bound services are UP, and how many there are.
 fn active(s: &Scene<'_>, v: &LbVserver) -> (usize, usize) {
-    let up = |name: &str| s.config.service(name).is_some_and(|x| service_health(s, x) == Health::Up);
-    (v.bindings.iter().filter(|b| up(&b.service)).count(), v.bindings.len())
+    let (services, up) = bound(s, v);
+    (up, services.len())
 }
 
 fn vserver_detail(s: &Scene<'_>, v: &LbVserver) -> String {
@@ -106,17 +108,28 @@ pub(super) fn vservers_json(s: &Scene<'_>) -> Result<Json, CommandError> {
 }
 
 fn chosen_services<'a>(s: &Scene<'a>) -> Result<Vec<&'a Service>, CommandError> {
-    chosen(s, "name", s.config.services.iter(), |o| &o.name)
+    chosen(s, "name", s.config.services.iter().filter(|o| o.group.is_none()), |o| &o.name)
 }
 
 pub(super) fn services(s: &Scene<'_>) -> Result<String, CommandError> {
+    let services = chosen_services(s)?;
+    Ok(format!("\nService(s) Summary\n{}", service_table(s, services.into_iter(), "Name", |service| &service.name)))
+}
+
+/// Counters of services, a row each, under what `name` says.
+fn service_table<'a>(
+    s: &Scene<'_>,
+    services: impl Iterator<Item = &'a Service>,
+    title: &str,
+    name: impl Fn(&'a Service) -> &'a str,
+) -> String {
     let header =
-        ["Name", "IP", "port", "Protocol", "State", "Hits", "SvrConn", "PktsTo", "PktsFrom", "BytesTo", "BytesFrom"];
+        [title, "IP", "port", "Protocol", "State", "Hits", "SvrConn", "PktsTo", "PktsFrom", "BytesTo", "BytesFrom"];
     let mut rows: Vec<[String; 11]> = vec![header.map(str::to_owned)];
-    for service in chosen_services(s)? {
+    for service in services {
         let f = s.facts.service(service.id);
         rows.push([
-            service.name.clone(),
+            name(service).to_owned(),
             s.config.service_address(service).to_string(),
             port(service.port),
             service.kind.word().to_owned(),
@@ -129,27 +142,54 @@ pub(super) fn services(s: &Scene<'_>) -> Result<String, CommandError> {
             f.bytes_out.to_string(),
         ]);
     }
-    Ok(format!("\nService(s) Summary\n{}", table(&rows)))
+    table(&rows)
+}
+
+pub(super) fn groups(s: &Scene<'_>) -> Result<String, CommandError> {
+    let groups = super::group::chosen_groups(s)?;
+    let members = groups.into_iter().flat_map(|group| super::group::members(s, group));
+    let rows = service_table(s, members.map(|(service, _)| service), "Server", |service| &service.server);
+    Ok(format!("\nService Group Member(s) Summary\n{rows}"))
+}
+
+pub(super) fn groups_json(s: &Scene<'_>) -> Result<Json, CommandError> {
+    let one = |group: &ServiceGroup| {
+        let members = super::group::members(s, group);
+        let rows = members.iter().map(|(service, _)| service_json(s, service)).collect();
+        Json::Object(vec![
+            ("servicegroupname", group.name().into()),
+            ("servicetype", group.pattern.kind.word().into()),
+            ("state", health(super::group::effective(s, group)).into()),
+            ("servicegroupmember", Json::List(rows)),
+        ])
+    };
+    Ok(Json::List(super::group::chosen_groups(s)?.into_iter().map(one).collect()))
 }
 
 pub(super) fn services_json(s: &Scene<'_>) -> Result<Json, CommandError> {
-    let one = |service: &Service| {
-        let f = s.facts.service(service.id);
-        Json::Object(vec![
-            ("name", service.name.clone().into()),
-            ("primaryipaddress", s.config.service_address(service).to_string().into()),
-            ("primaryport", u64::from(service.port.unwrap_or(u16::MAX)).into()),
-            ("servicetype", service.kind.word().into()),
-            ("state", health(service_health(s, service)).into()),
-            ("tothits", f.hits.to_string().into()),
-            ("cursrvrconnections", f.flows.to_string().into()),
-            ("totalpktssent", f.packets_in.to_string().into()),
-            ("totalpktsrecvd", f.packets_out.to_string().into()),
-            ("totalrequestbytes", f.bytes_in.to_string().into()),
-            ("totalresponsebytes", f.bytes_out.to_string().into()),
-        ])
+    Ok(Json::List(chosen_services(s)?.into_iter().map(|service| service_json(s, service)).collect()))
+}
+
+fn service_json(s: &Scene<'_>, service: &Service) -> Json {
+    let f = s.facts.service(service.id);
+    let name = match &service.group {
+        Some(group) => ("servicegroupname", group.clone().into()),
+        None => ("name", service.name.clone().into()),
     };
-    Ok(Json::List(chosen_services(s)?.into_iter().map(one).collect()))
+    Json::Object(vec![
+        name,
+        ("servername", service.server.clone().into()),
+        ("primaryipaddress", s.config.service_address(service).to_string().into()),
+        ("primaryport", u64::from(service.port.unwrap_or(u16::MAX)).into()),
+        ("servicetype", service.kind.word().into()),
+        ("state", health(service_health(s, service)).into()),
+        ("tothits", f.hits.to_string().into()),
+        ("cursrvrconnections", f.flows.to_string().into()),
+        ("totalpktssent", f.packets_in.to_string().into()),
+        ("totalpktsrecvd", f.packets_out.to_string().into()),
+        ("totalrequestbytes", f.bytes_in.to_string().into()),
+        ("totalresponsebytes", f.bytes_out.to_string().into()),
+    ])
 }
 
 /// The market's upper-case spelling; DRAINING is ours.

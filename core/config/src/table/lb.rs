@@ -141,30 +141,31 @@ const MONITOR_TYPES: &[Choice] = &[
     no("SMPP"),
 ];
 
-const STATE: Opt = Opt::new("state", Type::Choice(ON_OFF), "state", "State after creation.").default("ENABLED");
-const COMMENT: Opt = Opt::new("comment", Type::Text(255), "comment", "Free text.").default("");
-const CLT_TIMEOUT: Opt = Opt::new(
+pub(super) const STATE: Opt =
+    Opt::new("state", Type::Choice(ON_OFF), "state", "State after creation.").default("ENABLED");
+pub(super) const COMMENT: Opt = Opt::new("comment", Type::Text(255), "comment", "Free text.").default("");
+pub(super) const CLT_TIMEOUT: Opt = Opt::new(
     "cltTimeout",
     Type::Number(1, YEAR),
     "clttimeout",
     "Idle time-out of clients in seconds; by type: TCP and SSL_BRIDGE 9000, UDP and ANY 120.",
 );
-const SVR_TIMEOUT: Opt = Opt::new(
+pub(super) const SVR_TIMEOUT: Opt = Opt::new(
     "svrTimeout",
     Type::Number(1, YEAR),
     "svrtimeout",
     "Idle time-out of servers in seconds; by type: TCP and SSL_BRIDGE 9000, UDP and ANY 120.",
 );
-const USIP: Opt =
+pub(super) const USIP: Opt =
     Opt::new("usip", Type::Choice(YES_NO), "usip", "Servers see the client's address; else mode USIP decides.")
         .always();
-const PROXY_PORT: Opt =
+pub(super) const PROXY_PORT: Opt =
     Opt::new("useproxyport", Type::Choice(YES_NO), "useproxyport", "With USIP the client's port is kept: only NO.")
         .default("NO");
-const HEALTH: Opt =
+pub(super) const HEALTH: Opt =
     Opt::new("healthMonitor", Type::Choice(YES_NO), "healthmonitor", "Probe it; unprobed services are always UP.")
         .default("YES");
-const THRESHOLD: Opt = Opt::new(
+pub(super) const THRESHOLD: Opt = Opt::new(
     "monThreshold",
     Type::Number(0, 65535),
     "monthreshold",
@@ -172,7 +173,7 @@ const THRESHOLD: Opt = Opt::new(
 )
 .default("0");
 
-const HASH_ID: Opt =
+pub(super) const HASH_ID: Opt =
     Opt::new("hashId", Type::Number(1, 4_294_967_295), "hashid", "What hashes know it by; else its address and port.");
 
 const SERVER: Arg = Arg::required("name", Type::Name, "name", "Name of the server.");
@@ -181,18 +182,21 @@ const VSERVER: Arg = Arg::required("name", Type::Name, "name", "Name of the vser
 const MONITOR: Arg = Arg::required("monitorName", Type::Name, "monitorname", "Name of the monitor.");
 const MONITOR_TYPE: Arg = Arg::required("type", Type::Choice(MONITOR_TYPES), "type", "What it probes with.");
 const MONITOR_TYPE_HINT: Arg = Arg::optional("type", Type::Choice(MONITOR_TYPES), "type", "Its type; not needed.");
-const SERVICE_TYPE: Arg = Arg::required(
+pub(super) const SERVICE_TYPE: Arg = Arg::required(
     "serviceType",
     Type::Choice(TYPES),
     "servicetype",
     "What it carries. TCP, UDP, ANY, FTP and SSL_BRIDGE are served; the others are kept and DOWN.",
 );
-const NEW_NAME: Arg = Arg::required("newName", Type::Name, "newname", "Its name from now on.");
+pub(super) const NEW_NAME: Arg = Arg::required("newName", Type::Name, "newname", "Its name from now on.");
 const ONLY: Arg = Arg::optional("name", Type::Name, "name", "Only this one.");
 const SESSIONS_OF: Arg = Arg::optional("vServer", Type::Name, "vserver", "Only those of this vserver.");
-const BOUND: Arg = Arg::required("serviceName", Type::Name, "servicename", "Name of the service.");
-const MONITOR_NAME: Opt = Opt::new("monitorName", Type::Name, "monitor_name", "Name of the monitor.").required();
-const WEIGHT: Opt = Opt::new("weight", Type::Number(1, 100), "weight", "Its share.").default("1");
+const BOUND: Arg =
+    Arg::required("serviceName", Type::Name, "servicename", "Name of the service, or of the service group.");
+pub(super) const MONITOR_NAME: Opt =
+    Opt::new("monitorName", Type::Name, "monitor_name", "Name of the monitor.").required();
+pub(super) const MON_STATE: Opt = Opt::new("monState", Type::Choice(ON_OFF), "monstate", "Use it.").default("ENABLED");
+pub(super) const WEIGHT: Opt = Opt::new("weight", Type::Number(1, 100), "weight", "Its share.").default("1");
 
 const SERVER_OPTS: &[Opt] = &[STATE, COMMENT];
 const SERVICE_ADD: &[Opt] = &[
@@ -218,21 +222,21 @@ const SERVICE_ADD: &[Opt] = &[
 ];
 const SERVICE_SET: &[Opt] = &[USIP, PROXY_PORT, TCPB, CLT_TIMEOUT, SVR_TIMEOUT, HEALTH, THRESHOLD, HASH_ID, COMMENT];
 const GSLB: Opt = Opt::neutral("gslb", Type::Choice(NONE_ONLY));
-const MAX_CLIENT: Opt = Opt::neutral("maxClient", Type::Number(0, 0));
-const MAX_REQ: Opt = Opt::neutral("maxReq", Type::Number(0, 0));
-const CIP: Opt = Opt::neutral("cip", Type::Choice(DISABLED_ONLY));
-const SP: Opt = Opt::neutral("sp", Type::Choice(OFF_ONLY));
-const CKA: Opt = Opt::neutral("CKA", Type::Choice(NO_ONLY));
-const TCPB: Opt = Opt::new(
+pub(super) const MAX_CLIENT: Opt = Opt::neutral("maxClient", Type::Number(0, 0));
+pub(super) const MAX_REQ: Opt = Opt::neutral("maxReq", Type::Number(0, 0));
+pub(super) const CIP: Opt = Opt::neutral("cip", Type::Choice(DISABLED_ONLY));
+pub(super) const SP: Opt = Opt::neutral("sp", Type::Choice(OFF_ONLY));
+pub(super) const CKA: Opt = Opt::neutral("CKA", Type::Choice(NO_ONLY));
+pub(super) const TCPB: Opt = Opt::new(
     "TCPB",
     Type::Choice(YES_NO),
     "tcpb",
     "Kept and shown; packets are forwarded, not buffered. YES: no vserver of it may be STATEFUL.",
 )
 .default("NO");
-const CMP: Opt = Opt::neutral("CMP", Type::Choice(NO_ONLY));
+pub(super) const CMP: Opt = Opt::neutral("CMP", Type::Choice(NO_ONLY));
 const ACCESS_DOWN: Opt = Opt::neutral("accessDown", Type::Choice(NO_ONLY));
-const TD: Opt = Opt::neutral("td", Type::Number(0, 0));
+pub(super) const TD: Opt = Opt::neutral("td", Type::Number(0, 0));
 
 const PERSISTENCE_TYPE: Opt =
     Opt::new("persistenceType", Type::Choice(PERSISTENCE), "persistencetype", "What is remembered about clients.")
@@ -427,7 +431,7 @@ pub(super) const ROWS: &[Row] = &[
         "Binds a monitor; the built-in one no longer counts.",
     )
     .args(&[SERVICE])
-    .opts(&[MONITOR_NAME, Opt::new("monState", Type::Choice(ON_OFF), "monstate", "Use it.").default("ENABLED"), WEIGHT])
+    .opts(&[MONITOR_NAME, MON_STATE, WEIGHT])
     .nitro("service_lbmonitor_binding"),
     Row::new("unbind", &["service"], Effect::Shared(Change::UnbindService), "Unbinds a monitor.")
         .args(&[SERVICE])
@@ -501,13 +505,23 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("disable", &["lb", "vserver"], Effect::Shared(Change::DisableVserver), "Disables a vserver.")
         .args(&[VSERVER])
         .nitro("lbvserver"),
-    Row::new("bind", &["lb", "vserver"], Effect::Shared(Change::BindVserver), "Binds a service.")
-        .args(&[VSERVER, BOUND])
-        .opts(&[WEIGHT])
-        .nitro("lbvserver_service_binding"),
-    Row::new("unbind", &["lb", "vserver"], Effect::Shared(Change::UnbindVserver), "Unbinds a service.")
-        .args(&[VSERVER, BOUND])
-        .nitro("lbvserver_service_binding"),
+    Row::new(
+        "bind",
+        &["lb", "vserver"],
+        Effect::Shared(Change::BindVserver),
+        "Binds a service, or the members of a service group.",
+    )
+    .args(&[VSERVER, BOUND])
+    .opts(&[WEIGHT])
+    .nitro("lbvserver_service_binding"),
+    Row::new(
+        "unbind",
+        &["lb", "vserver"],
+        Effect::Shared(Change::UnbindVserver),
+        "Unbinds a service, or a service group.",
+    )
+    .args(&[VSERVER, BOUND])
+    .nitro("lbvserver_service_binding"),
     Row::new(
         "rename",
         &["lb", "vserver"],

@@ -4,6 +4,7 @@
 //! completion, help, defaults, canonical printing, REST names and the reference are all
 //! read from it; nothing else in the crate knows how a command is spelled.
 
+mod group;
 mod ha;
 mod lb;
 mod net;
@@ -53,6 +54,15 @@ pub(crate) enum Change {
     DisableService,
     BindService,
     UnbindService,
+    AddGroup,
+    SetGroup,
+    UnsetGroup,
+    RmGroup,
+    RenameGroup,
+    EnableGroup,
+    DisableGroup,
+    BindGroup,
+    UnbindGroup,
     AddVserver,
     SetVserver,
     UnsetVserver,
@@ -140,6 +150,7 @@ pub(crate) enum View {
     Route,
     Server,
     Service,
+    Group,
     Vserver,
     Monitor,
     Mode,
@@ -157,6 +168,7 @@ pub(crate) enum View {
     Version,
     StatVserver,
     StatService,
+    StatGroup,
     StatHaNode,
     Rehearse,
 }
@@ -324,7 +336,7 @@ impl Opt {
 
 /// All rows, in the order of the reference.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> + Clone {
-    net::ROWS.iter().chain(ports::ROWS).chain(lb::ROWS).chain(ha::ROWS)
+    net::ROWS.iter().chain(ports::ROWS).chain(lb::ROWS).chain(group::ROWS).chain(ha::ROWS)
 }
 
 /// The options of the command that makes an object, by its change.

@@ -7,8 +7,8 @@ use crate::command::Command;
 use crate::error::{CommandError, Warning};
 use crate::group::ServiceGroup;
 use crate::model::{
-    Binding, FailoverSet, HaSettings, Hook, Interface, IpKind, LbVserver, Modes, Monitor, MonitorBinding, NsConfig,
-    NsIp, Route, RpcNode, Server, Service, VirtualRouter,
+    Binding, FailoverSet, HaSettings, Hook, Interface, IpKind, LbVserver, Leaving, Modes, Monitor, MonitorBinding,
+    NsConfig, NsIp, Route, RpcNode, Server, Service, VirtualRouter,
 };
 use crate::table::{Effect, Subject};
 use crate::value::Value;
@@ -335,6 +335,27 @@ impl Config {
         let group = service.group.as_ref().and_then(|name| self.groups.get(name));
         let server = self.servers.get(&service.server);
         service.enabled && server.is_some_and(|s| s.enabled) && group.is_none_or(|g| g.pattern.enabled)
+    }
+
+    /// How a service goes that is not enabled; `None`: at once. Who disabled its server or its group has a say in it.
+    pub fn leaving(&self, service: &Service) -> Option<Leaving> {
+        let server = self.servers.get(&service.server).map(|server| (server.enabled, server.leaving));
+        let group = service.group.as_ref().and_then(|name| self.groups.get(name)).map(|group| &group.pattern);
+        let group = group.map(|group| (group.enabled, group.leaving));
+        let parts = [Some((service.enabled, service.leaving)), group, server];
+        let mut disabled = parts.into_iter().flatten().filter(|(enabled, _)| !enabled).map(|(_, leaving)| leaving);
+        let first = disabled.next()??;
+        disabled.all(|leaving| leaving.is_some()).then_some(first)
+    }
+
+    /// All that is going out of service: the command that ends it, how it goes, and the numbers of its services.
+    pub fn leavers(&self) -> Vec<(String, Leaving, Vec<u32>)> {
+        crate::lines::leavers(self)
+            .into_iter()
+            .map(|(line, leaving, is_part)| {
+                (line, leaving, self.services.iter().filter(|s| is_part(s)).map(|service| service.id).collect())
+            })
+            .collect()
     }
 
     /// What probes a service at this moment: its bound monitors, else the built-in one; nothing

@@ -39,6 +39,10 @@ pub enum Health {
     Unknown,
     /// Disabled by the operator.
     OutOfService,
+    /// Disabled, usable for who persists on it until it has gone.
+    GoingOutOfService,
+    /// The same, but its probes fail.
+    DownWhenGoingOutOfService,
 }
 
 /// About this node.

@@ -43,6 +43,7 @@ impl ServiceGroup {
             port: member.port,
             hash_id: member.hash_id,
             enabled: member.enabled,
+            leaving: member.leaving,
             comment: String::new(),
             ..self.pattern.clone()
         }

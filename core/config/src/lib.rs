@@ -58,7 +58,7 @@ pub use group::ServiceGroup;
 pub use kept::{KeptType, Transport};
 pub use model::{
     AddressPattern, Binding, ConnFailover, FailoverSet, HaPeer, HaSettings, HaStatus, Hook, Interface, IpKind,
-    LbVserver, Method, MirrorMode, Modes, Monitor, MonitorBinding, MonitorKind, NsConfig, NsIp, Persistence,
+    LbVserver, Leaving, Method, MirrorMode, Modes, Monitor, MonitorBinding, MonitorKind, NsConfig, NsIp, Persistence,
     Redirection, Route, RouteMonitor, RpcNode, Server, Service, ServiceType, VirtualRouter,
 };
 pub use parse::{parse, parse_all};

@@ -2,7 +2,9 @@
 
 use crate::config::{Config, Scope};
 use crate::group::ServiceGroup;
-use crate::model::{Interface, IpKind, LbVserver, Modes, Monitor, NsIp, Route, RouteMonitor, RpcNode, Service};
+use crate::model::{
+    Interface, IpKind, LbVserver, Leaving, Modes, Monitor, NsIp, Route, RouteMonitor, RpcNode, Service,
+};
 use crate::options::Options;
 use crate::table::{Change, Opt, PortChange, options_of};
 use crate::value::{Value, mask_text, quote};
@@ -98,8 +100,45 @@ fn shared(config: &Config, style: Style, lines: &mut Vec<String>) {
         lines.extend(members(config, group));
         lines.extend(monitor_bindings("bind serviceGroup", &group.pattern));
     }
+    lines.extend(leavers(config).into_iter().map(going));
     lines.extend(config.vservers.iter().map(|v| vserver(v, style)));
     lines.extend(config.vservers.iter().flat_map(bindings));
+}
+
+/// Whether a service belongs to what is leaving.
+type IsPart<'a> = Box<dyn Fn(&Service) -> bool + 'a>;
+
+/// What is going out of service: the command that ends it, how it goes, and which services are part of it.
+pub(crate) fn leavers(config: &Config) -> Vec<(String, Leaving, IsPart<'_>)> {
+    let mut found: Vec<(String, Leaving, IsPart<'_>)> = Vec::new();
+    for server in config.servers.iter() {
+        let line = format!("disable server {}", quote(&server.name));
+        found.extend(server.leaving.map(|l| (line, l, Box::new(|s: &Service| s.server == server.name) as IsPart<'_>)));
+    }
+    for service in config.services.iter() {
+        let line = match &service.group {
+            Some(group) => {
+                let (group, server) = (quote(group), quote(&service.server));
+                format!("disable serviceGroup {group} {server} {}", port(service.port))
+            }
+            None => format!("disable service {}", quote(&service.name)),
+        };
+        found.extend(service.leaving.map(|l| (line, l, Box::new(|s: &Service| s.id == service.id) as IsPart<'_>)));
+    }
+    for group in config.groups.iter() {
+        let line = format!("disable serviceGroup {}", quote(group.name()));
+        let is_member = |s: &Service| s.group.as_deref() == Some(group.name());
+        found.extend(group.pattern.leaving.map(|l| (line, l, Box::new(is_member) as IsPart<'_>)));
+    }
+    found
+}
+
+/// The command that makes something go as it goes.
+fn going((line, leaving, _): (String, Leaving, IsPart<'_>)) -> String {
+    let option = if line.starts_with("disable serviceGroup") { " -delay" } else { "" };
+    let delay = leaving.delay_s.map_or(String::new(), |seconds| format!("{option} {seconds}"));
+    let graceful = if leaving.graceful { " -graceFul YES" } else { "" };
+    format!("{line}{delay}{graceful}")
 }
 
 fn modes(modes: Modes) -> Vec<String> {

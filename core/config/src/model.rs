@@ -413,6 +413,16 @@ pub struct Route {
     pub gateway: IpAddr,
 }
 
+/// How something disabled goes out of service (`disable … [delay] [-graceFul YES]`): until it has gone, clients
+/// whose persistence session names it still come. Its connections go on in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    /// It is gone after this time, in seconds.
+    pub delay_s: Option<u32>,
+    /// It is gone with its last connection.
+    pub graceful: bool,
+}
+
 /// A server (`add server`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -422,6 +432,8 @@ pub struct Server {
     pub addr: IpAddr,
     /// Not disabled by the operator; a disabled server disables its services.
     pub enabled: bool,
+    /// How it leaves, while it does.
+    pub leaving: Option<Leaving>,
     /// Free text.
     pub comment: String,
 }
@@ -470,6 +482,8 @@ pub struct Service {
     pub hash_id: Option<u32>,
     /// Not disabled by the operator.
     pub enabled: bool,
+    /// How it leaves, while it does.
+    pub leaving: Option<Leaving>,
     /// Free text.
     pub comment: String,
     /// Bound monitors in the order of binding; empty means the built-in one.

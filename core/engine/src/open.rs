@@ -205,7 +205,7 @@ impl Engine {
         };
         let key = session_key(vserver, &persistence, client.addr, called.addr);
         if let Some(server) = self.sessions.find(&key)
-            && let Some(service) = self.usable_at(vserver, server)
+            && let Some(service) = self.returnable_at(vserver, server)
         {
             self.sessions.touch(now, &key);
             self.sessions.set_timeout(&key, persistence.timeout);
@@ -236,9 +236,9 @@ impl Engine {
         Some((session_key(vserver, persistence, client.addr, called.addr), persistence.timeout))
     }
 
-    fn usable_at(&self, vserver: &Vserver, server: Endpoint) -> Option<ServiceId> {
+    fn returnable_at(&self, vserver: &Vserver, server: Endpoint) -> Option<ServiceId> {
         let bound = vserver.services.iter().map(|binding| binding.service);
-        bound.into_iter().find(|&id| self.roster.usable(id).is_some_and(|service| service.server == server))
+        bound.into_iter().find(|&id| self.roster.returnable(id).is_some_and(|service| service.server == server))
     }
 
     fn remember(&mut self, now: Instant, key: SessionKey, server: Endpoint, timeout: Duration) {

@@ -238,6 +238,8 @@ pub struct Service {
     pub usip: bool,
     /// Enabled by the operator.
     pub enabled: bool,
+    /// Not enabled, but clients whose persistence session names it still come (`disable … -graceFul`).
+    pub leaving: bool,
     /// Idle time, server side (`-svrTimeout`).
     pub server_idle: Duration,
 }

@@ -222,9 +222,14 @@ impl Roster {
 
     /// The service, if it is enabled and up.
     pub(crate) fn usable(&self, id: ServiceId) -> Option<&Service> {
+        self.returnable(id).filter(|service| service.enabled)
+    }
+
+    /// The service, if it is up and takes clients whose persistence session names it.
+    pub(crate) fn returnable(&self, id: ServiceId) -> Option<&Service> {
         let service = self.service(id)?;
         let row = self.service_rows.get(self.service_row(id) as usize)?;
-        (service.enabled && row.up).then_some(service)
+        ((service.enabled || service.leaving) && row.up).then_some(service)
     }
 
     /// Whether [`Roster::usable`] has an answer.

@@ -79,6 +79,7 @@ fn plan() -> Plan {
         hash_id: 0,
         usip: false,
         enabled: true,
+        leaving: false,
         server_idle: idle,
     };
     Plan { epoch: 1, addresses: vec![vip, snip], vservers: vec![vserver], services: vec![service], ..Plan::default() }

@@ -75,6 +75,7 @@ fn plan() -> Plan {
             hash_id: 0,
             usip: false,
             enabled: true,
+            leaving: false,
             server_idle: Duration::from_secs(60),
         }],
         l3_mode: true,

@@ -105,7 +105,7 @@ fn vserver(id: u32, address: Endpoint, kind: VserverKind) -> Vserver {
 
 fn service(id: u32, server: Endpoint, kind: VserverKind) -> Service {
     let server_idle = Duration::from_secs(360);
-    Service { id: ServiceId(id), server, hash_id: 0, kind, usip: false, enabled: true, server_idle }
+    Service { id: ServiceId(id), server, hash_id: 0, kind, usip: false, enabled: true, leaving: false, server_idle }
 }
 
 /// A node with its gate open, and what it sends.

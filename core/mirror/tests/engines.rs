@@ -50,6 +50,7 @@ fn plan() -> Plan {
         hash_id: 0,
         usip: false,
         enabled: true,
+        leaving: false,
         server_idle: Duration::from_secs(9000),
     });
     Plan {

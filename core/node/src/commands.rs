@@ -133,6 +133,14 @@ impl Node {
         self.event(Level::Warn, text);
     }
 
+    /// A change that nobody types: its time has come. Nobody waits for the answer, either.
+    pub(crate) fn change_in_time(&mut self, now: Instant, line: &str) {
+        let changed = config::parse_all(line).and_then(|commands| self.change_all(now, (0, false), &commands));
+        if let Err(error) = changed {
+            self.event(Level::Warn, format!("{line}: {error}"));
+        }
+    }
+
     /// An NSIP that no interface has is of no use to the peer link. (Before the first look at the host nothing is known.)
     fn doubt_address(&self, next: &Config) -> Option<Warning> {
         let addr = next.ns_config().addr.filter(|addr| self.config.ns_config().addr != Some(*addr))?;

@@ -19,6 +19,7 @@ mod health;
 mod hearing;
 mod hooks;
 mod idle;
+mod leaving;
 mod listing;
 mod lower;
 mod mirroring;

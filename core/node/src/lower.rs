@@ -94,6 +94,7 @@ fn service(config: &Config, service: &config::Service) -> Option<engine::Service
         kind: kind(service.kind)?,
         usip: service.usip,
         enabled: config.service_enabled(service),
+        leaving: config.leaving(service).is_some(),
         server_idle: service.server_idle(),
     })
 }

@@ -23,6 +23,7 @@ use crate::ha_counters::HaCounters;
 use crate::handover::Handover;
 use crate::health::Health;
 use crate::hearing::Hearing;
+use crate::leaving::Leavers;
 use crate::listing::Listings;
 use crate::mirroring::Mirroring;
 use crate::offer::Offers;
@@ -54,6 +55,7 @@ pub struct Node {
     pub(crate) handover: Handover,
     pub(crate) sync: ConfigSync,
     pub(crate) propagations: Propagations,
+    pub(crate) leavers: Leavers,
     pub(crate) onlooker: &'static dyn Onlooker,
     pub(crate) health: Health,
     pub(crate) listings: Listings,
@@ -128,6 +130,7 @@ impl Node {
             handover: Handover::default(),
             sync: ConfigSync::default(),
             propagations: Propagations::default(),
+            leavers: Leavers::default(),
             onlooker: &Nobody,
             health: Health::default(),
             listings: Listings::default(),
@@ -338,6 +341,7 @@ impl Node {
         self.watch_handover(now);
         self.complain(now);
         self.expire_propagations(now);
+        self.watch_leavers(now);
         self.watch_limits(now);
         self.ask_next_hops(now);
         self.watch_hearing(now);
@@ -362,6 +366,7 @@ impl Node {
             self.handover.ends(),
             self.sync.poll_timeout(),
             self.propagations.poll_timeout(),
+            self.leavers.poll_timeout(),
             self.health.poll_timeout(),
             self.fitness.poll_timeout(),
             self.hearing_due(),

@@ -22,6 +22,7 @@ pub(crate) fn promote(node: &mut Node, now: Instant, term: u64, cause: Cause) {
     node.engine.promote(now);
     // 4. Monitors go on from the mirrored picture.
     node.health.set_active(now, true);
+    node.note_leavers(now);
     // 5. A peer that is there already gets the state; without one nothing is held.
     if node.peer_boot.is_some() {
         node.start_session(now);
@@ -61,6 +62,7 @@ pub(crate) fn demote(node: &mut Node, now: Instant, role: Role, term: u64, cause
         node.forget_handover();
     }
     node.health.set_active(now, false);
+    node.note_leavers(now);
     node.timeline.note_demoted();
     node.event(Level::Warn, format!("{}, term {term}, cause {cause:?}", word(role)));
 }

@@ -33,6 +33,7 @@ impl Node {
         self.services_by_identity = lower::services_by_identity(&self.config);
         self.drain_health(now);
         self.note_vservers(now);
+        self.note_leavers(now);
         self.follow_mirror_settings(now);
         let stateful = self.stateful_vservers();
         if stateful != self.stateful {

@@ -210,7 +210,7 @@ impl<'a> View<'a> {
         let Some(service) = config.service_by_id(id) else { return (Health::Unknown, 0) };
         let Some(state) = self.node.health.service(id) else { return (Health::Unknown, 0) };
         let since = self.unix_millis(state.since);
-        match (config.service_enabled(service), state.up) {
+        match (config.service_enabled(service) || config.leaving(service).is_some(), state.up) {
             (false, _) => (Health::OutOfService, since),
             (true, true) => (Health::Up, since),
             (true, false) => (Health::Down, since),

@@ -218,6 +218,7 @@ fn plan() -> Plan {
         hash_id: 0,
         usip: false,
         enabled: true,
+        leaving: false,
         server_idle: idle,
     };
     Plan {

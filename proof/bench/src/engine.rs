@@ -163,6 +163,7 @@ fn plan() -> Plan {
         hash_id: 0,
         usip: false,
         enabled: true,
+        leaving: false,
         server_idle: idle,
     };
     let numbers = 0..SNIPS.len() as u32;

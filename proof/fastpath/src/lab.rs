@@ -375,6 +375,7 @@ fn plan() -> Plan {
         hash_id: 0,
         usip: kind.usip,
         enabled: true,
+        leaving: false,
         server_idle: idle,
     };
     let vserver = |(number, kind): (u32, Kind)| Vserver {

@@ -180,6 +180,7 @@ fn plan(options: u8) -> Plan {
                 hash_id: 0,
                 usip: options & 2 != 0,
                 enabled: true,
+                leaving: false,
                 server_idle: Duration::from_secs(300),
             });
             plan.vservers.push(Vserver {

@@ -3,10 +3,11 @@
 
 use core::time::Duration;
 
+use holdfast_engine::ServiceId;
 use holdfast_ha::Role;
 use holdfast_node::Node;
 use holdfast_sim::apps::Outcome;
-use holdfast_sim::scenario::{Fault, SNAT, USIP};
+use holdfast_sim::scenario::{Fault, SNAT, STICKY, USIP};
 use holdfast_sim::world::World;
 use holdfast_sim::{Scenario, Story};
 
@@ -242,6 +243,60 @@ fn connections_of_a_service_group_survive_its_changes_and_a_death() {
     }
     let late = story.connect(SNAT, false);
     assert_eq!(story.end_of(late), Outcome::Finished, "the member that is left takes new ones");
+    story.end();
+}
+
+/// Connections that a service has.
+fn connections(story: &Story, machine: usize, service: &str) -> u32 {
+    let node = story.node(machine);
+    node.config().service(service).map_or(0, |found| node.engine().service_counters(ServiceId(found.id)).flows)
+}
+
+#[test]
+fn a_service_leaves_with_its_last_connection_also_at_a_successor() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let mut open = vec![story.connect_for_long(STICKY, false)];
+    let names = ["sticky-v4-0", "sticky-v4-1"];
+    let leaving = names.into_iter().find(|name| connections(&story, primary, name) == 1).expect("one of them has it");
+    assert_eq!(story.command(primary, &format!("disable service {leaving} -graceFul YES")), "");
+    story.run_ms(3_000);
+    open.push(story.connect(STICKY, false));
+    assert_eq!(connections(&story, primary, leaving), 2, "who has a session there comes back");
+    let shown = |story: &mut Story, machine| story.command(machine, &format!("show service {leaving}"));
+    assert!(shown(&mut story, primary).contains("State: GOING OUT OF SERVICE"));
+    story.fault(Fault::Kill(primary));
+    story.until("the other leads", move |world| world.primary() == Some(secondary));
+    assert!(shown(&mut story, secondary).contains("State: GOING OUT OF SERVICE"));
+    open.push(story.connect(STICKY, false));
+    assert_eq!(connections(&story, secondary, leaving), 3);
+    for number in open {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    story.until("it has gone", move |world| {
+        let node = world.machines[secondary].node.as_ref();
+        node.is_some_and(|node| node.config().service(leaving).is_some_and(|service| service.leaving.is_none()))
+    });
+    assert!(shown(&mut story, secondary).contains("State: OUT OF SERVICE"));
+    story.end();
+}
+
+#[test]
+fn a_service_leaves_when_its_time_has_come() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    let number = story.connect_for_long(STICKY, false);
+    assert_eq!(story.command(primary, "disable server v4-0 2"), "");
+    let state = |story: &mut Story, machine| story.command(machine, "show service sticky-v4-0");
+    for machine in [primary, secondary] {
+        assert!(state(&mut story, machine).contains("GOING OUT OF SERVICE"));
+    }
+    story.run_ms(3_500);
+    for machine in [primary, secondary] {
+        assert!(state(&mut story, machine).contains("State: OUT OF SERVICE"), "both nodes know");
+    }
+    assert!(same_configuration(&story.world));
+    assert_eq!(story.end_of(number), Outcome::Finished, "its connections go on");
     story.end();
 }
 

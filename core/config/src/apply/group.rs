@@ -1,7 +1,7 @@
 //! Changes of service groups.
 
 use super::lb::{blank_service, free_service_name, monitor_bound, monitor_unbound, port, service_server, service_type};
-use super::lb::{replace, weight};
+use super::lb::{leaving, replace, weight};
 use super::{Applied, exists, missing};
 use crate::check::{self, Asked, Candidate};
 use crate::command::Command;
@@ -102,11 +102,11 @@ pub(super) fn enable(config: &mut Config, c: &Command, on: bool) -> Applied {
     if c.text(1).is_some() {
         let name = named_member(config, &group, c)?;
         if let Some(member) = config.services.get_mut(&name) {
-            member.enabled = on;
+            (member.enabled, member.leaving) = (on, leaving(c));
         }
         return Ok(());
     }
-    group.pattern.enabled = on;
+    (group.pattern.enabled, group.pattern.leaving) = (on, leaving(c));
     fit(config, group)
 }
 
@@ -168,6 +168,7 @@ fn bind_member(config: &mut Config, c: &Command) -> Applied {
         server,
         port: port(c, 2),
         enabled: true,
+        leaving: None,
         hash_id: None,
         ..group.pattern.clone()
     };

@@ -9,8 +9,8 @@ use crate::command::Command;
 use crate::config::{Config, Named};
 use crate::error::{CommandError, messages};
 use crate::model::{
-    AddressPattern, Binding, ConnFailover, LbVserver, Method, Monitor, MonitorBinding, MonitorKind, Persistence,
-    Redirection, Server, Service, ServiceType,
+    AddressPattern, Binding, ConnFailover, LbVserver, Leaving, Method, Monitor, MonitorBinding, MonitorKind,
+    Persistence, Redirection, Server, Service, ServiceType,
 };
 use crate::options::Options as _;
 use crate::value::Value;
@@ -49,7 +49,7 @@ fn free_server(config: &Config, name: &str, addr: IpAddr) -> Result<Server, Comm
         return Err(exists("name", name));
     }
     free_server_address(config, name, addr)?;
-    Ok(Server { name: name.to_owned(), addr, enabled: true, comment: String::new() })
+    Ok(Server { name: name.to_owned(), addr, enabled: true, leaving: None, comment: String::new() })
 }
 
 fn free_server_address(config: &Config, name: &str, addr: IpAddr) -> Applied {
@@ -113,8 +113,17 @@ fn new_name<'c, T>(objects: &Named<T>, c: &'c Command) -> Result<(&'c str, &'c s
 
 pub(super) fn enable_server(config: &mut Config, c: &Command, on: bool) -> Applied {
     let name = c.name(0);
-    config.servers.get_mut(name).ok_or_else(|| missing("name", name))?.enabled = on;
+    let server = config.servers.get_mut(name).ok_or_else(|| missing("name", name))?;
+    (server.enabled, server.leaving) = (on, leaving(c));
     Ok(())
+}
+
+/// How `disable` says that something goes; `enable` has no words for it.
+pub(super) fn leaving(c: &Command) -> Option<Leaving> {
+    let given = c.option("delay").or(c.arg(1)).and_then(Value::as_number);
+    let delay = given.and_then(|seconds| u32::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
+    let graceful = c.option("graceFul").and_then(Value::as_word) == Some("YES");
+    (delay.is_some() || graceful).then_some(Leaving { delay_s: delay, graceful })
 }
 
 // Services.
@@ -161,6 +170,7 @@ pub(super) fn blank_service(config: &Config, name: &str, kind: ServiceType) -> S
         monitor_threshold: 0,
         hash_id: None,
         enabled: true,
+        leaving: None,
         comment: String::new(),
         monitors: Vec::new(),
     }
@@ -210,7 +220,8 @@ pub(super) fn rename_service(config: &mut Config, c: &Command) -> Applied {
 
 pub(super) fn enable_service(config: &mut Config, c: &Command, on: bool) -> Applied {
     let name = c.name(0);
-    config.services.get_mut(name).ok_or_else(|| missing("name", name))?.enabled = on;
+    let service = config.services.get_mut(name).ok_or_else(|| missing("name", name))?;
+    (service.enabled, service.leaving) = (on, leaving(c));
     Ok(())
 }
 

@@ -128,12 +128,19 @@ fn health(health: Health) -> &'static str {
         Health::Down => "DOWN",
         Health::Unknown => "UNKNOWN",
         Health::OutOfService => "OUT OF SERVICE",
+        Health::GoingOutOfService => "GOING OUT OF SERVICE",
+        Health::DownWhenGoingOutOfService => "DOWN WHEN GOING OUT OF SERVICE",
     }
 }
 
 /// The health of a service: what is not served is DOWN, or what the operator took out of service.
 fn service_health(s: &Scene<'_>, service: &Service) -> Health {
+    let leaving = || s.config.leaving(service).is_some() && service.kind.unserved().is_none();
     match (s.config.service_enabled(service), service.kind.unserved()) {
+        (false, _) if leaving() => match s.facts.service(service.id).health {
+            Health::Up => Health::GoingOutOfService,
+            _ => Health::DownWhenGoingOutOfService,
+        },
         (false, _) => Health::OutOfService,
         (true, Some(_)) => Health::Down,
         (true, None) => s.facts.service(service.id).health,

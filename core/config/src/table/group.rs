@@ -1,8 +1,8 @@
 //! Rows about service groups.
 
 use super::lb::{
-    CIP, CKA, CLT_TIMEOUT, CMP, COMMENT, HASH_ID, HEALTH, MAX_CLIENT, MAX_REQ, MON_STATE, MONITOR_NAME, NEW_NAME,
-    PROXY_PORT, SERVICE_TYPE, SP, STATE, SVR_TIMEOUT, TCPB, TD, THRESHOLD, USIP, WEIGHT,
+    CIP, CKA, CLT_TIMEOUT, CMP, COMMENT, DELAY_OPT, GRACEFUL, HASH_ID, HEALTH, MAX_CLIENT, MAX_REQ, MON_STATE,
+    MONITOR_NAME, NEW_NAME, PROXY_PORT, SERVICE_TYPE, SP, STATE, SVR_TIMEOUT, TCPB, TD, THRESHOLD, USIP, WEIGHT,
 };
 use super::net::DISABLED_ONLY;
 use super::{Arg, Change, Effect, Opt, Row, View};
@@ -84,9 +84,10 @@ pub(super) const ROWS: &[Row] = &[
         "disable",
         &["serviceGroup"],
         Effect::Shared(Change::DisableGroup),
-        "Disables a service group, or one member.",
+        "Disables a service group, or one member; their flows go on.",
     )
     .args(MEMBER)
+    .opts(&[DELAY_OPT, GRACEFUL])
     .nitro("servicegroup"),
     Row::new(
         "bind",

@@ -195,6 +195,17 @@ const BOUND: Arg =
     Arg::required("serviceName", Type::Name, "servicename", "Name of the service, or of the service group.");
 pub(super) const MONITOR_NAME: Opt =
     Opt::new("monitorName", Type::Name, "monitor_name", "Name of the monitor.").required();
+const DELAY: Arg = Arg::optional(
+    "delay",
+    Type::Number(0, YEAR),
+    "delay",
+    "Seconds in which clients whose persistence session names it still come.",
+);
+/// The same where an argument has no place.
+pub(super) const DELAY_OPT: Opt = Opt::new("delay", DELAY.kind, DELAY.json, DELAY.doc);
+pub(super) const GRACEFUL: Opt =
+    Opt::new("graceFul", Type::Choice(YES_NO), "graceful", "YES: the same until its last connection has ended.")
+        .default("NO");
 pub(super) const MON_STATE: Opt = Opt::new("monState", Type::Choice(ON_OFF), "monstate", "Use it.").default("ENABLED");
 pub(super) const WEIGHT: Opt = Opt::new("weight", Type::Number(1, 100), "weight", "Its share.").default("1");
 
@@ -387,7 +398,8 @@ pub(super) const ROWS: &[Row] = &[
         Effect::Shared(Change::DisableServer),
         "Disables a server and with it its services.",
     )
-    .args(&[SERVER])
+    .args(&[SERVER, DELAY])
+    .opts(&[GRACEFUL])
     .nitro("server"),
     Row::new("rename", &["server"], Effect::Shared(Change::RenameServer), "Renames a server; its services follow.")
         .args(&[SERVER, NEW_NAME])
@@ -421,8 +433,9 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("enable", &["service"], Effect::Shared(Change::EnableService), "Enables a service.")
         .args(&[SERVICE])
         .nitro("service"),
-    Row::new("disable", &["service"], Effect::Shared(Change::DisableService), "Disables a service.")
-        .args(&[SERVICE])
+    Row::new("disable", &["service"], Effect::Shared(Change::DisableService), "Disables a service; its flows go on.")
+        .args(&[SERVICE, DELAY])
+        .opts(&[GRACEFUL])
         .nitro("service"),
     Row::new(
         "bind",

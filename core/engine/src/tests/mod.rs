@@ -105,6 +105,7 @@ pub(super) fn plan(net: &Net) -> Plan {
         hash_id: 0,
         usip: false,
         enabled: true,
+        leaving: false,
         server_idle: Duration::from_secs(300),
     };
     Plan {

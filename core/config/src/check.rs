@@ -157,6 +157,14 @@ pub(crate) fn exact_for_ftp(kind: ServiceType, is_exact: bool) -> Result<(), Com
     }
 }
 
+/// A connection has an end of its own.
+pub(crate) fn close_on_response(vserver: &LbVserver) -> Result<(), CommandError> {
+    match vserver.close_on_response && vserver.kind != ServiceType::Udp {
+        true => Err(CommandError::with(messages::ANSWER_NEEDS_UDP, format!("closeOnResponse, {}", vserver.name))),
+        false => Ok(()),
+    }
+}
+
 /// Each packet must find its server from itself alone, and arrive there as it was sent.
 fn sessionless_possible(vserver: &LbVserver) -> Result<(), CommandError> {
     let refuse = |message| Err(CommandError::with(message, format!("sessionless, {}", vserver.name)));

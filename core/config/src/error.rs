@@ -342,6 +342,8 @@ pub mod messages {
         NSIP_NOT_OF_HOST = 60009, "This host does not have the IP address";
         /// An FTP vserver or service with wildcards.
         FTP_NEEDS_PORT = 60010, "FTP needs one IP address and one port";
+        /// Close on response means datagrams.
+        ANSWER_NEEDS_UDP = 60011, "Close on response can only be enabled on a virtual server of service type UDP";
         /// Ours, a warning: it stays in the configuration, DOWN.
         NOT_SERVED = 60020, "Not served by this release";
     }

@@ -558,6 +558,8 @@ pub struct LbVserver {
     pub sessionless: bool,
     /// What a failover means for its flows.
     pub failover: ConnFailover,
+    /// A flow ends with its server's answer (UDP; an extension).
+    pub close_on_response: bool,
     /// Client-side idle time-out in seconds; `None` is the type's default.
     pub client_timeout: Option<u32>,
     /// Free text.

@@ -327,7 +327,7 @@ impl Engine {
     /// Both ends believe in the flow and nothing of it waits.
     fn may_offload(&self, slot: u32) -> bool {
         let flow = self.flows.at(slot);
-        if flow.has(Flow::CONTROL) {
+        if flow.has(Flow::CONTROL) || self.ends_with_answer(slot) {
             return false;
         }
         let plain = match flow.state {

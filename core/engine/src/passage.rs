@@ -2,7 +2,7 @@
 
 use holdfast_base::Instant;
 use holdfast_wire::build::ErrorReport;
-use holdfast_wire::{Addr, Checksum, IpPacket, MacAddr, Rewrite, Tcp, Transport, apply, rewrite, set_macs};
+use holdfast_wire::{Addr, Checksum, Fragment, IpPacket, MacAddr, Rewrite, Tcp, Transport, apply, rewrite, set_macs};
 
 use crate::engine::{Engine, Gate, Mirroring};
 use crate::flow::tcp::{Segment, Step, TcpState, step};
@@ -134,10 +134,22 @@ impl Engine {
             return Verdict::Drop(Drop::Malformed);
         }
         let verdict = self.leave(arrival.frame, way);
-        if let Verdict::Forward(_) = verdict {
-            self.offer_to_fast_path(now, slot);
+        // The fragments that follow a first one ask the flow where to go.
+        let is_whole = arrival.packet.fragment == Fragment::None;
+        let is_over = is_whole && side == Side::Server && self.ends_with_answer(slot);
+        match verdict {
+            Verdict::Forward(_) | Verdict::Consumed if is_over => self.close(slot),
+            Verdict::Forward(_) => self.offer_to_fast_path(now, slot),
+            Verdict::Consumed | Verdict::ForHost | Verdict::Drop(_) => {}
         }
         verdict
+    }
+
+    /// Whether the flow is over once its server has answered (*close on response*), and nothing of it waits.
+    pub(crate) fn ends_with_answer(&self, slot: u32) -> bool {
+        let flow = self.flows.at(slot);
+        let wanted = || self.roster.vserver_at(flow.vserver).is_some_and(|row| row.one_answer);
+        flow.state == FlowState::Datagram && flow.hold == NONE && wanted()
     }
 
     /// Keeps a copy of the packet, ready to leave, until the peer knows the flow.

@@ -209,6 +209,8 @@ pub struct Vserver {
     /// It is FTP's control connection that arrives here (of kind [`VserverKind::Tcp`], at one address and port): what is said
     /// there of data connections is followed.
     pub ftp: bool,
+    /// A flow ends with the first datagram of the server (of kind [`VserverKind::Udp`]).
+    pub one_answer: bool,
     /// Enabled by the operator.
     pub enabled: bool,
     /// Choice of service.

@@ -31,6 +31,8 @@ pub(crate) struct VserverRow {
     pub(crate) stateful: bool,
     /// Whether it is FTP's, by that plan.
     pub(crate) ftp: bool,
+    /// Whether its flows end with the server's answer, by that plan.
+    pub(crate) one_answer: bool,
     /// Its place in the plan, if the plan has it and it has persistence.
     pub(crate) persistent: Option<usize>,
     /// Its counters.
@@ -118,6 +120,7 @@ impl Roster {
             row.place = Some(place_of_vserver(vserver));
             row.stateful = vserver.failover == ConnFailover::Stateful;
             row.ftp = vserver.ftp;
+            row.one_answer = vserver.one_answer;
             row.persistent = vserver.persistence.map(|_| place);
             self.by_address.entry(place_of_vserver(vserver)).or_insert(place);
             for binding in &vserver.services {
@@ -342,7 +345,15 @@ impl Roster {
         let rows = &mut self.vserver_rows;
         *self.vserver_row_of.entry(id).or_insert_with(|| {
             let counters = VserverCounters::default();
-            rows.push(VserverRow { id, place: None, stateful: false, ftp: false, persistent: None, counters });
+            rows.push(VserverRow {
+                id,
+                place: None,
+                stateful: false,
+                ftp: false,
+                one_answer: false,
+                persistent: None,
+                counters,
+            });
             rows.len() as u32 - 1
         })
     }

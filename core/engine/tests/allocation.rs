@@ -69,6 +69,7 @@ fn plan() -> Plan {
         persistence: None,
         failover: ConnFailover::Disabled,
         ftp: false,
+        one_answer: false,
         client_idle: idle,
         services: vec![Binding { service: ServiceId(1), weight: 1 }],
     };

@@ -65,6 +65,7 @@ fn plan() -> Plan {
             persistence: None,
             failover: ConnFailover::Stateful,
             ftp: false,
+            one_answer: false,
             client_idle: Duration::from_secs(60),
             services: vec![Binding { service: ServiceId(1), weight: 1 }],
         }],

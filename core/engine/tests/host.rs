@@ -98,6 +98,7 @@ fn vserver(id: u32, address: Endpoint, kind: VserverKind) -> Vserver {
         persistence: None,
         failover: ConnFailover::Disabled,
         ftp: false,
+        one_answer: false,
         client_idle: Duration::from_secs(180),
         services: vec![Binding { service: ServiceId(id), weight: 1 }],
     }

@@ -71,6 +71,7 @@ fn plan() -> Plan {
             }),
             failover: ConnFailover::Stateful,
             ftp: false,
+            one_answer: false,
             client_idle: Duration::from_secs(9000),
             services: (0..3).map(|n| Binding { service: ServiceId(n), weight: 1 }).collect(),
         }],

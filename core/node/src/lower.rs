@@ -80,6 +80,7 @@ fn vserver(config: &Config, vserver: &config::LbVserver) -> Option<engine::Vserv
         persistence: persistence(vserver),
         failover: failover(vserver.failover),
         ftp: vserver.kind == config::ServiceType::Ftp,
+        one_answer: vserver.close_on_response,
         client_idle: vserver.client_idle(),
         services: services.collect(),
     })

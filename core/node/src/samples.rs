@@ -50,6 +50,7 @@ pub(crate) fn configure(now: Instant, engine: &mut Engine, failover: ConnFailove
         persistence: None,
         failover,
         ftp: false,
+        one_answer: false,
         client_idle: Duration::from_secs(90),
         enabled: true,
         services: Vec::new(),

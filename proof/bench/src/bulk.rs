@@ -235,6 +235,7 @@ fn plan() -> Plan {
             persistence: None,
             failover: ConnFailover::Stateful,
             ftp: false,
+            one_answer: false,
             client_idle: idle,
             services: (0..SERVERS)
                 .map(|number| holdfast_engine::Binding { service: ServiceId(number), weight: 1 })

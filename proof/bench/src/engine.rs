@@ -181,6 +181,7 @@ fn plan() -> Plan {
             persistence: None,
             failover: ConnFailover::Disabled,
             ftp: false,
+            one_answer: false,
             client_idle: idle,
             services: numbers.clone().map(|number| Binding { service: ServiceId(number), weight: 1 }).collect(),
         }],

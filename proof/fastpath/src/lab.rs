@@ -388,6 +388,7 @@ fn plan() -> Plan {
         persistence: None,
         failover: ConnFailover::Disabled,
         ftp: false,
+        one_answer: false,
         client_idle: idle,
         services: vec![Binding { service: ServiceId(number), weight: 1 }],
     };

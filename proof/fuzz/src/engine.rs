@@ -197,6 +197,7 @@ fn plan(options: u8) -> Plan {
                 }),
                 failover: failover[usize::from(options >> 2 & 3)],
                 ftp: false,
+                one_answer: false,
                 client_idle: Duration::from_secs(180),
                 services: vec![Binding { service: ServiceId(id), weight: 1 }],
             });

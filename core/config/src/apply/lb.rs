@@ -342,6 +342,7 @@ pub(super) fn add_vserver(config: &mut Config, c: &Command) -> Applied {
         redirection: Redirection::Ip,
         sessionless: false,
         failover: ConnFailover::Disabled,
+        close_on_response: false,
         client_timeout: None,
         comment: String::new(),
         bindings: Vec::new(),
@@ -381,6 +382,7 @@ fn checked_vserver(config: &mut Config, vserver: &LbVserver) -> Applied {
         return Err(CommandError::with(messages::MUTUALLY_EXCLUSIVE, "IPAddress, IPPattern"));
     }
     check_backup(vserver)?;
+    check::close_on_response(vserver)?;
     Candidate::of(config).vserver(vserver)?;
     check::vserver_address(config, vserver)?;
     claim_vip(config, vserver.addr)

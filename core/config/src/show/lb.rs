@@ -401,6 +401,9 @@ fn setting_lines(s: &Scene<'_>, vserver: &LbVserver) -> Vec<String> {
     if vserver.kind.unserved().is_none() {
         lines.push(format!("Connection Failover: {}", vserver.failover.word()));
     }
+    if vserver.close_on_response {
+        lines.push("Close On Response: ENABLED".to_owned());
+    }
     lines.extend(
         [
             "L2Conn: OFF",
@@ -487,6 +490,7 @@ fn vserver_json(s: &Scene<'_>, v: &LbVserver) -> Json {
         ("m", v.redirection.word().into()),
         ("sessionless", enabled(v.sessionless).into()),
         ("connfailover", v.failover.word().into()),
+        ("closeonresponse", enabled(v.close_on_response).into()),
         ("state", enabled(v.enabled).into()),
         ("comment", v.comment.clone().into()),
         ("totalservices", services.len().to_string().into()),

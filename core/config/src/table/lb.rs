@@ -287,6 +287,13 @@ const CONN_FAILOVER: Opt = Opt::new(
     "DISABLED: flows end with the node. STATEFUL (TCP, UDP, ANY, FTP, SSL_BRIDGE): they are mirrored. STATELESS (ANY, USIP): rebuilt from packets.",
 )
 .default("DISABLED");
+const CLOSE_ON_RESPONSE: Opt = Opt::new(
+    "closeOnResponse",
+    Type::Choice(ON_OFF),
+    "closeonresponse",
+    "UDP: a flow ends with its server's first datagram. An extension.",
+)
+.default("DISABLED");
 const SESSIONLESS: Opt = Opt::new(
     "sessionless",
     Type::Choice(ON_OFF),
@@ -326,6 +333,7 @@ const VSERVER_ADD: &[Opt] = &[
     V6_NETMASK,
     BACKUP_METHOD,
     CONN_FAILOVER,
+    CLOSE_ON_RESPONSE,
     CLT_TIMEOUT,
     STATE,
     COMMENT,
@@ -349,6 +357,7 @@ const VSERVER_SET: &[Opt] = &[
     V6_NETMASK,
     BACKUP_METHOD,
     CONN_FAILOVER,
+    CLOSE_ON_RESPONSE,
     CLT_TIMEOUT,
     COMMENT,
 ];

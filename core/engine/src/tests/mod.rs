@@ -122,6 +122,7 @@ pub(super) fn plan(net: &Net) -> Plan {
             persistence: None,
             failover: ConnFailover::Stateful,
             ftp: false,
+            one_answer: false,
             client_idle: Duration::from_secs(180),
             services: SERVICES.map(|service| Binding { service, weight: 1 }).to_vec(),
         }],

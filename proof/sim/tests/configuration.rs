@@ -246,6 +246,27 @@ fn connections_of_a_service_group_survive_its_changes_and_a_death() {
     story.end();
 }
 
+#[test]
+fn a_service_of_two_stateful_vservers_keeps_the_connections_of_both() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    for (vserver, service) in [("usip-v4", "snat-v4-0"), ("snat-v4", "usip-v4-1")] {
+        assert_eq!(story.command(primary, &format!("bind lb vserver {vserver} {service}")), "");
+    }
+    let open: Vec<usize> = (0..12).map(|n| story.connect([SNAT, USIP][n % 2], false)).collect();
+    for service in ["snat-v4-0", "usip-v4-1"] {
+        let own = connections(&story, primary, service);
+        assert!(own > 3, "{service} has some of both vservers' {own}");
+    }
+    story.run_ms(300);
+    story.fault(Fault::Kill(primary));
+    story.until("the other leads", move |world| world.primary() == Some(secondary));
+    for number in open {
+        assert_eq!(story.end_of(number), Outcome::Finished);
+    }
+    story.end();
+}
+
 /// Connections that a service has.
 fn connections(story: &Story, machine: usize, service: &str) -> u32 {
     let node = story.node(machine);

@@ -51,6 +51,8 @@ fn carry_out(config: &mut Config, change: Change, c: &Command) -> Applied {
         Change::RmRoute => net::rm_route(config, c),
         Change::EnableMode => net::set_modes(config, c, true),
         Change::DisableMode => net::set_modes(config, c, false),
+        // What is offered is on.
+        Change::EnableFeature => Ok(()),
         Change::SetNsConfig => net::set_ns_config(config, c),
         Change::Ports(change) => ports::carry_out(config, change, c),
         Change::AddServer => lb::add_server(config, c),

@@ -142,13 +142,48 @@ fn mode_list(s: &Scene<'_>) -> [(&'static str, &'static str, bool); 3] {
     ]
 }
 
-pub(super) fn modes(s: &Scene<'_>) -> String {
-    let mut text = "\tMode                           Acronym              Status\n\t-------                        -------              ------\n".to_owned();
-    for (i, (name, acronym, on)) in mode_list(s).into_iter().enumerate() {
+/// What is on and what is off: name, acronym, state.
+fn switches(title: &str, list: impl Iterator<Item = (&'static str, &'static str, bool)>) -> String {
+    let mut text = format!(
+        "\t{title:<30} Acronym              Status\n\t-------                        -------              ------\n"
+    );
+    for (i, (name, acronym, on)) in list.enumerate() {
         let state = if on { "ON" } else { "OFF" };
         text += &format!("{:2})\t{name:<30} {acronym:<20} {state}\n", i + 1);
     }
     text
+}
+
+pub(super) fn modes(s: &Scene<'_>) -> String {
+    switches("Mode", mode_list(s).into_iter())
+}
+
+/// A feature that operators of the market ask about.
+struct Feature {
+    name: &'static str,
+    acronym: &'static str,
+    /// Its REST name.
+    json: &'static str,
+    /// It is there, and always on.
+    on: bool,
+}
+
+const FEATURES: &[Feature] = &[
+    Feature { name: "Surge Protection", acronym: "SP", json: "sp", on: false },
+    Feature { name: "Load Balancing", acronym: "LB", json: "lb", on: true },
+    Feature { name: "Content Switching", acronym: "CS", json: "cs", on: false },
+    Feature { name: "SSL Offloading", acronym: "SSL", json: "ssl", on: false },
+    Feature { name: "Application Firewall", acronym: "AppFw", json: "appfw", on: false },
+];
+
+pub(super) fn features() -> String {
+    switches("Feature", FEATURES.iter().map(|feature| (feature.name, feature.acronym, feature.on)))
+}
+
+pub(super) fn features_json() -> Json {
+    let on = FEATURES.iter().filter(|feature| feature.on).map(|feature| Json::from(feature.acronym)).collect();
+    let states = FEATURES.iter().map(|feature| (feature.json, feature.on.into()));
+    Json::Object([("feature", Json::List(on))].into_iter().chain(states).collect())
 }
 
 pub(super) fn modes_json(s: &Scene<'_>) -> Json {

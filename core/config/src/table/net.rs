@@ -56,6 +56,30 @@ const MODES: &[Choice] = &[
     no("DRADV"),
     no("IRADV"),
 ];
+const FEATURES: Arg = Arg::required(
+    "feature",
+    Type::Choices(&[
+        also("LB", "LoadBalancing"),
+        no("SP"),
+        no("SurgeProtection"),
+        no("CS"),
+        no("ContentSwitch"),
+        no("SSL"),
+        no("SSLOffloading"),
+        no("CMP"),
+        no("WL"),
+        no("CR"),
+        no("IC"),
+        no("AAA"),
+        no("GSLB"),
+        no("AppFw"),
+        no("ApplicationFirewall"),
+        no("REWRITE"),
+        no("RESPONDER"),
+    ]),
+    "feature",
+    "LB: load balancing; always on. The others are not offered.",
+);
 const MODE_ARGS: &[Arg] = &[Arg::required(
     "mode",
     Type::Choices(MODES),
@@ -125,6 +149,10 @@ pub(super) const ROWS: &[Row] = &[
         .args(MODE_ARGS)
         .nitro("nsmode"),
     Row::new("show", &["ns", "mode"], Effect::Show(View::Mode), "Shows modes.").nitro("nsmode"),
+    Row::new("enable", &["ns", "feature"], Effect::Shared(Change::EnableFeature), "Load balancing is always on.")
+        .args(&[FEATURES])
+        .nitro("nsfeature"),
+    Row::new("show", &["ns", "feature"], Effect::Show(View::Feature), "Shows features.").nitro("nsfeature"),
     Row::new(
         "set",
         &["ns", "config"],

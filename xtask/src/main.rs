@@ -2,6 +2,7 @@
 
 mod coverage;
 mod ebpf;
+mod matrix;
 mod model;
 mod setup;
 mod tidy;
@@ -62,6 +63,8 @@ enum Chore {
     },
     /// Explores the models of roles and commit in full, and writes docs/results/model.md.
     Model(model::Options),
+    /// Runs the test behind each row of the market's tables, and writes docs/feature-matrix.md.
+    Matrix,
     /// Measures which lines of core/ are tested, and writes docs/results/coverage.md.
     Coverage(coverage::Options),
     /// Builds or checks the eBPF program.
@@ -103,6 +106,7 @@ fn run(chore: Chore) -> Result<()> {
             step("lab", program("holdfast-testbed", &arguments)?)
         }
         Chore::Model(options) => model::run(&root, &options),
+        Chore::Matrix => matrix::run(&root),
         Chore::Coverage(options) => coverage::run(&root, &options),
         Chore::Ebpf(options) => ebpf::run(&root, &options),
         Chore::Bench { arguments }

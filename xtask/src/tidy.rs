@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::ebpf;
+use crate::{ebpf, matrix};
 
 /// Longest function, in lines.
 const MAX_FUNCTION_LINES: usize = 70;
@@ -72,6 +72,10 @@ pub fn run(root: &Path) -> Result<()> {
     check_drop_reasons(&sources, &mut findings)?;
     if let Err(stale) = ebpf::ensure_fresh(root) {
         findings.push(Finding { file: "xtask/src/ebpf.rs".into(), line: 1, what: format!("{stale:#}") });
+    }
+    let exists = |name: &str| sources.iter().any(|(_, text)| text.contains(&format!("fn {name}(")));
+    for what in matrix::complaints(root, exists)? {
+        findings.push(Finding { file: matrix::ROWS.into(), line: 1, what });
     }
     if findings.is_empty() {
         println!("tidy: {} files, nothing to report", sources.len());

@@ -4,7 +4,7 @@ use anyhow::{Result, bail, ensure};
 use std::process::Command;
 
 /// What `./x` reads too. Each line: what it is for (`demo`, `test`, or `bench`: what the benches compare the product with
-/// and load it with, and leave out with a word when it is not there), a program that shows whether it is there, and the
+/// and load it with, and leave out with a word when it is not there), a program (or file) that shows whether it is there, and the
 /// packages that bring it.
 const PACKAGES: &str = include_str!("../packages.txt");
 

@@ -2,7 +2,7 @@
 
 use crate::campaign::{keep_evidence, machine};
 use crate::config::Vip;
-use crate::ftp::{self, Download, Front, Verdict};
+use crate::ftp::{self, Client, Download, Front, Verdict};
 use crate::lab::{Family, Lab};
 use crate::node::{Binaries, Failure};
 use crate::pair::Pair;
@@ -115,7 +115,13 @@ fn round(
     screen.say(&format!("\nround {number}: FTP downloads over IPv4 and IPv6 through node {victim}"));
     let mut downloads = Vec::new();
     for family in Family::ALL {
-        downloads.push(Download::from(lab, files, (family, &front(family).address()), &[], DOWNLOAD_TIME)?);
+        downloads.push(Download::from(
+            lab,
+            files,
+            (family, &front(family).address()),
+            Client::Curl(&[]),
+            DOWNLOAD_TIME,
+        )?);
     }
     assert_in_table(pair, primary)?;
     screen.say(&format!("the data connections are in node {victim}'s connection table"));

@@ -1,8 +1,9 @@
-//! Real FTP: vsftpd on both servers, curl on the client, one large random file.
+//! Real FTP: vsftpd on both servers (or pyftpdlib on one), curl, lftp or Python's ftplib on the client, one large random file.
 
 use crate::config::Vip;
 use crate::lab::{Family, Lab};
 use crate::node::Node;
+use crate::ns::Namespace;
 use crate::role::mix;
 use crate::sys;
 use anyhow::{Context, Result, bail, ensure};
@@ -15,6 +16,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Debian's own Python, whatever else is installed.
+pub const PYTHON: &str = "/usr/bin/python3";
 const FILE_NAME: &str = "large.bin";
 const MIB: u64 = 1 << 20;
 
@@ -29,15 +32,20 @@ impl Servers {
     /// Makes a file of `mib` MiB of noise and serves it anonymously on both servers, which say the virtual server's address in place
     /// of their own: behind one of type ANY nobody else does.
     pub fn start(lab: &Lab, mib: u64) -> Result<Servers> {
-        Servers::start_with(lab, mib, &format!("pasv_address={}\n", Vip::Ftp.address(Family::V4)))
+        Servers::start_with(lab, mib, &format!("pasv_address={}\n", Vip::Ftp.address(Family::V4)), &[vsftpd, vsftpd])
     }
 
     /// The same with servers that say their own address.
     pub fn start_plain(lab: &Lab, mib: u64) -> Result<Servers> {
-        Servers::start_with(lab, mib, "connect_from_port_20=YES\n")
+        Servers::start_with(lab, mib, "connect_from_port_20=YES\n", &[vsftpd, vsftpd])
     }
 
-    fn start_with(lab: &Lab, mib: u64, lines: &str) -> Result<Servers> {
+    /// The same with pyftpdlib on the second server (Debian has pure-ftpd and proftpd in place of vsftpd only).
+    pub fn start_mixed(lab: &Lab, mib: u64) -> Result<Servers> {
+        Servers::start_with(lab, mib, "connect_from_port_20=YES\n", &[vsftpd, pyftpdlib])
+    }
+
+    fn start_with(lab: &Lab, mib: u64, lines: &str, programs: &[Prepare; 2]) -> Result<Servers> {
         let root = lab.directory().join("ftp");
         std::fs::create_dir_all(&root)?;
         // vsftpd serves as user `ftp`, which must be able to walk here.
@@ -48,22 +56,17 @@ impl Servers {
         let digest = digest_of(Stdio::from(File::open(&file)?))?;
         std::fs::create_dir_all("/run/vsftpd/empty").context("vsftpd's empty folder")?;
         let mut servers = Servers { children: Vec::new(), size: mib * MIB, digest };
-        for (index, namespace) in lab.servers.iter().enumerate() {
+        for (index, (namespace, prepare)) in lab.servers.iter().zip(programs).enumerate() {
             let conf = lab.directory().join(format!("vsftpd-{index}.conf"));
             std::fs::write(&conf, vsftpd_conf(&root) + lines)?;
-            let log = File::options().create(true).append(true).open(lab.directory().join("vsftpd.log"))?;
-            let child = namespace
-                .command("vsftpd")?
-                .arg(&conf)
-                .stdin(Stdio::null())
-                .stdout(log.try_clone()?)
-                .stderr(log)
-                .spawn()
-                .context("start vsftpd")?;
-            servers.children.push(child);
+            let log = File::options().create(true).append(true).open(lab.directory().join("ftp-servers.log"))?;
+            let mut command = prepare(namespace, &root, &conf)?;
+            command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+            let child = command.spawn();
+            servers.children.push(child.with_context(|| format!("{command:?}: cargo xtask setup installs it"))?);
         }
         for namespace in &lab.servers {
-            sys::wait_until("vsftpd listens", Duration::from_secs(10), || {
+            sys::wait_until("the FTP server listens", Duration::from_secs(10), || {
                 Ok(namespace.run("ss", &["-Hltn", "sport", "=", ":21"], "")?.contains(":21").then_some(()))
             })?;
         }
@@ -77,6 +80,81 @@ impl Drop for Servers {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// Prepares a server program in a namespace: the folder that it serves, and vsftpd's configuration.
+type Prepare = fn(&Namespace, &Path, &Path) -> Result<Command>;
+
+fn vsftpd(host: &Namespace, _: &Path, conf: &Path) -> Result<Command> {
+    let mut command = host.command("vsftpd")?;
+    command.arg(conf);
+    Ok(command)
+}
+
+fn pyftpdlib(host: &Namespace, root: &Path, _: &Path) -> Result<Command> {
+    let mut command = host.command(PYTHON)?;
+    command.args(["-m", "pyftpdlib", "-i", "::", "-p", "21", "-r", "30000-30999", "-d"]).arg(root);
+    Ok(command)
+}
+
+/// A client program.
+#[derive(Clone, Copy, Debug)]
+pub enum Client<'a> {
+    /// curl with further arguments; passive unless they say otherwise.
+    Curl(&'a [&'a str]),
+    /// lftp, passive.
+    Lftp,
+    /// Python's ftplib, passive.
+    Ftplib,
+}
+
+/// Writes the file to its output at a rate (bytes a second), from an address of its own.
+const FTPLIB: &str = "
+import ftplib, sys, time
+host, rate, source, name = sys.argv[1], float(sys.argv[2]), sys.argv[3], sys.argv[4]
+session = ftplib.FTP()
+session.connect(host, 21, timeout=60, source_address=(source, 0))
+session.login()
+begun, got = time.monotonic(), 0
+def take(block):
+    global got
+    sys.stdout.buffer.write(block)
+    got += len(block)
+    time.sleep(max(0, got / rate - (time.monotonic() - begun)))
+session.retrbinary('RETR ' + name, take, 16384)
+print(session.quit(), file=sys.stderr)
+sys.stdout.flush()
+";
+
+impl Client<'_> {
+    /// The program that writes the file to its output.
+    fn command(self, host: &Namespace, (family, address): (Family, &str), rate: u64) -> Result<Command> {
+        let (rate, source) = (rate.to_string(), family.client_net(10));
+        let url = match family {
+            Family::V4 => format!("ftp://{address}/{FILE_NAME}"),
+            Family::V6 => format!("ftp://[{address}]/{FILE_NAME}"),
+        };
+        Ok(match self {
+            Client::Curl(arguments) => {
+                let mut curl = host.command("curl")?;
+                curl.args(["--silent", "--show-error", "--globoff", "--limit-rate", &rate, "--output", "-"]);
+                curl.args(arguments).args(["--interface", &source, &url]);
+                curl
+            }
+            Client::Lftp => {
+                // It would begin anew by itself, and nobody would hear of the loss.
+                let settings = format!("set net:max-retries 1; set net:limit-rate {rate}; set net:timeout 60");
+                let mut lftp = host.command("lftp")?;
+                lftp.args(["-c", &format!("{settings}; cat -b {url}")]);
+                lftp
+            }
+            Client::Ftplib => {
+                let mut python = host.command(PYTHON)?;
+                python.args(["-c", FTPLIB, address, &rate, &source, FILE_NAME]);
+                python
+            }
+        })
     }
 }
 
@@ -133,16 +211,16 @@ pub struct Verdict {
     pub bytes: u64,
     /// Longest time without a byte, in ms.
     pub longest_stall_ms: f64,
-    /// Same SHA-256 as the file, and curl content.
+    /// Same SHA-256 as the file, and the client content.
     pub equal: bool,
-    /// SHA-256 of what was received, and what curl said if it was not content.
+    /// SHA-256 of what was received, and what the client said if it was not content.
     pub message: String,
 }
 
 /// A running download through the virtual server.
 pub struct Download {
     family: Family,
-    curl: Child,
+    client: Child,
     received: Arc<AtomicU64>,
     stall: Arc<Mutex<Duration>>,
     reader: Option<JoinHandle<std::io::Result<()>>>,
@@ -154,39 +232,27 @@ pub struct Download {
 impl Download {
     /// Starts curl (passive mode) at a rate that makes the download last `time`.
     pub fn start(lab: &Lab, servers: &Servers, family: Family, time: Duration) -> Result<Download> {
-        Download::from(lab, servers, (family, &Vip::Ftp.address(family)), &[], time)
+        Download::from(lab, servers, (family, &Vip::Ftp.address(family)), Client::Curl(&[]), time)
     }
 
-    /// The same from another address, with further arguments of curl.
+    /// The same from another address, by a certain program.
     pub fn from(
         lab: &Lab,
         servers: &Servers,
         (family, address): (Family, &str),
-        arguments: &[&str],
+        program: Client<'_>,
         time: Duration,
     ) -> Result<Download> {
         let rate = (servers.size as f64 / time.as_secs_f64()) as u64;
-        let host = match family {
-            Family::V4 => address.to_owned(),
-            Family::V6 => format!("[{address}]"),
-        };
-        let mut curl = lab
-            .client
-            .command("curl")?
-            .args(["--silent", "--show-error", "--globoff", "--limit-rate", &rate.to_string(), "--output", "-"])
-            .args(arguments)
-            .args(["--interface", &family.client_net(10), &format!("ftp://{host}/{FILE_NAME}")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("start curl")?;
+        let mut command = program.command(&lab.client, (family, address), rate)?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut client = command.spawn().with_context(|| format!("start {program:?}"))?;
         let mut digest = Command::new("sha256sum")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("start sha256sum")?;
-        let mut from = curl.stdout.take().context("curl's output")?;
+        let mut from = client.stdout.take().context("the client's output")?;
         let mut to = digest.stdin.take().context("sha256sum's input")?;
         let received = Arc::new(AtomicU64::new(0));
         let stall = Arc::new(Mutex::new(Duration::ZERO));
@@ -209,7 +275,7 @@ impl Download {
             }
         });
         let (expected, size) = (servers.digest.clone(), servers.size);
-        Ok(Download { family, curl, received, stall, reader: Some(reader), digest: Some(digest), expected, size })
+        Ok(Download { family, client, received, stall, reader: Some(reader), digest: Some(digest), expected, size })
     }
 
     /// Bytes received so far.
@@ -232,9 +298,9 @@ impl Download {
         self.stall.lock().map_or(0.0, |stall| stall.as_secs_f64() * 1000.0)
     }
 
-    /// An error if curl has given up.
+    /// An error if the client has given up.
     pub fn ensure_running(&mut self) -> Result<()> {
-        if let Some(status) = self.curl.try_wait()?
+        if let Some(status) = self.client.try_wait()?
             && !status.success()
         {
             let complaint = self.complaint();
@@ -245,7 +311,7 @@ impl Download {
 
     /// Waits for the end and compares.
     pub fn finish(&mut self, limit: Duration) -> Result<Verdict> {
-        let status = sys::wait_until("the download is complete", limit, || Ok(self.curl.try_wait()?))?;
+        let status = sys::wait_until("the download is complete", limit, || Ok(self.client.try_wait()?))?;
         if let Some(reader) = self.reader.take() {
             reader.join().map_err(|_| anyhow::anyhow!("the download's reader panicked"))??;
         }
@@ -264,7 +330,7 @@ impl Download {
 
     fn complaint(&mut self) -> String {
         let mut text = String::new();
-        if let Some(mut stderr) = self.curl.stderr.take() {
+        if let Some(mut stderr) = self.client.stderr.take() {
             let _ = stderr.read_to_string(&mut text);
         }
         text.trim().to_string()
@@ -273,8 +339,8 @@ impl Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        let _ = self.curl.kill();
-        let _ = self.curl.wait();
+        let _ = self.client.kill();
+        let _ = self.client.wait();
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }

@@ -1,7 +1,7 @@
 //! Stories about virtual servers of type FTP: vsftpd, curl, every way to transfer, and what fails in between.
 
 use crate::config::SNIP_HOST;
-use crate::ftp::{Download, Front, Servers};
+use crate::ftp::{Client, Download, Front, Servers};
 use crate::lab::Family;
 use crate::node::Failure;
 use crate::stories::Stage;
@@ -15,6 +15,7 @@ type Story = fn(&mut Stage<'_>) -> Result<()>;
 /// Name and story of each.
 pub const STORIES: &[(&str, Story)] = &[
     ("ftp_transfers_of_every_kind_survive", every_kind),
+    ("ftp_of_lftp_ftplib_and_pyftpdlib_survives", other_programs),
     ("ftp_data_connections_survive_between_the_answer_and_the_first_packet", before_the_data),
     ("ftp_answers_that_were_lost_are_said_again_by_the_successor", answer_lost),
     ("ftp_ends_with_the_node_if_it_is_disabled", disabled),
@@ -50,13 +51,21 @@ fn every_kind(stage: &mut Stage<'_>) -> Result<()> {
             ways.extend([&["--disable-epsv"][..], &["--ftp-port", "-", "--disable-eprt"]]);
         }
         for way in ways {
-            let download = Download::from(&stage.lab, &files, (front.family, &front.address()), way, TIME)?;
+            let download =
+                Download::from(&stage.lab, &files, (front.family, &front.address()), Client::Curl(way), TIME)?;
             downloads.push((format!("{} {way:?}", front.name()), download));
         }
     }
+    both_die(stage, &mut downloads)?;
+    finish(&mut downloads)?;
+    all_over(stage)
+}
+
+/// Both nodes are killed in turn amid the transfers.
+fn both_die(stage: &mut Stage<'_>, downloads: &mut [(String, Download)]) -> Result<()> {
     for share in [0.3, 0.6] {
         sys::wait_until("all transfers go on", LIMIT, || {
-            for (name, download) in &mut downloads {
+            for (name, download) in downloads.iter_mut() {
                 download.ensure_running().with_context(|| name.clone())?;
             }
             Ok(downloads.iter().all(|(_, download)| download.share() >= share).then_some(()))
@@ -66,6 +75,31 @@ fn every_kind(stage: &mut Stage<'_>) -> Result<()> {
         stage.pair.wait_primary(1 - primary)?;
         stage.pair.heal(&stage.lab, outage)?;
     }
+    Ok(())
+}
+
+/// Other clients, and another server beside vsftpd.
+fn other_programs(stage: &mut Stage<'_>) -> Result<()> {
+    let files = Servers::start_mixed(&stage.lab, SIZE)?;
+    let primary = stage.pair.wait_whole()?;
+    let mut downloads = Vec::new();
+    for front in Front::ALL {
+        front.add(&stage.pair.nodes[primary], "STATEFUL")?;
+        // Two each: the servers take turns.
+        for program in [Client::Lftp, Client::Lftp, Client::Ftplib, Client::Ftplib] {
+            let download = Download::from(&stage.lab, &files, (front.family, &front.address()), program, TIME)?;
+            downloads.push((format!("{} {program:?}", front.name()), download));
+        }
+    }
+    for server in 1..=2 {
+        // Number, name, address, port, protocol, state, hits.
+        let hits = |line: &str| line.split_whitespace().nth(6).and_then(|word| word.parse::<u32>().ok());
+        sys::wait_until("both servers serve", SIGHT, || {
+            let told = stage.pair.nodes[primary].cli(&["stat", "service", &format!("ftp_v4_snat_{server}")])?;
+            Ok((told.lines().filter_map(hits).sum::<u32>() > 0).then_some(()))
+        })?;
+    }
+    both_die(stage, &mut downloads)?;
     finish(&mut downloads)?;
     all_over(stage)
 }
@@ -119,7 +153,8 @@ fn passive(stage: &Stage<'_>, files: &Servers) -> Result<Vec<(String, Download)>
     let mut downloads = Vec::new();
     for front in Front::ALL {
         let way: &[&str] = if front.family == Family::V4 { &["--disable-epsv"] } else { &[] };
-        let download = Download::from(&stage.lab, files, (front.family, &front.address()), way, TIME / 4)?;
+        let download =
+            Download::from(&stage.lab, files, (front.family, &front.address()), Client::Curl(way), TIME / 4)?;
         downloads.push((front.name(), download));
     }
     Ok(downloads)
@@ -154,7 +189,13 @@ fn disabled(stage: &mut Stage<'_>) -> Result<()> {
     // A client that waits for data says nothing by itself.
     let asking = ["--keepalive-time", "1"];
     for front in Front::ALL {
-        downloads.push(Download::from(&stage.lab, &files, (front.family, &front.address()), &asking, TIME)?);
+        downloads.push(Download::from(
+            &stage.lab,
+            &files,
+            (front.family, &front.address()),
+            Client::Curl(&asking),
+            TIME,
+        )?);
     }
     sys::wait_until("all transfers go on", LIMIT, || {
         Ok(downloads.iter().all(|download| download.share() >= 0.2).then_some(()))

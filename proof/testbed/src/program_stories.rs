@@ -1,5 +1,6 @@
 //! A story about real programs: what people leave open for hours, across the deaths of both nodes, each checked by what it says.
 
+use crate::ftp::PYTHON;
 use crate::lab::Family;
 use crate::node::{Failure, Node};
 use crate::ns::Namespace;
@@ -17,7 +18,7 @@ type Story = fn(&mut Stage<'_>) -> Result<()>;
 
 /// Name and story of each.
 pub const STORIES: &[(&str, Story)] =
-    &[("real_programs_survive_ssh_postgresql_redis_tls_dns_and_iperf3", real_programs)];
+    &[("real_programs_survive_ssh_postgresql_redis_tls_websocket_dns_and_iperf3", real_programs)];
 
 /// Last part of the virtual servers' address.
 const HOST: u8 = 140;
@@ -31,6 +32,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A name that the servers' DNS knows, and where it points.
 const NAME: [&str; 2] = ["holdfast.test", "192.0.2.77"];
 
+/// Port of the WebSocket, and its server and client.
+const WEBSOCKET: u16 = 8088;
+const WEBSOCKET_PROGRAM: &str = include_str!("programs/websocket.py");
+
 /// Ports of iperf3 for a stream and for datagrams: a server of it serves one test at a time.
 fn iperf_ports(family: Family) -> [u16; 2] {
     match family {
@@ -40,13 +45,14 @@ fn iperf_ports(family: Family) -> [u16; 2] {
 }
 
 /// Type and port of the virtual servers.
-fn fronts(family: Family) -> [(&'static str, u16); 8] {
+fn fronts(family: Family) -> [(&'static str, u16); 9] {
     let [stream, datagrams] = iperf_ports(family);
     [
         ("TCP", 22),
         ("TCP", 5432),
         ("TCP", 6379),
         ("SSL_BRIDGE", 4433),
+        ("TCP", WEBSOCKET),
         ("TCP", stream),
         // iperf3 speaks of its datagrams on a connection.
         ("TCP", datagrams),
@@ -174,6 +180,7 @@ fn servers(stage: &Stage<'_>, folder: &Path) -> Result<Vec<Program>> {
         start("redis", "redis-server", &redis)?,
         start("tls-server", "openssl", &tls)?,
         start("dnsmasq", "dnsmasq", &dns)?,
+        start("websocket", PYTHON, &["-c", WEBSOCKET_PROGRAM, "serve", &WEBSOCKET.to_string()])?,
     ];
     for family in Family::ALL {
         // It answers datagrams from whatever address its kernel likes, unless it is told.
@@ -226,6 +233,7 @@ struct Sessions {
     psql: Program,
     redis: Program,
     tls: Program,
+    websocket: Program,
     streams: [Program; 2],
     names: Program,
 }
@@ -249,6 +257,8 @@ fn begin(stage: &Stage<'_>, folder: &Path, family: Family) -> Result<Sessions> {
     let bridge = format!("openssl s_client -quiet -no_ign_eof -connect {} 2>/dev/null", family.endpoint(&vip, 4433));
     let talk = format!("({}; sleep 1) | {bridge}", counting("echo line $i"));
     let look = format!("drill @{vip} {} A | grep -c '{}$' || true", NAME[0], NAME[1]);
+    let (port, number) = (WEBSOCKET.to_string(), COUNT.to_string());
+    let count_by_websocket = ["-c", WEBSOCKET_PROGRAM, "count", &vip, &port, &number, PAUSE];
     Ok(Sessions {
         ssh: start("ssh", "ssh", &remote)?,
         psql: start(
@@ -258,6 +268,7 @@ fn begin(stage: &Stage<'_>, folder: &Path, family: Family) -> Result<Sessions> {
         )?,
         redis: start("redis-cli", "redis-cli", &["-h", &vip, "subscribe", &format!("numbers_{family}")])?,
         tls: start("tls", "sh", &["-c", &talk])?,
+        websocket: start("websocket-client", PYTHON, &count_by_websocket)?,
         streams: [
             start("iperf-tcp", "iperf3", &["-c", &vip, "-p", &stream.to_string(), "-t", "6", "-b", "20M", "--json"])?,
             start(
@@ -276,6 +287,8 @@ impl Sessions {
         let numbers: Vec<String> = (1..=COUNT).map(|number| number.to_string()).collect();
         let ssh = self.ssh.finish()?;
         ensure!(ssh.lines().eq(numbers.iter().map(String::as_str)), "ssh {family}: {ssh}");
+        let websocket = self.websocket.finish()?;
+        ensure!(websocket.lines().eq(numbers.iter().map(String::as_str)), "WebSocket {family}: {websocket}");
         let sum = COUNT * (COUNT + 1) / 2;
         let psql = self.psql.finish()?;
         ensure!(psql.trim() == format!("{COUNT}|{sum}"), "psql {family}: {psql}");

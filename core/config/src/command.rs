@@ -41,6 +41,8 @@ pub enum Action {
     SaveConfig,
     /// `clear lb persistentSessions`: [`Command::session_scope`] says which.
     ClearSessions,
+    /// `flush ns surgeQ`: [`Command::flushed`] says whose.
+    FlushSurgeQueue,
     /// `quit`, `exit`.
     Quit,
 }
@@ -78,9 +80,13 @@ impl Command {
                 force: self.flag("force"),
                 save: self.option("save").and_then(Value::as_word) == Some("YES"),
             }),
-            Effect::Act(action @ (Action::SyncFiles | Action::SaveConfig | Action::ClearSessions | Action::Quit)) => {
-                Kind::Action(action)
-            }
+            Effect::Act(
+                action @ (Action::SyncFiles
+                | Action::SaveConfig
+                | Action::ClearSessions
+                | Action::FlushSurgeQueue
+                | Action::Quit),
+            ) => Kind::Action(action),
         }
     }
 
@@ -110,6 +116,11 @@ impl Command {
     /// The filter and options of `show ns connectiontable`, as typed.
     pub fn connection_filter(&self) -> Option<&str> {
         if self.is_connection_table() { self.text(0) } else { None }
+    }
+
+    /// `-name` of `flush ns surgeQ`.
+    pub fn flushed(&self) -> Option<&str> {
+        self.option("name").and_then(Value::as_text)
     }
 
     /// `-ntimes` of a `stat` command: how often a console shows it, every seven seconds; 0: without end.

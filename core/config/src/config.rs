@@ -10,6 +10,7 @@ use crate::model::{
     Binding, FailoverSet, HaSettings, Hook, Interface, IpKind, LbVserver, Leaving, Modes, Monitor, MonitorBinding,
     NsConfig, NsIp, Route, RpcNode, Server, Service, VirtualRouter,
 };
+use crate::surge::SurgeProtection;
 use crate::table::{Effect, Subject};
 use crate::value::Value;
 
@@ -121,6 +122,7 @@ pub struct Config {
     pub(crate) ips: Vec<NsIp>,
     pub(crate) routes: Vec<Route>,
     pub(crate) modes: Modes,
+    pub(crate) surge: SurgeProtection,
     pub(crate) servers: Named<Server>,
     pub(crate) services: Named<Service>,
     pub(crate) groups: Named<ServiceGroup>,
@@ -205,6 +207,18 @@ impl Config {
     /// Modes.
     pub fn modes(&self) -> Modes {
         self.modes
+    }
+
+    /// Surge protection.
+    pub fn surge(&self) -> &SurgeProtection {
+        &self.surge
+    }
+
+    /// Numbers of the services that a name stands for: a service, a service group, or those of a vserver.
+    pub fn services_named(&self, name: &str) -> Vec<u32> {
+        let vserver = self.vservers.get(name).into_iter().flat_map(|vserver| self.bound_services(vserver));
+        let named = self.services.iter().filter(|s| s.name == name || s.group.as_deref() == Some(name));
+        named.chain(vserver.map(|(service, _)| service)).map(|service| service.id).collect()
     }
 
     /// Servers, in the order of creation.

@@ -509,6 +509,8 @@ pub struct ServiceFacts {
     pub hits: u64,
     /// Flows open at this moment.
     pub flows: u64,
+    /// Clients that wait since it has many.
+    pub waiting: u64,
     /// Packets to the server.
     pub packets_in: u64,
     /// Packets from the server.

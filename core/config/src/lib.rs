@@ -35,6 +35,7 @@ mod replay;
 mod rules;
 mod sessions;
 mod show;
+mod surge;
 mod table;
 mod time;
 mod value;
@@ -65,6 +66,7 @@ pub use parse::{parse, parse_all};
 pub use replay::{REFUSALS_KEPT, Refusal, Replaced, Replacement};
 pub use sessions::{SessionRow, SessionScope, session_header, session_json, session_line};
 pub use show::{show, show_json};
+pub use surge::{SurgeProtection, Throttle};
 
 /// Longest command line that is accepted, in bytes; a journal line must fit one mirror datagram.
 pub const MAX_LINE: usize = 1280;

@@ -82,6 +82,8 @@ pub(crate) fn route_monitor(monitor: RouteMonitor) -> String {
 
 fn shared(config: &Config, style: Style, lines: &mut Vec<String>) {
     lines.extend(modes(config.modes));
+    lines.extend(config.surge.enabled.then(|| "enable ns feature SP".to_owned()));
+    lines.extend(with_options("set ns spParams", &config.surge, Change::SetSurge, style));
     let stays = |ip: &NsIp| ip.implicit || config.ha.inc && ip.kind == IpKind::Snip;
     lines.extend(config.ips.iter().filter(|i| !stays(i)).map(|i| ip(i, style)));
     if !config.ha.inc {

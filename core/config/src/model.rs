@@ -468,6 +468,8 @@ pub struct Service {
     pub usip: bool,
     /// With USIP: take a port of our own instead of the client's (refused with `usip`).
     pub use_proxy_port: bool,
+    /// New connections wait while it has many, if the feature SP is on.
+    pub surge_protection: bool,
     /// TCP buffering was asked for; it has no effect but on what the service may be bound to.
     pub tcp_buffering: bool,
     /// Client-side idle time-out in seconds; used by vservers that name none.

@@ -121,6 +121,7 @@ impl Options for Service {
         match option {
             "usip" => yes_no(self.usip),
             "useproxyport" => yes_no(self.use_proxy_port),
+            "sp" => on_off(self.surge_protection),
             "TCPB" => yes_no(self.tcp_buffering),
             "cltTimeout" => self.client_timeout.and_then(number),
             "svrTimeout" => self.server_timeout.and_then(number),
@@ -137,6 +138,7 @@ impl Options for Service {
         match option {
             "usip" => self.usip = is_on(value),
             "useproxyport" => self.use_proxy_port = is_on(value),
+            "sp" => self.surge_protection = is_on(value),
             "TCPB" => self.tcp_buffering = is_on(value),
             "cltTimeout" => self.client_timeout = num32(value),
             "svrTimeout" => self.server_timeout = num32(value),

@@ -130,7 +130,9 @@ fn row_application_firewall() {
 
 #[test]
 fn row_surge_protection() {
-    assert_eq!(outcome(&[], "add service s 192.0.2.21 TCP 80 -sp ON"), Err(1074));
+    let service = "add service s 192.0.2.21 TCP 80 -sp ON";
+    let before = ["enable ns feature SP", service, &vserver("TCP", "-connFailover STATEFUL")];
+    assert_eq!(outcome(&before, "bind lb vserver v s"), Ok(()));
 }
 
 #[test]

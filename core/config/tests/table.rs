@@ -32,11 +32,13 @@ fn every_set_is_kept_and_every_unset_takes_it_back() {
         ("ns ip 192.0.2.2", &["-arp DISABLED", "-icmp DISABLED"]),
         ("ns ip 2001:db8::2", &["-nd DISABLED"]),
         ("server srv", &["-comment x"]),
+        ("ns spParams", &["-baseThreshold 3", "-throttle Relaxed"]),
         (
             "service svc",
             &[
                 "-usip YES",
                 "-useproxyport YES",
+                "-sp ON",
                 "-TCPB YES",
                 "-cltTimeout 5",
                 "-svrTimeout 6",
@@ -51,6 +53,7 @@ fn every_set_is_kept_and_every_unset_takes_it_back() {
             &[
                 "-usip YES",
                 "-useproxyport YES",
+                "-sp ON",
                 "-TCPB YES",
                 "-cltTimeout 5",
                 "-svrTimeout 6",

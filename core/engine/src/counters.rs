@@ -25,6 +25,10 @@ pub struct Counters {
     pub drops: [u64; Drop::ALL.len()],
     /// Flows opened by a client's packet.
     pub flows_opened: u64,
+    /// Clients that had to wait since their service had many (surge protection).
+    pub surged: u64,
+    /// Those of them that waited too long: they may have given up.
+    pub surge_expired: u64,
     /// Flows rebuilt from a mid-stream packet (STATELESS).
     pub flows_rebuilt: u64,
     /// Flows installed from the peer's records.

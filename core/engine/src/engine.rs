@@ -26,12 +26,13 @@ use crate::outbox::Outbox;
 use crate::passage::checksum_of;
 use crate::path::Arrival;
 use crate::plan::{Method, Plan, ServiceId, VserverId};
-use crate::record::{FlowClose, FlowKey, FlowRecord, FlowRef, Mark, PersistenceRecord};
+use crate::record::{Applied, BulkStep, FlowClose, FlowKey, FlowRecord, FlowRef, Mark};
 use crate::roster::Roster;
 use crate::select::persistence::Sessions;
 use crate::select::{StandIn, Turns, has_silent};
 use crate::snat::Snat;
 use crate::stray::Train;
+use crate::surge::Surges;
 use crate::verdict::{Drop, Verdict};
 
 /// Flow timers served in one turn, and likewise sessions and holds; the rest is
@@ -83,43 +84,6 @@ pub enum Mirroring {
     },
 }
 
-/// A step of the walk over the flow table for a bulk transfer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BulkStep {
-    /// This flow is to be written.
-    Flow(FlowRef),
-    /// The peer has this one already.
-    Kept,
-    /// The budget of slots is used up; call again with the same cursor.
-    Scanned,
-    /// The whole table was walked.
-    Done,
-}
-
-/// A step of the walk over the persistence table for a bulk transfer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PersistenceStep {
-    /// This session is to be written.
-    Session(PersistenceRecord),
-    /// The budget of slots is used up; call again with the same cursor.
-    Scanned,
-    /// The whole table was walked.
-    Done,
-}
-
-/// What became of a record from the peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// A flow was installed or replaced.
-    Stored,
-    /// The flow was known with this stamp already.
-    Refreshed,
-    /// Ours is newer; here it is, for the peer.
-    Older(FlowRecord),
-    /// No room for it.
-    Full,
-}
-
 /// A neighbour, for listings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NeighbourRow {
@@ -148,6 +112,8 @@ pub struct Engine {
     pub(crate) holds: Holds,
     /// Where the search for a half-open connection goes on.
     pub(crate) half_open_hunt: u32,
+    /// Clients that wait since their service has many.
+    pub(crate) surges: Surges,
     pub(crate) snat: Snat,
     pub(crate) turns: Turns,
     /// When it is noted next what services have carried.
@@ -202,6 +168,7 @@ impl Engine {
             roster: Roster::new(),
             flows: FlowTable::new(now, limits.max_flows, seed),
             half_open_hunt: 0,
+            surges: Surges::default(),
             holds: Holds::new(usize::from(limits.hold_packets_per_flow), limits.held_bytes as usize),
             snat: Snat::new(limits.max_snat_pools as usize, (seed >> 32) as u16),
             turns: Turns::default(),
@@ -315,13 +282,13 @@ impl Engine {
         self.renew_offloads();
         self.network.set_quiet(gate == Gate::Closed);
         self.network.set_defends(gate == Gate::Open);
-        match gate {
-            Gate::Open => {}
-            Gate::Draining => self.network.clear_announcements(),
-            Gate::Closed => {
-                self.network.clear_announcements();
-                self.discard_output();
-            }
+        if gate != Gate::Open {
+            self.network.clear_announcements();
+            // They ask again, whoever leads then.
+            self.surges.clear();
+        }
+        if gate == Gate::Closed {
+            self.discard_output();
         }
     }
 
@@ -382,6 +349,7 @@ impl Engine {
             self.counters.drop(Drop::Fragment);
         }
         self.note_loads(now);
+        self.let_surges(now);
         self.network.handle_timeout(now, &mut self.out);
         while let Some(frame) = self.network.poll_unreachable() {
             self.give_up(now, frame);
@@ -398,6 +366,7 @@ impl Engine {
             self.network.poll_timeout(),
             self.offload_due(),
             self.loads_due(),
+            self.surges.poll_timeout(),
         ];
         due.into_iter().flatten().min()
     }

@@ -33,6 +33,7 @@ mod select;
 mod sessions;
 mod snat;
 mod stray;
+mod surge;
 mod unreachable;
 mod verdict;
 
@@ -41,7 +42,7 @@ mod tests;
 
 pub use buckets::{BUCKETS, BUCKETS_PER_PART, PARTS};
 pub use counters::{CONNECTION_STATES, ConnectionRow, Counters, Counts, ServiceCounters, Traffic, VserverCounters};
-pub use engine::{Applied, BulkStep, Engine, Gate, Half, Mirroring, NeighbourRow, PersistenceStep};
+pub use engine::{Engine, Gate, Half, Mirroring, NeighbourRow};
 pub use flow::numbers::MAX_NUMBERS;
 pub use frame::{Frame, Offload, OwnedFrame, Port, PortId};
 pub use limits::Limits;
@@ -50,9 +51,12 @@ pub use offer::Offered;
 pub use offload::{OffloadEntry, OffloadOrder, OffloadUse};
 pub use plan::{
     Backup, Binding, ConnFailover, FloatingAddress, FloatingKind, Mask, Method, Persistence, PersistenceKind, Plan,
-    Route, Service, ServiceId, Vserver, VserverId, VserverKind,
+    Route, Service, ServiceId, Surge, SurgeStep, Vserver, VserverId, VserverKind,
 };
-pub use record::{FlowClose, FlowKey, FlowRecord, FlowRef, L2Disc, Mark, PersistenceRecord, Phase, SessionOf};
+pub use record::{
+    Applied, BulkStep, FlowClose, FlowKey, FlowRecord, FlowRef, L2Disc, Mark, PersistenceRecord, PersistenceStep,
+    Phase, SessionOf,
+};
 pub use select::{STARTUP_FLOWS, StandIn};
 pub use sessions::{SessionFilter, SessionRow};
 pub use verdict::{Drop, Verdict};

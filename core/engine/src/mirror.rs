@@ -10,13 +10,14 @@ use holdfast_base::Instant;
 use holdfast_wire::proto;
 
 use crate::buckets::{BUCKETS, BUCKETS_PER_PART, PARTS};
-use crate::engine::{Applied, BulkStep, Engine, Gate, Mirroring, PersistenceStep};
+use crate::engine::{Engine, Gate, Mirroring};
 use crate::evict::Hunt;
 use crate::flow::table::Refused;
 use crate::flow::tcp::TcpState;
 use crate::flow::tcp_seen::Stream;
 use crate::flow::{Flow, FlowState, Hop, NONE, Side};
 use crate::open::destination_of;
+use crate::record::{Applied, BulkStep, PersistenceStep};
 use crate::record::{FlowClose, FlowKey, FlowRecord, FlowRef, Mark, PersistenceRecord, Phase};
 use crate::roster::VserverRow;
 use crate::select::persistence::SessionKey;

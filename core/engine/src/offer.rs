@@ -10,12 +10,13 @@ use holdfast_base::Instant;
 use holdfast_wire::Endpoint;
 
 use crate::alg::control::{Control, parent_of};
-use crate::engine::{BulkStep, Engine, Mirroring};
+use crate::engine::{Engine, Mirroring};
 use crate::flow::tcp::TcpState;
 use crate::flow::{Flow, FlowState};
 use crate::fragment::Fragments;
 use crate::mirror::{MirrorEnd, Unplaced};
 use crate::plan::ConnFailover;
+use crate::record::BulkStep;
 use crate::record::{FlowRecord, FlowRef, Phase};
 
 /// What became of a flow that was offered.

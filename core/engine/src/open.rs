@@ -115,6 +115,9 @@ impl Engine {
         }
         let service = self.where_to(now, vserver, packet.source(), packet.destination())?;
         let service = *self.roster.service(service).ok_or(Drop::NoService)?;
+        if state == TcpState::SynSeen && !self.surge_admits(now, &service, packet.proto) {
+            return Err(Drop::SurgeQueueFull);
+        }
         let (client, vip) = (packet.source(), packet.destination());
         let port = if service.server.port == 0 { vip.port } else { service.server.port };
         let server = Endpoint { addr: service.server.addr, port };

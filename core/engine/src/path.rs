@@ -170,6 +170,7 @@ impl Engine {
         }
         let slot = match self.open_for_client(now, arrival.packet, vserver, TcpState::SynSeen) {
             Ok(slot) => slot,
+            Err(Drop::SurgeQueueFull) => return self.wait_in_surge(now, arrival),
             Err(reason) => return Verdict::Drop(reason),
         };
         self.let_first_pass(now, arrival, slot)

@@ -244,4 +244,22 @@ pub struct Service {
     pub leaving: bool,
     /// Idle time, server side (`-svrTimeout`).
     pub server_idle: Duration,
+    /// New TCP connections wait while it has many (`-sp ON`).
+    pub surge: Option<Surge>,
+}
+
+/// Paces of surge protection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Surge {
+    /// In rising order of connections.
+    pub steps: [SurgeStep; 4],
+}
+
+/// From so many connections of a service on, new ones open one after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SurgeStep {
+    /// Open connections.
+    pub connections: u32,
+    /// Time between two new ones.
+    pub pause: Duration,
 }

@@ -155,3 +155,40 @@ pub enum Mark {
     /// A persistence session began, moved or ended.
     Persistence(PersistenceRecord),
 }
+
+/// A step of the walk over the flow table for a bulk transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BulkStep {
+    /// This flow is to be written.
+    Flow(FlowRef),
+    /// The peer has this one already.
+    Kept,
+    /// The budget of slots is used up; call again with the same cursor.
+    Scanned,
+    /// The whole table was walked.
+    Done,
+}
+
+/// A step of the walk over the persistence table for a bulk transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PersistenceStep {
+    /// This session is to be written.
+    Session(PersistenceRecord),
+    /// The budget of slots is used up; call again with the same cursor.
+    Scanned,
+    /// The whole table was walked.
+    Done,
+}
+
+/// What became of a record from the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// A flow was installed or replaced.
+    Stored,
+    /// The flow was known with this stamp already.
+    Refreshed,
+    /// Ours is newer; here it is, for the peer.
+    Older(FlowRecord),
+    /// No room for it.
+    Full,
+}

@@ -2,8 +2,9 @@
 
 use holdfast_base::Instant;
 
-use crate::engine::{Applied, Engine};
+use crate::engine::Engine;
 use crate::mirror::MirrorEnd;
+use crate::record::Applied;
 
 impl Engine {
     /// Loses a flow, for tests of what then happens: one that the running session

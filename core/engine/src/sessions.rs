@@ -3,11 +3,12 @@
 use holdfast_base::{Duration, Instant};
 use holdfast_wire::Addr;
 
-use crate::engine::{Engine, Gate, PersistenceStep};
+use crate::engine::{Engine, Gate};
 use crate::flow::tcp::TcpState;
 use crate::flow::{Flow, FlowState};
 use crate::open::session_owner;
 use crate::plan::VserverId;
+use crate::record::PersistenceStep;
 use crate::record::{Mark, PersistenceRecord};
 use crate::select::persistence::SessionKey;
 

@@ -65,6 +65,8 @@ reasons! {
     VserverDisabled = "vserver_disabled",
     /// The vserver has no usable service.
     NoService = "no_service",
+    /// Too many clients wait for services that have many (surge protection).
+    SurgeQueueFull = "surge_queue_full",
     /// The flow table is full.
     FlowTableFull = "flow_table_full",
     /// No free SNAT port towards this server.

@@ -82,6 +82,7 @@ fn plan() -> Plan {
         enabled: true,
         leaving: false,
         server_idle: idle,
+        surge: None,
     };
     Plan { epoch: 1, addresses: vec![vip, snip], vservers: vec![vserver], services: vec![service], ..Plan::default() }
 }

@@ -78,6 +78,7 @@ fn plan() -> Plan {
             enabled: true,
             leaving: false,
             server_idle: Duration::from_secs(60),
+            surge: None,
         }],
         l3_mode: true,
     }

@@ -106,7 +106,17 @@ fn vserver(id: u32, address: Endpoint, kind: VserverKind) -> Vserver {
 
 fn service(id: u32, server: Endpoint, kind: VserverKind) -> Service {
     let server_idle = Duration::from_secs(360);
-    Service { id: ServiceId(id), server, hash_id: 0, kind, usip: false, enabled: true, leaving: false, server_idle }
+    Service {
+        id: ServiceId(id),
+        server,
+        hash_id: 0,
+        kind,
+        usip: false,
+        enabled: true,
+        leaving: false,
+        server_idle,
+        surge: None,
+    }
 }
 
 /// A node with its gate open, and what it sends.

@@ -52,6 +52,7 @@ fn plan() -> Plan {
         enabled: true,
         leaving: false,
         server_idle: Duration::from_secs(9000),
+        surge: None,
     });
     Plan {
         epoch: 1,

@@ -4,6 +4,7 @@ use holdfast_base::Instant;
 use holdfast_config::{
     self as config, Action, Command, CommandError, Config, ConnectionFilter, Kind, Message, Warning,
 };
+use holdfast_engine::ServiceId;
 use holdfast_ha::{NodeHealth, Refusal, Role};
 
 use crate::effect::{Effect, Level, Reply};
@@ -45,6 +46,7 @@ impl Node {
                 Ok(None)
             }
             Kind::Show if command.is_session_list() => self.list_sessions(request, command, json).map(|()| None),
+            Kind::Action(Action::FlushSurgeQueue) => self.flush_surge_queue(command).map(Some),
             Kind::Action(Action::ClearSessions) => self.clear_sessions(request, command).map(|()| None),
             Kind::Show => {
                 let view = View::new(self, now);
@@ -178,8 +180,23 @@ impl Node {
                 self.journal(SAVE.into());
                 Ok(None)
             }
-            Action::ClearSessions | Action::Quit => Ok(Some(String::new())),
+            Action::ClearSessions | Action::FlushSurgeQueue | Action::Quit => Ok(Some(String::new())),
         }
+    }
+
+    fn flush_surge_queue(&mut self, command: &Command) -> Result<String, CommandError> {
+        let services = match command.flushed() {
+            None => self.config.services().map(|service| service.id).collect(),
+            Some(name) => {
+                let services = self.config.services_named(name);
+                if services.is_empty() && self.config.vserver(name).is_none() && self.config.group(name).is_none() {
+                    return Err(CommandError::with(config::messages::NO_SUCH_RESOURCE, format!("name, {name}")));
+                }
+                services
+            }
+        };
+        services.into_iter().for_each(|id| self.engine.flush_surge_queue(ServiceId(id)));
+        Ok(String::new())
     }
 
     /// What is not as it should be at a peer that could take over.

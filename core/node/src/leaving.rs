@@ -47,7 +47,7 @@ impl Node {
         for (line, leaving, services) in self.config.leavers() {
             let Some(since) = self.leavers.since.get(&line) else { continue };
             let is_late = leaving.delay_s.is_some_and(|s| now.since(*since) >= Duration::from_secs(s.into()));
-            let flows = |id: &u32| self.engine.service_counters(ServiceId(*id)).flows;
+            let flows = |id: &u32| self.engine.service_counters(ServiceId(*id)).established;
             if is_late || leaving.graceful && services.iter().all(|id| flows(id) == 0) {
                 self.change_in_time(now, &line);
             }

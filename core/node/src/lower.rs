@@ -97,7 +97,15 @@ fn service(config: &Config, service: &config::Service) -> Option<engine::Service
         enabled: config.service_enabled(service),
         leaving: config.leaving(service).is_some(),
         server_idle: service.server_idle(),
+        surge: surge(config.surge()).filter(|_| service.surge_protection),
     })
+}
+
+/// `None` while the feature is off.
+fn surge(surge: &config::SurgeProtection) -> Option<engine::Surge> {
+    let step =
+        |(connections, ms): (u32, u32)| engine::SurgeStep { connections, pause: Duration::from_millis(ms.into()) };
+    surge.enabled.then(|| engine::Surge { steps: surge.steps().map(step) })
 }
 
 fn endpoint(addr: IpAddr, port: Option<u16>) -> Endpoint {

@@ -334,6 +334,7 @@ impl Facts for View<'_> {
             last_change,
             hits: counters.hits,
             flows: counters.flows.into(),
+            waiting: self.node.engine.surge_waiting(ServiceId(id)),
             packets_in: counters.traffic.client_packets,
             packets_out: counters.traffic.server_packets,
             bytes_in: counters.traffic.client_bytes,

@@ -220,6 +220,7 @@ fn plan() -> Plan {
         enabled: true,
         leaving: false,
         server_idle: idle,
+        surge: None,
     };
     Plan {
         epoch: 1,

@@ -165,6 +165,7 @@ fn plan() -> Plan {
         enabled: true,
         leaving: false,
         server_idle: idle,
+        surge: None,
     };
     let numbers = 0..SNIPS.len() as u32;
     Plan {

@@ -377,6 +377,7 @@ fn plan() -> Plan {
         enabled: true,
         leaving: false,
         server_idle: idle,
+        surge: None,
     };
     let vserver = |(number, kind): (u32, Kind)| Vserver {
         id: VserverId(number),

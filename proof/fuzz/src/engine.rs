@@ -182,6 +182,7 @@ fn plan(options: u8) -> Plan {
                 enabled: true,
                 leaving: false,
                 server_idle: Duration::from_secs(300),
+                surge: None,
             });
             plan.vservers.push(Vserver {
                 id: VserverId(id),

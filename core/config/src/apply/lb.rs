@@ -163,6 +163,7 @@ pub(super) fn blank_service(config: &Config, name: &str, kind: ServiceType) -> S
         port: None,
         usip: config.modes.usip,
         use_proxy_port: false,
+        surge_protection: false,
         tcp_buffering: false,
         client_timeout: None,
         server_timeout: None,

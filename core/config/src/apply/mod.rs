@@ -9,6 +9,7 @@ mod ports;
 use crate::command::Command;
 use crate::config::Config;
 use crate::error::{CommandError, Warning, messages};
+use crate::options::Options as _;
 use crate::table::{Change, Effect};
 
 /// Outcome of a change.
@@ -51,8 +52,12 @@ fn carry_out(config: &mut Config, change: Change, c: &Command) -> Applied {
         Change::RmRoute => net::rm_route(config, c),
         Change::EnableMode => net::set_modes(config, c, true),
         Change::DisableMode => net::set_modes(config, c, false),
-        // What is offered is on.
-        Change::EnableFeature => Ok(()),
+        Change::EnableFeature => net::set_features(config, c, true),
+        Change::DisableFeature => net::set_features(config, c, false),
+        Change::SetSurge | Change::UnsetSurge => {
+            config.surge.put_all(c);
+            Ok(())
+        }
         Change::SetNsConfig => net::set_ns_config(config, c),
         Change::Ports(change) => ports::carry_out(config, change, c),
         Change::AddServer => lb::add_server(config, c),

@@ -185,6 +185,19 @@ pub(super) fn rm_route(config: &mut Config, c: &Command) -> Applied {
     Ok(())
 }
 
+/// Load balancing is what the node is for: it cannot be switched off.
+pub(super) fn set_features(config: &mut Config, c: &Command, on: bool) -> Applied {
+    let Some(Value::Words(features)) = c.arg(0) else { return Ok(()) };
+    for feature in features {
+        match (*feature, on) {
+            ("LB", true) => {}
+            ("SP", _) => config.surge.enabled = on,
+            (other, _) => return Err(CommandError::about(messages::INVALID_VALUE, "feature", other)),
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn set_modes(config: &mut Config, c: &Command, on: bool) -> Applied {
     let Some(Value::Words(modes)) = c.arg(0) else { return Ok(()) };
     for mode in modes {

@@ -59,8 +59,9 @@ fn settings(s: &Scene<'_>, group: &ServiceGroup, head: &str) -> String {
     lines.push(format!("TCP Buffering(TCPB): {}", yes_no(of.tcp_buffering)));
     lines.push("HTTP Compression(CMP): NO".to_owned());
     lines.push(format!("Idle timeout: Client: {client} sec\tServer: {server} sec"));
-    let fixed = ["Client IP: DISABLED", "Cacheable: NO", "SC: OFF", "SP: OFF", "Down state flush: DISABLED"];
-    lines.extend(fixed.map(str::to_owned));
+    let sp = if of.surge_protection { "SP: ON" } else { "SP: OFF" };
+    let some = ["Client IP: DISABLED", "Cacheable: NO", "SC: OFF", sp, "Down state flush: DISABLED"];
+    lines.extend(some.map(str::to_owned));
     lines.extend(["Appflow logging: DISABLED", "Process Local: DISABLED", "Traffic Domain: 0"].map(str::to_owned));
     if !of.comment.is_empty() {
         lines.push(format!("Comment: \"{}\"", of.comment));

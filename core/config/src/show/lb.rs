@@ -101,7 +101,7 @@ fn service_lines(s: &Scene<'_>, service: &Service, head: &str) -> String {
             "Client IP: DISABLED",
             "Cacheable: NO",
             "SC: OFF",
-            "SP: OFF",
+            if service.surge_protection { "SP: ON" } else { "SP: OFF" },
             "Down state flush: DISABLED",
             "Appflow logging: DISABLED",
             "Process Local: DISABLED",
@@ -111,6 +111,9 @@ fn service_lines(s: &Scene<'_>, service: &Service, head: &str) -> String {
     );
     if !service.comment.is_empty() {
         lines.push(format!("Comment: \"{}\"", service.comment));
+    }
+    if service.surge_protection {
+        lines.push(format!("Surge Queue: {}", facts.waiting));
     }
     if service.tcp_buffering {
         lines.push("TCP Buffering has no effect in this release: packets are forwarded, not buffered".to_owned());
@@ -160,6 +163,7 @@ pub(super) fn services_json(s: &Scene<'_>) -> Result<Json, CommandError> {
             ("svrstate", health(service_health(s, service)).into()),
             ("usip", yes_no(service.usip).into()),
             ("useproxyport", yes_no(service.use_proxy_port).into()),
+            ("sp", if service.surge_protection { "ON" } else { "OFF" }.into()),
             ("tcpb", yes_no(service.tcp_buffering).into()),
             ("clttimeout", service.client_idle().as_secs().into()),
             ("svrtimeout", service.server_idle().as_secs().into()),

@@ -164,26 +164,45 @@ struct Feature {
     acronym: &'static str,
     /// Its REST name.
     json: &'static str,
-    /// It is there, and always on.
     on: bool,
 }
 
-const FEATURES: &[Feature] = &[
-    Feature { name: "Surge Protection", acronym: "SP", json: "sp", on: false },
-    Feature { name: "Load Balancing", acronym: "LB", json: "lb", on: true },
-    Feature { name: "Content Switching", acronym: "CS", json: "cs", on: false },
-    Feature { name: "SSL Offloading", acronym: "SSL", json: "ssl", on: false },
-    Feature { name: "Application Firewall", acronym: "AppFw", json: "appfw", on: false },
-];
-
-pub(super) fn features() -> String {
-    switches("Feature", FEATURES.iter().map(|feature| (feature.name, feature.acronym, feature.on)))
+fn feature_list(s: &Scene<'_>) -> [Feature; 5] {
+    let feature = |name, acronym, json, on| Feature { name, acronym, json, on };
+    [
+        feature("Surge Protection", "SP", "sp", s.config.surge.enabled),
+        feature("Load Balancing", "LB", "lb", true),
+        feature("Content Switching", "CS", "cs", false),
+        feature("SSL Offloading", "SSL", "ssl", false),
+        feature("Application Firewall", "AppFw", "appfw", false),
+    ]
 }
 
-pub(super) fn features_json() -> Json {
-    let on = FEATURES.iter().filter(|feature| feature.on).map(|feature| Json::from(feature.acronym)).collect();
-    let states = FEATURES.iter().map(|feature| (feature.json, feature.on.into()));
+pub(super) fn features(s: &Scene<'_>) -> String {
+    switches("Feature", feature_list(s).into_iter().map(|feature| (feature.name, feature.acronym, feature.on)))
+}
+
+pub(super) fn features_json(s: &Scene<'_>) -> Json {
+    let list = feature_list(s);
+    let on = list.iter().filter(|feature| feature.on).map(|feature| Json::from(feature.acronym)).collect();
+    let states = list.iter().map(|feature| (feature.json, feature.on.into()));
     Json::Object([("feature", Json::List(on))].into_iter().chain(states).collect())
+}
+
+/// The threshold in force, and the throttle.
+pub(super) fn surge(s: &Scene<'_>) -> String {
+    let surge = s.config.surge;
+    format!("\tBase Threshold: {}\n\tThrottle: {}\n", surge.steps()[0].0, surge.throttle.word())
+}
+
+pub(super) fn surge_json(s: &Scene<'_>) -> Json {
+    let surge = s.config.surge;
+    let table = surge.steps().into_iter().map(|(connections, ms)| Json::from(format!("{connections}:{ms}"))).collect();
+    Json::Object(vec![
+        ("basethreshold", u64::from(surge.steps()[0].0).into()),
+        ("throttle", surge.throttle.word().into()),
+        ("table", Json::List(table)),
+    ])
 }
 
 pub(super) fn modes_json(s: &Scene<'_>) -> Json {

@@ -185,6 +185,7 @@ fn service_json(s: &Scene<'_>, service: &Service) -> Json {
         ("state", health(service_health(s, service)).into()),
         ("tothits", f.hits.to_string().into()),
         ("cursrvrconnections", f.flows.to_string().into()),
+        ("surgecount", f.waiting.to_string().into()),
         ("totalpktssent", f.packets_in.to_string().into()),
         ("totalpktsrecvd", f.packets_out.to_string().into()),
         ("totalrequestbytes", f.bytes_in.to_string().into()),

@@ -231,12 +231,19 @@ const SERVICE_ADD: &[Opt] = &[
     ACCESS_DOWN,
     TD,
 ];
-const SERVICE_SET: &[Opt] = &[USIP, PROXY_PORT, TCPB, CLT_TIMEOUT, SVR_TIMEOUT, HEALTH, THRESHOLD, HASH_ID, COMMENT];
+const SERVICE_SET: &[Opt] =
+    &[USIP, PROXY_PORT, SP, TCPB, CLT_TIMEOUT, SVR_TIMEOUT, HEALTH, THRESHOLD, HASH_ID, COMMENT];
 const GSLB: Opt = Opt::neutral("gslb", Type::Choice(NONE_ONLY));
 pub(super) const MAX_CLIENT: Opt = Opt::neutral("maxClient", Type::Number(0, 0));
 pub(super) const MAX_REQ: Opt = Opt::neutral("maxReq", Type::Number(0, 0));
 pub(super) const CIP: Opt = Opt::neutral("cip", Type::Choice(DISABLED_ONLY));
-pub(super) const SP: Opt = Opt::neutral("sp", Type::Choice(OFF_ONLY));
+pub(super) const SP: Opt = Opt::new(
+    "sp",
+    Type::Choice(&[yes("ON"), yes("OFF")]),
+    "sp",
+    "ON: new TCP connections wait while it has many (enable ns feature SP).",
+)
+.default("OFF");
 pub(super) const CKA: Opt = Opt::neutral("CKA", Type::Choice(NO_ONLY));
 pub(super) const TCPB: Opt = Opt::new(
     "TCPB",

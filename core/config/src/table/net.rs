@@ -60,8 +60,7 @@ const FEATURES: Arg = Arg::required(
     "feature",
     Type::Choices(&[
         also("LB", "LoadBalancing"),
-        no("SP"),
-        no("SurgeProtection"),
+        also("SP", "SurgeProtection"),
         no("CS"),
         no("ContentSwitch"),
         no("SSL"),
@@ -78,8 +77,23 @@ const FEATURES: Arg = Arg::required(
         no("RESPONDER"),
     ]),
     "feature",
-    "LB: load balancing; always on. The others are not offered.",
+    "LB: load balancing, always on. SP: surge protection. The others are not offered.",
 );
+const SURGE: &[Opt] = &[
+    Opt::new(
+        "baseThreshold",
+        Type::Number(0, 32767),
+        "basethreshold",
+        "Connections of a service that are let in at once; else by throttle: 200, 16, 500.",
+    ),
+    Opt::new(
+        "throttle",
+        Type::Choice(&[yes("Normal"), yes("Aggressive"), yes("Relaxed")]),
+        "throttle",
+        "How much new ones are slowed above that.",
+    )
+    .default("Normal"),
+];
 const MODE_ARGS: &[Arg] = &[Arg::required(
     "mode",
     Type::Choices(MODES),
@@ -149,10 +163,23 @@ pub(super) const ROWS: &[Row] = &[
         .args(MODE_ARGS)
         .nitro("nsmode"),
     Row::new("show", &["ns", "mode"], Effect::Show(View::Mode), "Shows modes.").nitro("nsmode"),
-    Row::new("enable", &["ns", "feature"], Effect::Shared(Change::EnableFeature), "Load balancing is always on.")
+    Row::new("enable", &["ns", "feature"], Effect::Shared(Change::EnableFeature), "Switches features on.")
+        .args(&[FEATURES])
+        .nitro("nsfeature"),
+    Row::new("disable", &["ns", "feature"], Effect::Shared(Change::DisableFeature), "Switches features off.")
         .args(&[FEATURES])
         .nitro("nsfeature"),
     Row::new("show", &["ns", "feature"], Effect::Show(View::Feature), "Shows features.").nitro("nsfeature"),
+    Row::new("set", &["ns", "spParams"], Effect::Shared(Change::SetSurge), "Changes surge protection.")
+        .sets(SURGE)
+        .nitro("nsspparams"),
+    Row::new("unset", &["ns", "spParams"], Effect::Shared(Change::UnsetSurge), "Puts surge protection back.")
+        .clears(SURGE)
+        .nitro("nsspparams"),
+    Row::new("show", &["ns", "spParams"], Effect::Show(View::Surge), "Shows surge protection.").nitro("nsspparams"),
+    Row::new("flush", &["ns", "surgeQ"], Effect::Act(Action::FlushSurgeQueue), "Forgets clients that wait.")
+        .opts(&[Opt::new("name", Type::Name, "name", "Only those of this vserver, service or service group.")])
+        .nitro("nssurgeq"),
     Row::new(
         "set",
         &["ns", "config"],

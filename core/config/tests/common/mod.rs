@@ -179,6 +179,7 @@ impl Facts for Fixed {
             last_change: NOW - 67_250,
             hits: 2500,
             flows: 500,
+            waiting: 7,
             packets_in: 50_000,
             packets_out: 100_000,
             bytes_in: 2_500_000,

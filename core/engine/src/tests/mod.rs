@@ -18,6 +18,7 @@ mod selection;
 mod sticky;
 mod stray;
 mod succession;
+mod surge;
 mod tables;
 mod tcp;
 mod udp;
@@ -107,6 +108,7 @@ pub(super) fn plan(net: &Net) -> Plan {
         enabled: true,
         leaving: false,
         server_idle: Duration::from_secs(300),
+        surge: None,
     };
     Plan {
         epoch: 1,

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use crate::command::Command;
 use crate::error::{CommandError, Warning};
 use crate::model::{
-    FailoverSet, HaSettings, Hook, Interface, IpKind, LbVserver, Modes, Monitor, MonitorBinding, NsConfig, NsIp, Route,
-    RpcNode, Server, Service, VirtualRouter,
+    FailoverSet, HaSettings, Hook, Interface, IpKind, LbVserver, Modes, MonitorBinding, NsConfig, NsIp, Route, RpcNode,
+    Server, Service, VirtualRouter,
 };
+use crate::monitor::Monitor;
 use crate::table::{Effect, Subject};
 use crate::value::Value;
 

@@ -1,7 +1,8 @@
 //! The configuration written back as commands.
 
 use crate::config::{Config, Scope};
-use crate::model::{Interface, IpKind, LbVserver, Modes, Monitor, NsIp, Route, RouteMonitor, RpcNode, Service};
+use crate::model::{Interface, IpKind, LbVserver, Modes, NsIp, Route, RouteMonitor, RpcNode, Service};
+use crate::monitor::Monitor;
 use crate::options::Options;
 use crate::table::{Change, Opt, PortChange, options_of};
 use crate::value::{Value, mask_text, quote};
@@ -138,7 +139,8 @@ fn service(s: &Service, style: Style) -> String {
     head + &options(s, Change::AddService, style)
 }
 
-fn monitor(m: &Monitor, style: Style) -> String {
+/// The command that makes a monitor.
+pub(crate) fn monitor(m: &Monitor, style: Style) -> String {
     format!("add lb monitor {} {}", quote(&m.name), m.kind.word()) + &options(m, Change::AddMonitor, style)
 }
 

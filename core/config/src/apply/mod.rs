@@ -2,6 +2,7 @@
 
 mod ha;
 mod lb;
+mod monitor;
 mod net;
 mod ports;
 
@@ -64,11 +65,11 @@ fn carry_out(config: &mut Config, change: Change, c: &Command) -> Applied {
         Change::DisableService => lb::enable_service(config, c, false),
         Change::BindService => lb::bind_monitor(config, c),
         Change::UnbindService => lb::unbind_monitor(config, c),
-        Change::AddMonitor => lb::add_monitor(config, c),
-        Change::SetMonitor | Change::UnsetMonitor => lb::set_monitor(config, c),
-        Change::RmMonitor => lb::rm_monitor(config, c),
-        Change::EnableMonitor => lb::enable_monitor(config, c, true),
-        Change::DisableMonitor => lb::enable_monitor(config, c, false),
+        Change::AddMonitor => monitor::add(config, c),
+        Change::SetMonitor | Change::UnsetMonitor => monitor::set(config, c),
+        Change::RmMonitor => monitor::rm(config, c),
+        Change::EnableMonitor => monitor::enable(config, c, true),
+        Change::DisableMonitor => monitor::enable(config, c, false),
         Change::AddVserver => lb::add_vserver(config, c),
         Change::SetVserver | Change::UnsetVserver => lb::set_vserver(config, c),
         Change::RmVserver => lb::rm_vserver(config, c),

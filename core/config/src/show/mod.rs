@@ -5,6 +5,7 @@
 
 mod ha;
 mod lb;
+mod monitor;
 mod net;
 mod ports;
 mod rehearse;
@@ -47,7 +48,7 @@ pub fn show(command: &Command, config: &Config, facts: &dyn Facts) -> Result<Str
         View::DataPlane => Ok(net::data_plane(&scene)),
         View::Server => lb::servers(&scene),
         View::Service => lb::services(&scene),
-        View::Monitor => lb::monitors(&scene),
+        View::Monitor => monitor::list(&scene),
         View::Vserver => lb::vservers(&scene),
         View::HaNode => ha::nodes(&scene),
         View::RpcNode => ha::rpc_nodes(&scene),
@@ -76,7 +77,7 @@ pub fn show_json(command: &Command, config: &Config, facts: &dyn Facts) -> Resul
         View::DataPlane => net::data_plane_json(&scene),
         View::Server => lb::servers_json(&scene)?,
         View::Service => lb::services_json(&scene)?,
-        View::Monitor => lb::monitors_json(&scene)?,
+        View::Monitor => monitor::list_json(&scene)?,
         View::Vserver => lb::vservers_json(&scene)?,
         View::HaNode => ha::nodes_json(&scene)?,
         View::RpcNode => ha::rpc_nodes_json(&scene)?,

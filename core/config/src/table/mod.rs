@@ -6,6 +6,7 @@
 
 mod ha;
 mod lb;
+mod monitor;
 mod net;
 mod ports;
 
@@ -324,7 +325,7 @@ impl Opt {
 
 /// All rows, in the order of the reference.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> + Clone {
-    net::ROWS.iter().chain(ports::ROWS).chain(lb::ROWS).chain(ha::ROWS)
+    net::ROWS.iter().chain(ports::ROWS).chain(lb::ROWS).chain(monitor::ROWS).chain(ha::ROWS)
 }
 
 /// The options of the command that makes an object, by its change.

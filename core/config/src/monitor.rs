@@ -16,6 +16,8 @@ pub(crate) const MAX_PATTERN: usize = 512;
 pub(crate) const MAX_REQUEST: usize = 255;
 /// Longest name that is asked of a DNS server, bytes (RFC 1035, 2.3.4), without its last dot.
 pub(crate) const MAX_DNS_NAME: usize = 253;
+/// Longest password, bytes.
+const MAX_PASSWORD: usize = 127;
 /// Longest part of such a name, bytes.
 const MAX_DNS_LABEL: usize = 63;
 
@@ -112,8 +114,10 @@ pub struct HttpBody {
 pub struct Login {
     /// Empty: nobody does, the greeting is enough.
     pub user: String,
-    /// Never shown.
+    /// In clear, or as it is written to `ns.conf`. Never shown.
     pub password: String,
+    /// The password is closed under a key of a node (`-encrypted`).
+    pub encrypted: bool,
 }
 
 /// A question, and the answers that are expected.
@@ -144,7 +148,7 @@ const OF_TYPES: &[(&[&str], &[&str])] = &[
     (&["send", "recv"], &["TCP-ECV", "UDP-ECV", "HTTP-ECV"]),
     (&["httpRequest", "respCode"], &["HTTP"]),
     (&["customHeaders"], &["HTTP", "HTTP-ECV"]),
-    (&["userName", "password"], &["FTP"]),
+    (&["userName", "password", "encrypted", "encryptmethod"], &["FTP"]),
     (&["query", "queryType", "IPAddress"], &["DNS", "DNS-TCP"]),
     (&["secure"], &["TCP", "TCP-ECV", "HTTP", "HTTP-ECV", "FTP", "DNS-TCP"]),
 ];
@@ -282,6 +286,16 @@ impl MonitorKind {
         if let MonitorKind::Dns(of) | MonitorKind::DnsTcp(of) = self { Some(of) } else { None }
     }
 
+    /// Who logs in to an FTP server.
+    pub(crate) fn login(&self) -> Option<&Login> {
+        if let MonitorKind::Ftp(of) = self { Some(of) } else { None }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn login_mut(&mut self) -> Option<&mut Login> {
+        if let MonitorKind::Ftp(of) = self { Some(of) } else { None }
+    }
+
     /// The status codes of an HTTP monitor.
     pub(crate) fn codes(&self) -> Option<&[RangeInclusive<u16>]> {
         if let MonitorKind::Http(of) = self { Some(&of.codes) } else { None }
@@ -307,10 +321,7 @@ impl MonitorKind {
             | MonitorKind::UdpEcv(_)
             | MonitorKind::HttpEcv(_) => Ok(()),
             MonitorKind::Http(of) => of.check(),
-            MonitorKind::Ftp(of) if of.user.is_empty() && !of.password.is_empty() => {
-                Err(CommandError::with(messages::PREREQUISITE_MISSING, "password, userName"))
-            }
-            MonitorKind::Ftp(_) => Ok(()),
+            MonitorKind::Ftp(of) => of.check(),
             MonitorKind::Dns(of) | MonitorKind::DnsTcp(of) => of.check(),
         }
     }
@@ -326,6 +337,23 @@ impl HttpStatus {
         match method && words.next().is_some_and(|path| !path.is_empty()) {
             true => Ok(()),
             false => Err(CommandError::about(messages::INVALID_ARGUMENT_VALUE, "httpRequest", &self.request)),
+        }
+    }
+}
+
+impl Login {
+    fn check(&self) -> Result<(), CommandError> {
+        let is_hex = self.password.len().is_multiple_of(2) && self.password.bytes().all(|b| b.is_ascii_hexdigit());
+        match (self.user.is_empty(), self.encrypted) {
+            (_, true) if self.password.is_empty() => Err(CommandError::with(messages::ARGUMENT_MISSING, "password")),
+            (true, _) if !self.password.is_empty() => {
+                Err(CommandError::with(messages::PREREQUISITE_MISSING, "password, userName"))
+            }
+            (_, true) if !is_hex => Err(CommandError::with(messages::INVALID_ARGUMENT_VALUE, "password")),
+            (_, false) if self.password.len() > MAX_PASSWORD => {
+                Err(CommandError::with(messages::STRING_TOO_LONG, "password"))
+            }
+            (true | false, true | false) => Ok(()),
         }
     }
 }

@@ -12,6 +12,9 @@ use crate::model::{
 use crate::monitor::{DnsRecords, Monitor, codes_of, codes_text};
 use crate::value::Value;
 
+/// How closed passwords are closed.
+const ENCRYPT_METHOD_WORD: &str = "ENCMTHD_3";
+
 /// An object whose settings are options of the table.
 pub(crate) trait Options {
     /// The value of an option; `None` if it has none or is unknown to the object.
@@ -217,6 +220,10 @@ impl Options for Monitor {
                 let addresses = self.kind.question().map(|question| &question.addresses).filter(|all| !all.is_empty());
                 addresses.map(|all| Value::List(all.iter().map(IpAddr::to_string).collect()))
             }
+            "encrypted" => self.kind.login().filter(|login| login.encrypted).map(|_| Value::Flag),
+            "encryptmethod" => {
+                self.kind.login().filter(|login| login.encrypted).map(|_| Value::Word(ENCRYPT_METHOD_WORD))
+            }
             text => self.kind.text(text).filter(|text| !text.is_empty()).map(|text| Value::Text(text.clone())),
         }
     }
@@ -236,12 +243,23 @@ impl Options for Monitor {
             "state" => self.enabled = is_on(value),
             "respCode" => self.kind.set_codes(codes_of(list(value))),
             "queryType" | "IPAddress" => put_question(self, option, value),
+            "password" | "encrypted" => put_password(self, option, value),
+            "encryptmethod" => {}
             option => {
                 if let Some(place) = self.kind.text_mut(option) {
                     *place = text(value);
                 }
             }
         }
+    }
+}
+
+/// A password is in clear, unless the word behind it says that it is not.
+fn put_password(monitor: &mut Monitor, option: &str, value: Option<&Value>) {
+    let Some(login) = monitor.kind.login_mut() else { return };
+    match option {
+        "password" => (login.password, login.encrypted) = (text(value), false),
+        _ => login.encrypted |= value.is_some(),
     }
 }
 
@@ -370,7 +388,7 @@ impl Options for RpcNode {
             "password" if self.password.is_empty() => None,
             "password" => Some(Value::Text(self.password.clone())),
             "encrypted" => self.encrypted.then_some(Value::Flag),
-            "encryptmethod" => self.encrypted.then_some(Value::Word("ENCMTHD_3")),
+            "encryptmethod" => self.encrypted.then_some(Value::Word(ENCRYPT_METHOD_WORD)),
             "srcIP" => Some(Value::Address(self.src_ip)),
             "secure" => Some(Value::Word(if self.secure { "ON" } else { "OFF" })),
             _ => None,

@@ -226,7 +226,9 @@ fn probe(monitor: &config::Monitor) -> ProbeKind {
         }
         config::MonitorKind::Ftp(of) if of.user.is_empty() => (stream, Script::Ftp(None)),
         config::MonitorKind::Ftp(of) => {
-            (stream, Script::Ftp(Some(Login { user: of.user.clone(), password: of.password.clone() })))
+            // What another node has closed is of no use here.
+            let password = (!of.encrypted).then(|| of.password.clone());
+            (stream, Script::Ftp(Some(Login { user: of.user.clone(), password })))
         }
         config::MonitorKind::Dns(of) => (Carrier::Udp, Script::Dns(question(of))),
         config::MonitorKind::DnsTcp(of) => (stream, Script::Dns(question(of))),

@@ -121,10 +121,9 @@ async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, talk: &mut Co
                 stream.write_all(&bytes).await?;
                 stream.flush().await
             };
-            match (sent.await, talk.verdict()) {
-                (Err(error), None) => return Err(error),
-                // A good-bye that nobody hears any more.
-                (Ok(()) | Err(_), _) => {}
+            // Behind the verdict it was a good-bye, which nobody need hear.
+            if let (Err(error), None) = (sent.await, talk.verdict()) {
+                return Err(error);
             }
         }
         if talk.verdict().is_some() {

@@ -38,6 +38,9 @@ fn changed(mut monitor: Monitor, c: &Command) -> Result<Monitor, CommandError> {
     for (opt, _) in &c.opts {
         monitor.kind.check_option(opt.name)?;
     }
+    if !c.row.clears && c.flag("encrypted") && !c.flag("password") {
+        return Err(CommandError::with(messages::ARGUMENT_MISSING, "password"));
+    }
     monitor.put_all(c);
     monitor.check()?;
     // Quotes and backslashes take more room when they are written than when they were typed.

@@ -1,5 +1,6 @@
 //! Rows about monitors.
 
+use super::ha::{ENCRYPT_METHOD, ENCRYPTED};
 use super::lb::{NO_ONLY, STATE, YES_NO};
 use super::net::ON_OFF;
 use super::{Arg, Change, Effect, Opt, Row, View};
@@ -103,6 +104,8 @@ const OPTS: &[Opt] = &[
     ),
     Opt::new("userName", Type::Text(127), "username", "FTP: who logs in; without it the greeting is enough."),
     Opt::new("password", Type::Secret, "password", "FTP: the user's password. Never shown."),
+    ENCRYPTED,
+    ENCRYPT_METHOD,
     Opt::new("query", Type::Text(MAX_DNS_NAME + 1), "query", "DNS, DNS-TCP: the name that is asked for."),
     Opt::new("queryType", Type::Choice(QUERY_TYPES), "querytype", "DNS, DNS-TCP: records A, AAAA or SOA.")
         .default("Address"),

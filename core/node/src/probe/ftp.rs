@@ -2,13 +2,15 @@
 
 use super::Finding;
 
+const UNREADABLE: &str = "The password was encrypted on another node; set it again";
+
 /// Who logs in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
     /// Behind `USER`.
     pub user: String,
-    /// Behind `PASS`.
-    pub password: String,
+    /// Behind `PASS`; `None` if this node cannot read it.
+    pub password: Option<String>,
 }
 
 /// What the next reply answers.
@@ -93,8 +95,9 @@ impl Session {
                 None
             }
             (Asked::User, 331, Some(login)) => {
+                let Some(password) = &login.password else { return Some(Finding::bad(UNREADABLE)) };
                 self.asked = Asked::Password;
-                *outgoing = Some(format!("PASS {}\r\n", login.password).into_bytes());
+                *outgoing = Some(format!("PASS {password}\r\n").into_bytes());
                 None
             }
             (Asked::Nothing | Asked::User | Asked::Password, _, _) => told(false),

@@ -245,7 +245,7 @@ fn a_pattern_is_found_across_chunks() {
 // FTP.
 
 fn login() -> Script {
-    Script::Ftp(Some(Login { user: "probe".into(), password: "pw".into() }))
+    Script::Ftp(Some(Login { user: "probe".into(), password: Some("pw".into()) }))
 }
 
 #[test]
@@ -282,6 +282,9 @@ fn a_user_logs_in_or_is_refused() {
     assert_eq!(end("220 a\r\n331 b\r\n202 c\r\n"), "Success - FTP response code 202 received.");
     assert_eq!(end("220 a\r\n332 account\r\n"), "Failure - FTP response code 332 received.");
     assert_eq!(end("500 a\r\n"), "Failure - FTP response code 500 received.");
+    let unreadable = Script::Ftp(Some(Login { user: "probe".into(), password: None }));
+    let told = "Failure - The password was encrypted on another node; set it again";
+    assert_eq!(after(Carrier::Tcp, &unreadable, b"220 a\r\n331 b\r\n", Event::End), told);
 }
 
 // DNS.

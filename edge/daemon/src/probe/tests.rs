@@ -91,7 +91,7 @@ fn a_login_over_ftp_says_good_bye() {
             assert_eq!(String::from_utf8(line).unwrap(), heard);
         }
     });
-    let script = Script::Ftp(Some(Login { user: "a".into(), password: "b".into() }));
+    let script = Script::Ftp(Some(Login { user: "a".into(), password: Some("b".into()) }));
     let text = told_of(&request(Carrier::Tcp, script, port, PATIENCE));
     assert_eq!(text, "Success - FTP response code 230 received.");
     server.join().unwrap();

@@ -5,8 +5,7 @@ use core::net::IpAddr;
 use crate::config::Config;
 use crate::error::{CommandError, Message, messages};
 use crate::model::{
-    AddressPattern, ConnFailover, LbVserver, Method, Monitor, NsConfig, Persistence, Redirection, Server, Service,
-    ServiceType,
+    AddressPattern, ConnFailover, LbVserver, Method, NsConfig, Persistence, Redirection, Server, Service, ServiceType,
 };
 use crate::value::{address_bits, masked};
 
@@ -303,13 +302,5 @@ pub(crate) fn on_own_subnet(node: &NsConfig, peer: IpAddr) -> Result<(), Command
     match node.addr.as_ref().is_some_and(apart) {
         true => Err(CommandError::with(messages::PEER_ON_OTHER_SUBNET, peer.to_string())),
         false => Ok(()),
-    }
-}
-
-/// The answer must be due before the next probe.
-pub(crate) fn monitor(monitor: &Monitor) -> Result<(), CommandError> {
-    match monitor.interval_ms > monitor.resp_timeout_ms {
-        true => Ok(()),
-        false => Err(CommandError::with(messages::INTERVAL_TOO_SHORT, monitor.name.clone())),
     }
 }

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use crate::table::{Effect, Opt, Row};
+use crate::table::{Change, Effect, Opt, Row};
 use crate::value::{Type, Value};
 
 /// What the node must do about a command.
@@ -103,9 +103,25 @@ impl Command {
         self.written(true)
     }
 
+    /// The same with a monitor's password in clear, if `open` knows what it was closed as. For the journal: the peer
+    /// has another key.
+    pub fn with_open_password(&self, open: impl FnOnce(&str) -> Option<String>) -> Command {
+        let mut command = self.clone();
+        let of_monitor = [Effect::Shared(Change::AddMonitor), Effect::Shared(Change::SetMonitor)];
+        if of_monitor.contains(&self.row.effect)
+            && self.flag("encrypted")
+            && let Some(clear) = self.option("password").and_then(Value::as_text).and_then(open)
+        {
+            command.opts.retain(|(opt, _)| !opt.name.starts_with("encrypt"));
+            let password = command.opts.iter_mut().find(|(opt, _)| opt.name == "password");
+            password.into_iter().for_each(|(_, value)| *value = Value::Text(clear.clone()));
+        }
+        command
+    }
+
     /// `rm HA node`.
     pub fn ends_pair(&self) -> bool {
-        self.row.effect == Effect::Local(crate::table::Change::RmHaNode)
+        self.row.effect == Effect::Local(Change::RmHaNode)
     }
 
     /// `show ns connectiontable`: the rows come from the node in slices, so the node must know.

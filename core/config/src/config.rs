@@ -7,9 +7,10 @@ use crate::command::Command;
 use crate::error::{CommandError, Warning};
 use crate::group::ServiceGroup;
 use crate::model::{
-    Binding, FailoverSet, HaSettings, Hook, Interface, IpKind, LbVserver, Leaving, Modes, Monitor, MonitorBinding,
-    NsConfig, NsIp, Route, RpcNode, Server, Service, VirtualRouter,
+    Binding, FailoverSet, HaSettings, Hook, Interface, IpKind, LbVserver, Leaving, Modes, MonitorBinding, NsConfig,
+    NsIp, Route, RpcNode, Server, Service, VirtualRouter,
 };
+use crate::monitor::Monitor;
 use crate::surge::SurgeProtection;
 use crate::table::{Effect, Subject};
 use crate::value::Value;
@@ -192,6 +193,32 @@ impl Config {
         if let Some(node) = self.rpc_nodes.iter_mut().find(|node| node.addr == addr) {
             (node.password, node.encrypted) = (closed, true);
         }
+    }
+
+    /// Passwords of monitors that are closed, each with its monitor's name.
+    pub fn closed_monitor_passwords(&self) -> Vec<(String, String)> {
+        let closed = |m: &Monitor| {
+            let login = m.kind.login().filter(|login| login.encrypted)?;
+            Some((m.name.clone(), login.password.clone()))
+        };
+        self.monitors.iter().filter_map(closed).collect()
+    }
+
+    /// Replaces a monitor's closed password by the same in clear.
+    pub fn open_monitor_password(&mut self, monitor: &str, clear: String) {
+        if let Some(login) = self.monitors.get_mut(monitor).and_then(|m| m.kind.login_mut()) {
+            (login.password, login.encrypted) = (clear, false);
+        }
+    }
+
+    /// As [`Config::lines`] with everything, for a file: `close` closes the passwords that both nodes have in clear.
+    pub fn lines_to_save(&self, mut close: impl FnMut(&str) -> String) -> Vec<String> {
+        let mut closed = self.clone();
+        let logins = closed.monitors.iter_mut().filter_map(|m| m.kind.login_mut());
+        for login in logins.filter(|login| !login.encrypted && !login.password.is_empty()) {
+            (login.password, login.encrypted) = (close(&login.password), true);
+        }
+        closed.lines(Scope::All)
     }
 
     /// Floating addresses, in the order they were added; those made by vservers included.

@@ -23,8 +23,8 @@ impl Token {
 
 /// Cuts `line`. A word that begins with `#` starts a comment.
 ///
-/// Quotes are `"…"` and `'…'` (a backslash protects the next character inside) and `q/…/`
-/// (everything up to the same delimiter, raw).
+/// Quotes are `"…"` and `'…'` (inside, a backslash protects the next character, and stays as it is in front of a letter
+/// or a digit: texts of monitors have `\r`, `\n` and `\x41`) and `q/…/` (everything up to the same delimiter, raw).
 pub(crate) fn tokens(line: &str) -> Result<Vec<Token>, CommandError> {
     let mut found = Vec::new();
     let mut chars = line.char_indices().peekable();
@@ -69,7 +69,12 @@ fn quoted(chars: &mut Chars<'_>, end: char, escapes: bool, into: &mut String) ->
         }
         if c == '\\' && escapes {
             match chars.next() {
-                Some((_, next)) => into.push(next),
+                Some((_, next)) => {
+                    if next.is_ascii_alphanumeric() {
+                        into.push(c);
+                    }
+                    into.push(next);
+                }
                 None => break,
             }
         } else {

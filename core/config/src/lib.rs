@@ -29,6 +29,7 @@ mod lexer;
 mod lines;
 mod matching;
 mod model;
+mod monitor;
 mod options;
 mod parse;
 mod replay;
@@ -59,9 +60,10 @@ pub use group::ServiceGroup;
 pub use kept::{KeptType, Transport};
 pub use model::{
     AddressPattern, Binding, ConnFailover, FailoverSet, HaPeer, HaSettings, HaStatus, Hook, Interface, IpKind,
-    LbVserver, Leaving, Method, MirrorMode, Modes, Monitor, MonitorBinding, MonitorKind, NsConfig, NsIp, Persistence,
-    Redirection, Route, RouteMonitor, RpcNode, Server, Service, ServiceType, VirtualRouter,
+    LbVserver, Leaving, Method, MirrorMode, Modes, MonitorBinding, NsConfig, NsIp, Persistence, Redirection, Route,
+    RouteMonitor, RpcNode, Server, Service, ServiceType, VirtualRouter,
 };
+pub use monitor::{DnsQuestion, DnsRecords, HttpBody, HttpStatus, Login, Monitor, MonitorKind, Pattern, unescape};
 pub use parse::{parse, parse_all};
 pub use replay::{REFUSALS_KEPT, Refusal, Replaced, Replacement};
 pub use sessions::{SessionRow, SessionScope, session_header, session_json, session_line};

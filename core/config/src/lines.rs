@@ -2,11 +2,10 @@
 
 use crate::config::{Config, Scope};
 use crate::group::ServiceGroup;
-use crate::model::{
-    Interface, IpKind, LbVserver, Leaving, Modes, Monitor, NsIp, Route, RouteMonitor, RpcNode, Service,
-};
+use crate::model::{Interface, IpKind, LbVserver, Leaving, Modes, NsIp, Route, RouteMonitor, RpcNode, Service};
+use crate::monitor::Monitor;
 use crate::options::Options;
-use crate::table::{Change, Opt, PortChange, options_of};
+use crate::table::{Change, GroupChange, Opt, PortChange, options_of};
 use crate::value::{Value, mask_text, quote};
 
 /// For whom the lines are.
@@ -186,13 +185,14 @@ fn service(s: &Service, style: Style) -> String {
     head + &options(s, Change::AddService, style)
 }
 
-fn monitor(m: &Monitor, style: Style) -> String {
+/// The command that makes a monitor.
+pub(crate) fn monitor(m: &Monitor, style: Style) -> String {
     format!("add lb monitor {} {}", quote(&m.name), m.kind.word()) + &options(m, Change::AddMonitor, style)
 }
 
 fn group(g: &ServiceGroup, style: Style) -> String {
     let head = format!("add serviceGroup {} {}", quote(g.name()), g.pattern.kind.word());
-    head + &options(g, Change::AddGroup, style)
+    head + &options(g, Change::Group(GroupChange::Add), style)
 }
 
 fn members(config: &Config, group: &ServiceGroup) -> Vec<String> {

@@ -275,25 +275,6 @@ impl IpKind {
     }
 }
 
-/// Which probe a monitor sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MonitorKind {
-    /// A TCP handshake.
-    Tcp,
-    /// An echo request.
-    Ping,
-}
-
-impl MonitorKind {
-    /// The market's word.
-    pub fn word(self) -> &'static str {
-        match self {
-            MonitorKind::Tcp => "TCP",
-            MonitorKind::Ping => "PING",
-        }
-    }
-}
-
 /// The operator's wish for a node's part in the pair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HaStatus {
@@ -594,54 +575,6 @@ impl LbVserver {
     /// Receives traffic of its own: it has an address and a port, or wildcards.
     pub fn is_addressed(&self) -> bool {
         self.addr.is_none_or(|a| !a.is_unspecified()) && self.port != Some(0)
-    }
-}
-
-/// A monitor (`add lb monitor`), or one of the two built-in ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Monitor {
-    /// Its name.
-    pub name: String,
-    /// The probe.
-    pub kind: MonitorKind,
-    /// Time between probes, in milliseconds.
-    pub interval_ms: u32,
-    /// How long an answer may take, in milliseconds; below `interval_ms`.
-    pub resp_timeout_ms: u32,
-    /// Failed probes in a row that make a service DOWN.
-    pub retries: u8,
-    /// Successful probes in a row that make a service UP.
-    pub success_retries: u8,
-    /// Pause after a service went DOWN before it is probed again, in milliseconds.
-    pub down_time_ms: u32,
-    /// Probe this address instead of the server's.
-    pub dest_ip: Option<IpAddr>,
-    /// Probe this port instead of the service's.
-    pub dest_port: Option<u16>,
-    /// Not disabled by the operator.
-    pub enabled: bool,
-}
-
-impl Monitor {
-    /// A monitor with the market's defaults: 5 s, 2 s, 3 retries, 1 success, 30 s down time.
-    pub fn new(name: &str, kind: MonitorKind) -> Self {
-        Monitor {
-            name: name.to_owned(),
-            kind,
-            interval_ms: 5_000,
-            resp_timeout_ms: 2_000,
-            retries: 3,
-            success_retries: 1,
-            down_time_ms: 30_000,
-            dest_ip: None,
-            dest_port: None,
-            enabled: true,
-        }
-    }
-
-    /// The two monitors that always exist and cannot be changed.
-    pub fn built_in() -> [Monitor; 2] {
-        [Monitor::new("tcp-default", MonitorKind::Tcp), Monitor::new("ping-default", MonitorKind::Ping)]
     }
 }
 

@@ -6,10 +6,14 @@ use core::net::{IpAddr, SocketAddr};
 
 use crate::command::Command;
 use crate::model::{
-    ConnFailover, HaSettings, HaStatus, Hook, Interface, IpKind, LbVserver, Method, MirrorMode, Monitor, NsIp,
-    Persistence, Redirection, RpcNode, Server, Service,
+    ConnFailover, HaSettings, HaStatus, Hook, Interface, IpKind, LbVserver, Method, MirrorMode, NsIp, Persistence,
+    Redirection, RpcNode, Server, Service,
 };
+use crate::monitor::{DnsRecords, Monitor, codes_of, codes_text};
 use crate::value::Value;
+
+/// How closed passwords are closed.
+const ENCRYPT_METHOD_WORD: &str = "ENCMTHD_3";
 
 /// An object whose settings are options of the table.
 pub(crate) trait Options {
@@ -205,12 +209,26 @@ impl Options for Monitor {
             "interval" => Some(Value::Millis(self.interval_ms.into())),
             "resptimeout" => Some(Value::Millis(self.resp_timeout_ms.into())),
             "retries" => number(self.retries),
+            "failureRetries" => number(self.failure_retries),
             "successRetries" => number(self.success_retries),
             "downTime" => Some(Value::Millis(self.down_time_ms.into())),
             "destIP" => self.dest_ip.map(|a| Value::Address(Some(a))),
             "destPort" => self.dest_port.map(|p| Value::Port(Some(p))),
+            "reverse" => yes_no(self.reverse),
+            "secure" if self.kind.only_for("secure").is_some() => None,
+            "secure" => yes_no(self.secure),
             "state" => enabled(self.enabled),
-            _ => None,
+            "respCode" => self.kind.codes().map(|codes| Value::List(codes.iter().map(codes_text).collect())),
+            "queryType" => self.kind.question().map(|question| Value::Word(question.records.word())),
+            "IPAddress" => {
+                let addresses = self.kind.question().map(|question| &question.addresses).filter(|all| !all.is_empty());
+                addresses.map(|all| Value::List(all.iter().map(IpAddr::to_string).collect()))
+            }
+            "encrypted" => self.kind.login().filter(|login| login.encrypted).map(|_| Value::Flag),
+            "encryptmethod" => {
+                self.kind.login().filter(|login| login.encrypted).map(|_| Value::Word(ENCRYPT_METHOD_WORD))
+            }
+            text => self.kind.text(text).filter(|text| !text.is_empty()).map(|text| Value::Text(text.clone())),
         }
     }
 
@@ -219,14 +237,50 @@ impl Options for Monitor {
             "interval" => self.interval_ms = num32(value).unwrap_or(self.interval_ms),
             "resptimeout" => self.resp_timeout_ms = num32(value).unwrap_or(self.resp_timeout_ms),
             "retries" => self.retries = num8(value, 3),
+            "failureRetries" => self.failure_retries = num8(value, 0),
             "successRetries" => self.success_retries = num8(value, 1),
             "downTime" => self.down_time_ms = num32(value).unwrap_or(self.down_time_ms),
             "destIP" => self.dest_ip = addr(value),
             "destPort" => self.dest_port = value.and_then(Value::as_port),
+            "reverse" => self.reverse = is_on(value),
+            "secure" => self.secure = is_on(value),
             "state" => self.enabled = is_on(value),
-            _ => {}
+            "respCode" => self.kind.set_codes(codes_of(list(value))),
+            "queryType" | "IPAddress" => put_question(self, option, value),
+            "password" | "encrypted" => put_password(self, option, value),
+            "encryptmethod" => {}
+            option => {
+                if let Some(place) = self.kind.text_mut(option) {
+                    *place = text(value);
+                }
+            }
         }
     }
+}
+
+/// A password is in clear, unless the word behind it says that it is not.
+fn put_password(monitor: &mut Monitor, option: &str, value: Option<&Value>) {
+    let Some(login) = monitor.kind.login_mut() else { return };
+    match option {
+        "password" => (login.password, login.encrypted) = (text(value), false),
+        _ => login.encrypted |= value.is_some(),
+    }
+}
+
+fn put_question(monitor: &mut Monitor, option: &str, value: Option<&Value>) {
+    let Some(question) = monitor.kind.question_mut() else { return };
+    match option {
+        "queryType" => {
+            let records = DnsRecords::ALL.into_iter().find(|records| records.word() == word(value));
+            question.records = records.unwrap_or_default();
+        }
+        // What is no address was refused before.
+        _ => question.addresses = list(value).iter().filter_map(|addr| addr.parse().ok()).collect(),
+    }
+}
+
+fn list(value: Option<&Value>) -> &[String] {
+    value.map(Value::as_list).unwrap_or_default()
 }
 
 /// Members of a witness at most.
@@ -338,7 +392,7 @@ impl Options for RpcNode {
             "password" if self.password.is_empty() => None,
             "password" => Some(Value::Text(self.password.clone())),
             "encrypted" => self.encrypted.then_some(Value::Flag),
-            "encryptmethod" => self.encrypted.then_some(Value::Word("ENCMTHD_3")),
+            "encryptmethod" => self.encrypted.then_some(Value::Word(ENCRYPT_METHOD_WORD)),
             "srcIP" => Some(Value::Address(self.src_ip)),
             "secure" => Some(Value::Word(if self.secure { "ON" } else { "OFF" })),
             _ => None,

@@ -52,6 +52,10 @@ pub(crate) enum Type {
     Token(usize),
     /// One or more words up to a number of bytes each; takes all that follow.
     Tokens(usize),
+    /// One or more addresses; takes all that follow.
+    Addresses,
+    /// One or more numbers, or ranges of them (`200-210`), in a range; takes all that follow.
+    Ranges(u64, u64),
     /// A password: free text that is never shown.
     Secret,
     /// A whole number in a range.
@@ -124,6 +128,10 @@ impl Type {
             Type::Secret if text.is_empty() => Err(CommandError::with(messages::VALUE_MISSING, argument)),
             Type::Token(max) => token(text, max).map_err(bad),
             Type::Tokens(max) => token(text, max).map(|v| v.into_list()).map_err(bad),
+            Type::Addresses => {
+                address(text).map(|a| Value::List(vec![a.to_string()])).ok_or_else(|| bad(messages::INVALID_IP))
+            }
+            Type::Ranges(min, max) => range(text, min, max).map(|range| Value::List(vec![range])).map_err(bad),
             Type::Text(_) | Type::Secret | Type::Rest => Ok(Value::Text(text.to_owned())),
             Type::Number(min, max) => number(text, min, max).map(Value::Number).map_err(bad),
             Type::Seconds(min, max) => {
@@ -155,6 +163,8 @@ impl Type {
             | Type::Text(_)
             | Type::Token(_)
             | Type::Tokens(_)
+            | Type::Addresses
+            | Type::Ranges(..)
             | Type::Secret
             | Type::Number(..)
             | Type::Seconds(..)
@@ -173,7 +183,7 @@ impl Type {
 
     /// Whether a value of this type takes all the words that follow.
     pub(crate) fn takes_more(&self) -> bool {
-        matches!(self, Type::Choices(_) | Type::Tokens(_))
+        matches!(self, Type::Choices(_) | Type::Tokens(_) | Type::Addresses | Type::Ranges(..))
     }
 
     /// The words to offer when completing a value.
@@ -184,6 +194,8 @@ impl Type {
             | Type::Text(_)
             | Type::Token(_)
             | Type::Tokens(_)
+            | Type::Addresses
+            | Type::Ranges(..)
             | Type::Secret
             | Type::Number(..)
             | Type::Seconds(..)
@@ -207,6 +219,8 @@ impl Type {
             Type::Text(max) => format!("text, at most {max} bytes"),
             Type::Token(max) => format!("word, at most {max} bytes"),
             Type::Tokens(max) => format!("one or more words, at most {max} bytes each"),
+            Type::Addresses => "one or more addresses".to_owned(),
+            Type::Ranges(min, max) => format!("one or more of {min}-{max}, or ranges of them"),
             Type::Secret => "password".to_owned(),
             Type::Number(min, max) if min == max => min.to_string(),
             Type::Number(min, max) => format!("{min}-{max}"),
@@ -391,6 +405,18 @@ fn number(text: &str, min: u64, max: u64) -> Result<u64, Refused> {
     }
 }
 
+/// `200`, or `200-210`.
+fn range(text: &str, min: u64, max: u64) -> Result<String, Refused> {
+    let Some((first, last)) = text.split_once('-').filter(|(first, _)| !first.is_empty()) else {
+        return number(text, min, max).map(|n| n.to_string());
+    };
+    match (number(first, min, max)?, number(last, min, max)?) {
+        (first, last) if first > last => Err(messages::BAD_RANGE),
+        (first, last) if first == last => Ok(first.to_string()),
+        (first, last) => Ok(format!("{first}-{last}")),
+    }
+}
+
 fn in_range(n: u64, min: u64, max: u64) -> Result<u64, Refused> {
     if n > max {
         Err(messages::ABOVE_MAXIMUM)
@@ -526,8 +552,11 @@ pub(crate) fn quote(text: &str) -> String {
     }
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
-    for c in text.chars() {
-        if c == '"' || c == '\\' {
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        // In front of a letter or a digit the lexer leaves a backslash as it is.
+        let stays = c == '\\' && chars.peek().is_some_and(char::is_ascii_alphanumeric);
+        if (c == '"' || c == '\\') && !stays {
             quoted.push('\\');
         }
         quoted.push(c);

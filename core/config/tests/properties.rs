@@ -150,6 +150,26 @@ const VSERVER_OPTIONS: &[&str] = &[
     "-m IPTUNNEL -sessionless ENABLED -lbMethod SOURCEIPHASH",
     "-IPPattern 198.51.100.0 -IPMask 255.255.255.0",
 ];
+const MONITOR_TYPES: &[&str] =
+    &["TCP-ECV", "UDP-ECV", "HTTP", "HTTP-ECV", "FTP", "DNS -query a", "DNS-TCP -query a.b."];
+const MONITOR_OPTIONS: &[&str] = &[
+    "-send \"a\\r\\n\\x00\"",
+    "-send '\\\\\\\\ \" é'",
+    "-recv q/ \\\\ /",
+    "-recv ''",
+    "-respCode 200 301-302",
+    "-httpRequest 'GET /a b'",
+    "-customHeaders 'A: \"b\"'",
+    "-userName u",
+    "-password 'a \"b'",
+    "-queryType AAAA",
+    "-queryType Zone",
+    "-IPAddress 192.0.2.9 192.0.2.1",
+    "-IPAddress 2001:db8::9",
+    "-secure YES",
+    "-reverse YES",
+    "-retries 9 -failureRetries 4",
+];
 const UNSET: &[&str] = &[
     "-connFailover",
     "-persistenceType",
@@ -194,6 +214,10 @@ fn line() -> impl Strategy<Value = String> {
         (pick(&["rm", "enable", "disable"]), name()).prop_map(|(v, n)| format!("{v} server {n}")),
         (name(), pick(&["TCP", "PING"]), pick(&["", "-interval 1 -resptimeout 0.5", "-interval 300 MSEC"]))
             .prop_map(|(n, k, o)| format!("add lb monitor {n} {k} {o}")),
+        (name(), pick(MONITOR_TYPES), options(MONITOR_OPTIONS))
+            .prop_map(|(n, k, o)| format!("add lb monitor {n} {k} {o}")),
+        (pick(&["set", "unset"]), name(), options(MONITOR_OPTIONS))
+            .prop_map(|(v, n, o)| format!("{v} lb monitor {n} {o}")),
         (pick(&["rm", "enable", "disable"]), name()).prop_map(|(v, n)| format!("{v} lb monitor {n}")),
         (address(), pick(&["24", "32", "64", "128"]), pick(&["VIP", "SNIP"]))
             .prop_map(|(a, m, t)| format!("add ns ip {a} {m} -type {t}")),

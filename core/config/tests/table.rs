@@ -19,6 +19,11 @@ fn world() -> Config {
         "add service svc srv ANY *",
         "add serviceGroup group ANY",
         "add lb monitor mon TCP",
+        "add lb monitor ecv TCP-ECV",
+        "add lb monitor http HTTP",
+        "add lb monitor body HTTP-ECV",
+        "add lb monitor ftp FTP -userName u",
+        "add lb monitor dns DNS-TCP -query a",
         "add lb vserver vs ANY 192.0.2.10 *",
     ] {
         apply(&mut config, line);
@@ -72,9 +77,17 @@ fn every_set_is_kept_and_every_unset_takes_it_back() {
                 "-downTime 3",
                 "-destIP 192.0.2.9",
                 "-destPort 99",
+                "-failureRetries 2",
+                "-reverse YES",
+                "-secure YES",
                 "-state DISABLED",
             ],
         ),
+        ("lb monitor ecv", &["-send \"a\\r\\n\"", "-recv b"]),
+        ("lb monitor http", &["-httpRequest \"GET /x\"", "-respCode 204 300-310", "-customHeaders \"A: b\\r\\n\""]),
+        ("lb monitor body", &["-send a", "-recv b", "-customHeaders c"]),
+        ("lb monitor ftp", &["-password p"]),
+        ("lb monitor dns", &["-queryType AAAA", "-IPAddress 192.0.2.1 192.0.2.2"]),
         (
             "lb vserver vs",
             &[
@@ -248,6 +261,48 @@ fn passwords_never_leave_by_a_window() {
         assert!(!command.redacted().contains("s3cret"));
         assert!(config.lines(Scope::Local).iter().any(|l| l.contains("s3cret")));
         assert!(!config.lines(Scope::Shared).iter().any(|l| l.contains("s3cret")));
+    }
+}
+
+#[test]
+fn the_password_of_a_monitor_goes_to_the_file_and_the_peer_only() {
+    let mut config = world();
+    let command = parse("set lb monitor ftp -password s3cret").unwrap();
+    config.apply(&command).unwrap();
+    assert!(command.canonical().contains("s3cret") && !command.redacted().contains("s3cret"));
+    assert!(config.lines(Scope::Shared).iter().any(|l| l.contains("s3cret")), "the peer logs in, too");
+}
+
+#[test]
+fn a_monitor_that_would_not_fit_a_line_is_refused() {
+    let quotes = "\\\"".repeat(512);
+    let line = format!("add lb monitor m TCP-ECV -send {} -recv \"{quotes}\"", "s".repeat(512));
+    assert_eq!(line.len() > holdfast_config::MAX_LINE, parse(&line).is_err(), "typed in full it is too long by itself");
+    // In single quotes they are typed in half of the room that they take when they are written.
+    let typed = format!("add lb monitor m TCP-ECV -send '{}' -recv '{}'", "\"".repeat(512), "\"".repeat(512));
+    let mut config = Config::new();
+    let error = config.apply(&parse(&typed).unwrap()).unwrap_err();
+    assert_eq!(error.to_string(), "ERROR: String length exceeds maximum [monitorName, m]");
+    apply(&mut config, &format!("add lb monitor m TCP-ECV -send '{}'", "\"".repeat(512)));
+    let error = config.apply(&parse(&format!("set lb monitor m -recv '{}'", "\"".repeat(512))).unwrap()).unwrap_err();
+    assert_eq!(error.to_string(), "ERROR: String length exceeds maximum [monitorName, m]");
+    for line in config.lines(Scope::All) {
+        assert!(parse(&line).is_ok(), "{} bytes", line.len());
+    }
+}
+
+#[test]
+fn what_a_monitor_sends_is_what_its_escapes_mean() {
+    let bytes = holdfast_config::unescape(r#"a\r\n\t\x41\xff\\n\"\'é"#);
+    assert_eq!(bytes, b"a\r\n\tA\xff\\n\"'\xc3\xa9");
+    let mut config = Config::new();
+    for (name, typed) in
+        [("one", r#""a\r\x00""#), ("two", r#"'a\\r\\x00'"#), ("three", r"q/a\r\x00/"), ("four", r"a\r\x00")]
+    {
+        apply(&mut config, &format!("add lb monitor {name} TCP-ECV -send {typed}"));
+        let monitor = config.monitor(name).unwrap();
+        let holdfast_config::MonitorKind::TcpEcv(pattern) = &monitor.kind else { panic!("{monitor:?}") };
+        assert_eq!(holdfast_config::unescape(&pattern.send), b"a\r\0", "{typed}");
     }
 }
 

@@ -81,7 +81,7 @@ impl Node {
                 warnings.extend(self.end_pair(&mut next)?);
             }
             if !local {
-                shared.push(command.canonical());
+                shared.push(command.with_open_password(|closed| self.opened_monitor_password(closed)).canonical());
             }
         }
         warnings.extend(self.doubt_address(&next));
@@ -214,7 +214,7 @@ impl Node {
 
     pub(crate) fn save(&mut self, request: u64) {
         let mut text = String::from("# Holdfast configuration. Written by `save ns config`.\n");
-        for line in self.config.lines(config::Scope::All) {
+        for line in self.lines_to_save() {
             text.push_str(&line);
             text.push('\n');
         }

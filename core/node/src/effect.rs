@@ -6,6 +6,8 @@ use holdfast_engine::{Limits, Port, PortId};
 use holdfast_ha::WitnessAsk;
 use holdfast_wire::MacAddr;
 
+use crate::probe::{Carrier, Inquiry, Script};
+
 /// All that a node needs to be born. Everything random or remembered comes in here.
 #[derive(Clone)]
 pub struct NodeOptions {
@@ -106,23 +108,30 @@ pub const PEER_PORT: u16 = 3003;
 pub struct ProbeRequest {
     /// Comes back with the outcome.
     pub id: u64,
-    /// TCP connect or ICMP echo.
+    /// An echo, or a conversation.
     pub kind: ProbeKind,
+    /// A good answer counts as a failure, and the lack of one as a success.
+    pub reverse: bool,
     /// Whom to ask.
     pub addr: IpAddr,
-    /// TCP port; 0 for echo.
+    /// TCP or UDP port; 0 for echo.
     pub port: u16,
     /// Give up after this long.
     pub timeout: Duration,
 }
 
 /// How to probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeKind {
-    /// A TCP handshake, then a close.
-    Tcp,
     /// ICMP or ICMPv6 echo.
     Ping,
+    /// A conversation, from [`crate::Conversation`].
+    Ask(Inquiry),
+}
+
+impl ProbeKind {
+    /// A TCP handshake, then a close.
+    pub const TCP: ProbeKind = ProbeKind::Ask(Inquiry { carrier: Carrier::Tcp, script: Script::Handshake });
 }
 
 /// What a probe found.

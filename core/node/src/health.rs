@@ -11,6 +11,7 @@ use core::time::Duration;
 use holdfast_base::Instant;
 
 use crate::effect::{ProbeKind, ProbeOutcome, ProbeRequest};
+use crate::probe::{Carrier, Inquiry, Script};
 
 /// Extra time granted to the prober beyond the probe's own time-out.
 const PROBER_GRACE: Duration = Duration::from_secs(1);
@@ -24,6 +25,10 @@ pub struct MonitorSpec {
     pub name: String,
     /// How to ask.
     pub kind: ProbeKind,
+    /// A good answer counts as a failure, and the lack of one as a success.
+    pub reverse: bool,
+    /// Its share when the service has a threshold.
+    pub weight: u32,
     /// Ask this address instead of the server's.
     pub addr: Option<IpAddr>,
     /// Ask this TCP port instead of the service's.
@@ -32,8 +37,10 @@ pub struct MonitorSpec {
     pub interval: Duration,
     /// Time for an answer.
     pub timeout: Duration,
-    /// Consecutive failures that make it DOWN.
+    /// Latest probes that count for its end, at most 127.
     pub retries: u32,
+    /// How many of them must have failed to make it DOWN; 0: all.
+    pub failure_retries: u32,
     /// Consecutive successes that make it UP again.
     pub success_retries: u32,
     /// Time to the next probe after it went DOWN.
@@ -47,9 +54,11 @@ pub struct ServiceSpec {
     pub id: u32,
     /// Whom to ask.
     pub addr: IpAddr,
-    /// TCP port.
+    /// TCP or UDP port.
     pub port: u16,
-    /// All must be UP for the service to be UP; empty: always UP.
+    /// Sum of the weights of UP monitors that makes it UP; 0 asks for all of them.
+    pub threshold: u32,
+    /// None: always UP.
     pub monitors: Vec<MonitorSpec>,
 }
 
@@ -73,6 +82,8 @@ pub struct MonitorState {
     /// How long good answers take, a new one counting a quarter.
     smoothed: Option<Duration>,
     succeeded_in_row: u32,
+    /// The latest probes, the last one in the lowest bit; set where they failed.
+    failures: u128,
     next: Instant,
     outstanding: Option<u64>,
 }
@@ -88,6 +99,7 @@ pub struct ServiceState {
     pub monitors: Vec<MonitorState>,
     addr: IpAddr,
     port: u16,
+    threshold: u32,
 }
 
 /// All services of the node.
@@ -111,7 +123,7 @@ impl Health {
         for (order, spec) in specs.into_iter().enumerate() {
             let id = spec.id;
             let state = match old.remove(&id) {
-                Some(state) if state.matches(&spec) => state,
+                Some(state) if state.matches(&spec) => ServiceState { threshold: spec.threshold, ..state },
                 Some(state) => ServiceState::new(spec, state.up, state.since, now),
                 None => ServiceState::new(spec, false, now, now + FIRST_PROBE_SPREAD * (order as u32).min(1000)),
             };
@@ -134,6 +146,7 @@ impl Health {
                 monitor.next = now + FIRST_PROBE_SPREAD * order.min(1000);
                 // The mirrored verdict stands until this node's own first one.
                 monitor.failed_in_row = 0;
+                monitor.failures = 0;
                 monitor.up = active.then_some(state.up);
             }
         }
@@ -234,7 +247,8 @@ impl Health {
         self.due.insert((monitor.next, id, index));
         self.probes.push_back(ProbeRequest {
             id: probe,
-            kind: monitor.spec.kind,
+            kind: monitor.spec.kind.clone(),
+            reverse: monitor.spec.reverse,
             addr: monitor.spec.addr.unwrap_or(addr),
             port: monitor.spec.port.unwrap_or(port),
             timeout,
@@ -247,7 +261,7 @@ impl Health {
         if !self.active && !state.monitors.is_empty() {
             return;
         }
-        let up = state.monitors.iter().all(|monitor| monitor.up == Some(true));
+        let up = state.is_up();
         if up != state.up {
             state.up = up;
             state.since = now;
@@ -272,7 +286,19 @@ impl Health {
 impl ServiceState {
     fn new(spec: ServiceSpec, up: bool, since: Instant, first_probe: Instant) -> ServiceState {
         let monitors = spec.monitors.into_iter().map(|monitor| MonitorState::new(monitor, first_probe)).collect();
-        ServiceState { up, since, monitors, addr: spec.addr, port: spec.port }
+        ServiceState { up, since, monitors, addr: spec.addr, port: spec.port, threshold: spec.threshold }
+    }
+
+    /// What its monitors say together.
+    fn is_up(&self) -> bool {
+        let up = |monitor: &&MonitorState| monitor.up == Some(true);
+        match self.threshold {
+            0 => self.monitors.iter().all(|monitor| up(&monitor)),
+            threshold => {
+                let weight: u32 = self.monitors.iter().filter(up).map(|monitor| monitor.spec.weight).sum();
+                self.monitors.is_empty() || weight >= threshold
+            }
+        }
     }
 
     fn matches(&self, spec: &ServiceSpec) -> bool {
@@ -294,6 +320,7 @@ impl MonitorState {
             took: Duration::ZERO,
             smoothed: None,
             succeeded_in_row: 0,
+            failures: 0,
             next,
             outstanding: None,
         }
@@ -305,24 +332,49 @@ impl MonitorState {
         self.last_response.clone_from(&outcome.text);
         self.took = outcome.took;
         self.next = now + self.spec.interval;
+        self.failures = self.failures << 1 | u128::from(!outcome.ok);
         if outcome.ok {
-            self.smoothed = Some(self.smoothed.map_or(outcome.took, |before| (before * 3 + outcome.took) / 4));
+            if self.spec.tells_time() {
+                self.smoothed = Some(self.smoothed.map_or(outcome.took, |before| (before * 3 + outcome.took) / 4));
+            }
             self.failed_in_row = 0;
             self.succeeded_in_row += 1;
-            if self.succeeded_in_row >= self.spec.success_retries {
+            if self.succeeded_in_row >= self.spec.success_retries && self.up != Some(true) {
                 self.up = Some(true);
+                // What made it DOWN has been answered for.
+                self.failures = 0;
             }
             return;
         }
         self.failed += 1;
         self.succeeded_in_row = 0;
         self.failed_in_row = self.failed_in_row.saturating_add(1);
-        if self.failed_in_row >= self.spec.retries {
+        if self.has_failed() {
             if self.up == Some(true) {
                 self.next = now + self.spec.down_time;
             }
             self.up = Some(false);
         }
+    }
+
+    /// Enough of the latest probes have failed. Those before the first one count as good.
+    fn has_failed(&self) -> bool {
+        let latest = self.failures & !(u128::MAX << self.spec.retries.min(127));
+        let enough = if self.spec.failure_retries == 0 { self.spec.retries } else { self.spec.failure_retries };
+        latest.count_ones() >= enough
+    }
+}
+
+impl MonitorSpec {
+    /// Its good outcomes come as soon as the server answers: not if it is reversed, or listens for nothing but an error.
+    fn tells_time(&self) -> bool {
+        let listens = match &self.kind {
+            ProbeKind::Ask(Inquiry { carrier: Carrier::Udp, script: Script::Pattern { receive, .. } }) => {
+                !receive.is_empty()
+            }
+            ProbeKind::Ask(_) | ProbeKind::Ping => true,
+        };
+        listens && !self.reverse
     }
 }
 
@@ -333,16 +385,19 @@ mod tests {
     fn spec(id: u32) -> ServiceSpec {
         let monitor = MonitorSpec {
             name: "tcp-default".into(),
-            kind: ProbeKind::Tcp,
+            kind: ProbeKind::TCP,
+            reverse: false,
+            weight: 1,
             addr: None,
             port: None,
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(2),
             retries: 3,
+            failure_retries: 0,
             success_retries: 1,
             down_time: Duration::from_secs(30),
         };
-        ServiceSpec { id, addr: "198.51.100.21".parse().unwrap(), port: 80, monitors: vec![monitor] }
+        ServiceSpec { id, addr: "198.51.100.21".parse().unwrap(), port: 80, threshold: 0, monitors: vec![monitor] }
     }
 
     fn outcome(ok: bool) -> ProbeOutcome {
@@ -414,6 +469,71 @@ mod tests {
         assert_eq!(answer(5, true, 4), Some((1, Duration::from_millis(7))));
         assert_eq!(answer(10, false, 2000), None, "no answer says nothing of how long one takes");
         assert_eq!(answer(15, true, 7), Some((1, Duration::from_millis(7))));
+    }
+
+    #[test]
+    fn a_service_with_a_threshold_is_up_while_enough_weight_is() {
+        let mut health = Health::default();
+        let one = |name: &str, weight| MonitorSpec { name: name.into(), weight, ..spec(1).monitors[0].clone() };
+        let both = ServiceSpec { threshold: 5, monitors: vec![one("light", 2), one("heavy", 5)], ..spec(1) };
+        health.set_services(at(0), vec![both.clone()]);
+        health.set_active(at(0), true);
+        let round = |health: &mut Health, seconds, light, heavy| {
+            health.handle_timeout(at(seconds));
+            for ok in [light, heavy] {
+                let request = health.poll_probe().expect("two probes are due");
+                health.handle_outcome(at(seconds), request.id, &outcome(ok));
+            }
+        };
+        round(&mut health, 0, true, false);
+        assert!(!health.service(1).unwrap().up, "2 of 5");
+        round(&mut health, 5, false, true);
+        assert!(health.service(1).unwrap().up, "2 and 5, as the first failure of the light one does not count yet");
+        round(&mut health, 10, false, true);
+        round(&mut health, 15, false, true);
+        assert!(health.service(1).unwrap().up, "5 of 5 without the light one");
+        let probes = health.service(1).unwrap().monitors[0].probes;
+        health.set_services(at(15), vec![ServiceSpec { threshold: 0, ..both.clone() }]);
+        assert!(!health.service(1).unwrap().up, "all of them are asked for");
+        assert_eq!(health.service(1).unwrap().monitors[0].probes, probes, "another threshold begins nothing anew");
+        health.set_services(at(15), vec![ServiceSpec { threshold: 8, ..both }]);
+        assert!(!health.service(1).unwrap().up, "more than there is");
+    }
+
+    #[test]
+    fn two_failures_among_three_probes_are_enough_if_they_are_told_to_be() {
+        let mut health = Health::default();
+        let monitor = MonitorSpec { failure_retries: 2, ..spec(1).monitors[0].clone() };
+        health.set_services(at(0), vec![ServiceSpec { monitors: vec![monitor], ..spec(1) }]);
+        health.set_active(at(0), true);
+        for (seconds, ok, up) in [
+            (0, true, true),
+            (5, false, true),
+            (10, true, true),
+            (15, true, true),
+            (20, false, true),
+            (25, true, true),
+            (30, false, false),
+        ] {
+            probe(&mut health, at(seconds), ok);
+            assert_eq!(health.service(1).unwrap().up, up, "after {seconds} s");
+        }
+        probe(&mut health, at(60), true);
+        probe(&mut health, at(65), false);
+        assert!(health.service(1).unwrap().up, "former failures are forgotten once it is UP again");
+    }
+
+    #[test]
+    fn what_waits_for_nothing_says_nothing_of_how_long_an_answer_takes() {
+        let silent = |receive: &[u8]| {
+            let script = Script::Pattern { send: b"x".to_vec(), receive: receive.to_vec() };
+            ProbeKind::Ask(Inquiry { carrier: Carrier::Udp, script })
+        };
+        let base = spec(1).monitors[0].clone();
+        assert!(base.tells_time());
+        assert!(!MonitorSpec { reverse: true, ..base.clone() }.tells_time());
+        assert!(!MonitorSpec { kind: silent(b""), ..base.clone() }.tells_time());
+        assert!(MonitorSpec { kind: silent(b"y"), ..base }.tells_time());
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod offer;
 mod offloading;
 mod onlooker;
 mod peer_ports;
+mod probe;
 mod promote;
 mod propagation;
 mod publish;
@@ -51,5 +52,8 @@ pub use effect::{
 };
 pub use node::Node;
 pub use onlooker::Onlooker;
+pub use probe::{
+    Carrier, Conversation, Event, Expectation, Inquiry, Login, MAX_HEARD, Question, Records, Script, Verdict,
+};
 pub use quarantine::{Life, LifeEnd, quarantine_at_start};
 pub use witness::{claim_text, parse_claim};

@@ -11,6 +11,7 @@ use holdfast_wire::{Addr, Endpoint};
 
 use crate::effect::ProbeKind;
 use crate::health::{MonitorSpec, ServiceSpec};
+use crate::probe::{Carrier, Expectation, Inquiry, Login, Question, Records, Script};
 
 #[cfg(test)]
 mod tests;
@@ -39,8 +40,10 @@ pub(crate) fn watched(config: &Config) -> Vec<ServiceSpec> {
         .filter(|service| service.kind.unserved().is_none())
         .filter_map(|service| {
             let server = config.server(&service.server)?;
-            let monitors = config.effective_monitors(service).iter().map(|(found, _)| monitor(found)).collect();
-            Some(ServiceSpec { id: service.id, addr: server.addr, port: service.port.unwrap_or(0), monitors })
+            let bound = config.effective_monitors(service);
+            let monitors = bound.iter().map(|(found, weight)| monitor(found, *weight)).collect();
+            let (port, threshold) = (service.port.unwrap_or(0), service.monitor_threshold);
+            Some(ServiceSpec { id: service.id, addr: server.addr, port, threshold, monitors })
         })
         .collect()
 }
@@ -195,19 +198,57 @@ fn failover(failover: config::ConnFailover) -> engine::ConnFailover {
     }
 }
 
-fn monitor(monitor: &config::Monitor) -> MonitorSpec {
+fn monitor(monitor: &config::Monitor, weight: u8) -> MonitorSpec {
     MonitorSpec {
         name: monitor.name.clone(),
-        kind: match monitor.kind {
-            config::MonitorKind::Tcp => ProbeKind::Tcp,
-            config::MonitorKind::Ping => ProbeKind::Ping,
-        },
+        kind: probe(monitor),
+        reverse: monitor.reverse,
+        weight: weight.into(),
         addr: monitor.dest_ip,
         port: monitor.dest_port,
         interval: Duration::from_millis(monitor.interval_ms.into()),
         timeout: Duration::from_millis(monitor.resp_timeout_ms.into()),
         retries: monitor.retries.into(),
+        failure_retries: monitor.failure_retries.into(),
         success_retries: monitor.success_retries.into(),
         down_time: Duration::from_millis(monitor.down_time_ms.into()),
     }
+}
+
+fn probe(monitor: &config::Monitor) -> ProbeKind {
+    let stream = if monitor.secure { Carrier::Tls } else { Carrier::Tcp };
+    let bytes = |text: &String| config::unescape(text);
+    let pattern = |of: &config::Pattern| Script::Pattern { send: bytes(&of.send), receive: bytes(&of.recv) };
+    let (carrier, script) = match &monitor.kind {
+        config::MonitorKind::Ping => return ProbeKind::Ping,
+        config::MonitorKind::Tcp => (stream, Script::Handshake),
+        config::MonitorKind::TcpEcv(of) => (stream, pattern(of)),
+        config::MonitorKind::UdpEcv(of) => (Carrier::Udp, pattern(of)),
+        config::MonitorKind::Http(of) => {
+            let (request, expect) = (of.request.clone().into_bytes(), Expectation::Codes(of.codes.clone()));
+            (stream, Script::Http { request, headers: bytes(&of.headers), expect })
+        }
+        config::MonitorKind::HttpEcv(of) => {
+            let (request, expect) = (bytes(&of.send), Expectation::Body(bytes(&of.recv)));
+            (stream, Script::Http { request, headers: bytes(&of.headers), expect })
+        }
+        config::MonitorKind::Ftp(of) if of.user.is_empty() => (stream, Script::Ftp(None)),
+        config::MonitorKind::Ftp(of) => {
+            // What another node has closed is of no use here.
+            let password = (!of.encrypted).then(|| of.password.clone());
+            (stream, Script::Ftp(Some(Login { user: of.user.clone(), password })))
+        }
+        config::MonitorKind::Dns(of) => (Carrier::Udp, Script::Dns(question(of))),
+        config::MonitorKind::DnsTcp(of) => (stream, Script::Dns(question(of))),
+    };
+    ProbeKind::Ask(Inquiry { carrier, script })
+}
+
+fn question(of: &config::DnsQuestion) -> Question {
+    let records = match of.records {
+        config::DnsRecords::Address => Records::A,
+        config::DnsRecords::Aaaa => Records::Aaaa,
+        config::DnsRecords::Zone => Records::Soa,
+    };
+    Question { name: of.name.clone(), records, addresses: of.addresses.clone() }
 }

@@ -13,7 +13,7 @@ use holdfast_wire::MacAddr;
 use crate::effect::{Effect, Level, PeerLink};
 use crate::lower;
 use crate::node::{Node, settings};
-use crate::sealed;
+use crate::sealed::{self, Owner};
 use crate::secure::{Failure, Told};
 
 /// Hello intervals of silence after which a session with the peer may not work any more.
@@ -27,6 +27,7 @@ impl Node {
     pub(crate) fn config_changed(&mut self, now: Instant) {
         self.epoch += 1;
         self.close_passwords();
+        self.open_monitor_passwords();
         self.fingerprint = self.config.fingerprint();
         self.engine.set_plan(now, Arc::new(lower::plan(&self.config, self.epoch)));
         self.health.set_services(now, lower::watched(&self.config));
@@ -142,7 +143,7 @@ impl Node {
         if !node.encrypted {
             return node.password.clone();
         }
-        match sealed::open(&self.options.password_key, &node.password) {
+        match sealed::open(Owner::RpcNode, &self.options.password_key, &node.password) {
             Some(password) => password,
             None => {
                 let unreadable = node.password.clone();
@@ -159,9 +160,30 @@ impl Node {
     fn close_passwords(&mut self) {
         for (addr, password) in self.config.clear_passwords() {
             let nonce = self.channel.draw();
-            let closed = sealed::close(&self.options.password_key, nonce, &password);
+            let closed = sealed::close(Owner::RpcNode, &self.options.password_key, nonce, &password);
             self.config.close_password(addr, closed);
         }
+    }
+
+    /// Passwords of monitors are the pair's, and in clear: what is closed came from this node's file. One from another
+    /// node's stays as it is, and its monitor says so.
+    fn open_monitor_passwords(&mut self) {
+        for (monitor, closed) in self.config.closed_monitor_passwords() {
+            if let Some(clear) = self.opened_monitor_password(&closed) {
+                self.config.open_monitor_password(&monitor, clear);
+            }
+        }
+    }
+
+    /// A monitor's password that this node has closed.
+    pub(crate) fn opened_monitor_password(&self, closed: &str) -> Option<String> {
+        sealed::open(Owner::Monitor, &self.options.password_key, closed)
+    }
+
+    /// The configuration as it is written to the file.
+    pub(crate) fn lines_to_save(&mut self) -> Vec<String> {
+        let (key, channel) = (&self.options.password_key, &mut self.channel);
+        self.config.lines_to_save(|password| sealed::close(Owner::Monitor, key, channel.draw(), password))
     }
 
     /// The interfaces that answer with a virtual MAC address, by id.

@@ -1,20 +1,25 @@
 //! Monitor probes through the host's own sockets.
 
+#[cfg(test)]
+mod tests;
+mod tls;
+
 use holdfast_netio::HostAddress;
-use holdfast_node::{ProbeKind, ProbeOutcome, ProbeRequest};
+use holdfast_node::{Carrier, Conversation, Event, Inquiry, MAX_HEARD, ProbeKind, ProbeOutcome, ProbeRequest, Verdict};
 use socket2::{Domain, Protocol, Socket, Type};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, ErrorKind, Read};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 use tokio::io::unix::AsyncFd;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-const TCP_OK: &str = "Success - TCP syn+ack received.";
-const TCP_REFUSED: &str = "Failure - TCP connection refused";
-const TCP_TIMEOUT: &str = "Failure - Time out during TCP connection establishment stage";
-const PING_OK: &str = "Success - ICMP echo reply received.";
-const PING_TIMEOUT: &str = "Failure - Probe timed out.";
+const PING_OK: &str = "ICMP echo reply received.";
+const PING_TIMEOUT: &str = "Probe timed out.";
+/// Bytes that are read at once.
+const READ_SIZE: usize = 4096;
 
 /// ICMP types (RFC 792, RFC 4443): request and reply.
 const ECHO_V4: (u8, u8) = (8, 0);
@@ -26,39 +31,136 @@ type Token = [u8; 16];
 /// Makes one probe; takes no longer than the request allows.
 pub async fn probe(request: &ProbeRequest, host: &[HostAddress], secret: u64) -> ProbeOutcome {
     let started = Instant::now();
-    let (ok, text) = if host.iter().any(|own| own.reaches(request.addr)) {
-        match request.kind {
-            ProbeKind::Tcp => tcp(request).await,
-            ProbeKind::Ping => ping(request, secret).await,
-        }
+    let verdict = if !host.iter().any(|own| own.reaches(request.addr)) {
+        local(&format!("No kernel address in the subnet of {} to send the monitor probe from.", request.addr))
     } else {
-        let text =
-            format!("Failure - No kernel address in the subnet of {} to send the monitor probe from.", request.addr);
-        (false, text)
+        match &request.kind {
+            ProbeKind::Ping => ping(request, secret).await,
+            ProbeKind::Ask(_) if request.port == 0 => local("The service has no port to probe; use -destPort"),
+            ProbeKind::Ask(inquiry) => ask(request, inquiry, secret).await,
+        }
     };
-    ProbeOutcome { ok, text, took: started.elapsed() }
+    ProbeOutcome { ok: verdict.ok, text: verdict.text, took: started.elapsed() }
 }
 
-async fn tcp(request: &ProbeRequest) -> (bool, String) {
-    match timeout(request.timeout, TcpStream::connect((request.addr, request.port))).await {
-        Ok(Ok(_stream)) => (true, TCP_OK.to_owned()),
-        Ok(Err(error)) => match error.kind() {
-            ErrorKind::ConnectionRefused => (false, TCP_REFUSED.to_owned()),
-            ErrorKind::TimedOut => (false, TCP_TIMEOUT.to_owned()),
-            _ => (false, format!("Failure - TCP connection could not be made: {error}")),
+/// This host could not ask: that says nothing of the service, and no reversed monitor turns it around.
+fn local(why: &str) -> Verdict {
+    Verdict { ok: false, text: format!("Failure - {why}") }
+}
+
+/// Holds a conversation until it is over, or time is up.
+async fn ask(request: &ProbeRequest, inquiry: &Inquiry, secret: u64) -> Verdict {
+    let place = (request.addr, request.port);
+    let mut talk = Conversation::new(inquiry, request.reverse, place, unguessable(secret, request.id));
+    let result = timeout(request.timeout, carry(inquiry.carrier, place.into(), &mut talk)).await;
+    match result {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => match told(&error) {
+            Some(Told::Refused) => talk.handle(Event::Refused),
+            Some(Told::Failed) => talk.handle(Event::Failed(&error.to_string())),
+            None => return local(&format!("The monitor probe could not be sent: {error}")),
         },
-        Err(_) => (false, TCP_TIMEOUT.to_owned()),
+        Err(_) => talk.handle(Event::TimedOut),
+    }
+    talk.verdict().cloned().unwrap_or_else(|| local("The monitor probe has come to no end"))
+}
+
+/// A number that only who knows the secret can tell from the probe's.
+fn unguessable(secret: u64, id: u64) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (secret, id).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What an error of a socket says about the server.
+enum Told {
+    Refused,
+    Failed,
+}
+
+/// `None`: it is this host's own trouble.
+fn told(error: &io::Error) -> Option<Told> {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => Some(Told::Refused),
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable
+        | ErrorKind::TimedOut
+        | ErrorKind::UnexpectedEof
+        | ErrorKind::InvalidData => Some(Told::Failed),
+        _ => None,
     }
 }
 
-async fn ping(request: &ProbeRequest, secret: u64) -> (bool, String) {
+/// Moves the conversation's bytes.
+async fn carry(carrier: Carrier, place: SocketAddr, talk: &mut Conversation) -> io::Result<()> {
+    match carrier {
+        Carrier::Udp => exchange(place, talk).await,
+        Carrier::Tcp => {
+            let stream = TcpStream::connect(place).await?;
+            talk.handle(Event::Connected);
+            converse(stream, talk).await
+        }
+        Carrier::Tls => {
+            let stream = TcpStream::connect(place).await?;
+            talk.handle(Event::Connected);
+            let stream = tls::handshake(stream, place.ip()).await?;
+            talk.handle(Event::Secured);
+            converse(stream, talk).await
+        }
+    }
+}
+
+async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, talk: &mut Conversation) -> io::Result<()> {
+    let mut buffer = vec![0; READ_SIZE];
+    loop {
+        while let Some(bytes) = talk.poll_send() {
+            let sent = async {
+                stream.write_all(&bytes).await?;
+                stream.flush().await
+            };
+            // Behind the verdict it was a good-bye, which nobody need hear.
+            if let (Err(error), None) = (sent.await, talk.verdict()) {
+                return Err(error);
+            }
+        }
+        if talk.verdict().is_some() {
+            return Ok(());
+        }
+        match stream.read(&mut buffer).await? {
+            0 => talk.handle(Event::End),
+            len => talk.handle(Event::Bytes(&buffer[..len])),
+        }
+    }
+}
+
+async fn exchange(place: SocketAddr, talk: &mut Conversation) -> io::Result<()> {
+    let any: IpAddr = if place.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    // Connected: answers come from the server only, and so do its host's errors.
+    socket.connect(place).await?;
+    talk.handle(Event::Connected);
+    while let Some(bytes) = talk.poll_send() {
+        socket.send(&bytes).await?;
+    }
+    let mut buffer = vec![0; MAX_HEARD];
+    while talk.verdict().is_none() {
+        let len = socket.recv(&mut buffer).await?;
+        talk.handle(Event::Bytes(&buffer[..len]));
+    }
+    Ok(())
+}
+
+async fn ping(request: &ProbeRequest, secret: u64) -> Verdict {
     let mut token = Token::default();
     token[..8].copy_from_slice(&request.id.to_be_bytes());
     token[8..].copy_from_slice(&secret.to_be_bytes());
     match timeout(request.timeout, echo(request.addr, token)).await {
-        Ok(Ok(())) => (true, PING_OK.to_owned()),
-        Ok(Err(error)) => (false, format!("Failure - ICMP echo request could not be sent: {error}")),
-        Err(_) => (false, PING_TIMEOUT.to_owned()),
+        Ok(Ok(())) => Verdict::new(request.reverse, true, PING_OK),
+        Ok(Err(error)) => local(&format!("ICMP echo request could not be sent: {error}")),
+        Err(_) => Verdict::new(request.reverse, false, PING_TIMEOUT),
     }
 }
 

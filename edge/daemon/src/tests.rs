@@ -249,7 +249,7 @@ fn echo_requests_have_a_good_checksum_and_only_their_reply_counts() {
 }
 
 fn probe_local(kind: ProbeKind, addr: IpAddr, port: u16) -> (bool, String) {
-    let request = ProbeRequest { id: 1, kind, addr, port, timeout: Duration::from_millis(300) };
+    let request = ProbeRequest { id: 1, kind, reverse: false, addr, port, timeout: Duration::from_millis(300) };
     let host = [HostAddress { device: "lo".to_owned(), addr: LOCAL, prefix: 8 }];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let outcome = runtime.block_on(probe(&request, &host, 99));
@@ -260,19 +260,19 @@ fn probe_local(kind: ProbeKind, addr: IpAddr, port: u16) -> (bool, String) {
 fn tcp_probes_tell_open_from_closed() {
     let listener = TcpListener::bind((LOCAL, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
-    let open = probe_local(ProbeKind::Tcp, LOCAL, port);
+    let open = probe_local(ProbeKind::TCP, LOCAL, port);
     assert_eq!(open, (true, "Success - TCP syn+ack received.".to_owned()));
     // Taken, so that no other test gets it, and nobody listens.
     let silent = tokio::net::TcpSocket::new_v4().unwrap();
     silent.bind((LOCAL, 0).into()).unwrap();
     let port = silent.local_addr().unwrap().port();
-    let closed = probe_local(ProbeKind::Tcp, LOCAL, port);
+    let closed = probe_local(ProbeKind::TCP, LOCAL, port);
     assert_eq!(closed, (false, "Failure - TCP connection refused".to_owned()));
 }
 
 #[test]
 fn a_probe_without_an_address_in_the_subnet_says_so() {
-    let (ok, text) = probe_local(ProbeKind::Tcp, "192.0.2.9".parse().unwrap(), 80);
+    let (ok, text) = probe_local(ProbeKind::TCP, "192.0.2.9".parse().unwrap(), 80);
     assert!(!ok);
     assert_eq!(text, "Failure - No kernel address in the subnet of 192.0.2.9 to send the monitor probe from.");
 }

@@ -138,3 +138,45 @@ fn the_saved_password_is_encrypted_and_good_after_a_restart() {
     }
     story.end();
 }
+
+#[test]
+fn a_monitors_password_is_the_pairs_and_saved_encrypted_on_each_node() {
+    let mut story = Story::whole(Scenario::quiet(4));
+    let add = "add lb monitor login FTP -userName probe";
+    let agreed = |story: &mut Story| {
+        story.run_ms(1000);
+        let shown = story.command(story.primary(), "show ha node");
+        assert!(shown.contains("(EQUAL)"), "{shown}");
+    };
+    story.command(story.primary(), &format!("{add} -password battery-staple"));
+    story.command(story.primary(), "save ns config");
+    agreed(&mut story);
+    let saved = |machine: usize, story: &Story| {
+        let text = &story.world.machines[machine].stored_config;
+        assert!(!text.contains("battery-staple"), "{text}");
+        text.lines().find(|line| line.starts_with(add)).map(str::to_owned).expect("the monitor is saved")
+    };
+    let lines = [saved(0, &story), saved(1, &story)];
+    assert!(lines.iter().all(|line| line.ends_with(" -encrypted -encryptmethod ENCMTHD_3")), "{lines:?}");
+    assert_ne!(lines[0], lines[1], "each node has a key of its own");
+    for machine in [1 - story.primary(), story.primary()] {
+        story.fault(Fault::Kill(machine));
+        story.run_ms(3000);
+        story.fault(Fault::Start(machine));
+        story.until("the pair is whole", |world| world.is_whole());
+        agreed(&mut story);
+    }
+    // A line of the primary's own file, typed: the peer gets the password, not what only this node can open.
+    let primary = story.primary();
+    story.command(primary, "rm lb monitor login");
+    story.command(primary, &lines[primary]);
+    story.command(primary, "save ns config");
+    agreed(&mut story);
+    assert_ne!(saved(0, &story), saved(1, &story));
+    let shown = story.command(primary, "show ns runningConfig");
+    assert!(
+        !shown.contains("battery-staple") && !shown.contains("-encrypted -encryptmethod ENCMTHD_3\nbind"),
+        "{shown}"
+    );
+    story.end();
+}

@@ -25,6 +25,7 @@ mod health_stories;
 mod lab;
 mod lone_stories;
 mod mirror_stories;
+mod monitor_stories;
 mod node;
 mod ns;
 mod pair;

@@ -62,7 +62,7 @@ fn fronts(family: Family) -> [(&'static str, u16); 9] {
 }
 
 /// A program of the story, ended with it.
-struct Program {
+pub struct Program {
     name: String,
     child: Child,
     output: PathBuf,
@@ -70,7 +70,7 @@ struct Program {
 
 impl Program {
     /// Starts it; what it says goes to a file of its own.
-    fn start(folder: &Path, name: &str, mut command: Command) -> Result<Program> {
+    pub fn start(folder: &Path, name: &str, mut command: Command) -> Result<Program> {
         let output = folder.join(format!("{name}.out"));
         let file = File::create(&output)?;
         let errors = File::create(folder.join(format!("{name}.err")))?;
@@ -101,14 +101,14 @@ impl Drop for Program {
 }
 
 /// Prepares a program in a namespace.
-fn command(host: &Namespace, program: &str, arguments: &[&str]) -> Result<Command> {
+pub fn command(host: &Namespace, program: &str, arguments: &[&str]) -> Result<Command> {
     let mut command = host.command(program)?;
     command.args(arguments);
     Ok(command)
 }
 
 /// Runs a program to its end, outside of any namespace.
-fn run(program: &str, arguments: &[&str]) -> Result<()> {
+pub fn run(program: &str, arguments: &[&str]) -> Result<()> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("{program}: cargo xtask setup installs it"))?;
     ensure!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -139,6 +139,7 @@ fn all() -> Vec<(String, Story)> {
     crate::ftp_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::health_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::lone_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
+    crate::monitor_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::plane_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::split_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));
     crate::status_stories::STORIES.iter().for_each(|(name, story)| add(name, *story));

@@ -10,8 +10,22 @@ use crate::error::{CommandError, messages};
 use crate::group::ServiceGroup;
 use crate::model::{Binding, Service};
 use crate::options::Options as _;
+use crate::table::GroupChange;
 
-pub(super) fn add(config: &mut Config, c: &Command) -> Applied {
+pub(super) fn carry_out(config: &mut Config, change: GroupChange, c: &Command) -> Applied {
+    match change {
+        GroupChange::Add => add(config, c),
+        GroupChange::Set | GroupChange::Unset => set(config, c),
+        GroupChange::Rm => rm(config, c),
+        GroupChange::Rename => rename(config, c),
+        GroupChange::Enable => enable(config, c, true),
+        GroupChange::Disable => enable(config, c, false),
+        GroupChange::Bind => bind(config, c),
+        GroupChange::Unbind => unbind(config, c),
+    }
+}
+
+fn add(config: &mut Config, c: &Command) -> Applied {
     let name = c.name(0);
     free_service_name(config, "serviceGroupName", name)?;
     let mut group = ServiceGroup::new(blank_service(config, name, service_type(c, 1)?));
@@ -26,7 +40,7 @@ fn found(config: &Config, c: &Command) -> Result<ServiceGroup, CommandError> {
     config.groups.get(name).cloned().ok_or_else(|| missing("serviceGroupName", name))
 }
 
-pub(super) fn set(config: &mut Config, c: &Command) -> Applied {
+fn set(config: &mut Config, c: &Command) -> Applied {
     let of_member = ["weight", "hashId"];
     let misplaced = |member: bool| c.opts.iter().find(|(opt, _)| of_member.contains(&opt.name) != member);
     if c.text(1).is_some() {
@@ -85,7 +99,7 @@ fn set_member(config: &mut Config, c: &Command) -> Applied {
     Ok(())
 }
 
-pub(super) fn rm(config: &mut Config, c: &Command) -> Applied {
+fn rm(config: &mut Config, c: &Command) -> Applied {
     let name = c.name(0);
     let group = config.groups.remove(name).ok_or_else(|| missing("serviceGroupName", name))?;
     for member in &group.members {
@@ -97,7 +111,7 @@ pub(super) fn rm(config: &mut Config, c: &Command) -> Applied {
     Ok(())
 }
 
-pub(super) fn enable(config: &mut Config, c: &Command, on: bool) -> Applied {
+fn enable(config: &mut Config, c: &Command, on: bool) -> Applied {
     let mut group = found(config, c)?;
     if c.text(1).is_some() {
         let name = named_member(config, &group, c)?;
@@ -110,7 +124,7 @@ pub(super) fn enable(config: &mut Config, c: &Command, on: bool) -> Applied {
     fit(config, group)
 }
 
-pub(super) fn rename(config: &mut Config, c: &Command) -> Applied {
+fn rename(config: &mut Config, c: &Command) -> Applied {
     let (name, to) = (c.name(0), c.name(1));
     found(config, c)?;
     free_service_name(config, "newName", to)?;
@@ -141,7 +155,7 @@ pub(super) fn rename_members(config: &mut Config, of: impl Fn(&Service) -> bool)
     }
 }
 
-pub(super) fn bind(config: &mut Config, c: &Command) -> Applied {
+fn bind(config: &mut Config, c: &Command) -> Applied {
     match (c.text(1), c.option("monitorName")) {
         (Some(_), Some(_)) => Err(CommandError::with(messages::MUTUALLY_EXCLUSIVE, "serverName, monitorName")),
         (Some(_), None) => bind_member(config, c),
@@ -190,7 +204,7 @@ fn bind_member(config: &mut Config, c: &Command) -> Applied {
     Ok(())
 }
 
-pub(super) fn unbind(config: &mut Config, c: &Command) -> Applied {
+fn unbind(config: &mut Config, c: &Command) -> Applied {
     let mut group = found(config, c)?;
     match (c.text(1), c.option("monitorName")) {
         (Some(_), Some(_)) => Err(CommandError::with(messages::MUTUALLY_EXCLUSIVE, "serverName, monitorName")),

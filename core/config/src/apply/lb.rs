@@ -9,8 +9,8 @@ use crate::command::Command;
 use crate::config::{Config, Named};
 use crate::error::{CommandError, messages};
 use crate::model::{
-    AddressPattern, Binding, ConnFailover, LbVserver, Leaving, Method, Monitor, MonitorBinding, MonitorKind,
-    Persistence, Redirection, Server, Service, ServiceType,
+    AddressPattern, Binding, ConnFailover, LbVserver, Leaving, Method, MonitorBinding, Persistence, Redirection,
+    Server, Service, ServiceType,
 };
 use crate::options::Options as _;
 use crate::value::Value;
@@ -262,58 +262,6 @@ pub(super) fn monitor_unbound(service: &mut Service, c: &Command) -> Applied {
     let monitor = monitor_option(c);
     let at = service.monitors.iter().position(|b| b.monitor == monitor);
     service.monitors.remove(at.ok_or_else(|| missing("monitorName", monitor))?);
-    Ok(())
-}
-
-// Monitors.
-
-pub(super) fn add_monitor(config: &mut Config, c: &Command) -> Applied {
-    let name = c.name(0);
-    if config.monitor(name).is_some() {
-        return Err(exists("monitorName", name));
-    }
-    let kind = if c.text(1) == Some("PING") { MonitorKind::Ping } else { MonitorKind::Tcp };
-    let mut monitor = Monitor::new(name, kind);
-    monitor.put_all(c);
-    check::monitor(&monitor)?;
-    config.monitors.insert(name, monitor);
-    Ok(())
-}
-
-fn find_monitor<'a>(config: &'a mut Config, c: &Command) -> Result<&'a mut Monitor, CommandError> {
-    let name = c.name(0);
-    if Monitor::built_in().iter().any(|m| m.name == name) {
-        return Err(CommandError::with(messages::NAME_RESERVED, name));
-    }
-    let monitor = config.monitors.get_mut(name).ok_or_else(|| missing("monitorName", name))?;
-    match c.text(1) {
-        Some(kind) if kind != monitor.kind.word() => Err(CommandError::about(messages::INVALID_ARGUMENT, "type", kind)),
-        Some(_) | None => Ok(monitor),
-    }
-}
-
-pub(super) fn set_monitor(config: &mut Config, c: &Command) -> Applied {
-    let place = find_monitor(config, c)?;
-    let mut wanted = place.clone();
-    wanted.put_all(c);
-    check::monitor(&wanted)?;
-    *place = wanted;
-    Ok(())
-}
-
-pub(super) fn rm_monitor(config: &mut Config, c: &Command) -> Applied {
-    let name = find_monitor(config, c)?.name.clone();
-    let services = config.services.iter().filter(|service| service.group.is_none());
-    let mut users = services.chain(config.groups.iter().map(|group| &group.pattern));
-    if let Some(user) = users.find(|s| s.monitors.iter().any(|b| b.monitor == name)) {
-        return Err(CommandError::about(messages::IN_USE, "monitorName", &format!("{name}, {}", user.name)));
-    }
-    config.monitors.remove(&name);
-    Ok(())
-}
-
-pub(super) fn enable_monitor(config: &mut Config, c: &Command, on: bool) -> Applied {
-    find_monitor(config, c)?.enabled = on;
     Ok(())
 }
 

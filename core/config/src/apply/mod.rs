@@ -3,6 +3,7 @@
 mod group;
 mod ha;
 mod lb;
+mod monitor;
 mod net;
 mod ports;
 
@@ -10,7 +11,7 @@ use crate::command::Command;
 use crate::config::Config;
 use crate::error::{CommandError, Warning, messages};
 use crate::options::Options as _;
-use crate::table::{Change, Effect};
+use crate::table::{Change, Effect, GroupChange};
 
 /// Outcome of a change.
 type Applied = Result<(), CommandError>;
@@ -30,7 +31,7 @@ fn unserved(config: &Config, change: Change, c: &Command) -> Option<Warning> {
     let name = c.name(0);
     let why = if change == Change::AddService {
         config.services.get(name)?.kind.unserved()?
-    } else if change == Change::AddGroup {
+    } else if change == Change::Group(GroupChange::Add) {
         config.groups.get(name)?.pattern.kind.unserved()?
     } else if [Change::AddVserver, Change::SetVserver].contains(&change) {
         config.vservers.get(name)?.unserved()?
@@ -74,19 +75,12 @@ fn carry_out(config: &mut Config, change: Change, c: &Command) -> Applied {
         Change::DisableService => lb::enable_service(config, c, false),
         Change::BindService => lb::bind_monitor(config, c),
         Change::UnbindService => lb::unbind_monitor(config, c),
-        Change::AddGroup => group::add(config, c),
-        Change::SetGroup | Change::UnsetGroup => group::set(config, c),
-        Change::RmGroup => group::rm(config, c),
-        Change::RenameGroup => group::rename(config, c),
-        Change::EnableGroup => group::enable(config, c, true),
-        Change::DisableGroup => group::enable(config, c, false),
-        Change::BindGroup => group::bind(config, c),
-        Change::UnbindGroup => group::unbind(config, c),
-        Change::AddMonitor => lb::add_monitor(config, c),
-        Change::SetMonitor | Change::UnsetMonitor => lb::set_monitor(config, c),
-        Change::RmMonitor => lb::rm_monitor(config, c),
-        Change::EnableMonitor => lb::enable_monitor(config, c, true),
-        Change::DisableMonitor => lb::enable_monitor(config, c, false),
+        Change::Group(change) => group::carry_out(config, change, c),
+        Change::AddMonitor => monitor::add(config, c),
+        Change::SetMonitor | Change::UnsetMonitor => monitor::set(config, c),
+        Change::RmMonitor => monitor::rm(config, c),
+        Change::EnableMonitor => monitor::enable(config, c, true),
+        Change::DisableMonitor => monitor::enable(config, c, false),
         Change::AddVserver => lb::add_vserver(config, c),
         Change::SetVserver | Change::UnsetVserver => lb::set_vserver(config, c),
         Change::RmVserver => lb::rm_vserver(config, c),

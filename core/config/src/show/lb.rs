@@ -5,7 +5,7 @@ use crate::error::CommandError;
 use crate::facts::{Health, MonitorFacts, StandIn};
 use crate::json::Json;
 use crate::lines::port;
-use crate::model::{AddressPattern, ConnFailover, LbVserver, Method, Monitor, Persistence, Server, Service};
+use crate::model::{AddressPattern, ConnFailover, LbVserver, Method, Persistence, Server, Service};
 use crate::sessions::session_header;
 use crate::time::{calendar, millis, since};
 use crate::value::mask_text;
@@ -184,77 +184,6 @@ pub(super) fn services_json(s: &Scene<'_>) -> Result<Json, CommandError> {
 /// Hundredths of a second since then, as the REST interface counts.
 pub(super) fn ticks(s: &Scene<'_>, then: u64) -> String {
     (s.facts.now().saturating_sub(then) / 10).to_string()
-}
-
-// Monitors.
-
-/// Added and built-in monitors that are asked for.
-fn chosen_monitors(s: &Scene<'_>) -> Result<Vec<Monitor>, CommandError> {
-    let built_in = Monitor::built_in();
-    let all: Vec<Monitor> = built_in.iter().chain(s.config.monitors.iter()).cloned().collect();
-    Ok(chosen(s, "monitorName", all.iter(), |m| &m.name)?.into_iter().cloned().collect())
-}
-
-/// `5 sec`, or `500 msec` if it is not whole seconds.
-fn span(ms: u32) -> String {
-    if ms.is_multiple_of(1000) { format!("{} sec", ms / 1000) } else { format!("{ms} msec") }
-}
-
-pub(super) fn monitors(s: &Scene<'_>) -> Result<String, CommandError> {
-    let mut text = String::new();
-    for (i, m) in chosen_monitors(s)?.iter().enumerate() {
-        let (head, kind, state) = (numbered(s, i), m.kind.word(), enabled(m.enabled));
-        text += &format!("{head}Name.......:{:>14}  Type......:{kind:>10}  State....:{state:>9}\n", m.name);
-        let of =
-            s.config.services.iter().filter(|x| s.config.effective_monitors(x).iter().any(|(e, _)| e.name == m.name));
-        if s.command.text(0).is_none() {
-            continue;
-        }
-        text += "Standard parameters:\n";
-        let interval = span(m.interval_ms);
-        text += &format!("  Interval.........:{interval:>15}\tRetries...........:{:>15}\n", m.retries);
-        let (timeout, down) = (span(m.resp_timeout_ms), span(m.down_time_ms));
-        text += &format!("  Response timeout.:{timeout:>15}\tDown time.........:{down:>15}\n");
-        let destination = m.dest_ip.map_or("Bound service".to_owned(), |a| a.to_string());
-        let dest_port = m.dest_port.map_or("Bound service".to_owned(), |p| p.to_string());
-        text += &format!("  Destination IP...:{destination:>15}\tDestination port..:{dest_port:>15}\n");
-        text += &format!("  Success retries..:{:>15}\n", m.success_retries);
-        for (n, service) in of.enumerate() {
-            text += &format!("{})\tService Name: {}\n", n + 1, service.name);
-        }
-    }
-    Ok(text)
-}
-
-/// A time and its unit as two keys: whole seconds, else milliseconds.
-fn in_units(ms: u32) -> (Json, Json) {
-    match ms.is_multiple_of(1000) {
-        true => (u64::from(ms / 1000).into(), "SEC".into()),
-        false => (u64::from(ms).into(), "MSEC".into()),
-    }
-}
-
-pub(super) fn monitors_json(s: &Scene<'_>) -> Result<Json, CommandError> {
-    let one = |m: &Monitor| {
-        let ((interval, units3), (timeout, units4)) = (in_units(m.interval_ms), in_units(m.resp_timeout_ms));
-        let (down, units2) = in_units(m.down_time_ms);
-        Json::Object(vec![
-            ("monitorname", m.name.clone().into()),
-            ("type", m.kind.word().into()),
-            ("interval", interval),
-            ("units3", units3),
-            ("resptimeout", timeout),
-            ("units4", units4),
-            ("retries", u64::from(m.retries).into()),
-            ("successretries", u64::from(m.success_retries).into()),
-            ("downtime", down),
-            ("units2", units2),
-            ("destip", m.dest_ip.map_or("0.0.0.0".to_owned(), |a| a.to_string()).into()),
-            ("destport", u64::from(m.dest_port.unwrap_or(0)).into()),
-            ("state", enabled(m.enabled).into()),
-        ])
-    };
-    Ok(Json::List(chosen_monitors(s)?.iter().map(one).collect()))
 }
 
 // Vservers.

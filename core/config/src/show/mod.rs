@@ -6,6 +6,7 @@
 mod group;
 mod ha;
 mod lb;
+mod monitor;
 mod net;
 mod ports;
 mod rehearse;
@@ -52,7 +53,7 @@ pub fn show(command: &Command, config: &Config, facts: &dyn Facts) -> Result<Str
         View::Service => lb::services(&scene),
         View::Group => group::groups(&scene),
         View::StatGroup => stat::groups(&scene),
-        View::Monitor => lb::monitors(&scene),
+        View::Monitor => monitor::list(&scene),
         View::Vserver => lb::vservers(&scene),
         View::HaNode => ha::nodes(&scene),
         View::RpcNode => ha::rpc_nodes(&scene),
@@ -85,7 +86,7 @@ pub fn show_json(command: &Command, config: &Config, facts: &dyn Facts) -> Resul
         View::Service => lb::services_json(&scene)?,
         View::Group => group::groups_json(&scene)?,
         View::StatGroup => stat::groups_json(&scene)?,
-        View::Monitor => lb::monitors_json(&scene)?,
+        View::Monitor => monitor::list_json(&scene)?,
         View::Vserver => lb::vservers_json(&scene)?,
         View::HaNode => ha::nodes_json(&scene)?,
         View::RpcNode => ha::rpc_nodes_json(&scene)?,

@@ -5,7 +5,7 @@ use super::lb::{
     MONITOR_NAME, NEW_NAME, PROXY_PORT, SERVICE_TYPE, SP, STATE, SVR_TIMEOUT, TCPB, TD, THRESHOLD, USIP, WEIGHT,
 };
 use super::net::DISABLED_ONLY;
-use super::{Arg, Change, Effect, Opt, Row, View};
+use super::{Arg, Change, Effect, GroupChange, Opt, Row, View};
 use crate::value::Type;
 
 const GROUP: Arg = Arg::required("serviceGroupName", Type::Name, "servicegroupname", "Name of the service group.");
@@ -52,30 +52,40 @@ const WEIGHT_OF: Opt = Opt { default: None, doc: "Share of the member that is na
 const HASH_OF: Opt = Opt { doc: "What hashes know the member by that is named.", ..HASH_ID };
 
 pub(super) const ROWS: &[Row] = &[
-    Row::new("add", &["serviceGroup"], Effect::Shared(Change::AddGroup), "Adds a service group.")
+    Row::new("add", &["serviceGroup"], Effect::Shared(Change::Group(GroupChange::Add)), "Adds a service group.")
         .args(&[GROUP, SERVICE_TYPE])
         .opts(GROUP_ADD)
         .nitro("servicegroup"),
     Row::new(
         "set",
         &["serviceGroup"],
-        Effect::Shared(Change::SetGroup),
+        Effect::Shared(Change::Group(GroupChange::Set)),
         "Changes a service group, or weight and hash id of one member.",
     )
     .args(MEMBER)
     .sets(GROUP_SET)
     .nitro("servicegroup"),
-    Row::new("unset", &["serviceGroup"], Effect::Shared(Change::UnsetGroup), "Puts settings of a service group back.")
-        .args(&[GROUP])
-        .clears(GROUP_UNSET)
-        .nitro("servicegroup"),
-    Row::new("rm", &["serviceGroup"], Effect::Shared(Change::RmGroup), "Removes a service group, bound or not.")
-        .args(&[GROUP])
-        .nitro("servicegroup"),
+    Row::new(
+        "unset",
+        &["serviceGroup"],
+        Effect::Shared(Change::Group(GroupChange::Unset)),
+        "Puts settings of a service group back.",
+    )
+    .args(&[GROUP])
+    .clears(GROUP_UNSET)
+    .nitro("servicegroup"),
+    Row::new(
+        "rm",
+        &["serviceGroup"],
+        Effect::Shared(Change::Group(GroupChange::Rm)),
+        "Removes a service group, bound or not.",
+    )
+    .args(&[GROUP])
+    .nitro("servicegroup"),
     Row::new(
         "enable",
         &["serviceGroup"],
-        Effect::Shared(Change::EnableGroup),
+        Effect::Shared(Change::Group(GroupChange::Enable)),
         "Enables a service group, or one member.",
     )
     .args(MEMBER)
@@ -83,7 +93,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::new(
         "disable",
         &["serviceGroup"],
-        Effect::Shared(Change::DisableGroup),
+        Effect::Shared(Change::Group(GroupChange::Disable)),
         "Disables a service group, or one member; their flows go on.",
     )
     .args(MEMBER)
@@ -92,20 +102,25 @@ pub(super) const ROWS: &[Row] = &[
     Row::new(
         "bind",
         &["serviceGroup"],
-        Effect::Shared(Change::BindGroup),
+        Effect::Shared(Change::Group(GroupChange::Bind)),
         "Binds a member (server and port), or a monitor of all members.",
     )
     .args(MEMBER)
     .opts(&[MONITOR, MON_STATE, WEIGHT, STATE, HASH_ID])
     .nitro("servicegroup_servicegroupmember_binding"),
-    Row::new("unbind", &["serviceGroup"], Effect::Shared(Change::UnbindGroup), "Unbinds a member, or a monitor.")
-        .args(MEMBER)
-        .opts(&[MONITOR])
-        .nitro("servicegroup_servicegroupmember_binding"),
+    Row::new(
+        "unbind",
+        &["serviceGroup"],
+        Effect::Shared(Change::Group(GroupChange::Unbind)),
+        "Unbinds a member, or a monitor.",
+    )
+    .args(MEMBER)
+    .opts(&[MONITOR])
+    .nitro("servicegroup_servicegroupmember_binding"),
     Row::new(
         "rename",
         &["serviceGroup"],
-        Effect::Shared(Change::RenameGroup),
+        Effect::Shared(Change::Group(GroupChange::Rename)),
         "Renames a service group; flows of its members go on.",
     )
     .args(&[GROUP, NEW_NAME])

@@ -143,13 +143,13 @@ const PASSWORD: Opt =
     Opt::new("password", Type::Secret, "password", "The password, the same for a node on both nodes. Never shown.");
 const SRC_IP: Opt =
     Opt::new("srcIP", Type::AddressOrStar, "srcip", "Source of connections to it; * is the NSIP.").default("*");
-const ENCRYPTED: Opt = Opt::new(
+pub(super) const ENCRYPTED: Opt = Opt::new(
     "encrypted",
     Type::Flag,
     "encrypted",
     "The password is closed under this node's key, as `save` writes it.",
 );
-const ENCRYPT_METHOD: Opt =
+pub(super) const ENCRYPT_METHOD: Opt =
     Opt::new("encryptmethod", Type::Choice(&[yes("ENCMTHD_3")]), "encryptmethod", "How it is closed.");
 const SECURE: Opt = Opt::new(
     "secure",

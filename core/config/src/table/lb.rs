@@ -5,8 +5,8 @@ use super::{Arg, Change, Effect, Opt, Row, View};
 use crate::command::Action;
 use crate::value::{Choice, Type, no, yes};
 
-const YES_NO: &[Choice] = &[yes("YES"), yes("NO")];
-const NO_ONLY: &[Choice] = &[yes("NO"), no("YES")];
+pub(super) const YES_NO: &[Choice] = &[yes("YES"), yes("NO")];
+pub(super) const NO_ONLY: &[Choice] = &[yes("NO"), no("YES")];
 const OFF_ONLY: &[Choice] = &[yes("OFF"), no("ON")];
 const NONE_ONLY: &[Choice] = &[yes("NONE")];
 /// Longest time-out, a year.
@@ -105,42 +105,6 @@ const PERSISTENCE: &[Choice] = &[
     no("USERSESSION"),
 ];
 const FAILOVER: &[Choice] = &[yes("DISABLED"), yes("STATEFUL"), yes("STATELESS")];
-const MONITOR_TYPES: &[Choice] = &[
-    yes("TCP"),
-    yes("PING"),
-    no("HTTP"),
-    no("TCP-ECV"),
-    no("HTTP-ECV"),
-    no("UDP-ECV"),
-    no("DNS"),
-    no("FTP"),
-    no("LDNS-PING"),
-    no("LDNS-TCP"),
-    no("LDNS-DNS"),
-    no("RADIUS"),
-    no("USER"),
-    no("HTTP-INLINE"),
-    no("SIP-UDP"),
-    no("SIP-TCP"),
-    no("LOAD"),
-    no("FTP-EXTENDED"),
-    no("SMTP"),
-    no("SNMP"),
-    no("NNTP"),
-    no("MYSQL"),
-    no("MYSQL-ECV"),
-    no("MSSQL-ECV"),
-    no("ORACLE-ECV"),
-    no("LDAP"),
-    no("POP3"),
-    no("DNS-TCP"),
-    no("RTSP"),
-    no("ARP"),
-    no("ND6"),
-    no("DIAMETER"),
-    no("SMPP"),
-];
-
 pub(super) const STATE: Opt =
     Opt::new("state", Type::Choice(ON_OFF), "state", "State after creation.").default("ENABLED");
 pub(super) const COMMENT: Opt = Opt::new("comment", Type::Text(255), "comment", "Free text.").default("");
@@ -179,9 +143,6 @@ pub(super) const HASH_ID: Opt =
 const SERVER: Arg = Arg::required("name", Type::Name, "name", "Name of the server.");
 const SERVICE: Arg = Arg::required("name", Type::Name, "name", "Name of the service.");
 const VSERVER: Arg = Arg::required("name", Type::Name, "name", "Name of the vserver.");
-const MONITOR: Arg = Arg::required("monitorName", Type::Name, "monitorname", "Name of the monitor.");
-const MONITOR_TYPE: Arg = Arg::required("type", Type::Choice(MONITOR_TYPES), "type", "What it probes with.");
-const MONITOR_TYPE_HINT: Arg = Arg::optional("type", Type::Choice(MONITOR_TYPES), "type", "Its type; not needed.");
 pub(super) const SERVICE_TYPE: Arg = Arg::required(
     "serviceType",
     Type::Choice(TYPES),
@@ -375,20 +336,6 @@ const VSERVER_UNSET: &[Opt] = match VSERVER_SET {
 };
 const VSERVER_ADDRESS: Opt = Opt::new("IPAddress", Type::AddressOrStar, "ipv46", "Its address.");
 
-const MONITOR_OPTS: &[Opt] = &[
-    Opt::new("interval", Type::Span(20, 20_940_000), "interval", "Time between probes.").default("5"),
-    Opt::new("resptimeout", Type::Span(10, 20_939_000), "resptimeout", "How long an answer may take.").default("2"),
-    Opt::new("retries", Type::Number(1, 127), "retries", "Failed probes in a row that make a service DOWN.")
-        .default("3"),
-    Opt::new("successRetries", Type::Number(1, 32), "successretries", "Good probes in a row that make a service UP.")
-        .default("1"),
-    Opt::new("downTime", Type::Span(10, 20_939_000), "downtime", "Pause before a DOWN service is probed again.")
-        .default("30"),
-    Opt::new("destIP", Type::Address, "destip", "Probe this address instead of the server's."),
-    Opt::new("destPort", Type::Port, "destport", "Probe this port instead of the service's."),
-    STATE,
-];
-
 pub(super) const ROWS: &[Row] = &[
     Row::new("add", &["server"], Effect::Shared(Change::AddServer), "Adds a server.")
         .args(&[SERVER, Arg::required("IPAddress", Type::Address, "ipaddress", "Its address.")])
@@ -473,35 +420,6 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("stat", &["service"], Effect::Show(View::StatService), "Shows counters of services.")
         .args(&[ONLY])
         .nitro("service"),
-    Row::new("add", &["lb", "monitor"], Effect::Shared(Change::AddMonitor), "Adds a monitor.")
-        .args(&[MONITOR, MONITOR_TYPE])
-        .opts(MONITOR_OPTS)
-        .nitro("lbmonitor"),
-    Row::new("set", &["lb", "monitor"], Effect::Shared(Change::SetMonitor), "Changes a monitor.")
-        .args(&[MONITOR, MONITOR_TYPE_HINT])
-        .sets(MONITOR_OPTS)
-        .nitro("lbmonitor"),
-    Row::new("unset", &["lb", "monitor"], Effect::Shared(Change::UnsetMonitor), "Puts settings of a monitor back.")
-        .args(&[MONITOR, MONITOR_TYPE_HINT])
-        .clears(MONITOR_OPTS)
-        .nitro("lbmonitor"),
-    Row::new("rm", &["lb", "monitor"], Effect::Shared(Change::RmMonitor), "Removes a monitor that no service uses.")
-        .args(&[MONITOR, MONITOR_TYPE_HINT])
-        .nitro("lbmonitor"),
-    Row::new("enable", &["lb", "monitor"], Effect::Shared(Change::EnableMonitor), "Enables a monitor.")
-        .args(&[MONITOR])
-        .nitro("lbmonitor"),
-    Row::new(
-        "disable",
-        &["lb", "monitor"],
-        Effect::Shared(Change::DisableMonitor),
-        "Disables a monitor; it then says UP.",
-    )
-    .args(&[MONITOR])
-    .nitro("lbmonitor"),
-    Row::new("show", &["lb", "monitor"], Effect::Show(View::Monitor), "Shows monitors.")
-        .args(&[Arg::optional("monitorName", Type::Name, "monitorname", "Only this one."), MONITOR_TYPE_HINT])
-        .nitro("lbmonitor"),
     Row::new("add", &["lb", "vserver"], Effect::Shared(Change::AddVserver), "Adds a load-balancing virtual server.")
         .args(&[
             VSERVER,

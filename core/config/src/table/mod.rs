@@ -7,6 +7,7 @@
 mod group;
 mod ha;
 mod lb;
+mod monitor;
 mod net;
 mod ports;
 
@@ -54,15 +55,6 @@ pub(crate) enum Change {
     DisableService,
     BindService,
     UnbindService,
-    AddGroup,
-    SetGroup,
-    UnsetGroup,
-    RmGroup,
-    RenameGroup,
-    EnableGroup,
-    DisableGroup,
-    BindGroup,
-    UnbindGroup,
     AddVserver,
     SetVserver,
     UnsetVserver,
@@ -96,6 +88,21 @@ pub(crate) enum Change {
     UnsetRpcNode,
     SetNsConfig,
     Ports(PortChange),
+    Group(GroupChange),
+}
+
+/// Every change of service groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroupChange {
+    Add,
+    Set,
+    Unset,
+    Rm,
+    Rename,
+    Enable,
+    Disable,
+    Bind,
+    Unbind,
 }
 
 /// Every change of data ports and of what belongs to several of them.
@@ -342,7 +349,8 @@ impl Opt {
 
 /// All rows, in the order of the reference.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> + Clone {
-    net::ROWS.iter().chain(ports::ROWS).chain(lb::ROWS).chain(group::ROWS).chain(ha::ROWS)
+    let lb = lb::ROWS.iter().chain(group::ROWS).chain(monitor::ROWS);
+    net::ROWS.iter().chain(ports::ROWS).chain(lb).chain(ha::ROWS)
 }
 
 /// The options of the command that makes an object, by its change.

@@ -116,3 +116,18 @@ fn who_has_waited_too_long_is_forgotten() {
     let counters = lab.engine.counters();
     assert_eq!((counters.surged, counters.surge_expired), (1, 1));
 }
+
+#[test]
+fn a_queue_is_full_some_time() {
+    let mut lab = lab(v4());
+    let mut plan = lab.plan();
+    let never = SurgeStep { connections: 0, pause: Duration::from_secs(40) };
+    plan.services[0].surge = Some(Surge { steps: [never; 4] });
+    lab.set_plan(plan);
+    assert_eq!(syn(&mut lab, 1), Verdict::Forward(SERVER_PORT));
+    for port in 2..16_386 {
+        assert_eq!(syn(&mut lab, port), Verdict::Consumed);
+    }
+    assert_eq!(syn(&mut lab, 16_386), Verdict::Drop(Drop::SurgeQueueFull));
+    assert_eq!(syn(&mut lab, 2), Verdict::Consumed, "a repetition");
+}

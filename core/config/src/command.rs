@@ -103,8 +103,7 @@ impl Command {
         self.written(true)
     }
 
-    /// The same with a monitor's password in clear, if `open` knows what it was closed as. For the journal: the peer
-    /// has another key.
+    /// The same with a monitor's password in clear, if `open` knows what it was closed as.
     pub fn with_open_password(&self, open: impl FnOnce(&str) -> Option<String>) -> Command {
         let mut command = self.clone();
         let of_monitor = [Effect::Shared(Change::AddMonitor), Effect::Shared(Change::SetMonitor)];

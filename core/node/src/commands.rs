@@ -76,12 +76,14 @@ impl Node {
             if !local && self.follows_a_primary() {
                 return Err(CommandError::new(config::messages::PRIMARY_ONLY));
             }
-            warnings.extend(next.apply(command)?);
+            // A line of this node's own file: the peer has another key.
+            let command = command.with_open_password(|closed| self.opened_monitor_password(closed));
+            warnings.extend(next.apply(&command)?);
             if command.ends_pair() {
                 warnings.extend(self.end_pair(&mut next)?);
             }
             if !local {
-                shared.push(command.with_open_password(|closed| self.opened_monitor_password(closed)).canonical());
+                shared.push(command.canonical());
             }
         }
         warnings.extend(self.doubt_address(&next));

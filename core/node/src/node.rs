@@ -173,6 +173,7 @@ impl Node {
             options,
             config,
         };
+        node.open_monitor_passwords();
         node.config_changed(now);
         Ok(node)
     }

@@ -27,7 +27,6 @@ impl Node {
     pub(crate) fn config_changed(&mut self, now: Instant) {
         self.epoch += 1;
         self.close_passwords();
-        self.open_monitor_passwords();
         self.fingerprint = self.config.fingerprint();
         self.engine.set_plan(now, Arc::new(lower::plan(&self.config, self.epoch)));
         self.health.set_services(now, lower::watched(&self.config));
@@ -165,9 +164,10 @@ impl Node {
         }
     }
 
-    /// Passwords of monitors are the pair's, and in clear: what is closed came from this node's file. One from another
-    /// node's stays as it is, and its monitor says so.
-    fn open_monitor_passwords(&mut self) {
+    /// After the file was read: passwords of monitors are the pair's, and in clear. Those that another node has closed
+    /// stay as they are, and their monitors say so. Of what comes from the peer none is opened, or the two
+    /// configurations would differ.
+    pub(crate) fn open_monitor_passwords(&mut self) {
         for (monitor, closed) in self.config.closed_monitor_passwords() {
             if let Some(clear) = self.opened_monitor_password(&closed) {
                 self.config.open_monitor_password(&monitor, clear);

@@ -12,6 +12,7 @@ mod ha;
 mod mirror;
 mod mutate;
 mod node;
+mod probe;
 mod wire;
 
 pub use config::{config_lines, connection_filter};
@@ -20,6 +21,7 @@ pub use ha::ha_hello;
 pub use mirror::{mirror_ack, mirror_data};
 pub use mutate::mutate;
 pub use node::{node_envelope, node_scenario, peer_steps};
+pub use probe::probe_answer;
 pub use wire::wire_frame;
 
 /// A function under attack.
@@ -46,6 +48,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "engine_frames", run: engine_frames, seeds: engine::seeds, iterations: 10_000 },
     Target { name: "node_envelope", run: node_envelope, seeds: node::envelope_seeds, iterations: 10_000 },
     Target { name: "peer_steps", run: peer_steps, seeds: node::step_seeds, iterations: 10_000 },
+    Target { name: "probe_answer", run: probe_answer, seeds: probe::seeds, iterations: 100_000 },
     Target { name: "node_scenario", run: node_scenario, seeds: node::scenario_seeds, iterations: 3_000 },
 ];
 
@@ -85,6 +88,7 @@ mod tests {
     #[test]
     fn well_formed_inputs_are_accepted() {
         assert!(frames::all().iter().skip(1).all(|frame| holdfast_wire::parse(&frame[..]).is_ok()));
+        assert!(probe::seeds().iter().all(|seed| probe::found(seed).starts_with("Success - ")));
         let known = holdfast_mirror::KnownNames::default();
         assert!(mirror::data_seeds().iter().all(|data| holdfast_mirror::wire::validate_data(data, &known).is_ok()));
         // By number: nothing without the names, all with them.

@@ -33,7 +33,7 @@ macro_rules! targets {
 
 targets! {
     wire_frame mirror_data mirror_ack ha_hello config_lines connection_filter engine_frames node_envelope peer_steps
-    node_scenario
+    probe_answer node_scenario
 }
 
 fn fuzz(name: &str) {

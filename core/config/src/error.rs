@@ -342,6 +342,16 @@ pub mod messages {
         NSIP_NOT_OF_HOST = 60009, "This host does not have the IP address";
         /// An FTP vserver or service with wildcards.
         FTP_NEEDS_PORT = 60010, "FTP needs one IP address and one port";
+        /// The backup vserver does not exist, or is the vserver itself.
+        NO_SUCH_BACKUP = 430, "No such backup vserver";
+        /// Spill-over by a threshold needs one.
+        SPILL_THRESHOLD = 1288, "Spillover threshold must be non-zero";
+        /// The limits of the services are the threshold.
+        SPILL_NO_THRESHOLD = 1291, "Spillover threshold cannot be specified with the method DYNAMICCONNECTION";
+        /// The limits of the services are the threshold, and one has none.
+        SPILL_MAX_CLIENT = 1313, "Spillover method DYNAMICCONNECTION needs maxClient on every bound service";
+        /// A successor must find the server from the packet alone.
+        STATELESS_SPILLS = 60012, "Stateless connection failover cannot be enabled on a vserver with a backup vserver, spillover or a health threshold";
         /// Close on response means datagrams.
         ANSWER_NEEDS_UDP = 60011, "Close on response can only be enabled on a virtual server of service type UDP";
         /// Ours, a warning: it stays in the configuration, DOWN.

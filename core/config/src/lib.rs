@@ -36,6 +36,7 @@ mod replay;
 mod rules;
 mod sessions;
 mod show;
+mod spill;
 mod surge;
 mod table;
 mod time;
@@ -68,6 +69,7 @@ pub use parse::{parse, parse_all};
 pub use replay::{REFUSALS_KEPT, Refusal, Replaced, Replacement};
 pub use sessions::{SessionRow, SessionScope, session_header, session_json, session_line};
 pub use show::{show, show_json};
+pub use spill::{SpillMethod, Spillover};
 pub use surge::{SurgeProtection, Throttle};
 
 /// Longest command line that is accepted, in bytes; a journal line must fit one mirror datagram.

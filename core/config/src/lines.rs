@@ -103,6 +103,11 @@ fn shared(config: &Config, style: Style, lines: &mut Vec<String>) {
     }
     lines.extend(leavers(config).into_iter().map(going));
     lines.extend(config.vservers.iter().map(|v| vserver(v, style)));
+    let backup = |v: &LbVserver| {
+        let name = v.spill.backup.as_ref()?;
+        Some(format!("set lb vserver {} -backupVServer {}", quote(&v.name), quote(name)))
+    };
+    lines.extend(config.vservers.iter().filter_map(backup));
     lines.extend(config.vservers.iter().flat_map(bindings));
 }
 
@@ -222,7 +227,10 @@ fn monitor_bindings(head: &str, s: &Service) -> Vec<String> {
 fn vserver(v: &LbVserver, style: Style) -> String {
     let addr = v.addr.map_or("*".to_owned(), |a| a.to_string());
     let head = format!("add lb vserver {} {} {addr} {}", quote(&v.name), v.kind.word(), port(v.port));
-    head + &options(v, Change::AddVserver, style)
+    // Who serves in its place may not be there yet.
+    let listed: Vec<Opt> =
+        options_of(Change::AddVserver).iter().filter(|o| o.name != "backupVServer").copied().collect();
+    head + &listed_options(v, &listed, style)
 }
 
 fn bindings(v: &LbVserver) -> Vec<String> {

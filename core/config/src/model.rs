@@ -7,6 +7,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 
 use crate::kept::{KEPT, KeptType, TCP_IDLE_S, Transport, UDP_IDLE_S};
+use crate::spill::Spillover;
 
 /// What a vserver or service carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -449,6 +450,8 @@ pub struct Service {
     pub usip: bool,
     /// With USIP: take a port of our own instead of the client's (refused with `usip`).
     pub use_proxy_port: bool,
+    /// Established connections at which it gets no new ones; 0: no limit.
+    pub max_clients: u32,
     /// New connections wait while it has many, if the feature SP is on.
     pub surge_protection: bool,
     /// TCP buffering was asked for; it has no effect but on what the service may be bound to.
@@ -541,6 +544,8 @@ pub struct LbVserver {
     pub sessionless: bool,
     /// What a failover means for its flows.
     pub failover: ConnFailover,
+    /// Who serves in its place, and when.
+    pub spill: Spillover,
     /// A flow ends with its server's answer (UDP; an extension).
     pub close_on_response: bool,
     /// Client-side idle time-out in seconds; `None` is the type's default.

@@ -125,6 +125,7 @@ impl Options for Service {
         match option {
             "usip" => yes_no(self.usip),
             "useproxyport" => yes_no(self.use_proxy_port),
+            "maxClient" => number(self.max_clients),
             "sp" => on_off(self.surge_protection),
             "TCPB" => yes_no(self.tcp_buffering),
             "cltTimeout" => self.client_timeout.and_then(number),
@@ -142,6 +143,7 @@ impl Options for Service {
         match option {
             "usip" => self.usip = is_on(value),
             "useproxyport" => self.use_proxy_port = is_on(value),
+            "maxClient" => self.max_clients = num32(value).unwrap_or(0),
             "sp" => self.surge_protection = is_on(value),
             "TCPB" => self.tcp_buffering = is_on(value),
             "cltTimeout" => self.client_timeout = num32(value),
@@ -173,6 +175,9 @@ impl Options for LbVserver {
             "backupLBMethod" => Some(Value::Word(self.backup.word())),
             "connFailover" => Some(Value::Word(self.failover.word())),
             "closeOnResponse" => enabled(self.close_on_response),
+            "backupVServer" | "healthThreshold" | "soMethod" | "soThreshold" | "soBackupAction" => {
+                self.spill.get(option)
+            }
             "cltTimeout" => self.client_timeout.and_then(number),
             "state" => enabled(self.enabled),
             "comment" => Some(Value::Text(self.comment.clone())),
@@ -195,6 +200,9 @@ impl Options for LbVserver {
             "backupLBMethod" => self.backup = method(word(value)),
             "connFailover" => self.failover = failover(word(value)),
             "closeOnResponse" => self.close_on_response = is_on(value),
+            "backupVServer" | "healthThreshold" | "soMethod" | "soThreshold" | "soBackupAction" => {
+                self.spill.put(option, value);
+            }
             "cltTimeout" => self.client_timeout = num32(value),
             "state" => self.enabled = is_on(value),
             "comment" => self.comment = text(value),

@@ -25,6 +25,7 @@ fn world() -> Config {
         "add lb monitor ftp FTP -userName u",
         "add lb monitor dns DNS-TCP -query a",
         "add lb vserver vs ANY 192.0.2.10 *",
+        "add lb vserver spare ANY 0.0.0.0 0",
     ] {
         apply(&mut config, line);
     }
@@ -43,6 +44,7 @@ fn every_set_is_kept_and_every_unset_takes_it_back() {
             &[
                 "-usip YES",
                 "-useproxyport YES",
+                "-maxClient 9",
                 "-sp ON",
                 "-TCPB YES",
                 "-cltTimeout 5",
@@ -58,6 +60,7 @@ fn every_set_is_kept_and_every_unset_takes_it_back() {
             &[
                 "-usip YES",
                 "-useproxyport YES",
+                "-maxClient 9",
                 "-sp ON",
                 "-TCPB YES",
                 "-cltTimeout 5",
@@ -102,6 +105,9 @@ fn every_set_is_kept_and_every_unset_takes_it_back() {
                 "-v6netmasklen 9",
                 "-backupLBMethod LEASTPACKETS",
                 "-connFailover STATEFUL",
+                "-backupVServer spare",
+                "-healthThreshold 50",
+                "-soBackupAction ACCEPT",
                 "-cltTimeout 77",
                 "-comment x",
             ],

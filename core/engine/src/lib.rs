@@ -32,6 +32,7 @@ mod sabotage;
 mod select;
 mod sessions;
 mod snat;
+mod spill;
 mod stray;
 mod surge;
 mod unreachable;
@@ -50,8 +51,8 @@ pub use network::NetworkCounters;
 pub use offer::Offered;
 pub use offload::{OffloadEntry, OffloadOrder, OffloadUse};
 pub use plan::{
-    Backup, Binding, ConnFailover, FloatingAddress, FloatingKind, Mask, Method, Persistence, PersistenceKind, Plan,
-    Route, Service, ServiceId, Surge, SurgeStep, Vserver, VserverId, VserverKind,
+    Backup, Binding, ConnFailover, Enough, FloatingAddress, FloatingKind, Mask, Method, Persistence, PersistenceKind,
+    Plan, Route, Service, ServiceId, Spill, Surge, SurgeStep, Vserver, VserverId, VserverKind,
 };
 pub use record::{
     Applied, BulkStep, FlowClose, FlowKey, FlowRecord, FlowRef, L2Disc, Mark, PersistenceRecord, PersistenceStep,

@@ -113,7 +113,8 @@ impl Engine {
         if self.flows.len() >= self.limits.max_flows && !self.evict_any_half_open(now) {
             return Err(Drop::FlowTableFull);
         }
-        let service = self.where_to(now, vserver, packet.source(), packet.destination())?;
+        let serving = self.serving(&plan, vserver)?;
+        let service = self.where_to(now, serving, packet.source(), packet.destination())?;
         let service = *self.roster.service(service).ok_or(Drop::NoService)?;
         if state == TcpState::SynSeen && !self.surge_admits(now, &service, packet.proto) {
             return Err(Drop::SurgeQueueFull);

@@ -209,6 +209,10 @@ pub struct Vserver {
     /// It is FTP's control connection that arrives here (of kind [`VserverKind::Tcp`], at one address and port): what is said
     /// there of data connections is followed.
     pub ftp: bool,
+    /// Packets to its address are its own; else it serves only in place of others.
+    pub listens: bool,
+    /// When another one serves in its place, and which.
+    pub spill: Spill,
     /// A flow ends with the first datagram of the server (of kind [`VserverKind::Udp`]).
     pub one_answer: bool,
     /// Enabled by the operator.
@@ -223,6 +227,35 @@ pub struct Vserver {
     pub client_idle: Duration,
     /// Its services, in the order of binding.
     pub services: Vec<Binding>,
+}
+
+/// When a vserver is DOWN or has enough, and who serves new flows then. Flows that are open stay where they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spill {
+    /// Who serves in its place (`-backupVServer`), if it is enabled and UP.
+    pub backup: Option<VserverId>,
+    /// Percent of its services that must be UP, or it is DOWN; 0: one of them (`-healthThreshold`).
+    pub health_threshold: u8,
+    /// When it has enough.
+    pub enough: Enough,
+    /// If nobody can serve in its place it goes on, though it has enough (`-soBackupAction ACCEPT`).
+    pub goes_on: bool,
+}
+
+/// When a vserver has enough (`-soMethod` with `-soThreshold`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Enough {
+    /// Never.
+    #[default]
+    Never,
+    /// At so many established flows (CONNECTION).
+    Flows(u32),
+    /// At as many established flows as its services that are UP may have together (DYNAMICCONNECTION).
+    Limits,
+    /// At so many kilobits a second, both directions (BANDWIDTH).
+    Bandwidth(u32),
+    /// With less than this percentage of its services UP (HEALTH).
+    Health(u8),
 }
 
 /// A service: one server and port.
@@ -244,6 +277,8 @@ pub struct Service {
     pub leaving: bool,
     /// Idle time, server side (`-svrTimeout`).
     pub server_idle: Duration,
+    /// Established flows at which it gets no new ones; 0: no limit (`-maxClient`).
+    pub max_clients: u32,
     /// New TCP connections wait while it has many (`-sp ON`).
     pub surge: Option<Surge>,
 }

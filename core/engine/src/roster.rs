@@ -16,6 +16,7 @@ use crate::counters::{ServiceCounters, VserverCounters};
 use crate::flow::NONE;
 use crate::plan::{ConnFailover, Plan, Service, ServiceId, Vserver, VserverId, VserverKind};
 use crate::select::load::{self, Load, Window};
+use crate::spill;
 
 /// What a row is found again by when its number has changed.
 type Place = (Addr, u16, VserverKind);
@@ -117,27 +118,34 @@ impl Roster {
         for (place, vserver) in plan.vservers.iter().enumerate() {
             let row = self.vserver_row_or_new(vserver.id);
             let row = &mut self.vserver_rows[row as usize];
-            row.place = Some(place_of_vserver(vserver));
+            row.place = vserver.listens.then(|| place_of_vserver(vserver));
             row.stateful = vserver.failover == ConnFailover::Stateful;
             row.ftp = vserver.ftp;
             row.one_answer = vserver.one_answer;
             row.persistent = vserver.persistence.map(|_| place);
-            self.by_address.entry(place_of_vserver(vserver)).or_insert(place);
-            for binding in &vserver.services {
+            if vserver.listens {
+                self.by_address.entry(place_of_vserver(vserver)).or_insert(place);
+            }
+            // Flows that another one serves are its own all the same.
+            for binding in spill::chain(&plan, vserver).flat_map(|serving| &serving.services) {
                 if let Some((index, service)) = find_service(&plan, binding.service) {
                     self.by_server.push((service.server, place, index));
                 }
             }
         }
         self.by_server.sort();
+        self.by_server.dedup();
         self.measure(&plan);
         self.plan = plan;
     }
 
     /// From here on it is noted what the services carry that methods of `plan` compare by it.
     fn measure(&mut self, plan: &Plan) {
-        let rows: BTreeSet<u32> =
-            load::measured(plan).map(|id| self.service_row(id)).filter(|&row| row != NONE).collect();
+        let rows: BTreeSet<u32> = load::measured(plan)
+            .chain(spill::measured(plan))
+            .map(|id| self.service_row(id))
+            .filter(|&row| row != NONE)
+            .collect();
         for &row in rows.difference(&self.measured) {
             let row = &mut self.service_rows[row as usize];
             row.window = Window::begin(Load::of(&row.counters.traffic));
@@ -223,16 +231,23 @@ impl Roster {
         find_service(&self.plan, id).map(|(_, service)| service)
     }
 
-    /// The service, if it is enabled and up.
+    /// The service, if it is enabled, up and has room.
     pub(crate) fn usable(&self, id: ServiceId) -> Option<&Service> {
         self.returnable(id).filter(|service| service.enabled)
     }
 
-    /// The service, if it is up and takes clients whose persistence session names it.
+    /// The service, if it is up, has room and takes clients whose persistence session names it.
     pub(crate) fn returnable(&self, id: ServiceId) -> Option<&Service> {
         let service = self.service(id)?;
         let row = self.service_rows.get(self.service_row(id) as usize)?;
-        ((service.enabled || service.leaving) && row.up).then_some(service)
+        let has_room = service.max_clients == 0 || row.counters.established < service.max_clients;
+        ((service.enabled || service.leaving) && row.up && has_room).then_some(service)
+    }
+
+    /// Whether the service is enabled and up, with room or without.
+    pub(crate) fn is_up(&self, id: ServiceId) -> bool {
+        let row = self.service_rows.get(self.service_row(id) as usize);
+        self.service(id).is_some_and(|service| service.enabled) && row.is_some_and(|row| row.up)
     }
 
     /// Whether [`Roster::usable`] has an answer.

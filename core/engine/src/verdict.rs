@@ -65,6 +65,8 @@ reasons! {
     VserverDisabled = "vserver_disabled",
     /// The vserver has no usable service.
     NoService = "no_service",
+    /// The vserver has enough (spill-over) and nobody serves in its place.
+    SpilledOver = "spilled_over",
     /// Too many clients wait for services that have many (surge protection).
     SurgeQueueFull = "surge_queue_full",
     /// The flow table is full.

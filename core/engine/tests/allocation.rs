@@ -8,7 +8,7 @@ use std::sync::Arc;
 use holdfast_base::Instant;
 use holdfast_engine::{
     Binding, ConnFailover, Engine, FloatingAddress, FloatingKind, Frame, Gate, Limits, Method, Offload, Plan, Port,
-    PortId, Service, ServiceId, Verdict, Vserver, VserverId, VserverKind,
+    PortId, Service, ServiceId, Spill, Verdict, Vserver, VserverId, VserverKind,
 };
 use holdfast_wire::build::{self, Link};
 use holdfast_wire::{Addr, Endpoint, MacAddr};
@@ -70,6 +70,8 @@ fn plan() -> Plan {
         failover: ConnFailover::Disabled,
         ftp: false,
         one_answer: false,
+        listens: true,
+        spill: Spill::default(),
         client_idle: idle,
         services: vec![Binding { service: ServiceId(1), weight: 1 }],
     };
@@ -83,6 +85,7 @@ fn plan() -> Plan {
         leaving: false,
         server_idle: idle,
         surge: None,
+        max_clients: 0,
     };
     Plan { epoch: 1, addresses: vec![vip, snip], vservers: vec![vserver], services: vec![service], ..Plan::default() }
 }

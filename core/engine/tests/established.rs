@@ -9,7 +9,7 @@ use std::sync::Arc;
 use holdfast_base::{Duration, Instant};
 use holdfast_engine::{
     Binding, ConnFailover, Engine, FloatingAddress, FloatingKind, Frame, Gate, Limits, Method, Offload, Plan, Port,
-    PortId, Service, ServiceId, Verdict, Vserver, VserverId, VserverKind,
+    PortId, Service, ServiceId, Spill, Verdict, Vserver, VserverId, VserverKind,
 };
 use holdfast_wire::build::{self, Link, Segment};
 use holdfast_wire::{Addr, Endpoint, MacAddr, TcpFlags};
@@ -66,6 +66,8 @@ fn plan() -> Plan {
             failover: ConnFailover::Stateful,
             ftp: false,
             one_answer: false,
+            listens: true,
+            spill: Spill::default(),
             client_idle: Duration::from_secs(60),
             services: vec![Binding { service: ServiceId(1), weight: 1 }],
         }],
@@ -79,6 +81,7 @@ fn plan() -> Plan {
             leaving: false,
             server_idle: Duration::from_secs(60),
             surge: None,
+            max_clients: 0,
         }],
         l3_mode: true,
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use holdfast_base::Instant;
 use holdfast_engine::{
     Binding, ConnFailover, Drop, Engine, FloatingAddress, FloatingKind, Frame, Gate, Limits, Method, Offload,
-    OwnedFrame, Plan, Port, PortId, Route, Service, ServiceId, Verdict, Vserver, VserverId, VserverKind,
+    OwnedFrame, Plan, Port, PortId, Route, Service, ServiceId, Spill, Verdict, Vserver, VserverId, VserverKind,
 };
 use holdfast_wire::build::{self, ErrorReport, Link, Quote, Segment};
 use holdfast_wire::{
@@ -99,6 +99,8 @@ fn vserver(id: u32, address: Endpoint, kind: VserverKind) -> Vserver {
         failover: ConnFailover::Disabled,
         ftp: false,
         one_answer: false,
+        listens: true,
+        spill: Spill::default(),
         client_idle: Duration::from_secs(180),
         services: vec![Binding { service: ServiceId(id), weight: 1 }],
     }
@@ -116,6 +118,7 @@ fn service(id: u32, server: Endpoint, kind: VserverKind) -> Service {
         leaving: false,
         server_idle,
         surge: None,
+        max_clients: 0,
     }
 }
 

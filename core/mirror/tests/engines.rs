@@ -15,8 +15,8 @@ use holdfast_base::{Instant, Rng};
 use holdfast_engine::{
     Applied, BUCKETS_PER_PART, Binding, BulkStep, ConnFailover, ConnectionRow, Engine, FloatingAddress, FloatingKind,
     FlowRecord, FlowRef, Frame, Gate, Limits, Mark, Mask, Method, Mirroring, Offload, PARTS, Persistence,
-    PersistenceKind, PersistenceRecord, PersistenceStep, Plan, Port, PortId, Service, ServiceId, SessionOf, Verdict,
-    Vserver, VserverId, VserverKind,
+    PersistenceKind, PersistenceRecord, PersistenceStep, Plan, Port, PortId, Service, ServiceId, SessionOf, Spill,
+    Verdict, Vserver, VserverId, VserverKind,
 };
 use holdfast_mirror::wire::{self, Message, Told, peek};
 use holdfast_mirror::{Digest, Item, Kept, Receiver, Record, Sender, Source};
@@ -53,6 +53,7 @@ fn plan() -> Plan {
         leaving: false,
         server_idle: Duration::from_secs(9000),
         surge: None,
+        max_clients: 0,
     });
     Plan {
         epoch: 1,
@@ -73,6 +74,8 @@ fn plan() -> Plan {
             failover: ConnFailover::Stateful,
             ftp: false,
             one_answer: false,
+            listens: true,
+            spill: Spill::default(),
             client_idle: Duration::from_secs(9000),
             services: (0..3).map(|n| Binding { service: ServiceId(n), weight: 1 }).collect(),
         }],

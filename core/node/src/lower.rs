@@ -18,7 +18,8 @@ mod tests;
 
 /// The plan of a configuration.
 pub(crate) fn plan(config: &Config, epoch: u32) -> engine::Plan {
-    let served = config.vservers().filter(|v| v.is_addressed() && v.unserved().is_none());
+    let has_part = |v: &&config::LbVserver| v.unserved().is_none() && (v.is_addressed() || config.is_backup(v));
+    let served = config.vservers().filter(has_part);
     let mut vservers: Vec<_> = served.filter_map(|v| vserver(config, v)).collect();
     vservers.sort_by_key(|vserver| vserver.id);
     let mut services: Vec<_> = config.services().filter_map(|s| service(config, s)).collect();
@@ -84,6 +85,8 @@ fn vserver(config: &Config, vserver: &config::LbVserver) -> Option<engine::Vserv
         failover: failover(vserver.failover),
         ftp: vserver.kind == config::ServiceType::Ftp,
         one_answer: vserver.close_on_response,
+        listens: vserver.is_addressed(),
+        spill: spill(config, vserver),
         client_idle: vserver.client_idle(),
         services: services.collect(),
     })
@@ -100,8 +103,26 @@ fn service(config: &Config, service: &config::Service) -> Option<engine::Service
         enabled: config.service_enabled(service),
         leaving: config.leaving(service).is_some(),
         server_idle: service.server_idle(),
+        max_clients: service.max_clients,
         surge: surge(config.surge()).filter(|_| service.surge_protection),
     })
+}
+
+fn spill(config: &Config, vserver: &config::LbVserver) -> engine::Spill {
+    let spill = &vserver.spill;
+    let threshold = spill.threshold.unwrap_or(0);
+    engine::Spill {
+        backup: spill.backup.as_ref().and_then(|name| config.vserver(name)).map(|other| engine::VserverId(other.id)),
+        health_threshold: spill.health_threshold,
+        enough: match spill.method {
+            config::SpillMethod::None => engine::Enough::Never,
+            config::SpillMethod::Connection => engine::Enough::Flows(threshold),
+            config::SpillMethod::DynamicConnection => engine::Enough::Limits,
+            config::SpillMethod::Bandwidth => engine::Enough::Bandwidth(threshold),
+            config::SpillMethod::Health => engine::Enough::Health(threshold.min(100) as u8),
+        },
+        goes_on: spill.accepts,
+    }
 }
 
 /// `None` while the feature is off.

@@ -51,6 +51,8 @@ pub(crate) fn configure(now: Instant, engine: &mut Engine, failover: ConnFailove
         failover,
         ftp: false,
         one_answer: false,
+        listens: true,
+        spill: holdfast_engine::Spill::default(),
         client_idle: Duration::from_secs(90),
         enabled: true,
         services: Vec::new(),

@@ -435,6 +435,6 @@ impl Node {
         let usable = |service: &Service| {
             self.config.service_enabled(service) && self.health.service(service.id).is_some_and(|state| state.up)
         };
-        if self.config.bound_services(vserver).any(|(service, _)| usable(service)) { Health::Up } else { Health::Down }
+        if self.config.is_up(vserver, usable) { Health::Up } else { Health::Down }
     }
 }

@@ -11,7 +11,7 @@ use chacha20poly1305::{ChaCha20Poly1305, Nonce};
 use holdfast_base::Instant;
 use holdfast_engine::{
     Applied, BulkStep, ConnFailover, Engine, FlowRecord, FlowRef, Gate, L2Disc, Limits, Method, Mirroring, Phase, Plan,
-    Service, ServiceId, Vserver, VserverId, VserverKind,
+    Service, ServiceId, Spill, Vserver, VserverId, VserverKind,
 };
 use holdfast_mirror::{Digest, Item, Limits as MirrorLimits, Receiver, Record, Sender, Source};
 use holdfast_wire::{Addr, Endpoint};
@@ -221,6 +221,7 @@ fn plan() -> Plan {
         leaving: false,
         server_idle: idle,
         surge: None,
+        max_clients: 0,
     };
     Plan {
         epoch: 1,
@@ -237,6 +238,8 @@ fn plan() -> Plan {
             failover: ConnFailover::Stateful,
             ftp: false,
             one_answer: false,
+            listens: true,
+            spill: Spill::default(),
             client_idle: idle,
             services: (0..SERVERS)
                 .map(|number| holdfast_engine::Binding { service: ServiceId(number), weight: 1 })

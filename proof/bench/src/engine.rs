@@ -6,7 +6,7 @@ use std::time::{Duration, Instant as Clock};
 use holdfast_base::Instant;
 use holdfast_engine::{
     Binding, ConnFailover, Engine, FloatingAddress, FloatingKind, Frame, Gate, Limits, Method, Offload, Plan, Port,
-    PortId, Service, ServiceId, Verdict, Vserver, VserverId, VserverKind,
+    PortId, Service, ServiceId, Spill, Verdict, Vserver, VserverId, VserverKind,
 };
 use holdfast_wire::build::{self, Link, Segment};
 use holdfast_wire::{Addr, Endpoint, MacAddr, TcpFlags};
@@ -166,6 +166,7 @@ fn plan() -> Plan {
         leaving: false,
         server_idle: idle,
         surge: None,
+        max_clients: 0,
     };
     let numbers = 0..SNIPS.len() as u32;
     Plan {
@@ -183,6 +184,8 @@ fn plan() -> Plan {
             failover: ConnFailover::Disabled,
             ftp: false,
             one_answer: false,
+            listens: true,
+            spill: Spill::default(),
             client_idle: idle,
             services: numbers.clone().map(|number| Binding { service: ServiceId(number), weight: 1 }).collect(),
         }],

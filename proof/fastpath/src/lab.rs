@@ -9,7 +9,8 @@ use anyhow::{Context, Result, ensure};
 use holdfast_base::Instant;
 use holdfast_engine::{
     Binding, ConnFailover, Drop, Engine, FloatingAddress, FloatingKind, FlowKey, Frame, Gate, L2Disc, Limits, Method,
-    Offload, OffloadUse, OwnedFrame, Plan, Port, PortId, Service, ServiceId, Verdict, Vserver, VserverId, VserverKind,
+    Offload, OffloadUse, OwnedFrame, Plan, Port, PortId, Service, ServiceId, Spill, Verdict, Vserver, VserverId,
+    VserverKind,
 };
 use holdfast_fastpath::layout::{Entry, Key, Reason};
 use holdfast_fastpath::{FlowMaps, Programs, Trial, Which};
@@ -378,6 +379,7 @@ fn plan() -> Plan {
         leaving: false,
         server_idle: idle,
         surge: None,
+        max_clients: 0,
     };
     let vserver = |(number, kind): (u32, Kind)| Vserver {
         id: VserverId(number),
@@ -390,6 +392,8 @@ fn plan() -> Plan {
         failover: ConnFailover::Disabled,
         ftp: false,
         one_answer: false,
+        listens: true,
+        spill: Spill::default(),
         client_idle: idle,
         services: vec![Binding { service: ServiceId(number), weight: 1 }],
     };

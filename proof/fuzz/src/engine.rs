@@ -7,8 +7,8 @@ use std::sync::Arc;
 use holdfast_base::{Duration, Instant};
 use holdfast_engine::{
     Binding, BulkStep, ConnFailover, Engine, FloatingAddress, FloatingKind, Frame, Gate, Limits, Mark, Mask, Method,
-    Mirroring, Offload, Persistence, PersistenceKind, Plan, Port, PortId, Route, Service, ServiceId, Verdict, Vserver,
-    VserverId, VserverKind,
+    Mirroring, Offload, Persistence, PersistenceKind, Plan, Port, PortId, Route, Service, ServiceId, Spill, Verdict,
+    Vserver, VserverId, VserverKind,
 };
 use holdfast_wire::{Endpoint, parse};
 
@@ -183,6 +183,7 @@ fn plan(options: u8) -> Plan {
                 leaving: false,
                 server_idle: Duration::from_secs(300),
                 surge: None,
+                max_clients: 0,
             });
             plan.vservers.push(Vserver {
                 id: VserverId(id),
@@ -199,6 +200,8 @@ fn plan(options: u8) -> Plan {
                 failover: failover[usize::from(options >> 2 & 3)],
                 ftp: false,
                 one_answer: false,
+                listens: true,
+                spill: Spill::default(),
                 client_idle: Duration::from_secs(180),
                 services: vec![Binding { service: ServiceId(id), weight: 1 }],
             });

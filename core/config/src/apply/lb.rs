@@ -13,6 +13,7 @@ use crate::model::{
     Server, Service, ServiceType,
 };
 use crate::options::Options as _;
+use crate::spill::{self, SpillMethod, Spillover};
 use crate::value::Value;
 
 pub(super) fn service_type(c: &Command, at: usize) -> Result<ServiceType, CommandError> {
@@ -163,6 +164,7 @@ pub(super) fn blank_service(config: &Config, name: &str, kind: ServiceType) -> S
         port: None,
         usip: config.modes.usip,
         use_proxy_port: false,
+        max_clients: 0,
         surge_protection: false,
         tcp_buffering: false,
         client_timeout: None,
@@ -291,6 +293,7 @@ pub(super) fn add_vserver(config: &mut Config, c: &Command) -> Applied {
         redirection: Redirection::Ip,
         sessionless: false,
         failover: ConnFailover::Disabled,
+        spill: Spillover::default(),
         close_on_response: false,
         client_timeout: None,
         comment: String::new(),
@@ -332,6 +335,7 @@ fn checked_vserver(config: &mut Config, vserver: &LbVserver) -> Applied {
     }
     check_backup(vserver)?;
     check::close_on_response(vserver)?;
+    spill::possible(config, vserver)?;
     Candidate::of(config).vserver(vserver)?;
     check::vserver_address(config, vserver)?;
     claim_vip(config, vserver.addr)
@@ -367,6 +371,9 @@ pub(super) fn set_vserver(config: &mut Config, c: &Command) -> Applied {
 
 pub(super) fn rm_vserver(config: &mut Config, c: &Command) -> Applied {
     let name = c.name(0);
+    if let Some(user) = config.vservers.iter().find(|v| v.spill.backup.as_deref() == Some(name)) {
+        return Err(CommandError::about(messages::IN_USE, "name", &format!("{name}, {}", user.name)));
+    }
     let removed = config.vservers.remove(name).ok_or_else(|| missing("name", name))?;
     release_vip(config, removed.addr);
     Ok(())
@@ -377,6 +384,8 @@ pub(super) fn rename_vserver(config: &mut Config, c: &Command) -> Applied {
     if let Some(vserver) = config.vservers.rename(name, to) {
         vserver.name = to.to_owned();
     }
+    let users = config.vservers.iter_mut().filter(|v| v.spill.backup.as_deref() == Some(name));
+    users.for_each(|vserver| vserver.spill.backup = Some(to.to_owned()));
     Ok(())
 }
 
@@ -402,6 +411,10 @@ pub(super) fn bind_vserver(config: &mut Config, c: &Command) -> Applied {
         return Err(CommandError::with(messages::MUTUALLY_EXCLUSIVE, format!("{service}, weight")));
     }
     wanted.bindings.push(binding);
+    // Members that come later are not asked: one without a limit is room without end.
+    if wanted.spill.method == SpillMethod::DynamicConnection && bound.iter().any(|service| service.max_clients == 0) {
+        return Err(CommandError::with(messages::SPILL_MAX_CLIENT, service));
+    }
     bound.into_iter().try_for_each(|bound| Candidate::of(config).bound(&wanted, bound, Asked::Bind))?;
     replace(config.vservers.get_mut(name), wanted);
     Ok(())

@@ -49,7 +49,7 @@ fn settings(s: &Scene<'_>, group: &ServiceGroup, head: &str) -> String {
     let (client, server) = (of.client_idle().as_secs(), of.server_idle().as_secs());
     let mut lines = vec![
         format!("State: {state}\tEffective State: {effective}\tMonitor Threshold : {}", of.monitor_threshold),
-        "Max Conn: 0\tMax Req: 0\tMax Bandwidth: 0 kbits".to_owned(),
+        format!("Max Conn: {}\tMax Req: 0\tMax Bandwidth: 0 kbits", of.max_clients),
         format!("Use Source IP: {}", yes_no(of.usip)),
     ];
     if of.usip {

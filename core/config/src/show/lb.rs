@@ -7,6 +7,7 @@ use crate::json::Json;
 use crate::lines::port;
 use crate::model::{AddressPattern, ConnFailover, LbVserver, Method, Persistence, Server, Service};
 use crate::sessions::session_header;
+use crate::spill::SpillMethod;
 use crate::time::{calendar, millis, since};
 use crate::value::mask_text;
 
@@ -82,7 +83,7 @@ fn service_lines(s: &Scene<'_>, service: &Service, head: &str) -> String {
     lines.extend([
         format!("Server Name: {}", service.server),
         format!("Server ID : None \tMonitor Threshold : {}", service.monitor_threshold),
-        "Max Conn: 0\tMax Req: 0\tMax Bandwidth: 0 kbits".to_owned(),
+        format!("Max Conn: {}\tMax Req: 0\tMax Bandwidth: 0 kbits", service.max_clients),
         format!("Use Source IP: {}", yes_no(service.usip)),
     ]);
     if service.usip {
@@ -163,6 +164,7 @@ pub(super) fn services_json(s: &Scene<'_>) -> Result<Json, CommandError> {
             ("svrstate", health(service_health(s, service)).into()),
             ("usip", yes_no(service.usip).into()),
             ("useproxyport", yes_no(service.use_proxy_port).into()),
+            ("maxclient", u64::from(service.max_clients).into()),
             ("sp", if service.surge_protection { "ON" } else { "OFF" }.into()),
             ("tcpb", yes_no(service.tcp_buffering).into()),
             ("clttimeout", service.client_idle().as_secs().into()),
@@ -257,7 +259,7 @@ fn state_lines(s: &Scene<'_>, vserver: &LbVserver) -> Vec<String> {
         format!("State: {state}"),
         format!("Last state change was at {}", calendar(facts.last_change)),
         format!("Time since last state change: {}", since(s.facts.now(), facts.last_change)),
-        format!("Effective State: {state}{arp}"),
+        format!("Effective State: {}{arp}", health(effective_health(s, vserver))),
         format!("Client Idle Timeout: {} sec", vserver.client_idle().as_secs()),
         "Down state flush: DISABLED".to_owned(),
         "Disable Primary Vserver On Down : DISABLED".to_owned(),
@@ -267,6 +269,33 @@ fn state_lines(s: &Scene<'_>, vserver: &LbVserver) -> Vec<String> {
     }
     lines.push("Appflow logging: DISABLED".to_owned());
     lines.push(format!("No. of Bound Services :  {} (Total) \t {up} (Active)", services.len()));
+    lines
+}
+
+/// The health of a vserver, or of who serves in its place.
+fn effective_health(s: &Scene<'_>, vserver: &LbVserver) -> Health {
+    match s.config.chain(vserver).any(|serving| vserver_health(s, serving) == Health::Up) {
+        true => Health::Up,
+        false => vserver_health(s, vserver),
+    }
+}
+
+/// Who serves in its place, and when.
+fn spill_lines(vserver: &LbVserver) -> Vec<String> {
+    let spill = &vserver.spill;
+    let mut lines = Vec::new();
+    lines.extend(spill.backup.as_ref().map(|name| format!("Backup: {name}")));
+    if spill.health_threshold > 0 {
+        lines.push(format!("Health Threshold: {}", spill.health_threshold));
+    }
+    if spill.method != SpillMethod::None {
+        let threshold = spill.threshold.map_or("maxClient".to_owned(), |n| n.to_string());
+        let action = if spill.accepts { "ACCEPT" } else { "DROP" };
+        lines.push(format!(
+            "Spill over Method: {}\tThreshold: {threshold}\tBackup Action: {action}",
+            spill.method.word()
+        ));
+    }
     lines
 }
 
@@ -325,6 +354,7 @@ fn setting_lines(s: &Scene<'_>, vserver: &LbVserver) -> Vec<String> {
         }
     };
     let mut lines = method_lines(s, vserver);
+    lines.extend(spill_lines(vserver));
     lines.push(format!("Mode: {}", vserver.redirection.word()));
     lines.push(format!("Persistence: {persistence}"));
     if vserver.sessionless {
@@ -409,7 +439,11 @@ fn vserver_json(s: &Scene<'_>, v: &LbVserver) -> Json {
         ("servicetype", v.kind.word().into()),
         ("type", "ADDRESS".into()),
         ("curstate", state.into()),
-        ("effectivestate", state.into()),
+        ("effectivestate", health(effective_health(s, v)).into()),
+        ("backupvserver", v.spill.backup.clone().unwrap_or_default().into()),
+        ("healththreshold", u64::from(v.spill.health_threshold).into()),
+        ("somethod", v.spill.method.word().into()),
+        ("sothreshold", u64::from(v.spill.threshold.unwrap_or(0)).into()),
         ("clttimeout", v.client_idle().as_secs().to_string().into()),
         ("lbmethod", v.method.word().into()),
         ("backuplbmethod", v.backup.word().into()),

@@ -41,7 +41,7 @@ const GROUP_ADD: &[Opt] = &[
     AUTO_SCALE,
 ];
 const GROUP_SET: &[Opt] =
-    &[USIP, PROXY_PORT, SP, TCPB, CLT_TIMEOUT, SVR_TIMEOUT, HEALTH, THRESHOLD, COMMENT, WEIGHT_OF, HASH_OF];
+    &[USIP, PROXY_PORT, MAX_CLIENT, SP, TCPB, CLT_TIMEOUT, SVR_TIMEOUT, HEALTH, THRESHOLD, COMMENT, WEIGHT_OF, HASH_OF];
 /// All that can be set but what belongs to one member, which stands last.
 const GROUP_UNSET: &[Opt] = match GROUP_SET {
     [rest @ .., _, _] => rest,

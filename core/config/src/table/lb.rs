@@ -193,9 +193,15 @@ const SERVICE_ADD: &[Opt] = &[
     TD,
 ];
 const SERVICE_SET: &[Opt] =
-    &[USIP, PROXY_PORT, SP, TCPB, CLT_TIMEOUT, SVR_TIMEOUT, HEALTH, THRESHOLD, HASH_ID, COMMENT];
+    &[USIP, PROXY_PORT, MAX_CLIENT, SP, TCPB, CLT_TIMEOUT, SVR_TIMEOUT, HEALTH, THRESHOLD, HASH_ID, COMMENT];
 const GSLB: Opt = Opt::neutral("gslb", Type::Choice(NONE_ONLY));
-pub(super) const MAX_CLIENT: Opt = Opt::neutral("maxClient", Type::Number(0, 0));
+pub(super) const MAX_CLIENT: Opt = Opt::new(
+    "maxClient",
+    Type::Number(0, 4_294_967_294),
+    "maxclient",
+    "Established connections at which it gets no new ones; 0: no limit.",
+)
+.default("0");
 pub(super) const MAX_REQ: Opt = Opt::neutral("maxReq", Type::Number(0, 0));
 pub(super) const CIP: Opt = Opt::neutral("cip", Type::Choice(DISABLED_ONLY));
 pub(super) const SP: Opt = Opt::new(
@@ -246,6 +252,9 @@ const BACKUP_METHOD: Opt = Opt::new(
 )
 .default("ROUNDROBIN");
 const PERSISTENCE_BACKUP: Opt = Opt::neutral("persistenceBackup", Type::Choice(&[yes("NONE"), no("SOURCEIP")]));
+const SO_PERSISTENCE: Opt = Opt::neutral("soPersistence", Type::Choice(DISABLED_ONLY));
+const SO_PERSISTENCE_TIMEOUT: Opt = Opt::neutral("soPersistenceTimeOut", Type::Number(2, 2));
+const DISABLE_ON_DOWN: Opt = Opt::neutral("disablePrimaryOnDown", Type::Choice(DISABLED_ONLY));
 const NEW_SERVICE: Opt = Opt::neutral("newServiceRequest", Type::Number(0, 0));
 const NEW_SERVICE_INTERVAL: Opt = Opt::neutral("newServiceRequestIncrementInterval", Type::Number(0, 0));
 const CONN_FAILOVER: Opt = Opt::new(
@@ -255,6 +264,34 @@ const CONN_FAILOVER: Opt = Opt::new(
     "DISABLED: flows end with the node. STATEFUL (TCP, UDP, ANY, FTP, SSL_BRIDGE): they are mirrored. STATELESS (ANY, USIP): rebuilt from packets.",
 )
 .default("DISABLED");
+const BACKUP_VSERVER: Opt = Opt::new(
+    "backupVServer",
+    Type::Name,
+    "backupvserver",
+    "Vserver of the same type that serves new flows while this one is DOWN or has enough.",
+);
+const HEALTH_THRESHOLD: Opt = Opt::new(
+    "healthThreshold",
+    Type::Number(0, 100),
+    "healththreshold",
+    "Percent of its services that must be UP, or it is DOWN; 0: one of them.",
+)
+.default("0");
+const SO_METHOD: Opt = Opt::new(
+    "soMethod",
+    Type::Choice(&[yes("NONE"), yes("CONNECTION"), yes("DYNAMICCONNECTION"), yes("BANDWIDTH"), yes("HEALTH")]),
+    "somethod",
+    "What it has enough of: connections, connections by its services' -maxClient, kbit/s, or too few services UP (percent).",
+)
+.default("NONE");
+const SO_THRESHOLD: Opt = Opt::new("soThreshold", Type::Number(0, 4_294_967_287), "sothreshold", "How much is enough.");
+const SO_ACTION: Opt = Opt::new(
+    "soBackupAction",
+    Type::Choice(&[yes("DROP"), yes("ACCEPT"), no("REDIRECT")]),
+    "sobackupaction",
+    "With enough, and no backup that can serve: DROP new flows, or ACCEPT them all the same.",
+)
+.default("DROP");
 const CLOSE_ON_RESPONSE: Opt = Opt::new(
     "closeOnResponse",
     Type::Choice(ON_OFF),
@@ -302,12 +339,20 @@ const VSERVER_ADD: &[Opt] = &[
     BACKUP_METHOD,
     CONN_FAILOVER,
     CLOSE_ON_RESPONSE,
+    BACKUP_VSERVER,
+    HEALTH_THRESHOLD,
+    SO_METHOD,
+    SO_THRESHOLD,
+    SO_ACTION,
     CLT_TIMEOUT,
     STATE,
     COMMENT,
     RTSP_NAT,
     L2_CONN,
     TD,
+    SO_PERSISTENCE,
+    SO_PERSISTENCE_TIMEOUT,
+    DISABLE_ON_DOWN,
     PERSISTENCE_BACKUP,
     NEW_SERVICE,
     NEW_SERVICE_INTERVAL,
@@ -326,6 +371,11 @@ const VSERVER_SET: &[Opt] = &[
     BACKUP_METHOD,
     CONN_FAILOVER,
     CLOSE_ON_RESPONSE,
+    BACKUP_VSERVER,
+    HEALTH_THRESHOLD,
+    SO_METHOD,
+    SO_THRESHOLD,
+    SO_ACTION,
     CLT_TIMEOUT,
     COMMENT,
 ];

@@ -16,7 +16,9 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Notes of each service.
 const NOTES: usize = 7;
 /// The oldest note is never older.
-const WINDOW: Duration = Duration::from_secs(14);
+const WINDOW: Duration = Duration::from_secs(WINDOW_SECONDS);
+/// The same in seconds.
+pub(crate) const WINDOW_SECONDS: u64 = 14;
 
 /// Packets and bytes of both directions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

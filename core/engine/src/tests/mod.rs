@@ -15,6 +15,7 @@ mod properties;
 mod resync;
 mod routing;
 mod selection;
+mod spill;
 mod sticky;
 mod stray;
 mod succession;
@@ -37,7 +38,7 @@ use holdfast_wire::{
 use crate::{
     Binding, ConnFailover, Counters, Drop, Engine, FloatingAddress, FloatingKind, Frame, Gate, Limits, Mark, Mask,
     Method, Mirroring, Offload, OwnedFrame, Persistence, PersistenceKind, Plan, Port, PortId, Route, Service,
-    ServiceId, Verdict, Vserver, VserverId, VserverKind,
+    ServiceId, Spill, Verdict, Vserver, VserverId, VserverKind,
 };
 
 pub(super) const CLIENT_PORT: PortId = PortId(0);
@@ -109,6 +110,7 @@ pub(super) fn plan(net: &Net) -> Plan {
         leaving: false,
         server_idle: Duration::from_secs(300),
         surge: None,
+        max_clients: 0,
     };
     Plan {
         epoch: 1,
@@ -125,6 +127,8 @@ pub(super) fn plan(net: &Net) -> Plan {
             failover: ConnFailover::Stateful,
             ftp: false,
             one_answer: false,
+            listens: true,
+            spill: Spill::default(),
             client_idle: Duration::from_secs(180),
             services: SERVICES.map(|service| Binding { service, weight: 1 }).to_vec(),
         }],

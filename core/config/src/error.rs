@@ -342,6 +342,8 @@ pub mod messages {
         NSIP_NOT_OF_HOST = 60009, "This host does not have the IP address";
         /// An FTP vserver or service with wildcards.
         FTP_NEEDS_PORT = 60010, "FTP needs one IP address and one port";
+        /// Ours, a warning: without a password nobody is the peer.
+        NO_PASSWORD = 60011, "No rpcNode password is set, so the nodes will not talk to each other. On both nodes, for both addresses: set ns rpcNode <address> -password <password>";
         /// Ours, a warning: it stays in the configuration, DOWN.
         NOT_SERVED = 60020, "Not served by this release";
     }

@@ -110,7 +110,7 @@ impl Engine {
         if !vserver.enabled {
             return Err(Drop::VserverDisabled);
         }
-        if self.flows.len() >= self.limits.max_flows && !self.evict_any_half_open(now) {
+        if self.flows.len() >= self.limits.max_flows && !self.evict_for_place(now) {
             return Err(Drop::FlowTableFull);
         }
         let service = self.where_to(now, vserver, packet.source(), packet.destination())?;
@@ -121,7 +121,7 @@ impl Engine {
         if server.addr.is_v4() != client.addr.is_v4() {
             return Err(Drop::NoService);
         }
-        let (source, flags) = self.as_whom(&service, packet.proto, client, server, state)?;
+        let (source, flags) = self.as_whom(now, &service, packet.proto, client, server, state)?;
         let opening = Opening {
             proto: packet.proto,
             client,
@@ -254,6 +254,7 @@ impl Engine {
     /// Who the server sees, and the flags that follow from it.
     fn as_whom(
         &mut self,
+        now: Instant,
         service: &Service,
         proto: u8,
         client: Endpoint,
@@ -277,7 +278,7 @@ impl Engine {
         if !found {
             return Err(Drop::NoSnip);
         }
-        if let Some(source) = self.evict_half_open(server, proto) {
+        if let Some(source) = self.evict_for_port(now, server, proto) {
             return Ok((source, Flow::LEASED));
         }
         self.counters.snat_exhausted += 1;

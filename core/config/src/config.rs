@@ -338,6 +338,13 @@ impl Config {
         self.rpc_nodes.iter().find(|n| n.addr == addr)
     }
 
+    /// The nodes of a pair whose password is empty: with either, nobody is the peer.
+    pub fn nodes_without_password(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let pair = self.ha.peer.map(|peer| [self.ns_config.addr, Some(peer.addr)]);
+        let nodes = pair.into_iter().flatten().flatten();
+        nodes.filter(|node| self.rpc_node(*node).is_none_or(|entry| entry.password.is_empty()))
+    }
+
     /// Data ports, in the order they were added.
     pub fn interfaces(&self) -> &[Interface] {
         &self.interfaces

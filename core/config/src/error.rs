@@ -150,34 +150,22 @@ pub mod messages {
         EXISTS = 273, "Resource already exists";
         /// The words make no sense together.
         INVALID_ARGUMENT = 278, "Invalid argument";
+        /// Vserver and server are of different IP versions.
+        FAMILY_MISMATCH = 303, "Address family not supported by protocol family";
         /// Another object has that address (and port).
         ADDRESS_IN_USE = 304, "Address already in use";
         /// Other objects need it.
         IN_USE = 315, "Resource in use";
-        /// Vserver and server are of different IP versions.
-        FAMILY_MISMATCH = 303, "Address family not supported by protocol family";
-        /// The named server does not exist.
-        NO_SUCH_SERVER = 351, "No such server";
         /// A change that the peer did not get.
         PROPAGATION_FAILED = 347, "Command propagation failed";
-        /// The peer could not carry out a change.
-        SECONDARY_FAILED = 349, "Command failed on secondary node,  but succeeded on primary node. Configuration will be synchronized to ensure secondary and primary have same configuration.";
-        /// A change that did not reach a peer whose password, or `-secure`, differs.
-        PROPAGATION_UNAUTHORIZED = 358, "Command propagation failed due to user authentication problems";
-        /// `force HA sync` although the secondary was told not to.
-        SYNC_DISABLED = 410, "Synchronization disabled";
-        /// `force HA sync` with a node that takes no part.
-        NODE_DISABLED = 411, "Node disabled";
-        /// `force HA sync` while one is under way.
-        SYNC_IN_PROGRESS = 412, "Synchronization is in progress";
-        /// Nodes in different subnets need INC mode.
-        PEER_ON_OTHER_SUBNET = 414, "Peer IP should be on the NSIP subnet if INC mode is disabled";
-        /// The peer was lost before it had a change.
-        PEER_UNREACHABLE = 457, "Unable to establish connection with the secondary. Command propagation failed";
-        /// The peer has not confirmed a change in time.
-        PROPAGATION_TIMED_OUT = 458, "There is no response from the secondary. Propagation timed out";
         /// A pair has two nodes.
         TOO_MANY_NODES = 348, "Too many nodes";
+        /// The peer could not carry out a change.
+        SECONDARY_FAILED = 349, "Command failed on secondary node,  but succeeded on primary node. Configuration will be synchronized to ensure secondary and primary have same configuration.";
+        /// The named server does not exist.
+        NO_SUCH_SERVER = 351, "No such server";
+        /// A change that did not reach a peer whose password, or `-secure`, differs.
+        PROPAGATION_UNAUTHORIZED = 358, "Command propagation failed due to user authentication problems";
         /// The node's own id is 0, a peer's 1 to 64.
         INVALID_NODE_ID = 362, "Invalid node ID specified";
         /// There is no pair.
@@ -192,10 +180,24 @@ pub mod messages {
         PRIMARY_ONLY = 368, "Operation permitted only on primary node.";
         /// `rm HA node` while routes are monitored.
         ROUTE_MONITORS_BOUND = 377, "Unbind all route monitors before making node standalone.";
+        /// `force HA sync` although the secondary was told not to.
+        SYNC_DISABLED = 410, "Synchronization disabled";
+        /// `force HA sync` with a node that takes no part.
+        NODE_DISABLED = 411, "Node disabled";
+        /// `force HA sync` while one is under way.
+        SYNC_IN_PROGRESS = 412, "Synchronization is in progress";
+        /// Nodes in different subnets need INC mode.
+        PEER_ON_OTHER_SUBNET = 414, "Peer IP should be on the NSIP subnet if INC mode is disabled";
         /// The address cannot be a peer's.
         INVALID_PEER_IP = 415, "Not a valid peer IP";
+        /// The backup vserver does not exist, or is the vserver itself.
+        NO_SUCH_BACKUP = 430, "No such backup vserver";
         /// `set` without options.
         NOTHING_TO_SET = 431, "No arguments to set";
+        /// The peer was lost before it had a change.
+        PEER_UNREACHABLE = 457, "Unable to establish connection with the secondary. Command propagation failed";
+        /// The peer has not confirmed a change in time.
+        PROPAGATION_TIMED_OUT = 458, "There is no response from the secondary. Propagation timed out";
         /// A floating address that is the peer's own.
         PEER_ADDRESS = 994, "Cannot add ip address. This is peers NSIP";
         /// Builds that have no language in common.
@@ -246,16 +248,16 @@ pub mod messages {
         MISMATCHED_RANGES = 1117, "Ranges are different sizes";
         /// Two ranges in one word.
         MULTIPLE_RANGES = 1118, "Only one range allowed per argument";
-        /// An IPv6 address without its prefix length.
-        PREFIX_LENGTH_MISSING = 1142, "Prefix length must be given with an IPv6 address";
         /// Answer to `save ns config`; not an error.
         CONFIG_SAVED = 1130, "The running configuration has been saved";
-        /// Question of a shell after `force HA sync`.
-        SAVE_AFTER_SYNC = 1149, "Do you want to save the config after sync (Y/N)? [Y]:";
+        /// An IPv6 address without its prefix length.
+        PREFIX_LENGTH_MISSING = 1142, "Prefix length must be given with an IPv6 address";
         /// What `force HA failover` asks back.
         CONFIRM_FAILOVER = 1146, "Please confirm whether you want force-failover (Y/N)? [N]:";
         /// Why `force HA failover` asks back.
         PEER_NOT_OPTIMUM = 1147, "Force Failover may cause configuration loss, peer health not optimum. Reason(s):";
+        /// Question of a shell after `force HA sync`.
+        SAVE_AFTER_SYNC = 1149, "Do you want to save the config after sync (Y/N)? [Y]:";
         /// Counters come from the running node only.
         NOT_A_LOG_FILE = 1159, "Not a NetScaler log file";
         /// A sessionless vserver that counts connections.
@@ -268,14 +270,20 @@ pub mod messages {
         SESSIONLESS_MODE = 1283, "Sessionless vserver must have MAC or IPTUNNEL mode set";
         /// A sessionless vserver and a service without USIP.
         SESSIONLESS_NEEDS_USIP = 1284, "Service bound to a sessionless vserver must have UseSourceIP mode enabled";
+        /// Spill-over by a threshold needs one.
+        SPILL_THRESHOLD = 1288, "Spillover threshold must be non-zero";
         /// A STATELESS vserver and a service without USIP.
         FAILOVER_NEEDS_USIP = 1289, "Service must have Use Source IP option set in order to be bound to a connection failover enabled virtual server";
         /// STATELESS on another type than ANY.
         FAILOVER_NEEDS_ANY = 1290, "Connection failover can only be enabled on a virtual server of service type ANY";
+        /// The limits of the services are the threshold.
+        SPILL_NO_THRESHOLD = 1291, "Spillover threshold cannot be specified with the method DYNAMICCONNECTION";
         /// A flow that is nowhere kept cannot survive.
         FAILOVER_OF_SESSIONLESS = 1293, "Connection Failover is not supported for sessionless lb vserver";
         /// Vserver and service carry different things.
         TYPE_MISMATCH = 1304, "Service type mismatch between the vserver and service";
+        /// The limits of the services are the threshold, and one has none.
+        SPILL_MAX_CLIENT = 1313, "Spillover method DYNAMICCONNECTION needs maxClient on every bound service";
         /// STATEFUL needs the same SNIPs on both nodes.
         FAILOVER_IN_INC = 1323, "Stateful connection failover cannot be enabled in INC mode";
         /// What a node has buffered dies with it; asked of the vserver.
@@ -308,10 +316,10 @@ pub mod messages {
         VERSION_FORBIDS_SYNC = 1447, "HA version mismatch. Prop and sync not allowed";
         /// A change that stays here, because this node was told so.
         PROPAGATION_DISABLED = 1448, "Propagation disabled";
-        /// A change that stays here, because the peer was told so.
-        PEER_PROPAGATION_DISABLED = 1450, "Command propagation disabled.";
         /// `force HA failover` without a peer.
         ONE_NODE_DOWN = 1449, "Failover not permitted as one node is up and another node is down";
+        /// A change that stays here, because the peer was told so.
+        PEER_PROPAGATION_DISABLED = 1450, "Command propagation disabled.";
         /// A monitor that would probe again before the answer is due.
         INTERVAL_TOO_SHORT = 2128, "Interval should be greater than resptimeout";
         /// A vserver that keeps the packet's destination must be meant for any.
@@ -342,18 +350,12 @@ pub mod messages {
         NSIP_NOT_OF_HOST = 60009, "This host does not have the IP address";
         /// An FTP vserver or service with wildcards.
         FTP_NEEDS_PORT = 60010, "FTP needs one IP address and one port";
-        /// The backup vserver does not exist, or is the vserver itself.
-        NO_SUCH_BACKUP = 430, "No such backup vserver";
-        /// Spill-over by a threshold needs one.
-        SPILL_THRESHOLD = 1288, "Spillover threshold must be non-zero";
-        /// The limits of the services are the threshold.
-        SPILL_NO_THRESHOLD = 1291, "Spillover threshold cannot be specified with the method DYNAMICCONNECTION";
-        /// The limits of the services are the threshold, and one has none.
-        SPILL_MAX_CLIENT = 1313, "Spillover method DYNAMICCONNECTION needs maxClient on every bound service";
-        /// A successor must find the server from the packet alone.
-        STATELESS_SPILLS = 60012, "Stateless connection failover cannot be enabled on a vserver with a backup vserver, spillover or a health threshold";
         /// Close on response means datagrams.
         ANSWER_NEEDS_UDP = 60011, "Close on response can only be enabled on a virtual server of service type UDP";
+        /// A successor must find the server from the packet alone.
+        STATELESS_SPILLS = 60012, "Stateless connection failover cannot be enabled on a vserver with a backup vserver, spillover or a health threshold";
+        /// Ours, a warning: without a password nobody is the peer.
+        NO_PASSWORD = 60013, "No rpcNode password is set, so the nodes will not talk to each other. On both nodes, for both addresses: set ns rpcNode <address> -password <password>";
         /// Ours, a warning: it stays in the configuration, DOWN.
         NOT_SERVED = 60020, "Not served by this release";
     }

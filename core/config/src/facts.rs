@@ -319,6 +319,8 @@ pub enum SecurityState {
 pub enum SecurityFailure {
     /// The rpcNode passwords of the two nodes differ.
     Password,
+    /// This node has an empty one.
+    Unset,
     /// `-secure` of the two nodes differs.
     Secure,
 }

@@ -43,8 +43,10 @@ pub struct Counters {
     pub hold_released_unprotected: u64,
     /// Flows refused because no SNAT port was free.
     pub snat_exhausted: u64,
-    /// Connections that no client had completed, ended early so that another one finds a SNAT port.
+    /// Connections that no client had completed, ended early so that another one finds a SNAT port, or room in the table.
     pub half_open_evicted: u64,
+    /// Connections that were over and lingered, forgotten early for the same.
+    pub lingering_evicted: u64,
     /// Resets sent to ends whose segment belonged to no flow.
     pub resets_sent: u64,
     /// Resets passed on that did not end their flow: their sequence number is not
@@ -116,6 +118,7 @@ impl Counters {
             ("hold_released_unprotected", self.hold_released_unprotected),
             ("snat_exhausted_leases", self.snat_exhausted),
             ("half_open_evicted", self.half_open_evicted),
+            ("lingering_evicted", self.lingering_evicted),
             ("resets_sent", self.resets_sent),
             ("resets_doubted", self.resets_doubted),
             ("fins_doubted", self.fins_doubted),

@@ -110,8 +110,8 @@ pub struct Engine {
     pub(crate) roster: Roster,
     pub(crate) flows: FlowTable,
     pub(crate) holds: Holds,
-    /// Where the search for a half-open connection goes on.
-    pub(crate) half_open_hunt: u32,
+    /// Where the search for a connection that gives way goes on.
+    pub(crate) room_hunt: u32,
     /// Clients that wait since their service has many.
     pub(crate) surges: Surges,
     pub(crate) snat: Snat,
@@ -167,7 +167,7 @@ impl Engine {
             buckets: Buckets::new(),
             roster: Roster::new(),
             flows: FlowTable::new(now, limits.max_flows, seed),
-            half_open_hunt: 0,
+            room_hunt: 0,
             surges: Surges::default(),
             holds: Holds::new(usize::from(limits.hold_packets_per_flow), limits.held_bytes as usize),
             snat: Snat::new(limits.max_snat_pools as usize, (seed >> 32) as u16),

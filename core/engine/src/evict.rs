@@ -1,11 +1,13 @@
 //! Making room: in full tables, what the running mirror session does not speak of gives way to what it tells;
-//! where no port is free, or no slot of the table, connections that no client completes give way to new ones.
+//! where no port is free, or no slot of the table, connections that are over, or that no client completes, give way to
+//! new ones.
 
 use holdfast_base::{Duration, Instant};
 use holdfast_wire::Endpoint;
 
 use crate::engine::Engine;
-use crate::flow::{Flow, Side};
+use crate::flow::tcp::TcpState;
+use crate::flow::{Flow, FlowState, Side};
 use crate::mirror::MirrorEnd;
 use crate::open::destination_of;
 use crate::record::{FlowKey, L2Disc};
@@ -16,13 +18,14 @@ use crate::snat::Destination;
 /// the search goes on there next time, in the next session if need be.
 const MAX_EVICTION_LOOKS: u32 = 65_536;
 
-/// Ports looked at, per SNIP and client packet, or slots of the table, to find a connection that no client has completed: some
+/// Ports looked at, per SNIP and client packet, or slots of the table, to find a connection that gives way: some
 /// microseconds.
-const MAX_HALF_OPEN_LOOKS: u32 = 64;
+const MAX_LOOKS: u32 = 64;
 
-/// The table is full: so long nothing must have been heard of a half-open connection that makes room. By then its server
-/// has repeated its SYN-ACK (after a second), which renews the time, and a client that lives has answered again.
-const HALF_OPEN_PATIENCE: Duration = Duration::from_millis(1500);
+/// So long nothing must have been heard of a connection that gives way to a new one. Of a half-open one its server has
+/// repeated the SYN-ACK by then (after a second), which renews the time, and a client that lives has answered again;
+/// of one that is over an end that lacks the last acknowledgement has repeated its FIN.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// A search for something that may be evicted, which goes on where it was left off.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,48 +75,67 @@ impl Engine {
         }
     }
 
-    /// All ports towards a server are leased: a connection that no client has completed makes
-    /// room, the oldest first, so that a flood of SYNs cannot stop new connections. The source that is free
+    /// All ports towards a server are leased: a connection that is over, else one that no client has completed, gives
+    /// its port, the oldest first, so that a flood of SYNs cannot stop new connections. The source that is free
     /// now, leased again; `None` if the search has found none, which goes on there next time.
-    pub(crate) fn evict_half_open(&mut self, server: Endpoint, proto: u8) -> Option<Endpoint> {
-        let slot = self.half_open_towards(server, proto)?;
+    ///
+    /// A server that closed first keeps what is over for longer than this node does (TIME_WAIT), whether the port is
+    /// given away here or at the end of the lingering. It takes a SYN that is ahead of what it remembers at once; any
+    /// other it answers as of old, the new client resets that, and its next SYN, a second later, is taken.
+    pub(crate) fn evict_for_port(&mut self, now: Instant, server: Endpoint, proto: u8) -> Option<Endpoint> {
+        let slot = self.port_that_gives_way(now, server, proto)?;
         let flow = *self.flows.at(slot);
-        self.close(slot);
-        self.counters.half_open_evicted += 1;
+        self.give_way(slot);
         self.snat.lease_exactly(destination_of(&flow), flow.source.port).ok()?;
         Some(flow.source)
     }
 
-    /// The table is full: a connection that no client has completed for a while makes room, so that a flood of SYNs
-    /// cannot stop new connections. False: a few looks have found none, and the next ones go on there.
-    pub(crate) fn evict_any_half_open(&mut self, now: Instant) -> bool {
+    /// The table is full: a connection that is over, or that no client has completed, makes room, so that a flood of
+    /// SYNs cannot stop new connections. False: a few looks have found none, and the next ones go on there.
+    pub(crate) fn evict_for_place(&mut self, now: Instant) -> bool {
         let slots = self.flows.slots();
-        for _ in 0..MAX_HALF_OPEN_LOOKS.min(slots) {
-            let slot = self.half_open_hunt % slots;
-            self.half_open_hunt = slot + 1;
-            let waits = |flow: &Flow| flow.is_half_open() && now.since(flow.last_seen) >= HALF_OPEN_PATIENCE;
-            if self.flows.live_at(slot).is_some_and(waits) {
-                self.close(slot);
-                self.counters.half_open_evicted += 1;
+        for _ in 0..MAX_LOOKS.min(slots) {
+            let slot = self.room_hunt % slots;
+            self.room_hunt = slot + 1;
+            if self.flows.live_at(slot).is_some_and(|flow| gives_way(now, flow)) {
+                self.give_way(slot);
                 return true;
             }
         }
         false
     }
 
-    fn half_open_towards(&mut self, server: Endpoint, proto: u8) -> Option<u32> {
+    /// The first that is over, among a few ports in turn; else the first half-open one, and the search goes on behind it.
+    fn port_that_gives_way(&mut self, now: Instant, server: Endpoint, proto: u8) -> Option<u32> {
         for snip in self.network.snips_for(server.addr) {
-            for _ in 0..MAX_HALF_OPEN_LOOKS {
-                let Some(port) = self.snat.next_in_turn(Destination { snip, server, proto }) else { break };
+            let destination = Destination { snip, server, proto };
+            let mut half_open = None;
+            for _ in 0..MAX_LOOKS {
+                let Some(port) = self.snat.next_in_turn(destination) else { break };
                 let key = FlowKey { proto, l2: L2Disc(0), src: server, dst: Endpoint { addr: snip, port } };
-                if let Some((slot, Side::Server)) = self.flows.find(&key)
-                    && self.flows.at(slot).is_half_open()
-                {
+                let Some((slot, Side::Server)) = self.flows.find(&key) else { continue };
+                let flow = self.flows.at(slot);
+                if gives_way(now, flow) && !flow.is_half_open() {
                     return Some(slot);
                 }
+                if gives_way(now, flow) {
+                    half_open = half_open.or(Some((slot, port)));
+                }
+            }
+            if let Some((slot, port)) = half_open {
+                self.snat.go_on_behind(destination, port);
+                return Some(slot);
             }
         }
         None
+    }
+
+    fn give_way(&mut self, slot: u32) {
+        match self.flows.at(slot).is_half_open() {
+            true => self.counters.half_open_evicted += 1,
+            false => self.counters.lingering_evicted += 1,
+        }
+        self.close(slot);
     }
 
     fn evict(&mut self, slot: u32) {
@@ -148,4 +170,11 @@ impl Engine {
         }
         false
     }
+}
+
+/// Whether a new connection may have its place: nobody has completed it, or both FINs are acknowledged, and no packet
+/// of it has come for a while. One that was reset stays, for it may live yet; it goes soon enough.
+fn gives_way(now: Instant, flow: &Flow) -> bool {
+    let is_over = flow.state == FlowState::Tcp(TcpState::Closed);
+    (flow.is_half_open() || is_over) && now.since(flow.last_seen) >= PATIENCE
 }

@@ -110,7 +110,7 @@ impl Engine {
         if !vserver.enabled {
             return Err(Drop::VserverDisabled);
         }
-        if self.flows.len() >= self.limits.max_flows && !self.evict_any_half_open(now) {
+        if self.flows.len() >= self.limits.max_flows && !self.evict_for_place(now) {
             return Err(Drop::FlowTableFull);
         }
         let serving = self.serving(&plan, vserver)?;
@@ -125,7 +125,7 @@ impl Engine {
         if server.addr.is_v4() != client.addr.is_v4() {
             return Err(Drop::NoService);
         }
-        let (source, flags) = self.as_whom(&service, packet.proto, client, server, state)?;
+        let (source, flags) = self.as_whom(now, &service, packet.proto, client, server, state)?;
         let opening = Opening {
             proto: packet.proto,
             client,
@@ -258,6 +258,7 @@ impl Engine {
     /// Who the server sees, and the flags that follow from it.
     fn as_whom(
         &mut self,
+        now: Instant,
         service: &Service,
         proto: u8,
         client: Endpoint,
@@ -281,7 +282,7 @@ impl Engine {
         if !found {
             return Err(Drop::NoSnip);
         }
-        if let Some(source) = self.evict_half_open(server, proto) {
+        if let Some(source) = self.evict_for_port(now, server, proto) {
             return Ok((source, Flow::LEASED));
         }
         self.counters.snat_exhausted += 1;

@@ -120,6 +120,14 @@ impl Snat {
         Some(port)
     }
 
+    /// The next port in turn is the one behind this one, which was in turn.
+    pub(crate) fn go_on_behind(&mut self, destination: Destination, port: u16) {
+        let (first, last) = range(self.half);
+        if let Some(pool) = self.pools.get_mut(&destination) {
+            pool.next = if port == last { first } else { port + 1 };
+        }
+    }
+
     /// Leases this very port, of whichever half: the peer did before us.
     pub(crate) fn lease_exactly(&mut self, destination: Destination, port: u16) -> Result<(), LeaseError> {
         let pool = self.pool(destination)?;

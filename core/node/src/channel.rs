@@ -84,6 +84,11 @@ impl Channel {
         self.secure.set_password(now, key);
     }
 
+    /// An rpcNode password is empty: nobody is the peer, as when the two nodes' passwords differ.
+    pub fn lack_key(&mut self, now: Instant) {
+        self.secure.lack_password(now);
+    }
+
     /// What follows from the configuration: `-secure`, and how long silence is normal.
     pub fn set_manner(&mut self, now: Instant, encrypt: bool, patience: Duration) {
         self.secure.set_encrypt(now, encrypt);

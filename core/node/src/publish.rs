@@ -70,6 +70,10 @@ impl Node {
                     Level::Warn,
                     "peer channel: the rpcNode passwords of the two nodes differ: use `set ns rpcNode` (further attempts are only counted)",
                 ),
+                Told::Failed(Failure::Unset) => (
+                    Level::Warn,
+                    "peer channel: no rpcNode password is set, so the peer cannot be told from a stranger: set ns rpcNode <address> -password … for both addresses, on both nodes",
+                ),
                 Told::Failed(Failure::Secure) => (
                     Level::Warn,
                     "peer channel: -secure of the two nodes' rpcNode differs: use `set ns rpcNode` (further attempts are only counted)",
@@ -115,12 +119,13 @@ impl Node {
         }
     }
 
-    /// Asks for the key when the passwords or the addresses have changed.
+    /// Asks for the key when the passwords or the addresses have changed. Of an empty password none is made: anybody
+    /// could make it, too.
     fn derive_key(&mut self, link: &PeerLink) {
         let (low, high) = if link.local < link.peer { (link.local, link.peer) } else { (link.peer, link.local) };
         let (first, second) = (self.password(low), self.password(high));
         let unset = first.is_empty() || second.is_empty();
-        let password = format!("{first}\n{second}");
+        let password = if unset { String::new() } else { format!("{first}\n{second}") };
         let salt = format!("holdfast peer v2 {low} {high}").into_bytes();
         let source = Some((password.clone(), salt.clone()));
         if self.derived_from == source {
@@ -129,9 +134,8 @@ impl Node {
         self.derived_from = source;
         self.key_request += 1;
         if unset {
-            let text =
-                "no rpcNode password: anybody on the peer's network can speak for the peer; use `set ns rpcNode`";
-            self.event(Level::Warn, text.into());
+            self.channel.lack_key(self.now);
+            return;
         }
         self.effects.push_back(Effect::DeriveKey { request: self.key_request, password, salt });
     }

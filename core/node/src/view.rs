@@ -120,6 +120,7 @@ impl<'a> View<'a> {
             last_failure: secure.last_failure().map(|(at, failure)| {
                 let failure = match failure {
                     Failure::Password => SecurityFailure::Password,
+                    Failure::Unset => SecurityFailure::Unset,
                     Failure::Secure => SecurityFailure::Secure,
                 };
                 (failure, self.unix_millis(at))

@@ -91,6 +91,78 @@ fn a_wrong_password_is_told_on_both_nodes_and_nobody_takes_over() {
 }
 
 #[test]
+fn without_a_password_there_is_no_session_and_nobody_takes_over() {
+    const UNSET: &str = "no rpcNode password is set";
+    let unset = |nodes: &[usize]| -> String {
+        nodes.iter().map(|node| format!("unset ns rpcNode 10.0.3.{node} -password\n")).collect()
+    };
+    // Both passwords on both nodes, one of them on both, one of them on the second only.
+    for (seed, lacks) in [(11, [&[1, 2][..], &[1, 2]]), (12, [&[2], &[2]]), (13, [&[], &[1]])] {
+        let faults = vec![(Instant::ZERO + Duration::from_secs(5), Fault::Start(1))];
+        let extra_config = lacks.map(unset);
+        let mut story = Story::begin(Scenario { extra_config, faults, first_only: true, ..Scenario::quiet(seed) });
+        story.until("the first serves", |world| world.primary() == Some(0));
+        let number = story.connect(SNAT, false);
+        story.run_ms(8000);
+        assert_ne!(story.node(1).role(), Role::Primary, "it hears that there is a primary");
+        assert!(story.node(0).term() > story.node(1).term(), "and believes nothing of what it hears");
+        for machine in [0, 1] {
+            let shown = story.command(machine, "show HA node");
+            let why = match lacks[machine].first() {
+                Some(node) => format!("({UNSET}: set ns rpcNode 10.0.3.{node} -password …)"),
+                None => format!("({DIFFER}, seen "),
+            };
+            // A node names its own address first.
+            let why = if lacks[machine].len() == 2 {
+                why.replace("10.0.3.1", &format!("10.0.3.{}", machine + 1))
+            } else {
+                why
+            };
+            assert!(shown.contains(&format!("Peer Channel Security: NOT AUTHENTICATED {why}")), "{shown}");
+            let shown = channel(&mut story, machine);
+            assert!(shown.contains(&why) && shown.contains("Handshakes: 0"), "{shown}");
+            let told =
+                |line: &&(Instant, _, String)| line.2.contains(if lacks[machine].is_empty() { DIFFER } else { UNSET });
+            assert_eq!(story.world.machines[machine].log.iter().filter(told).count(), 1, "told once");
+        }
+        for (machine, node) in [(0, 1), (0, 2), (1, 1), (1, 2)] {
+            story.command(machine, &format!("set ns rpcNode 10.0.3.{node} -password correct-horse"));
+        }
+        story.until("the pair is whole", |world| world.is_whole());
+        assert_eq!((story.primary(), story.end_of(number)), (0, Outcome::Finished));
+        story.end();
+    }
+}
+
+#[test]
+fn a_running_pair_whose_password_is_cleared_goes_on_and_takes_no_other_session() {
+    let mut story = Story::whole(Scenario::quiet(14));
+    let (primary, term) = (story.primary(), story.node(story.primary()).term());
+    let number = story.connect(SNAT, false);
+    for machine in [0, 1] {
+        story.command(machine, "unset ns rpcNode 10.0.3.1 -password");
+    }
+    story.run_ms(5000);
+    assert!(story.world.is_whole());
+    assert_eq!((story.primary(), story.node(primary).term()), (primary, term), "nobody took over");
+    for machine in [0, 1] {
+        let shown = story.command(machine, "show HA node");
+        let why = "(no rpcNode password is set: set ns rpcNode 10.0.3.1 -password …)";
+        assert!(shown.contains(&format!("Peer Channel Security: AUTHENTICATED, ENCRYPTED {why}")), "{shown}");
+    }
+    let second = story.connect(USIP, false);
+    for machine in [0, 1] {
+        story.command(machine, "set ns rpcNode 10.0.3.1 -password correct-horse");
+    }
+    story.run_ms(2000);
+    let shown = story.command(primary, "show HA node");
+    assert!(shown.contains("Peer Channel Security: AUTHENTICATED, ENCRYPTED\n"), "{shown}");
+    story.fault(Fault::Kill(primary));
+    assert_eq!((story.end_of(number), story.end_of(second)), (Outcome::Finished, Outcome::Finished));
+    story.end();
+}
+
+#[test]
 fn one_node_that_wants_no_secrecy_is_told_and_changes_nothing() {
     let mut story = Story::whole(Scenario::quiet(3));
     let primary = story.primary();

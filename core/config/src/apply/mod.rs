@@ -20,7 +20,7 @@ pub(crate) fn apply(config: &mut Config, command: &Command) -> Result<Vec<Warnin
     match command.row.effect {
         Effect::Shared(change) | Effect::Local(change) => {
             carry_out(config, change, command)?;
-            Ok(unserved(config, change, command).into_iter().collect())
+            Ok(unserved(config, change, command).or_else(|| unproven(config, change)).into_iter().collect())
         }
         Effect::Show(_) | Effect::Act(_) => Err(CommandError::with(messages::NOT_PERMITTED, command.row.title())),
     }
@@ -39,6 +39,13 @@ fn unserved(config: &Config, change: Change, c: &Command) -> Option<Warning> {
         return None;
     };
     Some(Warning::with(messages::NOT_SERVED, format!("{name}, {why}")))
+}
+
+/// A peer that nothing can be told from a stranger.
+fn unproven(config: &Config, change: Change) -> Option<Warning> {
+    let lacking: Vec<_> = config.nodes_without_password().map(|node| node.to_string()).collect();
+    (change == Change::AddHaNode && !lacking.is_empty())
+        .then(|| Warning::with(messages::NO_PASSWORD, lacking.join(", ")))
 }
 
 fn carry_out(config: &mut Config, change: Change, c: &Command) -> Applied {

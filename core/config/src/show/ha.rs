@@ -12,6 +12,7 @@ use crate::lines::route_monitor;
 use crate::model::{HaPeer, HaStatus, Interface, RpcNode};
 use crate::time::{calendar, days_hours, interval, millis};
 use crate::value::Value;
+use core::net::IpAddr;
 use core::time::Duration;
 
 /// `show ha node` spelling; DRAINING is ours.
@@ -568,6 +569,7 @@ fn secure_heartbeats(security: SecurityFacts) -> Json {
 fn failure_text(failure: SecurityFailure) -> &'static str {
     match failure {
         SecurityFailure::Password => "the rpcNode passwords of the two nodes differ",
+        SecurityFailure::Unset => "no rpcNode password is set",
         SecurityFailure::Secure => "-secure of the two nodes' rpcNode differs",
     }
 }
@@ -577,8 +579,16 @@ fn security_text(s: &Scene<'_>, security: SecurityFacts) -> String {
     let failed = security.last_failure.filter(|_| security.failing);
     let ago = |at: u64| Duration::from_millis(s.facts.now().saturating_sub(at)).as_secs();
     let why =
-        failed.map_or(String::new(), |(failure, at)| format!(" ({}, seen {} s ago)", failure_text(failure), ago(at)));
+        failed.map_or(String::new(), |(failure, at)| match lacking(s).filter(|_| failure == SecurityFailure::Unset) {
+            Some(addr) => format!(" ({}: set ns rpcNode {addr} -password …)", failure_text(failure)),
+            None => format!(" ({}, seen {} s ago)", failure_text(failure), ago(at)),
+        });
     format!("{}{why}", security_word(security.state))
+}
+
+/// The first node of the pair whose password is empty.
+fn lacking(s: &Scene<'_>) -> Option<IpAddr> {
+    s.config.nodes_without_password().next()
 }
 
 /// The state of the channel, below the peer's entry.

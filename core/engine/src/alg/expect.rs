@@ -159,7 +159,7 @@ impl Engine {
         if arrival.packet.ttl <= 1 {
             return self.refuse(now, arrival, ErrorReport::TimeExceeded, Drop::TtlExceeded);
         }
-        if self.flows.len() >= self.limits.max_flows && !self.evict_any_half_open(now) {
+        if self.flows.len() >= self.limits.max_flows && !self.evict_for_place(now) {
             return Verdict::Drop(Drop::FlowTableFull);
         }
         let parent = *self.flows.at(control);

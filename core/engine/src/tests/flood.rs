@@ -91,6 +91,7 @@ fn a_flood_does_not_stop_new_connections_and_ends_none_that_is_established() {
         }
         assert_eq!(lab.engine.counts().leases, HALF);
         lab.net.client.port = 65_000;
+        lab.pass(Duration::from_millis(1500));
         lab.client(SYN, 100, 0, b"");
         assert_eq!(lab.next().packet().source(), oldest, "the oldest that is not completed makes room");
         assert_eq!((lab.engine.counters().half_open_evicted, lab.engine.counters().snat_exhausted), (1, 0));
@@ -111,6 +112,7 @@ fn where_every_connection_is_established_the_search_for_room_is_bounded_and_goes
             completed(&mut lab, n)
         };
     }
+    lab.pass(Duration::from_millis(1500));
     lab.net.client.port = 65_000;
     let mut vain = 0;
     while lab.client(SYN, 100, 0, b"") == Verdict::Drop(Drop::SnatExhausted) {
@@ -119,12 +121,74 @@ fn where_every_connection_is_established_the_search_for_room_is_bounded_and_goes
     }
     assert!(vain > 1, "one packet does not look at everything");
     assert_eq!((lab.engine.counters().half_open_evicted, lab.engine.counters().snat_exhausted), (1, vain));
-    // That one is half-open now: the search comes round to it.
+    // That one is half-open now: when it has been for a while, the search comes round to it.
+    lab.pass(Duration::from_millis(1500));
     lab.net.client.port = 65_001;
     while lab.client(SYN, 100, 0, b"") == Verdict::Drop(Drop::SnatExhausted) {
         vain += 1;
         assert!(vain < 1000);
     }
     assert_eq!(lab.engine.counters().half_open_evicted, 2);
+    assert_eq!(lab.engine.counts().leases, HALF);
+}
+
+#[test]
+fn a_client_whose_ack_is_on_its_way_keeps_its_connection_when_ports_run_out() {
+    for net in [v4(), v6()] {
+        let mut lab = flooded_lab(net);
+        for n in 1..HALF {
+            half_open(&mut lab, n);
+        }
+        lab.pass(Duration::from_millis(1400));
+        let youngest = half_open(&mut lab, HALF);
+        assert_eq!(lab.engine.counts().leases, HALF);
+        // Everybody's SYN-ACK has left a moment ago: nobody gives way.
+        lab.net.client.port = 65_000;
+        assert_eq!(lab.client(SYN, 100, 0, b""), Verdict::Drop(Drop::SnatExhausted));
+        // Whoever has answered nothing for a while does, and nobody else.
+        lab.pass(Duration::from_millis(100));
+        for n in 1..HALF {
+            lab.net.client.port = 32_500 + n as u16;
+            assert_ne!(lab.client(SYN, 100, 0, b""), Verdict::Drop(Drop::SnatExhausted), "{n}");
+        }
+        lab.sent.clear();
+        lab.net.client.port = 65_000;
+        assert_eq!(lab.client(SYN, 100, 0, b""), Verdict::Drop(Drop::SnatExhausted));
+        lab.net.client.port = 1 + HALF as u16;
+        lab.client(ACK, 101, 501, b"");
+        assert_eq!(lab.next().packet().source(), youngest);
+        assert_eq!(lab.engine.counters().half_open_evicted, u64::from(HALF) - 1);
+    }
+}
+
+#[test]
+fn what_is_over_gives_its_port_before_what_a_client_may_yet_complete() {
+    let net = v4();
+    let mut lab = flooded_lab(net);
+    for n in 1..=HALF {
+        match n {
+            // A search in vain has looked at 64 ports before.
+            70 | 100 => {
+                let source = completed(&mut lab, n);
+                lab.finish(net.servers[0], source);
+            }
+            _ => {
+                half_open(&mut lab, n);
+            }
+        }
+    }
+    let mut asked = 60_000;
+    let mut ask = |lab: &mut Lab| {
+        asked += 1;
+        lab.net.client.port = asked;
+        lab.client(SYN, 100, 0, b"")
+    };
+    assert_eq!(ask(&mut lab), Verdict::Drop(Drop::SnatExhausted), "a FIN may come again");
+    lab.pass(Duration::from_millis(1500));
+    for evicted in [(0, 1), (0, 2), (1, 2), (2, 2)] {
+        assert_ne!(ask(&mut lab), Verdict::Drop(Drop::SnatExhausted));
+        let counters = lab.engine.counters();
+        assert_eq!((counters.half_open_evicted, counters.lingering_evicted), evicted);
+    }
     assert_eq!(lab.engine.counts().leases, HALF);
 }

@@ -326,9 +326,13 @@ impl Secure {
 
     /// Counted; told once.
     fn fail(&mut self, now: Instant, failure: Failure) {
+        let failure = match failure {
+            Failure::Password if self.unset => Failure::Unset,
+            Failure::Password | Failure::Unset | Failure::Secure => failure,
+        };
         self.last_failure = Some((now, failure));
         match failure {
-            Failure::Password => self.counters.wrong_password += 1,
+            Failure::Password | Failure::Unset => self.counters.wrong_password += 1,
             Failure::Secure => self.counters.wrong_secure += 1,
         }
         if self.failure_told != Some(failure) {

@@ -68,6 +68,8 @@ const MAX_WAITING: usize = 64;
 pub(crate) enum Failure {
     /// The two nodes' rpcNode passwords differ.
     Password,
+    /// This node has none.
+    Unset,
     /// `-secure` differs.
     Secure,
 }
@@ -138,6 +140,8 @@ pub(crate) struct Secure {
     entropy: Entropy,
     cookie_key: [u8; 32],
     password: Option<Password>,
+    /// It is a random one that nobody else has: none is set.
+    unset: bool,
     /// The password before a change, while the peer may still have it.
     former_password: Option<Password>,
     encrypt: bool,
@@ -177,6 +181,7 @@ impl Secure {
             cookie_key: entropy.draw(),
             entropy,
             password: None,
+            unset: false,
             former_password: None,
             encrypt: true,
             role: 0,
@@ -204,10 +209,22 @@ impl Secure {
     /// goes on, and that one stays good until a session was made under this one:
     /// so the password of a running pair is changed on one node after the other.
     pub fn set_password(&mut self, now: Instant, password: [u8; 32]) {
-        let password = Password::new(password);
+        self.use_password(now, Password::new(password), false);
+    }
+
+    /// No password is set. A random one takes its place, which nobody can know:
+    /// so all that holds for passwords that differ holds without one.
+    pub fn lack_password(&mut self, now: Instant) {
+        let random = Password::new(self.entropy.draw());
+        self.use_password(now, random, true);
+        self.last_failure = Some((now, Failure::Unset));
+        self.told.push_back(Told::Failed(Failure::Unset));
+    }
+
+    fn use_password(&mut self, now: Instant, password: Password, unset: bool) {
         let shared = self.current.as_ref().map(|session| session.password.clone());
         self.former_password = self.former_password.take().or(shared).filter(|former| *former != password);
-        self.password = Some(password);
+        (self.password, self.unset) = (Some(password), unset);
         self.begin_anew(now);
     }
 
@@ -234,7 +251,7 @@ impl Secure {
     pub fn readdress(&mut self, node: u128, peer: u128) -> bool {
         let boot = self.peer.own_boot();
         self.node = node;
-        self.password = None;
+        (self.password, self.unset) = (None, false);
         self.former_password = None;
         (self.current, self.next) = (None, None);
         self.former.clear();
@@ -255,7 +272,12 @@ impl Secure {
         self.limits.forget_tries();
         self.next_hail = now;
         self.next_rekey = now;
-        self.failure_told = None;
+        self.failure_told = self.standing_failure();
+    }
+
+    /// What no session puts right.
+    fn standing_failure(&self) -> Option<Failure> {
+        self.unset.then_some(Failure::Unset)
     }
 
     /// Whether a key can be made at all.
@@ -484,7 +506,7 @@ impl Secure {
     fn establish(&mut self, now: Instant, session: Session) {
         let same_life = self.current.as_ref().is_some_and(|current| current.boot == session.boot);
         self.peer.begin_life(session.boot);
-        self.failure_told = None;
+        self.failure_told = self.standing_failure();
         self.attempts.clear();
         self.limits.forget_tries();
         if Some(&session.password) == self.password.as_ref() {

@@ -216,6 +216,50 @@ fn a_wrong_password_never_gets_a_session_and_is_told_on_both_nodes_once() {
 }
 
 #[test]
+fn without_a_password_there_is_no_session_with_anybody() {
+    for lacking in [&[0][..], &[1], &[0, 1]] {
+        let mut pair = Pair::new([WORD; 2]);
+        for &index in lacking {
+            pair.sides[index].secure.lack_password(Instant::ZERO);
+        }
+        pair.run(20_000);
+        for index in 0..2 {
+            let secure = &pair.sides[index].secure;
+            assert_eq!(secure.session(), None, "{lacking:?}");
+            let told = if lacking.contains(&index) { Failure::Unset } else { Failure::Password };
+            assert_eq!(pair.told(index), [Told::Failed(told)], "{lacking:?}");
+            assert!(secure.is_failing());
+        }
+        for &index in lacking {
+            pair.sides[index].secure.set_password(pair.now, WORD);
+        }
+        pair.run(1500);
+        assert!(pair.works(), "{lacking:?}");
+    }
+}
+
+#[test]
+fn a_password_that_is_cleared_is_kept_as_the_former_one_and_an_empty_one_never() {
+    let mut pair = Pair::new([WORD; 2]);
+    pair.run(500);
+    pair.sides[0].secure.lack_password(pair.now);
+    pair.run(5000);
+    assert!(pair.works() && pair.sides[0].secure.uses_former_password());
+    // A restart of the other node finds the word that it had.
+    pair.sides[1] = Side::new(HIGH, 33, WORD);
+    pair.run(1000);
+    assert!(pair.works());
+    // Whoever lacks one, too, has nothing in common with this node.
+    pair.sides[1] = Side::new(HIGH, 34, WORD);
+    pair.sides[1].secure.lack_password(pair.now);
+    pair.run(5000);
+    assert!(!pair.works());
+    pair.sides[0].secure.set_password(pair.now, OTHER);
+    let former = pair.sides[0].secure.former_password.as_ref().map(|former| **former);
+    assert_eq!(former, Some(WORD));
+}
+
+#[test]
 fn what_is_closed_opens_once_and_nothing_else_opens() {
     for encrypt in [true, false] {
         let mut pair = Pair::new([WORD; 2]);

@@ -57,6 +57,7 @@ async fn ask(request: &ProbeRequest, inquiry: &Inquiry, secret: u64) -> Verdict 
         Ok(Ok(())) => {}
         Ok(Err(error)) => match told(&error) {
             Some(Told::Refused) => talk.handle(Event::Refused),
+            Some(Told::TimedOut) => talk.handle(Event::TimedOut),
             Some(Told::Failed) => talk.handle(Event::Failed(&error.to_string())),
             None => return local(&format!("The monitor probe could not be sent: {error}")),
         },
@@ -75,6 +76,8 @@ fn unguessable(secret: u64, id: u64) -> u64 {
 /// What an error of a socket says about the server.
 enum Told {
     Refused,
+    /// The kernel has given up before the probe's own time was over.
+    TimedOut,
     Failed,
 }
 
@@ -82,12 +85,12 @@ enum Told {
 fn told(error: &io::Error) -> Option<Told> {
     match error.kind() {
         ErrorKind::ConnectionRefused => Some(Told::Refused),
+        ErrorKind::TimedOut => Some(Told::TimedOut),
         ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
         | ErrorKind::BrokenPipe
         | ErrorKind::HostUnreachable
         | ErrorKind::NetworkUnreachable
-        | ErrorKind::TimedOut
         | ErrorKind::UnexpectedEof
         | ErrorKind::InvalidData => Some(Told::Failed),
         _ => None,

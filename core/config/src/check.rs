@@ -7,6 +7,7 @@ use crate::error::{CommandError, Message, messages};
 use crate::model::{
     AddressPattern, ConnFailover, LbVserver, Method, NsConfig, Persistence, Redirection, Server, Service, ServiceType,
 };
+use crate::spill;
 use crate::value::{address_bits, masked};
 
 /// Which command asks; some rules have a text of their own for each.
@@ -90,6 +91,7 @@ impl<'a> Candidate<'a> {
         if of_vserver.zip(addr).is_some_and(|(v, s)| v.is_ipv4() != s.is_ipv4()) {
             return refuse(messages::FAMILY_MISMATCH);
         }
+        spill::bound(vserver, service)?;
         if let Some(message) = mirroring_forbidden(vserver, service, ends_tls, asked) {
             return refuse(message);
         }

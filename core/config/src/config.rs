@@ -171,7 +171,7 @@ impl Config {
 
     /// The configuration as commands that make it again when replayed in this order.
     ///
-    /// Passwords are in clear: for the 0600 file and the authenticated peer only.
+    /// Passwords that were not closed yet ([`Config::close_password`]) are in clear: for the 0600 file only.
     pub fn lines(&self, scope: Scope) -> Vec<String> {
         crate::lines::lines(self, scope, crate::lines::Style::File)
     }

@@ -271,19 +271,19 @@ pub mod messages {
         /// A sessionless vserver and a service without USIP.
         SESSIONLESS_NEEDS_USIP = 1284, "Service bound to a sessionless vserver must have UseSourceIP mode enabled";
         /// Spill-over by a threshold needs one.
-        SPILL_THRESHOLD = 1288, "Spillover threshold must be non-zero";
+        SPILL_THRESHOLD = 1288, "Spill-over threshold should be a non-zero value";
         /// A STATELESS vserver and a service without USIP.
         FAILOVER_NEEDS_USIP = 1289, "Service must have Use Source IP option set in order to be bound to a connection failover enabled virtual server";
         /// STATELESS on another type than ANY.
         FAILOVER_NEEDS_ANY = 1290, "Connection failover can only be enabled on a virtual server of service type ANY";
         /// The limits of the services are the threshold.
-        SPILL_NO_THRESHOLD = 1291, "Spillover threshold cannot be specified with the method DYNAMICCONNECTION";
+        SPILL_NO_THRESHOLD = 1291, "Spill-over threshold cannot be set for dynamic connection spill-over method";
         /// A flow that is nowhere kept cannot survive.
         FAILOVER_OF_SESSIONLESS = 1293, "Connection Failover is not supported for sessionless lb vserver";
         /// Vserver and service carry different things.
         TYPE_MISMATCH = 1304, "Service type mismatch between the vserver and service";
         /// The limits of the services are the threshold, and one has none.
-        SPILL_MAX_CLIENT = 1313, "Spillover method DYNAMICCONNECTION needs maxClient on every bound service";
+        SPILL_MAX_CLIENT = 1313, "No spillover on the vserver due to max client setting '0' on a bound service";
         /// STATEFUL needs the same SNIPs on both nodes.
         FAILOVER_IN_INC = 1323, "Stateful connection failover cannot be enabled in INC mode";
         /// What a node has buffered dies with it; asked of the vserver.
@@ -353,7 +353,7 @@ pub mod messages {
         /// Close on response means datagrams.
         ANSWER_NEEDS_UDP = 60011, "Close on response can only be enabled on a virtual server of service type UDP";
         /// A successor must find the server from the packet alone.
-        STATELESS_SPILLS = 60012, "Stateless connection failover cannot be enabled on a vserver with a backup vserver, spillover or a health threshold";
+        STATELESS_SPILLS = 60012, "Stateless connection failover cannot be combined with a backup vserver, spillover, a health threshold or a service with maxClient";
         /// Ours, a warning: without a password nobody is the peer.
         NO_PASSWORD = 60013, "No rpcNode password is set, so the nodes will not talk to each other. On both nodes, for both addresses: set ns rpcNode <address> -password <password>";
         /// Ours, a warning: it stays in the configuration, DOWN.

@@ -11,7 +11,7 @@ use crate::value::{Value, mask_text, quote};
 /// For whom the lines are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// For replay: passwords in clear, defaults left out.
+    /// For replay: passwords as they are kept, defaults left out.
     File,
     /// For eyes: passwords hidden.
     Shown {

@@ -121,7 +121,8 @@ impl Config {
 pub(crate) fn possible(config: &Config, vserver: &LbVserver) -> Result<(), CommandError> {
     let spill = &vserver.spill;
     let refuse = |message, what: &str| Err(CommandError::with(message, format!("{what}, {}", vserver.name)));
-    if vserver.failover == ConnFailover::Stateless && !spill.is_none() {
+    let has_part = !spill.is_none() || config.is_backup(vserver);
+    if vserver.failover == ConnFailover::Stateless && has_part {
         return refuse(messages::STATELESS_SPILLS, "connFailover");
     }
     match (spill.method, spill.threshold) {
@@ -130,17 +131,15 @@ pub(crate) fn possible(config: &Config, vserver: &LbVserver) -> Result<(), Comma
         }
         (SpillMethod::Health, Some(percent)) if percent > 100 => return refuse(messages::ABOVE_MAXIMUM, "soThreshold"),
         (SpillMethod::DynamicConnection, Some(_)) => return refuse(messages::SPILL_NO_THRESHOLD, "soThreshold"),
-        (SpillMethod::DynamicConnection, None)
-            if config.bound_services(vserver).any(|(service, _)| service.max_clients == 0) =>
-        {
-            return refuse(messages::SPILL_MAX_CLIENT, "soMethod");
-        }
         _ => {}
     }
     let Some(name) = &spill.backup else { return Ok(()) };
     let Some(backup) = config.vserver(name).filter(|_| *name != vserver.name) else {
         return Err(CommandError::with(messages::NO_SUCH_BACKUP, name.clone()));
     };
+    if backup.failover == ConnFailover::Stateless {
+        return refuse(messages::STATELESS_SPILLS, "backupVServer");
+    }
     if backup.kind != vserver.kind {
         return Err(CommandError::about(messages::INVALID_ARGUMENT_VALUE, "backupVServer", name));
     }
@@ -148,5 +147,16 @@ pub(crate) fn possible(config: &Config, vserver: &LbVserver) -> Result<(), Comma
     match config.chain(backup).any(|other| other.spill.backup.as_ref() == Some(&vserver.name)) {
         true => Err(CommandError::about(messages::INVALID_ARGUMENT_VALUE, "backupVServer", name)),
         false => Ok(()),
+    }
+}
+
+/// The rules about one binding: who spills by its services' limits needs them, and a successor that must find the server from
+/// the packet alone knows of none.
+pub(crate) fn bound(vserver: &LbVserver, service: &crate::model::Service) -> Result<(), CommandError> {
+    let dynamic = vserver.spill.method == SpillMethod::DynamicConnection;
+    match (dynamic, vserver.failover == ConnFailover::Stateless, service.max_clients) {
+        (true, _, 0) => Err(CommandError::with(messages::SPILL_MAX_CLIENT, service.name.clone())),
+        (_, true, 1..) => Err(CommandError::with(messages::STATELESS_SPILLS, service.name.clone())),
+        _ => Ok(()),
     }
 }

@@ -442,9 +442,9 @@ impl Engine {
     }
 
     /// What came with the record last applied beyond the fields of all flows: kept with the flow, for the next node
-    /// that is told of it, and obeyed as far as this version knows it. An empty one clears.
-    pub fn set_tail(&mut self, key: &FlowKey, tail: &[u8]) {
-        self.keep_tail(key, tail);
+    /// that is told of it, and obeyed as far as this version knows it. An empty one clears. False: there is no room.
+    pub fn set_tail(&mut self, key: &FlowKey, tail: &[u8]) -> bool {
+        self.keep_tail(key, tail)
     }
 
     /// What was kept by [`Engine::set_tail`]; empty if there is nothing.

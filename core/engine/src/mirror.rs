@@ -448,12 +448,13 @@ impl Engine {
     }
 
     /// See [`Engine::set_tail`].
-    pub(crate) fn keep_tail(&mut self, key: &FlowKey, tail: &[u8]) {
+    pub(crate) fn keep_tail(&mut self, key: &FlowKey, tail: &[u8]) -> bool {
         if tail.is_empty() && self.tails.is_empty() {
-            return;
+            return true;
         }
-        let Some((slot, Side::Client)) = self.flows.find(key) else { return };
+        let Some((slot, Side::Client)) = self.flows.find(key) else { return true };
         self.take_tail(slot, tail);
+        tail.is_empty() || self.flows.at(slot).has(Flow::TAIL)
     }
 
     /// Keeps what came with a flow's record, and does what it says.

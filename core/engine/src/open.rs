@@ -114,7 +114,7 @@ impl Engine {
             return Err(Drop::FlowTableFull);
         }
         let serving = self.serving(&plan, vserver)?;
-        let service = self.where_to(now, serving, packet.source(), packet.destination())?;
+        let service = self.where_to(now, (vserver, serving), packet.source(), packet.destination())?;
         let service = *self.roster.service(service).ok_or(Drop::NoService)?;
         if state == TcpState::SynSeen && !self.surge_admits(now, &service, packet.proto) {
             return Err(Drop::SurgeQueueFull);
@@ -194,11 +194,11 @@ impl Engine {
         if believes && self.track(slot) { Passage::Hold } else { Passage::Go }
     }
 
-    /// Persistence first, else the method.
+    /// Persistence first, else the method, both of the vserver that serves. Sessions are the called one's: it has an address.
     fn where_to(
         &mut self,
         now: Instant,
-        vserver: &Vserver,
+        (called_one, vserver): (&Vserver, &Vserver),
         client: Endpoint,
         called: Endpoint,
     ) -> Result<ServiceId, Drop> {
@@ -207,7 +207,7 @@ impl Engine {
             let chosen = self.turns.choose(vserver, ends, &self.roster);
             return chosen.map(|binding| binding.service).ok_or(Drop::NoService);
         };
-        let key = session_key(vserver, &persistence, client.addr, called.addr);
+        let key = session_key(called_one, &persistence, client.addr, called.addr);
         if let Some(server) = self.sessions.find(&key)
             && let Some(service) = self.returnable_at(vserver, server)
         {

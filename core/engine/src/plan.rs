@@ -248,7 +248,7 @@ pub enum Enough {
     /// Never.
     #[default]
     Never,
-    /// At so many established flows (CONNECTION).
+    /// At so many established flows of its services (CONNECTION).
     Flows(u32),
     /// At as many established flows as its services that are UP may have together (DYNAMICCONNECTION).
     Limits,

@@ -50,19 +50,23 @@ impl Roster {
         up > 0 && up * 100 >= usize::from(vserver.spill.health_threshold) * all
     }
 
-    /// Established flows of a vserver.
-    fn established(&self, vserver: &Vserver) -> u32 {
-        self.vserver_at(self.vserver_row(vserver.id)).map_or(0, |row| row.counters.established)
+    /// Established flows of a vserver's services: those that others serve for it are not among them, those that it serves
+    /// for others are.
+    fn established(&self, vserver: &Vserver) -> u64 {
+        let rows = vserver.services.iter().filter_map(|binding| self.service_at(self.service_row(binding.service)));
+        rows.map(|row| u64::from(row.counters.established)).sum()
     }
 
     fn has_enough(&self, vserver: &Vserver) -> bool {
         match vserver.spill.enough {
             Enough::Never => false,
-            Enough::Flows(limit) => self.established(vserver) >= limit,
+            Enough::Flows(limit) => self.established(vserver) >= u64::from(limit),
             Enough::Limits => {
                 let up = vserver.services.iter().map(|binding| binding.service).filter(|id| self.is_up(*id));
                 let limits = up.filter_map(|id| self.service(id)).map(|service| u64::from(service.max_clients));
-                u64::from(self.established(vserver)) >= limits.sum()
+                // One without a limit has room without end.
+                let room = limits.map(|limit| if limit == 0 { u64::from(u32::MAX) } else { limit });
+                self.established(vserver) >= room.sum()
             }
             Enough::Bandwidth(kilobits) => {
                 let bytes: u64 = vserver.services.iter().map(|binding| self.recent(binding.service).bytes).sum();

@@ -156,7 +156,7 @@ impl Node {
     /// typed at a node that hands over would not reach the other one any more.
     pub(crate) fn follows_a_primary(&self) -> bool {
         self.ha.role() == Role::Draining
-            || self.ha.role() != Role::Primary && self.ha.peer_role() == Some(Role::Primary)
+            || self.ha.role() != Role::Primary && matches!(self.ha.peer_role(), Some(Role::Primary | Role::Draining))
     }
 
     fn act(

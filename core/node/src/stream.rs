@@ -145,7 +145,10 @@ impl Node {
         match self.engine.apply_record(now, flow, session) {
             Applied::Stored | Applied::Refreshed => {
                 let key = flow.client_key();
-                self.engine.set_tail(&key, self.mirroring.receiver.tail());
+                if !self.engine.set_tail(&key, self.mirroring.receiver.tail()) {
+                    // Without it a successor would not know how the connection's numbers are shifted.
+                    self.note_full(now, "what goes with a flow found no room");
+                }
                 if let Some(number) = self.mirroring.receiver.number() {
                     self.engine.set_number(&key, number);
                 }

@@ -13,7 +13,7 @@ use crate::model::{
     Server, Service, ServiceType,
 };
 use crate::options::Options as _;
-use crate::spill::{self, SpillMethod, Spillover};
+use crate::spill::{self, Spillover};
 use crate::value::Value;
 
 pub(super) fn service_type(c: &Command, at: usize) -> Result<ServiceType, CommandError> {
@@ -411,10 +411,6 @@ pub(super) fn bind_vserver(config: &mut Config, c: &Command) -> Applied {
         return Err(CommandError::with(messages::MUTUALLY_EXCLUSIVE, format!("{service}, weight")));
     }
     wanted.bindings.push(binding);
-    // Members that come later are not asked: one without a limit is room without end.
-    if wanted.spill.method == SpillMethod::DynamicConnection && bound.iter().any(|service| service.max_clients == 0) {
-        return Err(CommandError::with(messages::SPILL_MAX_CLIENT, service));
-    }
     bound.into_iter().try_for_each(|bound| Candidate::of(config).bound(&wanted, bound, Asked::Bind))?;
     replace(config.vservers.get_mut(name), wanted);
     Ok(())

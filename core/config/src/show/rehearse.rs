@@ -73,7 +73,13 @@ fn loss(s: &Scene<'_>, ha: &HaFacts, facts: &VserverFacts, held: u64) -> (u64, &
 }
 
 fn heir_cannot_lead(ha: &HaFacts) -> bool {
-    ha.peer.as_ref().is_some_and(|peer| peer.unready)
+    witness_is_silent(ha) || ha.peer.as_ref().is_some_and(|peer| peer.unready)
+}
+
+/// Nobody begins to lead without the witness while it decides. What it answers to this node stands for what it would
+/// answer to the peer.
+fn witness_is_silent(ha: &HaFacts) -> bool {
+    ha.witness.is_some_and(|witness| witness.in_force && witness.reachable.is_some_and(|(answers, _)| !answers))
 }
 
 /// It has tried, and may not have the vserver.
@@ -85,6 +91,9 @@ fn heir_lacks_commands(ha: &HaFacts) -> bool {
 fn heir_is_missing(s: &Scene<'_>, ha: &HaFacts) -> Option<&'static str> {
     if s.config.ha.peer.is_none() {
         return Some("there is no peer");
+    }
+    if witness_is_silent(ha) {
+        return Some("the witness does not answer: nobody would take over until it does");
     }
     if heir_cannot_lead(ha) {
         return Some("the peer cannot lead: it stays secondary, is ending, or its disk does not answer");

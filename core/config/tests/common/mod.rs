@@ -15,6 +15,7 @@ const NOW: u64 = 1_610_774_580_200;
 pub struct Fixed {
     /// The peer could not take over the configuration.
     pub peer_failed: bool,
+    pub witness_silent: bool,
     /// What stands in for the methods of vservers.
     pub stand_in: Option<StandIn>,
 }
@@ -132,7 +133,7 @@ impl Facts for Fixed {
             digest: DigestState::Equal { ago: None },
             witness: Some(holdfast_config::WitnessFacts {
                 in_force: true,
-                reachable: Some((true, NOW - 60_000)),
+                reachable: Some((!self.witness_silent, NOW - 60_000)),
                 owner: Some(core::net::IpAddr::from([10, 1, 1, 104])),
                 term: 7,
                 sole: false,
@@ -202,7 +203,7 @@ impl Facts for Fixed {
 
 /// Carries out a line as the node would, and answers what an operator would read.
 ///
-/// Beside commands: `<command> --json`, `<command> (peer failed)`, `<command> (service up)`, `<command> (silent)`,
+/// Beside commands: `<command> --json`, `<command> (peer failed)`, `<command> (witness silent)`, `<command> (service up)`, `<command> (silent)`,
 /// `complete <line>|` and `help <words>`.
 pub fn console(config: &mut Config, line: &str) -> String {
     if let Some(line) = line.strip_prefix("complete ") {
@@ -214,12 +215,13 @@ pub fn console(config: &mut Config, line: &str) -> String {
     }
     let (line, json) = line.strip_suffix(" --json").map_or((line, false), |line| (line, true));
     let (line, peer_failed) = line.strip_suffix(" (peer failed)").map_or((line, false), |line| (line, true));
+    let (line, witness_silent) = line.strip_suffix(" (witness silent)").map_or((line, false), |line| (line, true));
     let (line, stand_in) = match (line.strip_suffix(" (service up)"), line.strip_suffix(" (silent)")) {
         (Some(line), _) => (line, Some(StandIn::ServiceUp)),
         (None, Some(line)) => (line, Some(StandIn::MonitorsSilent)),
         (None, None) => (line, None),
     };
-    match run(config, line, json, &Fixed { peer_failed, stand_in }) {
+    match run(config, line, json, &Fixed { peer_failed, witness_silent, stand_in }) {
         Ok(text) => text + " Done\n",
         Err(error) => format!("{error}\n"),
     }

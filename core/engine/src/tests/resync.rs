@@ -342,10 +342,11 @@ fn fields_of_another_version_stay_with_their_flow_and_are_passed_on() {
     let mut other = Lab::with_limits(net, plan(&net), limits);
     other.engine.set_gate(other.now, Gate::Closed);
     let tail = [1, 3, 7, 8, 9];
-    for record in &records {
+    let kept = records.iter().map(|record| {
         other.engine.apply_record(other.now, record, 1);
-        other.engine.set_tail(&record.client_key(), &tail);
-    }
+        other.engine.set_tail(&record.client_key(), &tail)
+    });
+    assert_eq!(kept.collect::<Vec<_>>(), [true, false]);
     assert_eq!(other.engine.counters().tails_lost, 1, "there is room for one");
 
     other.engine.set_gate(other.now, Gate::Open);

@@ -1,6 +1,6 @@
 //! A server for thousands of connections: echoes TCP and UDP, and pushes to idle clients on command.
 //!
-//! Commands: `push PORT` sends one message on every connection accepted on that port and reports how the connections
+//! Commands: `push PORT` sends one message on every connection of that port that has spoken and reports how the connections
 //! took it (`{"event":"push","connections","reset","retransmitted","open"}`); `status` reports totals.
 
 use super::pattern::{self, MESSAGE};
@@ -33,9 +33,20 @@ pub struct Options {
 }
 
 enum Entry {
-    Listener { socket: Socket, port: u16, who: bool },
+    Listener {
+        socket: Socket,
+        port: u16,
+        who: bool,
+    },
     Datagrams(UdpSocket),
-    Stream { stream: TcpStream, port: u16, unsent: Vec<u8>, pushed: bool },
+    /// `heard`: it has spoken, which a monitor's probe does not.
+    Stream {
+        stream: TcpStream,
+        port: u16,
+        unsent: Vec<u8>,
+        heard: bool,
+        pushed: bool,
+    },
 }
 
 #[derive(Default)]
@@ -133,16 +144,19 @@ impl Server {
                 // The answer fits any send buffer; a client that is gone needs none.
                 let _ = writeln!(stream, "{}", self.name);
             } else {
-                self.add(Entry::Stream { stream, port, unsent: Vec::new(), pushed: false })?;
+                self.add(Entry::Stream { stream, port, unsent: Vec::new(), heard: false, pushed: false })?;
             }
         }
     }
 
     fn echo(&mut self, token: u64) -> Result<()> {
-        let Some(Entry::Stream { stream, unsent, pushed, .. }) = self.entries.get_mut(&token) else { return Ok(()) };
+        let Some(Entry::Stream { stream, unsent, heard, pushed, .. }) = self.entries.get_mut(&token) else {
+            return Ok(());
+        };
         let blocked_before = !unsent.is_empty();
         match echo_all(stream, unsent) {
             Ok(true) => {
+                *heard = true;
                 let blocked = !unsent.is_empty();
                 if blocked != blocked_before {
                     self.poller.change(stream, token, blocked)?;
@@ -184,7 +198,7 @@ impl Server {
         let mut message = [0; MESSAGE];
         pattern::fill(0, 0, &mut message);
         for entry in self.entries.values_mut() {
-            if let Entry::Stream { stream, port, pushed, .. } = entry
+            if let Entry::Stream { stream, port, heard: true, pushed, .. } = entry
                 && *port == wanted
             {
                 *pushed = true;

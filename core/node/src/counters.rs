@@ -110,6 +110,7 @@ impl Node {
         ];
         let node = [
             ("hellos_refused", self.hellos_refused),
+            ("payloads_refused", self.payloads_refused),
             ("hellos_without_interfaces", self.ports_untold),
             ("next_hop_questions", self.fitness.questions()),
             ("neighbour_questions", self.hearing.questions()),

@@ -83,6 +83,8 @@ pub struct Node {
     /// The primary that this node follows: its life and its term.
     pub(crate) following: Option<(u64, u64)>,
     pub(crate) hellos_refused: u64,
+    /// Messages of the mirror, either way, that are none.
+    pub(crate) payloads_refused: u64,
     pub(crate) ha_counters: HaCounters,
     /// As primary: sessions that the peer had no room for.
     pub(crate) sessions_without_room: u64,
@@ -150,6 +152,7 @@ impl Node {
             events_waiting: 0,
             following: None,
             hellos_refused: 0,
+            payloads_refused: 0,
             ha_counters: HaCounters::default(),
             sessions_without_room: 0,
             full_untold: false,

@@ -428,7 +428,7 @@ impl Node {
             return;
         }
         let Ok((Message::Data, session)) = wire::peek(payload) else {
-            self.hellos_refused += 1;
+            self.payloads_refused += 1;
             return;
         };
         if !is_offer(session) {
@@ -441,7 +441,7 @@ impl Node {
             intake.told_in = self.mirroring.sender.session();
         }
         if intake.receiver.handle_data(now, payload).is_err() {
-            self.hellos_refused += 1;
+            self.payloads_refused += 1;
         }
     }
 

@@ -234,7 +234,7 @@ impl Node {
         } else {
             self.mirroring.handle_answer(now, &mut self.engine, payload)
         };
-        self.hellos_refused += u64::from(taken.is_err());
+        self.payloads_refused += u64::from(taken.is_err());
         self.confirm_propagations();
     }
 
@@ -253,7 +253,7 @@ impl Node {
         }
         let (boot, _) = from;
         let Ok((_, session)) = holdfast_mirror::wire::peek(payload) else {
-            self.hellos_refused += 1;
+            self.payloads_refused += 1;
             return;
         };
         if offer::is_offer(session) {
@@ -268,7 +268,7 @@ impl Node {
             self.ha.handle_caught_up(now, false);
         }
         if self.mirroring.receiver.handle_data(now, payload).is_err() {
-            self.hellos_refused += 1;
+            self.payloads_refused += 1;
         }
         self.apply_records(now);
     }

@@ -230,13 +230,14 @@ impl Facts for View<'_> {
             ports.map(|state| state.id.clone()).collect()
         };
         let counters = self.node.engine.counters();
+        let frames = Drop::ALL.iter().map(|&reason| (reason.label(), counters.drops(reason)));
         NodeFacts {
             host_name: self.node.options.host_name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             ports_up: names(true),
             ports_down: names(false),
             data_plane: self.data_plane(),
-            drops: Drop::ALL.iter().map(|&reason| (reason.label(), counters.drops(reason))).collect(),
+            drops: frames.chain([("malformed mirror payload", self.node.payloads_refused)]).collect(),
         }
     }
 
@@ -265,7 +266,7 @@ impl Facts for View<'_> {
             propagation_timeouts: heard.timeouts,
             sync_failures: heard.sync_failures,
             config: self.own_config(),
-            refused_messages: refused + node.hellos_refused,
+            refused_messages: refused + node.hellos_refused + node.payloads_refused,
             security: self.security(),
             silent_ports: silent_ports(node),
             failed_ports: node.fitness.failed_ports().to_vec(),

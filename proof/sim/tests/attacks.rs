@@ -170,3 +170,30 @@ fn captured_hellos_do_not_keep_a_dead_primary_alive() {
     assert_eq!(story.primary(), secondary);
     story.end();
 }
+
+/// Not a stranger: a peer whose program has gone wrong.
+#[test]
+fn nonsense_of_the_peer_itself_is_refused_and_counted_as_what_it_is() {
+    const MIRROR_DATA: u8 = 2;
+    const MIRROR_ACK: u8 = 3;
+    let mut story = Story::whole(Scenario::quiet(1));
+    let number = story.connect(SNAT, false);
+    let before = standing(&story);
+    let primary = story.primary();
+    let term = story.node(primary).term();
+    for (from, kind) in [(primary, MIRROR_DATA), (1 - primary, MIRROR_DATA), (1 - primary, MIRROR_ACK)] {
+        let node = story.world.machines[from].node.as_mut().expect("it runs");
+        let nonsense = node.close_for_peer(kind, term, b"nonsense").expect("there is a session");
+        story.world.give(1 - from, Input::Peer(nonsense));
+    }
+    story.run_ms(1000);
+    assert_eq!(standing(&story), before);
+    for (machine, refused) in [(primary, 2), (1 - primary, 1)] {
+        let lines = story.node(machine).counter_lines().join("\n");
+        assert!(lines.contains(&format!("payloads_refused {refused}")) && !lines.contains("hellos_refused"), "{lines}");
+        let shown = story.command(machine, "stat ha node");
+        assert!(shown.contains("malformed mirror payload"), "{shown}");
+    }
+    assert_eq!(story.end_of(number), Outcome::Finished);
+    story.end();
+}

@@ -7,13 +7,13 @@
 use crate::log::Log;
 use holdfast_node::HookRun;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::process::{ExitStatus, Stdio};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
@@ -31,8 +31,11 @@ const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 /// Runs hooks.
 pub struct RoleHooks {
     log: Arc<Log>,
-    workers: RefCell<HashMap<String, mpsc::Sender<HookRun>>>,
+    waiting: Rc<Waiting>,
 }
+
+/// The hooks that run, by name, and for each what waits for it to end.
+type Waiting = RefCell<HashMap<String, VecDeque<HookRun>>>;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,32 +49,42 @@ pub struct Ending {
 impl RoleHooks {
     /// No hook has been run yet.
     pub fn new(log: Arc<Log>) -> RoleHooks {
-        RoleHooks { log, workers: RefCell::default() }
+        RoleHooks { log, waiting: Rc::default() }
     }
 
     /// Runs a hook as soon as its former runs have ended.
     pub fn take(&self, run: HookRun) {
-        let name = run.name.clone();
-        let mut workers = self.workers.borrow_mut();
-        let worker = workers.entry(name.clone()).or_insert_with(|| {
-            let (sender, runs) = mpsc::channel(RUNS_LIMIT);
-            spawn_local(work(Arc::clone(&self.log), runs));
-            sender
-        });
-        if worker.try_send(run).is_err() {
-            self.log.warn(&format!("hook {name}: too many runs wait for the one before; this one is left out"));
+        let mut waiting = self.waiting.borrow_mut();
+        match waiting.get_mut(&run.name) {
+            Some(runs) if runs.len() >= RUNS_LIMIT => {
+                let name = run.name;
+                self.log.warn(&format!("hook {name}: too many runs wait for the one before; this one is left out"));
+            }
+            Some(runs) => runs.push_back(run),
+            None => {
+                waiting.insert(run.name.clone(), VecDeque::new());
+                spawn_local(work(Arc::clone(&self.log), Rc::clone(&self.waiting), run));
+            }
         }
     }
 }
 
-async fn work(log: Arc<Log>, mut runs: mpsc::Receiver<HookRun>) {
-    while let Some(hook) = runs.recv().await {
+/// Runs a hook, and again as long as runs of it wait; then nothing is left of it here.
+async fn work(log: Arc<Log>, waiting: Rc<Waiting>, first: HookRun) {
+    let name = first.name.clone();
+    let mut next = Some(first);
+    while let Some(hook) = next.take() {
         let ending = run(&hook).await;
         for line in &ending.lines {
             log.info(&format!("hook {}: {line}", hook.name));
         }
         if let Some(complaint) = &ending.complaint {
             log.warn(&format!("hook {}: {complaint}", hook.name));
+        }
+        let mut waiting = waiting.borrow_mut();
+        next = waiting.get_mut(&name).and_then(VecDeque::pop_front);
+        if next.is_none() {
+            waiting.remove(&name);
         }
     }
 }
@@ -221,5 +234,48 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let ending = runtime.block_on(run(&missing));
         assert!(ending.complaint.is_some_and(|text| text.starts_with("cannot run /nonexistent/hook")));
+    }
+
+    #[test]
+    fn runs_of_a_hook_follow_each_other_and_then_nothing_is_left_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = folder.path().join("said");
+        let script = hook(folder.path(), &format!("echo \"$HOLDFAST_TERM\" >> {}", said.display()), 20_000);
+        let hooks = RoleHooks::new(Arc::new(Log::new(crate::log::Format::Text)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let local = tokio::task::LocalSet::new();
+        for _ in 0..2 {
+            runtime.block_on(local.run_until(async {
+                for term in 0..3 {
+                    let environment = vec![("HOLDFAST_TERM", term.to_string())];
+                    hooks.take(HookRun { environment, ..script.clone() });
+                }
+                let other = HookRun { name: "other".into(), command: "/bin/true".into(), ..script.clone() };
+                hooks.take(other);
+                assert_eq!(hooks.waiting.borrow().len(), 2);
+            }));
+            let done = async {
+                while !hooks.waiting.borrow().is_empty() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let ended = runtime.block_on(local.run_until(async { timeout(Duration::from_secs(20), done).await }));
+            ended.expect("all hooks end");
+        }
+        assert_eq!(std::fs::read_to_string(said).unwrap(), "0\n1\n2\n0\n1\n2\n");
+    }
+
+    #[test]
+    fn no_more_runs_wait_than_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let hooks = RoleHooks::new(Arc::new(Log::new(crate::log::Format::Text)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let local = tokio::task::LocalSet::new();
+        runtime.block_on(local.run_until(async {
+            for _ in 0..RUNS_LIMIT + 5 {
+                hooks.take(hook(folder.path(), "exit 0", 5000));
+            }
+            assert_eq!(hooks.waiting.borrow()["h"].len(), RUNS_LIMIT);
+        }));
     }
 }

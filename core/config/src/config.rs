@@ -112,6 +112,16 @@ impl<T> Named<T> {
         self.order.iter().filter_map(|id| self.objects.get(id))
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// What all of them have, in all.
+    pub(crate) fn sum(&self, of: impl Fn(&T) -> usize) -> usize {
+        self.objects.values().map(of).sum()
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.objects.values_mut()
     }

@@ -27,6 +27,7 @@ mod node;
 mod offer;
 mod offloading;
 mod onlooker;
+mod overflow;
 mod peer_ports;
 mod probe;
 mod promote;

@@ -28,6 +28,7 @@ use crate::listing::Listings;
 use crate::mirroring::Mirroring;
 use crate::offer::Offers;
 use crate::onlooker::{Nobody, Onlooker};
+use crate::overflow::Overflow;
 use crate::promote;
 use crate::propagation::Propagations;
 use crate::quarantine::Quarantine;
@@ -85,6 +86,7 @@ pub struct Node {
     pub(crate) hellos_refused: u64,
     /// Messages of the mirror, either way, that are none.
     pub(crate) payloads_refused: u64,
+    pub(crate) overflow: Overflow,
     pub(crate) ha_counters: HaCounters,
     /// As primary: sessions that the peer had no room for.
     pub(crate) sessions_without_room: u64,
@@ -153,6 +155,7 @@ impl Node {
             following: None,
             hellos_refused: 0,
             payloads_refused: 0,
+            overflow: Overflow::default(),
             ha_counters: HaCounters::default(),
             sessions_without_room: 0,
             full_untold: false,
@@ -370,6 +373,7 @@ impl Node {
             self.handover.ends(),
             self.sync.poll_timeout(),
             self.propagations.poll_timeout(),
+            self.overflow.poll_timeout(),
             self.leavers.poll_timeout(),
             self.health.poll_timeout(),
             self.fitness.poll_timeout(),
@@ -594,9 +598,7 @@ impl Node {
             self.event(Level::Info, takeover.text());
         }
         self.settle_config(now);
-        if self.mirroring.sender.needs_restart() || self.engine.needs_session() {
-            self.restart_session(now, "the mirror's queues overflowed; starting another session");
-        }
+        self.mend_overflow(now);
         self.mirroring.collect(now, &mut self.engine);
         let head = self.letterhead();
         let path = Some(self.channel.mirror_path(now, self.patience()));

@@ -30,6 +30,7 @@ impl Node {
             // Nothing waits for who takes nothing.
             return self.stop_session(now);
         }
+        self.overflow.settle();
         let (heading, lines) = (self.heading(false, false), self.config.lines(Scope::Shared));
         let health = self.health_records();
         self.propagations.begin_session();
@@ -92,6 +93,7 @@ impl Node {
 
     /// Ends the mirror session; holds end with it.
     pub(crate) fn stop_session(&mut self, now: Instant) {
+        self.overflow.settle();
         self.mirroring.stop_session();
         self.abandon_propagations();
         self.engine.set_mirroring(now, promote::engine_mirroring(None, false));

@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 
+use holdfast_base::Instant;
 use holdfast_engine::ServiceId;
 use holdfast_ha::Role;
 use holdfast_node::Node;
@@ -549,6 +550,39 @@ fn builds_of_different_versions_that_get_on_mirror_and_synchronise() {
     let number = story.connect(SNAT, false);
     assert_eq!(story.command(primary, "add service extra v4-0 TCP 8080"), "");
     assert!(has_service(story.node(secondary), "extra"));
+    story.fault(Fault::Kill(primary));
+    assert_eq!(story.end_of(number), Outcome::Finished);
+    story.end();
+}
+
+#[test]
+fn a_configuration_that_overflows_the_mirror_is_tried_again_with_growing_pauses() {
+    let mut story = Story::whole(Scenario::quiet(1));
+    let (primary, secondary) = (story.primary(), 1 - story.primary());
+    // What cannot be told goes unprotected, and that is honest.
+    story.world.checker.link_bad_until = Instant::FAR;
+    let set_room = |story: &mut Story, room: u32| {
+        story.world.machines[primary].node.as_mut().expect("it runs").set_journal_room(room);
+    };
+    set_room(&mut story, 1000);
+    story.fault(Fault::Kill(secondary));
+    story.run_ms(3000);
+    story.fault(Fault::Start(secondary));
+    story.run_ms(8000);
+    let (begun, told) = ("starting another session", "the mirror's queues overflow at once");
+    let count = |story: &Story, text: &str| {
+        story.world.machines[primary].log.iter().filter(|line| line.2.contains(text)).count()
+    };
+    let sessions = count(&story, begun);
+    assert!((8..20).contains(&sessions), "{sessions} sessions in 8 s");
+    assert_eq!(count(&story, told), 1, "told once");
+    // Nothing waits for a peer that is told nothing.
+    let opened = story.world.now;
+    let number = story.connect(SNAT, false);
+    assert!(story.world.now.since(opened).as_millis() < 100);
+    set_room(&mut story, 32 << 20);
+    story.until("all is told", |world| world.is_whole());
+    story.run_ms(1000);
     story.fault(Fault::Kill(primary));
     assert_eq!(story.end_of(number), Outcome::Finished);
     story.end();

@@ -13,17 +13,50 @@ use crate::error::{CommandError, Warning, messages};
 use crate::options::Options as _;
 use crate::table::{Change, Effect, GroupChange};
 
+/// Objects of one kind at most, and bindings of one kind in all: so the whole fits into the queues of the mirror, which
+/// hold 262,144 lines.
+const MAX_OBJECTS: usize = 16_384;
+
 /// Outcome of a change.
 type Applied = Result<(), CommandError>;
 
 pub(crate) fn apply(config: &mut Config, command: &Command) -> Result<Vec<Warning>, CommandError> {
     match command.row.effect {
         Effect::Shared(change) | Effect::Local(change) => {
+            find_room(config, change)?;
             carry_out(config, change, command)?;
             Ok(unserved(config, change, command).or_else(|| unproven(config, change)).into_iter().collect())
         }
         Effect::Show(_) | Effect::Act(_) => Err(CommandError::with(messages::NOT_PERMITTED, command.row.title())),
     }
+}
+
+/// Refuses what would be one too many. (What one binds twice is no second binding, so a few objects need no counting.)
+fn find_room(config: &Config, change: Change) -> Applied {
+    let Config { ips, routes, servers, services, monitors, vservers, .. } = config;
+    let (what, count) = if change == Change::AddIp {
+        ("ip", ips.len())
+    } else if change == Change::AddRoute {
+        ("route", routes.len())
+    } else if change == Change::AddServer {
+        ("server", servers.len())
+    } else if change == Change::AddService {
+        ("service", services.len())
+    } else if change == Change::AddMonitor {
+        ("monitor", monitors.len())
+    } else if change == Change::AddVserver {
+        ("vserver", vservers.len())
+    } else if change == Change::BindVserver && vservers.len() * services.len() > MAX_OBJECTS {
+        ("serviceName", vservers.sum(|vserver| vserver.bindings.len()))
+    } else if change == Change::BindService && services.len() * monitors.len() > MAX_OBJECTS {
+        ("monitorName", services.sum(|service| service.monitors.len()))
+    } else {
+        return Ok(());
+    };
+    if count < MAX_OBJECTS {
+        return Ok(());
+    }
+    Err(CommandError::about(messages::ABOVE_MAXIMUM, what, &MAX_OBJECTS.to_string()))
 }
 
 /// What was made or changed and is not served.

@@ -223,6 +223,22 @@ impl Node {
         self.effects.push_back(Effect::StoreConfig { request, text });
     }
 
+    /// Answer to `Effect::StoreConfig`.
+    pub fn handle_config_stored(&mut self, now: Instant, request: u64, result: Result<(), String>) {
+        self.begin(now);
+        let (text, ok) = match result {
+            Ok(()) => (String::new(), true),
+            Err(why) => (format!("ERROR: The configuration could not be saved: {why}"), false),
+        };
+        self.sync.note_saved(ok);
+        if !ok {
+            self.event(Level::Warn, text.clone());
+        }
+        if request != 0 {
+            self.reply(Reply { request, text, ok, last: true });
+        }
+    }
+
     /// A command of the primary's journal.
     pub(crate) fn apply_journal(&mut self, now: Instant, line: &str) {
         if line == SAVE {

@@ -292,22 +292,6 @@ impl Node {
         self.drain_ha(now);
     }
 
-    /// Answer to `Effect::StoreConfig`.
-    pub fn handle_config_stored(&mut self, now: Instant, request: u64, result: Result<(), String>) {
-        self.begin(now);
-        let (text, ok) = match result {
-            Ok(()) => (String::new(), true),
-            Err(why) => (format!("ERROR: The configuration could not be saved: {why}"), false),
-        };
-        self.sync.note_saved(ok);
-        if !ok {
-            self.event(Level::Warn, text.clone());
-        }
-        if request != 0 {
-            self.reply(Reply { request, text, ok, last: true });
-        }
-    }
-
     /// Answer to `Effect::Probe`.
     pub fn handle_probe_outcome(&mut self, now: Instant, id: u64, outcome: ProbeOutcome) {
         self.begin(now);
